@@ -1,0 +1,54 @@
+"""Keeps the FlowAPI tokens of an Airflow alive: read, decode, decide, renew, verify, swap, report.
+
+The names below are the library's public face; each is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowauth_rotator.agent.issuer import BearerIssuer as BearerIssuer
+    from flowauth_rotator.agent.issuer import SessionIssuer as SessionIssuer
+    from flowauth_rotator.agent.rotation import rotate as rotate
+    from flowauth_rotator.agent.stores import FileStore as FileStore
+    from flowauth_rotator.agent.stores import MemoryStore as MemoryStore
+    from flowauth_rotator.agent.stores import TokenStore as TokenStore
+    from flowauth_rotator.core.errors import RotatorError as RotatorError
+    from flowauth_rotator.core.policy import Decision as Decision
+    from flowauth_rotator.core.policy import RotationPolicy as RotationPolicy
+    from flowauth_rotator.core.policy import decide as decide
+    from flowauth_rotator.core.report import Outcome as Outcome
+    from flowauth_rotator.core.report import Report as Report
+    from flowauth_rotator.core.tokens import Claims as Claims
+    from flowauth_rotator.core.tokens import Token as Token
+    from flowauth_rotator.core.tokens import read_unverified as read_unverified
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BearerIssuer": "agent.issuer",
+    "Claims": "core.tokens",
+    "Decision": "core.policy",
+    "FileStore": "agent.stores",
+    "MemoryStore": "agent.stores",
+    "Outcome": "core.report",
+    "Report": "core.report",
+    "RotationPolicy": "core.policy",
+    "RotatorError": "core.errors",
+    "SessionIssuer": "agent.issuer",
+    "Token": "core.tokens",
+    "TokenStore": "agent.stores",
+    "decide": "core.policy",
+    "read_unverified": "core.tokens",
+    "rotate": "agent.rotation",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

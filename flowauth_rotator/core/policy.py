@@ -1,0 +1,147 @@
+"""When a token is due: a pure and total rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from flowauth_rotator.core.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from flowauth_rotator.core.tokens import Claims
+
+LARGEST_FRACTION = 1 / 2  # of the lifetime: beyond it a fresh token would be due at birth
+
+
+@dataclass(frozen=True)
+class RotationPolicy:
+    """When to renew a token, and what a renewal must be worth.
+
+    `renew_before`, `critical_before` and `minimum_gain` are each a fraction of the lifetime or a
+    duration. A duration longer than half of a token's lifetime counts as that half.
+
+    Attributes:
+        renew_before: remaining lifetime at which a renewal is due.
+        critical_before: remaining lifetime under which a failure is critical.
+        minimum_gain: how much later than its predecessor a successor must expire.
+        leeway: how far an issuer's clock may be ahead of ours.
+        lifetime_minutes: what to ask the issuer for; None takes its maximum.
+
+    Raises:
+        Misconfigured: a value is out of its range.
+    """
+
+    renew_before: float | timedelta = 1 / 3
+    critical_before: float | timedelta = 1 / 10
+    minimum_gain: float | timedelta = 1 / 10
+    leeway: timedelta = timedelta(seconds=60)
+    lifetime_minutes: int | None = None
+
+    def __post_init__(self) -> None:
+        for setting in ("renew_before", "critical_before", "minimum_gain"):
+            _check_share(setting, getattr(self, setting))
+        if self.leeway < timedelta(0):
+            raise Misconfigured("`leeway` is negative.", advice="Use zero or more.")
+        minutes = self.lifetime_minutes
+        if minutes is not None and (isinstance(minutes, bool) or minutes < 1):
+            raise Misconfigured(
+                f"`lifetime_minutes` is {minutes!r}.", advice="Use a whole number from 1, or none."
+            )
+
+
+class State(str, Enum):
+    """Where a token stands between its birth and its expiry, in this order."""
+
+    HEALTHY = "healthy"
+    DUE = "due"
+    CRITICAL = "critical"
+    EXPIRED = "expired"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy says of a token at one moment; times are aware UTC.
+
+    Attributes:
+        state: where the token stands.
+        reason: why, in a sentence.
+        renew_at: from when on a renewal is due.
+        critical_at: from when on a failure is critical.
+        remaining: time left until `exp`; negative once it has passed.
+    """
+
+    state: State
+    reason: str
+    renew_at: datetime
+    critical_at: datetime
+    remaining: timedelta
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to do."""
+        return self.state is not State.HEALTHY
+
+
+def decide(claims: Claims, policy: RotationPolicy, now: datetime) -> Decision:
+    """Decide where a token stands; total, and monotone in `now`.
+
+    Args:
+        claims: what the token says.
+        policy: when it is due.
+        now: an aware time, of any zone.
+
+    Raises:
+        ValueError: `now` is naive.
+    """
+    now = utc(now)
+    renew_before = share(policy.renew_before, claims.lifetime)
+    renew_at = claims.expires_at - renew_before
+    critical_at = claims.expires_at - min(
+        share(policy.critical_before, claims.lifetime), renew_before
+    )
+    if now >= claims.expires_at:
+        state, reason = State.EXPIRED, f"It expired at {clock(claims.expires_at)}."
+    elif now >= critical_at:
+        state, reason = State.CRITICAL, f"It expires at {clock(claims.expires_at)}, very soon."
+    elif now >= renew_at:
+        state, reason = State.DUE, f"Renewal has been due since {clock(renew_at)}."
+    else:
+        state, reason = State.HEALTHY, f"Renewal is due at {clock(renew_at)}."
+    return Decision(state, reason, renew_at, critical_at, claims.expires_at - now)
+
+
+def share(setting: float | timedelta, lifetime: timedelta) -> timedelta:
+    """A setting that is a fraction or a duration, as a duration of at most half the lifetime."""
+    duration = setting if isinstance(setting, timedelta) else lifetime * setting
+    return min(duration, lifetime * LARGEST_FRACTION)
+
+
+def utc(now: datetime) -> datetime:
+    """The same moment in UTC, where subtraction knows no daylight saving time.
+
+    Raises:
+        ValueError: `now` is naive.
+    """
+    if now.utcoffset() is None:
+        raise ValueError("`now` must be aware: a naive time means another moment in every zone")
+    return now.astimezone(timezone.utc)
+
+
+def clock(time: datetime) -> str:
+    """A time as people read it: `2026-11-23 14:05:00 UTC`."""
+    return f"{utc(time):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _check_share(setting: str, value: float | timedelta) -> None:
+    if isinstance(value, timedelta):
+        if value <= timedelta(0):
+            raise Misconfigured(f"`{setting}` is not positive.", advice="Use a longer duration.")
+    elif isinstance(value, bool) or not 0 < value <= LARGEST_FRACTION:
+        raise Misconfigured(
+            f"`{setting}` is {value!r} of the lifetime.",
+            advice=f"Use a fraction above 0 and up to {LARGEST_FRACTION}, or a duration.",
+        )

@@ -1,0 +1,224 @@
+"""What a JWT says, and a wrapper that keeps it from saying it by accident."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, NoReturn
+
+from flowauth_rotator.core.errors import MalformedToken
+
+LONGEST_TOKEN = 64 * 1024
+LONGEST_USER_CLAIMS = 1024 * 1024
+SIGNING_ALGORITHMS = [
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+]
+LATEST_TIME = 100_000_000_000  # the year 5138; beyond it a time is in milliseconds
+
+
+class Token:
+    """The text of a token: a secret with one way out, `reveal`."""
+
+    __slots__ = ("__text",)
+
+    def __init__(self, text: str) -> None:
+        self.__text = text
+
+    def reveal(self) -> str:
+        """The secret itself: for an HTTP header, a store's write or a masker, and nothing else."""
+        return self.__text
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, 64 hex digits: identifies the token without telling it."""
+        return hashlib.sha256(self.__text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 8 hex digits of the digest, for people and logs."""
+        return self.digest[:8]
+
+    def __repr__(self) -> str:
+        return f"<Token {self.fingerprint}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Token) and hmac.compare_digest(self.digest, other.digest)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Token is never pickled or copied: hand on the object itself")
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a token says of itself, all times aware UTC.
+
+    Attributes:
+        digest: SHA-256 of the token, 64 hex digits.
+        algorithm: `alg` of the header.
+        issued_at: `iat`; `nbf` where that is missing.
+        not_before: `nbf`; `iat` where that is missing.
+        expires_at: `exp`.
+        subject, audience, issuer: `sub`, `aud`, `iss`; None where missing.
+        roles: the names of the roles in `user_claims`.
+        token_name: the issuer's name of the token, where the issuer writes it into the JWT.
+    """
+
+    digest: str
+    algorithm: str
+    issued_at: datetime
+    not_before: datetime
+    expires_at: datetime
+    subject: str | None = None
+    audience: str | None = None
+    issuer: str | None = None
+    roles: frozenset[str] = frozenset()
+    token_name: str | None = None
+
+    @property
+    def lifetime(self) -> timedelta:
+        """`exp - max(iat, nbf)`; always positive."""
+        return self.expires_at - max(self.issued_at, self.not_before)
+
+
+def read_unverified(token: Token) -> Claims:
+    """Decode a token without verifying its signature.
+
+    Raises:
+        MalformedToken: it is no signed JWT with whole-second times. Says why, shows no content.
+    """
+    import jwt  # 0.1 s with its cryptography: not for those who only parse a DAG
+
+    text = token.reveal()
+    _check_text(text)
+    try:
+        document = jwt.decode_complete(text, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise MalformedToken("The token's segments do not decode to JSON objects.") from None
+    header, payload = document["header"], document["payload"]
+    issued_at, not_before = _time(payload, "iat"), _time(payload, "nbf")
+    expires_at = _time(payload, "exp")
+    if expires_at is None:
+        raise MalformedToken("The token has no `exp`: it never expires, so it is never renewed.")
+    begins = [time for time in (issued_at, not_before) if time is not None]
+    if not begins:
+        raise MalformedToken("The token has neither `iat` nor `nbf`: its lifetime is unknown.")
+    if expires_at <= max(begins):
+        raise MalformedToken("The token's `exp` is not later than its `iat` and `nbf`.")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm.lower() == "none":
+        raise MalformedToken("The token is not signed.")
+    return Claims(
+        digest=token.digest,
+        algorithm=algorithm,
+        issued_at=issued_at or begins[0],
+        not_before=not_before or begins[0],
+        expires_at=expires_at,
+        subject=_text(payload, "sub"),
+        audience=_text(payload, "aud"),
+        issuer=_text(payload, "iss"),
+        roles=_roles(payload.get("user_claims", {})),
+        token_name=_text(payload, "token_name"),
+    )
+
+
+def signature_is_valid(token: Token, public_key: str) -> bool:
+    """Whether the PEM public key made the token's signature; times and audience are not looked at.
+
+    Only algorithms with a private and a public key count, so that a public key cannot be taken
+    for a shared secret (RFC 8725, section 3.1).
+
+    Raises:
+        ValueError: the text is no PEM public key.
+    """
+    import jwt
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    key: Any = load_pem_public_key(public_key.encode())
+    try:
+        jwt.decode_complete(
+            token.reveal(),
+            key,
+            algorithms=SIGNING_ALGORITHMS,
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": False,
+            },
+        )
+    except (jwt.PyJWTError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_text(text: str) -> None:
+    """Name the mistakes that people make when they store a token."""
+    if not text.strip():
+        raise MalformedToken("The stored text is empty.")
+    if len(text) > LONGEST_TOKEN:
+        raise MalformedToken(f"The stored text is longer than {LONGEST_TOKEN:,} characters.")
+    if text.startswith("\ufeff"):
+        raise MalformedToken("The stored text begins with a byte order mark.")
+    if text != text.strip() or any(character in text for character in "\r\n"):
+        raise MalformedToken("The stored text has blanks or line breaks around or in the token.")
+    if text.lower().startswith("bearer"):
+        raise MalformedToken("The stored text begins with `Bearer`.")
+    if text[0] in "{[":
+        raise MalformedToken("The stored text is a JSON document, not the token alone.")
+    if text[0] in "\"'`" or text[-1] in "\"'`":
+        raise MalformedToken("The stored text has quotation marks around the token.")
+    segments = text.split(".")
+    if len(segments) != 3 or not all(segments):
+        filled = sum(map(bool, segments))
+        raise MalformedToken(f"The stored text has {filled} segments; a signed JWT has three.")
+
+
+def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:
+    value = payload.get(claim)
+    if value is None and claim not in payload:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise MalformedToken(f"The token's `{claim}` is not a whole number of seconds.")
+    if value <= 0:
+        raise MalformedToken(f"The token's `{claim}` is not a time after 1970.")
+    if value >= LATEST_TIME:
+        raise MalformedToken(f"The token's `{claim}` is far too late: it looks like milliseconds.")
+    return datetime.fromtimestamp(value, timezone.utc)
+
+
+def _text(payload: Mapping[str, Any], claim: str) -> str | None:
+    value = payload.get(claim)
+    if value is None or isinstance(value, str):
+        return value
+    raise MalformedToken(f"The token's `{claim}` is not a text.")
+
+
+def _roles(user_claims: object) -> frozenset[str]:
+    """The role names of FlowAuth's `user_claims`: an object, or that object zipped into a text."""
+    if isinstance(user_claims, str):
+        user_claims = _unzipped(user_claims)
+    if not isinstance(user_claims, dict):
+        raise MalformedToken("The token's `user_claims` is neither an object nor a zipped one.")
+    return frozenset(user_claims)
+
+
+def _unzipped(text: str) -> object:
+    try:
+        unzip = zlib.decompressobj(wbits=31)  # 31: gzip
+        document = unzip.decompress(base64.b64decode(text), LONGEST_USER_CLAIMS)
+        if not unzip.eof:
+            raise MalformedToken("The token's `user_claims` is cut or unzips to over a megabyte.")
+        return json.loads(document)
+    except (binascii.Error, zlib.error, ValueError, RecursionError):
+        raise MalformedToken("The token's `user_claims` does not unzip to JSON.") from None

@@ -1,0 +1,171 @@
+"""Fixtures for every room: one signing key, and a real renewal server on a real socket."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+AUDIENCE = "TEST_SERVER"
+USERNAME = "flowbot"
+PASSWORD = "correct horse battery staple"
+ROLES = ("runner", "viewer")
+WEEK_IN_MINUTES = 7 * 24 * 60
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> rsa.RSAPrivateKey:
+    """One RSA key for all tests, since making one costs more than most of them."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture(scope="session")
+def cheap_hasher() -> PasswordHasher:
+    """Argon2 in earnest, with parameters that cost next to nothing."""
+    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture(scope="session")
+def prepared_data_dir(tmp_path_factory, signing_key, cheap_hasher) -> Path:
+    """What `data_dir` copies: made once, since durable commits are what costs time."""
+    from flowauth_rotator.server import Parts, Settings
+    from flowauth_rotator.server.accounts import Limit
+
+    settings = Settings.load(tmp_path_factory.mktemp("prepared") / "server")
+    settings.initialise(signing_key)
+    parts = Parts.open(settings, hasher=cheap_hasher)
+    week = Limit(WEEK_IN_MINUTES)
+    parts.accounts.add_audience(AUDIENCE, week)
+    parts.accounts.add_role("viewer", AUDIENCE, ["get_results", "get_available_dates"], week)
+    parts.accounts.add_role("runner", AUDIENCE, ["run"], week)
+    parts.accounts.add_user(USERNAME, PASSWORD)
+    parts.accounts.grant(USERNAME, ROLES)
+    parts.database.close()
+    return settings.data_dir
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, prepared_data_dir: Path) -> Path:
+    """A data directory: audience TEST_SERVER, and flowbot, who holds its viewer and its runner."""
+    return Path(shutil.copytree(prepared_data_dir, tmp_path / "server"))
+
+
+class RenewalServer:
+    """A bundled renewal server on a loopback port, and the operator's hands on it.
+
+    Attributes:
+        url: Its base address, without a slash at the end.
+        app: The Flask app.
+        public_key_pem: What verifies its tokens.
+        username: Who may sign in: flowbot, who holds the roles viewer and runner.
+        password: Flowbot's password.
+        audience: The name of the one audience, TEST_SERVER.
+        requests: Every request so far, in order, as "POST /signin".
+        clock_offset: Seconds by which the server's clock is ahead of the machine's.
+    """
+
+    username = USERNAME
+    password = PASSWORD
+    audience = AUDIENCE
+
+    def __init__(self, data_dir: Path, hasher: PasswordHasher) -> None:
+        from flowauth_rotator.server import Settings, create_app
+        from flowauth_rotator.server.signing import Signer
+
+        self.requests: list[str] = []
+        self.clock_offset = 0
+        self.app = create_app(data_dir, hasher=hasher, clock=self._now)
+        self.app.wsgi_app = self._recording(self.app.wsgi_app)
+        self.public_key_pem = Signer(Settings.load(data_dir).signing_key()).public_pem
+        self._parts = self.app.extensions["flowauth_rotator"]
+        self._http = self._listen()
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer what has been asked, then give back the port and the database."""
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+        self._parts.database.close()
+
+    def mint(
+        self,
+        name: str = "AIRFLOW_FLOWAPI_TOKEN",
+        roles: Sequence[str] = ROLES,
+        lifetime_minutes: int | None = 60,
+        *,
+        issued_at: int | None = None,
+        username: str = USERNAME,
+    ) -> str:
+        """A first token, by default flowbot's; one issued in the past may be due already."""
+        issued = self._parts.issuing.mint(
+            self._parts.accounts.named_user(username),
+            self._parts.accounts.named_audience(self.audience).id,
+            name,
+            roles,
+            lifetime_minutes,
+            now=self._now() if issued_at is None else issued_at,
+        )
+        return issued.token
+
+    def rows(self, name: str | None = None) -> list:
+        """The rows of the history, of one name or all, oldest first."""
+        return [row for row in self._parts.issuing.rows() if name in (None, row.name)]
+
+    def add_role(self, name: str, *, max_lifetime_minutes: int, scopes: Sequence[str] = ("run",)):
+        """Add a role of TEST_SERVER and grant it to flowbot."""
+        from flowauth_rotator.server.accounts import Limit
+
+        self._parts.accounts.add_role(name, self.audience, scopes, Limit(max_lifetime_minutes))
+        self.grant(name)
+
+    def add_user(self, username: str, password: str = PASSWORD, roles: Sequence[str] = ROLES):
+        """Add somebody else, holding these roles."""
+        self._parts.accounts.add_user(username, password)
+        self._parts.accounts.grant(username, roles)
+
+    def grant(self, role: str) -> None:
+        """Give flowbot a role."""
+        self._parts.accounts.grant(self.username, [role])
+
+    def revoke(self, role: str) -> None:
+        """Take a role from flowbot."""
+        self._parts.accounts.revoke(self.username, [role])
+
+    def _now(self) -> int:
+        return int(time.time()) + self.clock_offset
+
+    def _recording(self, wsgi_app):
+        def record(environ, start_response):
+            self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+            return wsgi_app(environ, start_response)
+
+        return record
+
+    def _listen(self):
+        from werkzeug.serving import WSGIRequestHandler, make_server
+
+        class Quiet(WSGIRequestHandler):
+            def log_request(self, *_args) -> None:
+                """Say nothing: the test looks at `requests`."""
+
+        return make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=Quiet)
+
+
+@pytest.fixture
+def renewal_server(data_dir: Path, cheap_hasher) -> Iterator[RenewalServer]:
+    """A real renewal server on a free loopback port; see `RenewalServer` for what it offers."""
+    server = RenewalServer(data_dir, cheap_hasher)
+    server.start()
+    yield server
+    server.stop()

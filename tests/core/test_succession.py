@@ -1,0 +1,186 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import jwt
+import pytest
+
+from flowauth_rotator.core.errors import BudgetExhausted
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.succession import (
+    Row,
+    check_budget,
+    choose_successor,
+    idempotency_key,
+    objections,
+)
+from flowauth_rotator.core.tokens import Token, read_unverified
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def predecessor(make_claims, noon):
+    """A one-day token, due at `noon`."""
+    return make_claims(issued_at=noon - DAY * 0.7)
+
+
+@pytest.fixture
+def successor(make_claims, noon):
+    """A one-day token as the issuer should answer at `noon`."""
+    return make_claims(issued_at=noon, digest="1" * 64)
+
+
+@pytest.fixture
+def make_row(signing_key, noon):
+    """A row of the issuer's history with a real token."""
+
+    def make(
+        number,
+        *,
+        issued=0.0,
+        lifetime=24.0,
+        owner="flowbot",
+        name="AIRFLOW",
+        audience="TEST_SERVER",
+        roles=("viewer",),
+        carried=None,
+    ):
+        iat = int((noon + timedelta(hours=issued)).timestamp())
+        claims = {
+            "iat": iat,
+            "nbf": iat,
+            "exp": iat + int(lifetime * 3600),
+            "jti": str(number),
+            "sub": owner,
+            "aud": audience,
+            "user_claims": {role: ["run"] for role in carried or roles},
+        }
+        token = Token(jwt.encode(claims, signing_key, algorithm="RS256"))
+        return Row(number, name, owner, audience, frozenset(roles), token)
+
+    return make
+
+
+def clauses(predecessor, successor, now, **policy):
+    return [o.clause for o in objections(predecessor, successor, RotationPolicy(**policy), now)]
+
+
+def test_a_good_successor_meets_no_objection(predecessor, successor, noon):
+    """Same user, audience and roles, and a full lifetime: nothing speaks against it."""
+    assert clauses(predecessor, successor, noon) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"digest": "0" * 64}, "same token"),
+        ({"algorithm": "HS256"}, "family of algorithms"),
+        ({"algorithm": "none"}, "family of algorithms"),
+        ({"subject": "root"}, "`sub`"),
+        ({"subject": None}, "`sub`"),
+        ({"audience": "PRODUCTION"}, "`aud`"),
+        ({"issuer": "elsewhere"}, "`iss`"),
+        ({"roles": frozenset({"runner"})}, "roles"),
+        ({"roles": frozenset({"runner", "viewer", "admin"})}, "roles"),
+        ({"roles": frozenset()}, "roles"),
+        ({"token_name": "OTHER"}, "token name"),
+    ],
+)
+def test_each_change_of_the_claims_is_an_objection(predecessor, successor, noon, change, words):
+    """Nothing but the times may change from one token to the next."""
+    found = objections(predecessor, replace(successor, **change), RotationPolicy(), noon)
+    assert [words in objection.clause for objection in found] == [True]
+    assert not found[0].capped
+
+
+@pytest.mark.parametrize("claim", ["issued_at", "not_before"])
+def test_a_token_from_the_future_is_refused_beyond_the_leeway(predecessor, successor, noon, claim):
+    """An issuer's clock may be a minute ahead, and no more."""
+    for seconds, objected in ((60, False), (61, True)):
+        ahead = replace(successor, **{claim: noon + timedelta(seconds=seconds)})
+        assert bool(clauses(predecessor, ahead, noon)) is objected
+
+
+def test_a_successor_must_gain_a_worthwhile_time(predecessor, successor, noon):
+    """By default it expires at least a tenth of the lifetime later than the token in use."""
+    least = predecessor.expires_at + DAY / 10
+    assert clauses(predecessor, replace(successor, expires_at=least), noon) == []
+    short = replace(successor, expires_at=least - timedelta(seconds=1))
+    found = objections(predecessor, short, RotationPolicy(), noon)
+    assert [objection.capped for objection in found] == [True]
+
+
+def test_a_successor_that_would_be_due_at_once_is_capped(predecessor, noon, make_claims):
+    """A token whose `iat` was set back so that it is due already gains nothing."""
+    old = make_claims(issued_at=noon - DAY * 5, lifetime=DAY * 6, digest="1" * 64)
+    found = objections(predecessor, old, RotationPolicy(), noon)
+    assert found
+    assert all(objection.capped for objection in found)
+
+
+def test_the_key_depends_on_the_predecessor_alone(predecessor, successor):
+    """Any agent, after any crash, asks for the same renewal; another token is another renewal."""
+    again = replace(predecessor, subject="somebody", roles=frozenset())
+    assert idempotency_key(predecessor) == idempotency_key(again)
+    assert idempotency_key(predecessor) != idempotency_key(successor)
+    assert predecessor.digest not in idempotency_key(predecessor)
+
+
+def chosen(rows, noon):
+    predecessor = read_unverified(rows[0].token)
+    row = choose_successor(predecessor, rows, RotationPolicy(), noon)
+    return row and row.id
+
+
+def test_a_live_successor_is_adopted(make_row, noon):
+    """A token that was minted but never swapped in is found again."""
+    assert chosen([make_row(1, issued=-17), make_row(2)], noon) == 2
+
+
+def test_of_several_the_one_that_lives_longest_is_adopted_then_the_oldest(make_row, noon):
+    """Rivals who see the same rows, in any order, agree."""
+    rows = [make_row(1, issued=-17), make_row(2), make_row(3, issued=-1), make_row(4)]
+    assert chosen(rows, noon) == 2
+    assert chosen([rows[0], *reversed(rows[1:])], noon) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"owner": "root"},
+        {"audience": "PRODUCTION"},
+        {"name": "OTHER"},
+        {"roles": ("viewer", "admin")},
+        {"roles": ("viewer",), "carried": ("admin",)},
+        {"lifetime": 1.0},
+        {"issued": 1.0},
+        {"issued": -20.0, "lifetime": 48.0},
+    ],
+    ids=["owner", "audience", "name", "roles", "roles in the JWT", "short", "future", "older"],
+)
+def test_no_other_row_is_adopted(make_row, noon, other):
+    """Another owner, audience, name or role set, a short life, an earlier issue: not ours."""
+    assert chosen([make_row(1, issued=-17), make_row(2, **other)], noon) is None
+
+
+def test_without_a_row_of_the_token_itself_nothing_is_adopted(make_row, noon):
+    """A history that does not know the token in use knows no successor of it."""
+    predecessor = read_unverified(make_row(1, issued=-17).token)
+    assert choose_successor(predecessor, [make_row(2)], RotationPolicy(), noon) is None
+
+
+def test_a_row_without_a_token_is_passed_over(make_row, noon):
+    """FlowAuth in demo mode keeps a sentence in the place of a token."""
+    sentence = replace(make_row(2), token=Token("This token is not shown in demo mode"))
+    assert chosen([make_row(1, issued=-17), sentence, make_row(3)], noon) == 3
+
+
+@pytest.mark.parametrize(("hours", "most", "word"), [(0.1, 6, "hour"), (3.0, 24, "day")])
+def test_a_name_is_not_minted_without_end(make_row, noon, hours, most, word):
+    """Six mints of a name an hour and 24 a day are the most, whoever asked for them."""
+    rows = [make_row(number, issued=-hours) for number in range(most - 1)]
+    others = [make_row(99, name="OTHER", issued=-hours)]
+    check_budget("AIRFLOW", rows + others, noon)
+    with pytest.raises(BudgetExhausted, match=f"{most} tokens named 'AIRFLOW' within a {word}"):
+        check_budget("AIRFLOW", [*rows, make_row(98, issued=-hours)], noon)
+    check_budget("AIRFLOW", [*rows, make_row(98, issued=-hours)], noon + DAY)

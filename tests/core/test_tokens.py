@@ -1,0 +1,235 @@
+import base64
+import copy
+import gzip
+import json
+import pickle
+import traceback
+from datetime import timedelta
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowauth_rotator.core.errors import MalformedToken
+from flowauth_rotator.core.tokens import Token, read_unverified, signature_is_valid
+
+GOOD = {"iat": 1_700_000_000, "nbf": 1_700_000_000, "exp": 1_700_086_400, "sub": "flowbot"}
+HEADER = {"alg": "RS256", "typ": "JWT"}
+
+
+def segment(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def token_of(payload, header=HEADER) -> Token:
+    """A token as bytes on the wire, whatever a library would say of it."""
+    parts = [
+        part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload)
+    ]
+    return Token(".".join([*map(segment, parts), segment(b"signature" * 20)]))
+
+
+def zipped(document) -> str:
+    """As FlowAuth writes `user_claims`: JSON, gzip, base64 in lines of 76 characters."""
+    return base64.encodebytes(gzip.compress(json.dumps(document).encode())).decode()
+
+
+def assert_tells_nothing(error: BaseException, text: str) -> None:
+    """No 12 characters in a row of a token's text stand in the error, its causes or attributes."""
+    told = "".join(traceback.format_exception(error)) + repr(vars(error))
+    content = "".join(text.split(".")[1:])
+    assert not any(content[i : i + 12] in told for i in range(len(content) - 11))
+
+
+def test_claims_are_read_with_times_in_utc():
+    """What a JWT says is there, in aware UTC."""
+    claims = read_unverified(token_of({**GOOD, "aud": "TEST_SERVER", "token_name": "AIRFLOW"}))
+    assert claims.expires_at.isoformat() == "2023-11-15T22:13:20+00:00"
+    assert claims.lifetime == timedelta(days=1)
+    assert (claims.subject, claims.audience, claims.issuer) == ("flowbot", "TEST_SERVER", None)
+    assert claims.token_name == "AIRFLOW"
+
+
+@pytest.mark.parametrize("form", [dict, zipped], ids=["object", "zipped"])
+def test_both_forms_of_user_claims_give_the_roles(form):
+    """FlowAuth's `user_claims` come as an object or as a zipped text."""
+    roles = {f"role {number}": ["run", "get_results"] for number in range(60)}
+    claims = read_unverified(token_of({**GOOD, "user_claims": form(roles)}))
+    assert claims.roles == frozenset(roles)
+
+
+def test_a_lifetime_begins_with_the_later_of_iat_and_nbf():
+    """A token that becomes valid later lives from then on."""
+    claims = read_unverified(token_of({**GOOD, "nbf": GOOD["iat"] + 3600}))
+    assert claims.lifetime == timedelta(hours=23)
+
+
+@pytest.mark.parametrize("missing", ["iat", "nbf"])
+def test_one_of_iat_and_nbf_is_enough(missing):
+    """The one stands in for the other."""
+    payload = {key: value for key, value in GOOD.items() if key != missing}
+    assert read_unverified(token_of(payload)).lifetime == timedelta(days=1)
+
+
+odd_times = st.one_of(
+    st.floats(),
+    st.text(),
+    st.booleans(),
+    st.none(),
+    st.lists(st.integers()),
+    st.integers(max_value=0),
+    st.integers(min_value=100_000_000_000),
+    st.just(1_795_444_292_000),
+)
+
+
+@given(st.sampled_from(["exp", "iat", "nbf"]), odd_times)
+def test_an_odd_time_is_malformed(claim, value):
+    """A float, text, bool, null, list, negative, huge or millisecond time is a clear error."""
+    token = token_of({**GOOD, claim: value})
+    with pytest.raises(MalformedToken, match=f"`{claim}`") as refusal:
+        read_unverified(token)
+    assert_tells_nothing(refusal.value, token.reveal())
+
+
+@pytest.mark.parametrize("literal", [b"1e400", b"NaN", b"-Infinity", b"1" * 5000, b"1700086400.0"])
+def test_an_odd_number_is_malformed(literal):
+    """What JSON lets through and no clock shows is a clear error."""
+    token = token_of(b'{"iat": 1700000000, "exp": ' + literal + b"}")
+    with pytest.raises(MalformedToken) as refusal:
+        read_unverified(token)
+    assert_tells_nothing(refusal.value, token.reveal())
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        ({"iat": 1_700_000_000}, "no `exp`"),
+        ({"exp": 1_700_000_000}, "neither `iat` nor `nbf`"),
+        ({**GOOD, "exp": GOOD["iat"]}, "not later"),
+        ({**GOOD, "nbf": GOOD["exp"] + 1}, "not later"),
+        ({**GOOD, "sub": 7}, "`sub`"),
+        ({**GOOD, "aud": ["a", "b"]}, "`aud`"),
+        ({**GOOD, "user_claims": ["viewer"]}, "`user_claims`"),
+        ({**GOOD, "user_claims": "!!"}, "`user_claims`"),
+        ({**GOOD, "user_claims": zipped({})[:-12]}, "`user_claims`"),
+        ({**GOOD, "user_claims": zipped(["viewer"])}, "`user_claims`"),
+        ({**GOOD, "user_claims": zipped("x" * 2_000_000)}, "over a megabyte"),
+        ([1], "do not decode"),
+        (b"{", "do not decode"),
+        (b"[" * 40_000, "do not decode"),
+        (b"\xff\xfe", "do not decode"),
+    ],
+)
+def test_an_odd_payload_is_malformed(payload, words):
+    """Each mistake in a payload is named."""
+    token = token_of(payload)
+    with pytest.raises(MalformedToken, match=words) as refusal:
+        read_unverified(token)
+    assert_tells_nothing(refusal.value, token.reveal())
+
+
+@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"typ": "JWT"}, {"alg": 7}])
+def test_an_unsigned_token_is_malformed(header):
+    """`alg: none` is no signature, however it is written."""
+    with pytest.raises(MalformedToken):
+        read_unverified(token_of(GOOD, header))
+
+
+JWT = token_of(GOOD).reveal()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        (json.dumps({"token": JWT}), "JSON document"),
+        (f"Bearer {JWT}", "`Bearer`"),
+        (f"bearer:{JWT}", "`Bearer`"),
+        (f'"{JWT}"', "quotation marks"),
+        (f"'{JWT}'", "quotation marks"),
+        (f"{JWT}\n", "line breaks"),
+        (f" {JWT}", "blanks"),
+        (f"{JWT[:40]}\n{JWT[40:]}", "line breaks"),
+        (f"\ufeff{JWT}", "byte order mark"),
+        (f"{JWT}.{JWT}", "6 segments"),
+        (f"{JWT}.a.b", "5 segments"),
+        (JWT.rpartition(".")[0] + ".", "2 segments"),
+        ("opaque-secret-value", "1 segments"),
+        ("a" * 10_000_000, "longer than"),
+        ("ä.ö.ü", "do not decode"),
+        ("\ud800.b.c", "do not decode"),
+        ("a.b.c", "do not decode"),
+    ],
+    ids=lambda value: value[:10] if value.isascii() else "other",
+)
+def test_an_odd_text_is_malformed(text, words):
+    """Each mistake that people make when they store a token is named, and its text is not shown."""
+    with pytest.raises(MalformedToken, match=words) as refusal:
+        read_unverified(Token(text))
+    assert refusal.value.advice
+    if len(text) < 1000:
+        assert_tells_nothing(refusal.value, f".{text}")
+
+
+@given(st.text(max_size=300) | st.binary(max_size=300).map(lambda raw: raw.decode("latin-1")))
+def test_any_other_text_is_malformed(text):
+    """Nothing that can stand in a Variable ends in anything but a clear error."""
+    with pytest.raises(MalformedToken):
+        read_unverified(Token(text))
+
+
+def test_a_token_tells_only_its_fingerprint():
+    """However a token is printed, formatted or put into a traceback, it stays secret."""
+    token = Token(JWT)
+    for told in (repr(token), str(token), f"{token}", f"{[token]!r}", f"{token!r:>40}"):
+        assert token.fingerprint in told
+        assert JWT[-12:] not in told
+    assert len(token.fingerprint) == 8
+
+
+@pytest.mark.parametrize("copying", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_token_is_not_copied_by_accident(copying):
+    """No XCom backend and no queue gets a token by pickling what holds it."""
+    with pytest.raises(TypeError, match="never pickled") as refusal:
+        copying(Token(JWT))
+    assert_tells_nothing(refusal.value, JWT)
+
+
+def test_tokens_are_equal_by_their_text():
+    """Two tokens of one text are one token."""
+    assert Token(JWT) == Token(JWT)
+    assert len({Token(JWT), Token(JWT), Token("other")}) == 2
+    assert Token(JWT) != JWT
+
+
+def test_a_signature_is_verified_with_the_public_key_alone(signing_key):
+    """The issuer's key verifies, another one does not, a changed token does not."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    token = jwt.encode(GOOD, signing_key, algorithm="RS256")
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert signature_is_valid(Token(token), pem(signing_key))
+    assert not signature_is_valid(Token(token), pem(other))
+    head, _, tail = token.split(".")
+    changed = segment(json.dumps({**GOOD, "sub": "root"}).encode())
+    assert not signature_is_valid(Token(f"{head}.{changed}.{tail}"), pem(signing_key))
+
+
+def test_a_public_key_is_no_shared_secret(signing_key):
+    """A token signed by HMAC with the public key as its secret is not verified."""
+    import hashlib
+    import hmac
+
+    signed = ".".join(segment(json.dumps(part).encode()) for part in ({"alg": "HS256"}, GOOD))
+    mac = hmac.digest(pem(signing_key).encode(), signed.encode(), hashlib.sha256)
+    assert not signature_is_valid(Token(f"{signed}.{segment(mac)}"), pem(signing_key))
+
+
+def pem(key) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = key.public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
