@@ -11,9 +11,12 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from flowauth_rotator.core.errors import MalformedToken
+from flowauth_rotator.core.errors import MalformedToken, Misconfigured
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 LONGEST_TOKEN = 64 * 1024
 LONGEST_USER_CLAIMS = 1024 * 1024
@@ -132,23 +135,36 @@ def read_unverified(token: Token) -> Claims:
     )
 
 
-def signature_is_valid(token: Token, public_key: str) -> bool:
-    """Whether the PEM public key made the token's signature; times and audience are not looked at.
+def load_public_key(pem: str) -> PublicKeyTypes:
+    """The public key in a PEM text.
+
+    Raises:
+        Misconfigured: there is none.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        return load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise Misconfigured(
+            "The issuer's public key is no PEM text of a public key.",
+            advice="It begins with `-----BEGIN PUBLIC KEY-----`.",
+        ) from None
+
+
+def signature_is_valid(token: Token, key: PublicKeyTypes) -> bool:
+    """Whether the key made the token's signature; times and audience are not looked at.
 
     Only algorithms with a private and a public key count, so that a public key cannot be taken
     for a shared secret (RFC 8725, section 3.1).
-
-    Raises:
-        ValueError: the text is no PEM public key.
     """
     import jwt
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    key: Any = load_pem_public_key(public_key.encode())
     try:
         jwt.decode_complete(
             token.reveal(),
-            key,
+            cast("Any", key),  # PyJWT lists fewer kinds, and refuses the others
             algorithms=SIGNING_ALGORITHMS,
             options={
                 "verify_exp": False,

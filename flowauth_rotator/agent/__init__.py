@@ -1,0 +1,1 @@
+"""The one sequence of effects: read, decode, decide, renew, verify, swap, report."""

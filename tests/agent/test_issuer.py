@@ -1,0 +1,435 @@
+import json
+import logging
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import requests
+import responses
+
+from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.core.errors import (
+    AmbiguousAnswer,
+    IssuerUnavailable,
+    Misconfigured,
+    Refused,
+    RotatorError,
+    Throttled,
+)
+from flowauth_rotator.core.succession import Row
+from flowauth_rotator.core.tokens import Token, read_unverified
+
+URL = "https://flowauth.example.org"
+RENEW = f"{URL}/tokens/tokens/7/renew"
+PAGE = "<!doctype html><title>401 Unauthorized</title>"
+
+
+@pytest.fixture
+def http():
+    """An issuer whose answers no real server can be made to give."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked:
+        mocked.post(
+            f"{URL}/signin", json={"logged_in": True}, headers={"Set-Cookie": "X-CSRF=c1; Path=/"}
+        )
+        mocked.get(f"{URL}/signout", json={"logged_in": False})
+        yield mocked
+
+
+@pytest.fixture
+def row(make_token):
+    """The row of the token in use."""
+    return Row(7, "AIRFLOW", "flowbot", "TEST_SERVER", frozenset({"viewer"}), make_token())
+
+
+@pytest.fixture
+def pauses():
+    """The pauses that were made, in seconds, and not waited for."""
+    return []
+
+
+@pytest.fixture
+def issuer(pauses):
+    """FlowAuth, signed in to as flowbot."""
+    issuer = SessionIssuer(URL, "flowbot", "secret-password", timeout=5, sleep=pauses.append)
+    yield issuer
+    issuer.close()
+
+
+def renew(issuer, row):
+    return issuer.renew(row.token, row, key="k" * 64, lifetime_minutes=None)
+
+
+def calls(http, path=""):
+    return [call.request for call in http.calls if path in call.request.url]
+
+
+def test_a_renewal_carries_what_flowauth_asks_for(http, issuer, row):
+    """CSRF header from the cookie, Referer, JSON, and the key; the sign-in comes first."""
+    http.post(RENEW, json={"id": 8, "token": "a.b.c"})
+    assert renew(issuer, row) == Token("a.b.c")
+    [sent] = calls(http, "/renew")
+    assert sent.headers["X-CSRF-Token"] == "c1"
+    assert sent.headers["Referer"] == f"{URL}/"
+    assert sent.headers["Idempotency-Key"] == "k" * 64
+    assert json.loads(sent.body) == {}
+    assert issuer.renewal_requests == 1
+
+
+def test_a_lifetime_is_asked_for_when_one_is_wanted(http, issuer, row):
+    """Otherwise the issuer gives its maximum."""
+    http.post(RENEW, json={"id": 8, "token": "a.b.c"})
+    issuer.renew(row.token, row, key="k", lifetime_minutes=90)
+    assert json.loads(calls(http, "/renew")[0].body) == {"lifetime_minutes": 90}
+
+
+def test_the_successor_is_told_before_it_is_handed_on(http, row):
+    """Who masks secrets learns of the token first."""
+    told = []
+    issuer = SessionIssuer(URL, "flowbot", "pw", on_token=told.append)
+    http.post(RENEW, json={"id": 8, "token": "a.b.c"})
+    assert [renew(issuer, row)] == told
+
+
+@pytest.mark.parametrize(
+    "answer", [{"body": "CSRF error", "content_type": "text/html"}, {"body": PAGE}]
+)
+def test_a_lost_session_is_signed_in_again_once(http, issuer, row, answer):
+    """`CSRF error` and an HTML 401 mean a new sign-in and the same request again."""
+    issuer._signed(lambda: None)
+    http.post(RENEW, status=401, **answer)
+    http.post(RENEW, json={"id": 8, "token": "a.b.c"})
+    assert renew(issuer, row) == Token("a.b.c")
+    assert len(calls(http, "/signin")) == 2
+
+
+def test_a_session_that_is_lost_again_is_no_loop(http, issuer, row):
+    """Two sign-ins are the most."""
+    issuer._signed(lambda: None)
+    http.post(RENEW, status=401, body=PAGE)
+    with pytest.raises(IssuerUnavailable, match="a moment ago"):
+        renew(issuer, row)
+    assert len(calls(http, "/signin")) == 2
+    assert len(calls(http, "/renew")) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "You can only renew your own tokens."),
+        (401, "Cannot renew: the following roles are no longer assigned to you: runner, viewer"),
+        (401, "Token for flowbot cannot be renewed: maximum permitted expiry has already passed."),
+        (400, "Requested lifetime exceeds the maximum permitted by the server and original roles"),
+        (404, "There is no such token."),
+    ],
+)
+def test_a_refusal_is_asked_once_and_carries_the_issuers_words(http, issuer, row, status, message):
+    """A deliberate 4xx ends the matter: one request, no second sign-in."""
+    http.post(RENEW, status=status, json={"code": status, "message": message})
+    with pytest.raises(Refused) as refusal:
+        issuer.retry(lambda: renew(issuer, row))
+    assert (refusal.value.words, refusal.value.status) == (message, status)
+    assert not refusal.value.retryable
+    assert len(calls(http, "/renew")) == len(calls(http, "/signin")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"status": 400, "statusText": "Name already exists"}, "Name already exists"),
+        ({"code": 400, "message": "one\ntwo\tthree"}, "one two three"),
+        ({"code": 400}, "no reason given"),
+        ([1], "a page, not JSON"),
+        ({"message": "x " * 1000}, ("x " * 150)[:300]),
+    ],
+)
+def test_the_words_of_a_refusal_are_one_short_line(http, issuer, row, body, words):
+    """Whatever the issuer says, a log gets a line of it."""
+    http.post(RENEW, status=400, json=body)
+    with pytest.raises(Refused) as refusal:
+        renew(issuer, row)
+    assert refusal.value.words == words
+
+
+def test_a_refusal_that_recites_the_token_is_not_repeated(http, issuer, row):
+    """An issuer that puts the token into its message does not put it into our log."""
+    http.post(RENEW, status=400, json={"message": f"bad token {row.token.reveal()}!"})
+    with pytest.raises(Refused) as refusal:
+        renew(issuer, row)
+    _, payload, signature = row.token.reveal().split(".")
+    assert payload[:12] not in str(refusal.value)
+    assert signature[-12:] not in str(refusal.value)
+    assert refusal.value.words.startswith("bad token")
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "-7"}, 0),
+        ({"Retry-After": "soon"}, 0),
+        ({}, 0),
+        ({"Retry-After": "315360000"}, 3600),
+        (
+            {
+                "Retry-After": "Mon, 23 Nov 2026 12:00:20 GMT",
+                "Date": "Mon, 23 Nov 2026 12:00:00 GMT",
+            },
+            20,
+        ),
+        ({"Retry-After": "Mon, 23 Nov 2026 12:00:20 GMT"}, 0),
+    ],
+)
+def test_429_says_how_long_to_wait(http, issuer, row, headers, seconds):
+    """Retry-After as seconds and as a date, by the issuer's clock, clamped to an hour."""
+    http.post(RENEW, status=429, json={"code": 429, "message": "slowly"}, headers=headers)
+    with pytest.raises(Throttled) as throttled:
+        renew(issuer, row)
+    assert throttled.value.retry_after == seconds
+    assert throttled.value.retryable
+
+
+def test_short_patience_is_had_at_once(http, issuer, row, pauses):
+    """A 429 of a few seconds is waited for."""
+    http.post(RENEW, status=429, json={}, headers={"Retry-After": "9"})
+    http.post(RENEW, json={"id": 8, "token": "a.b.c"})
+    assert issuer.retry(lambda: renew(issuer, row)) == Token("a.b.c")
+    assert pauses == [9]
+
+
+def test_long_patience_is_left_to_the_next_run(http, issuer, row, pauses):
+    """A 429 of ten minutes holds no worker."""
+    http.post(RENEW, status=429, json={}, headers={"Retry-After": "600"})
+    with pytest.raises(Throttled):
+        issuer.retry(lambda: renew(issuer, row))
+    assert pauses == []
+
+
+def test_trouble_is_retried_with_pauses_and_an_end(http, issuer, row, pauses, caplog):
+    """Three attempts with growing pauses, each said in the log; never without a pause."""
+    http.post(RENEW, status=503)
+    with caplog.at_level(logging.WARNING), pytest.raises(AmbiguousAnswer):
+        issuer.retry(lambda: renew(issuer, row))
+    assert issuer.renewal_requests == 3
+    assert 1 <= pauses[0] <= 2 <= pauses[1] <= 3
+    assert caplog.text.count("answered 503") == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 500, "body": PAGE},
+        {"status": 502, "json": {"message": "bad gateway"}},
+        {"status": 200, "body": PAGE},
+        {"status": 200, "body": '{"token": "a.b'},
+        {"status": 200, "json": {"id": 8}},
+        {"status": 200, "json": {"token": None}},
+        {"status": 200, "json": ["a.b.c"]},
+        {"status": 200, "body": "x" * 70_000},
+        {"status": 200, "json": {"token": "x" * 70_000}},
+        {"body": requests.ReadTimeout()},
+        {"body": requests.exceptions.ChunkedEncodingError()},
+    ],
+    ids=lambda answer: str(answer)[:40],
+)
+def test_an_unclear_answer_to_a_renewal_is_ambiguous(http, issuer, row, answer):
+    """It may have been minted: whoever asks must look first."""
+    http.post(RENEW, **answer)
+    with pytest.raises(AmbiguousAnswer):
+        renew(issuer, row)
+
+
+def test_an_unclear_answer_to_a_question_is_not_ambiguous(http, issuer, make_token):
+    """Reading the list changed nothing, whatever came back."""
+    http.get(f"{URL}/tokens/servers", status=500)
+    with pytest.raises(IssuerUnavailable) as unavailable:
+        issuer.rows(read_unverified(make_token()))
+    assert not isinstance(unavailable.value, AmbiguousAnswer)
+
+
+def test_a_redirect_is_not_followed(http, issuer, row):
+    """No token and no password goes where a redirect points; the sentence names the host."""
+    http.post(RENEW, status=302, headers={"Location": "https://elsewhere.example/x?secret=1"})
+    with pytest.raises(Misconfigured, match=r"redirects to elsewhere\.example,"):
+        renew(issuer, row)
+    assert calls(http, "elsewhere") == []
+
+
+def test_a_certificate_that_nobody_vouches_for_is_a_setting(http, issuer, row):
+    """The advice names the setting."""
+    http.post(RENEW, body=requests.exceptions.SSLError("certificate verify failed"))
+    with pytest.raises(Misconfigured, match="certificate") as misconfigured:
+        renew(issuer, row)
+    assert "`verify`" in misconfigured.value.advice
+
+
+def test_a_failed_sign_in_is_said_to_be_one(http, issuer, row):
+    """A wrong password is asked once, and is told apart from a refused renewal."""
+    http.replace(
+        "POST",
+        f"{URL}/signin",
+        status=401,
+        json={"code": 401, "message": "Incorrect username or password."},
+    )
+    with pytest.raises(Refused, match=r"Sign-in of 'flowbot' failed.*Incorrect username"):
+        issuer.retry(lambda: renew(issuer, row))
+    assert len(calls(http, "/signin")) == 1
+    assert issuer.renewal_requests == 0
+
+
+def test_a_token_of_another_user_is_found_without_a_request(http, issuer, make_token):
+    """The sign-in and the token's `sub` must be one person."""
+    with pytest.raises(Misconfigured, match="belongs to user 'ada', the sign-in to 'flowbot'"):
+        issuer.rows(read_unverified(make_token(sub="ada")))
+    assert len(http.calls) == 0
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[{"id": 1}], [{"id": "x", "name": 1}], [1], {"rows": []}, [{"id": 1, "token": 5}]],
+)
+def test_a_list_of_another_form_is_no_history(http, issuer, make_token, rows):
+    """A proxy's or another program's JSON is told apart from a history."""
+    http.get(f"{URL}/tokens/servers", json=[{"id": 3, "server_name": "TEST_SERVER"}])
+    http.get(f"{URL}/tokens/tokens/3", json=rows)
+    with pytest.raises(IssuerUnavailable, match=r"history of another form|list of rows"):
+        issuer.rows(read_unverified(make_token()))
+
+
+def test_flowauth_asked_for_bearer_renewal_says_what_is_missing(http, make_token):
+    """Without a login FlowAuth cannot be served; the advice says so."""
+    http.post(f"{URL}/tokens/renew", status=401, body="CSRF error", content_type="text/html")
+    with pytest.raises(Misconfigured, match="is it FlowAuth") as misconfigured:
+        BearerIssuer(URL).renew(make_token(), None, key="k", lifetime_minutes=None)
+    assert "login" in misconfigured.value.advice
+
+
+def test_a_netrc_file_does_not_replace_the_token(http, make_token, monkeypatch, tmp_path):
+    """Credentials that lie about for other programs are not sent."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine flowauth.example.org login x password y\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    http.post(f"{URL}/tokens/renew", json={"id": 2, "token": "a.b.c"})
+    token = make_token()
+    BearerIssuer(URL).renew(token, None, key="k", lifetime_minutes=None)
+    assert calls(http)[0].headers["Authorization"] == f"Bearer {token.reveal()}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "flowauth.example.org",
+        "ftp://x",
+        "https://",
+        "https://x:99999",
+        "https://u:p@x",
+        "https://x/?a=b",
+        "https://x/#y",
+        "https://[::1",
+    ],
+)
+def test_an_address_that_is_none_is_refused(url):
+    """At once, with an example of a good one, and without repeating what may hold a password."""
+    with pytest.raises(Misconfigured) as misconfigured:
+        BearerIssuer(url)
+    assert "https://flowauth.example.org" in misconfigured.value.advice
+    assert "u:p" not in str(misconfigured.value)
+
+
+@contextmanager
+def raw_server(*answers):
+    """A socket that sends each of the answers, piece by piece, to one request each."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        for pieces in answers:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                try:
+                    for piece in pieces:
+                        connection.sendall(piece)
+                except OSError:
+                    pass  # the client had enough
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread.join(10)
+    listener.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def drip(seconds):
+    yield OK + b"Content-Length: 1000\r\n\r\n"
+    for _ in range(int(seconds / 0.05)):
+        time.sleep(0.05)
+        yield b" "
+
+
+def flood():
+    yield OK + b"\r\n"
+    for _ in range(10_000):
+        yield b"x" * 65536
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda: [b""], "broke"),
+        (lambda: [OK + b'Content-Length: 50\r\n\r\n{"token": "a.b'], "broke"),
+        (lambda: [OK + b'Transfer-Encoding: chunked\r\n\r\n20\r\n{"token"'], "broke"),
+        (lambda: [OK + b"Content-Encoding: gzip\r\n\r\nno gzip"], "broke"),
+        (lambda: [b"no HTTP at all\r\n\r\n"], "broke"),
+        (lambda: drip(5), "took over 0.5 s"),
+        (flood, "more than 65,536 bytes"),
+    ],
+    ids=["closed", "cut", "cut chunk", "false gzip", "no HTTP", "drip", "flood"],
+)
+def test_a_broken_answer_on_a_real_socket_is_ambiguous(make_token, answer, words):
+    """Cut, dripping, endless or senseless: an end within the time-out, and one sentence."""
+    with raw_server(answer()) as url:
+        issuer = BearerIssuer(url, timeout=0.5)
+        with pytest.raises(AmbiguousAnswer, match=words):
+            issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
+        issuer.close()
+
+
+def test_a_gzip_bomb_is_not_unpacked(make_token):
+    """A small answer that would unpack to a gigabyte is dropped at the cap."""
+    import gzip
+
+    bomb = gzip.compress(b" " * 50_000_000)
+    head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    with raw_server([head, bomb]) as url:
+        issuer = BearerIssuer(url, timeout=5)
+        with pytest.raises(AmbiguousAnswer, match="more than 65,536 bytes"):
+            issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
+        issuer.close()
+
+
+def test_nobody_listening_is_not_ambiguous(make_token):
+    """Nothing was sent, so nothing was minted."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    issuer = BearerIssuer(f"http://127.0.0.1:{port}")
+    with pytest.raises(IssuerUnavailable, match="cannot be reached") as unavailable:
+        issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
+    assert not isinstance(unavailable.value, AmbiguousAnswer)
+
+
+def test_no_error_shows_the_password_or_the_token(http, issuer, row, caplog):
+    """Nothing that is raised or logged, at any level, has a secret in it."""
+    import traceback
+
+    http.post(RENEW, body=requests.ConnectionError("boom"))
+    with caplog.at_level(logging.DEBUG), pytest.raises(RotatorError) as failure:
+        issuer.retry(lambda: renew(issuer, row))
+    told = caplog.text + "".join(traceback.format_exception(failure.value))
+    assert "secret-password" not in told
+    assert row.token.reveal()[-12:] not in told

@@ -1,0 +1,392 @@
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from flowauth_rotator.agent.rotation import check, rotate
+from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.core.errors import (
+    AmbiguousAnswer,
+    BudgetExhausted,
+    Capped,
+    ConflictingWrite,
+    ExpiredToken,
+    IssuerUnavailable,
+    MalformedToken,
+    Misconfigured,
+    MissingToken,
+    Refused,
+    Rejected,
+    RotatorError,
+    ShadowedStore,
+    StoreUnavailable,
+)
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.report import Outcome, Severity
+from flowauth_rotator.core.succession import Row, idempotency_key
+from flowauth_rotator.core.tokens import Token, read_unverified
+
+POLICY = RotationPolicy()
+
+
+class MemoryIssuer:
+    """An issuer of this process: `answers` are tokens to answer with, or errors to raise."""
+
+    renews_expired = True
+
+    def __init__(self, *answers, rows=()):
+        self.answers = list(answers)
+        self.history = list(rows)
+        self.renewal_requests = 0
+        self.keys = []
+
+    def rows(self, claims):
+        return self.history
+
+    def renew(self, token, row, *, key, lifetime_minutes):
+        self.renewal_requests += 1
+        self.keys.append(key)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def retry(self, ask):
+        try:
+            return ask()
+        except IssuerUnavailable:
+            return ask()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def now():
+    """This moment."""
+    return datetime.now(timezone.utc)
+
+
+@pytest.fixture
+def due(make_token):
+    """A one-hour token, issued 45 minutes ago."""
+    return make_token(issued=-2700)
+
+
+@pytest.fixture
+def row_of():
+    """A token's row in the history."""
+
+    def make(number, token, name="AIRFLOW"):
+        return Row(number, name, "flowbot", "TEST_SERVER", frozenset({"viewer"}), token)
+
+    return make
+
+
+def test_a_healthy_token_costs_no_request(make_token, now):
+    """The report says when the renewal is due, and that is all."""
+    store, issuer = MemoryStore(make_token()), MemoryIssuer()
+    report = rotate(store, issuer, POLICY, now=now)
+    assert (report.outcome, report.renewal_requests, report.severity) == ("healthy", 0, "ok")
+    assert report.renew_at > now
+    assert report.successor_expires_at is None
+
+
+def test_a_due_token_is_renewed_verified_swapped_and_reported(due, make_token, now):
+    """The successor is in the store, described, and the report tells the overlap."""
+    store, successor = MemoryStore(due), make_token()
+    report = rotate(store, MemoryIssuer(successor), POLICY, now=now, name="AIRFLOW")
+    assert store.token == successor
+    assert (report.name, report.outcome, report.renewal_requests) == ("AIRFLOW", "rotated", 1)
+    assert report.overlap == pytest.approx(timedelta(minutes=15), abs=timedelta(seconds=2))
+    assert store.description.startswith("FlowAPI token AIRFLOW, expires 20")
+    assert store.description.endswith("UTC, renewed by flowauth-rotator")
+
+
+def test_the_operators_description_is_written(due, make_token, now):
+    """What the operator says about the Variable stays."""
+    store = MemoryStore(due)
+    rotate(store, MemoryIssuer(make_token()), POLICY, now=now, description="ask Jo")
+    assert store.description == "ask Jo"
+
+
+@pytest.mark.parametrize(
+    ("given", "claim", "expected"),
+    [
+        ("GIVEN", None, "GIVEN"),
+        ("GIVEN", "GIVEN", "GIVEN"),
+        (None, "CLAIM", "CLAIM"),
+        (None, None, "token"),
+    ],
+)
+def test_a_token_is_called_by_its_name(make_token, now, given, claim, expected):
+    """The name that was given, or the JWT's own, or that of the place."""
+    claims = {"token_name": claim} if claim else {}
+    found = check(MemoryStore(make_token(**claims)), POLICY, now=now, name=given)
+    assert found.report.name == expected
+
+
+def test_another_name_than_the_tokens_own_is_an_error(make_token, now):
+    """A token of another name in the Variable is not rotated under this one."""
+    with pytest.raises(Misconfigured, match="named 'OTHER', not 'AIRFLOW'"):
+        check(MemoryStore(make_token(token_name="OTHER")), POLICY, now=now, name="AIRFLOW")
+
+
+@pytest.mark.parametrize(
+    ("token", "error"), [(None, MissingToken), (Token("Bearer x"), MalformedToken)]
+)
+def test_what_cannot_be_read_costs_no_request(now, token, error):
+    """Nothing to renew, nothing asked, nothing written."""
+    store, issuer = MemoryStore(token), MemoryIssuer()
+    with pytest.raises(error) as failure:
+        rotate(store, issuer, POLICY, now=now)
+    assert failure.value.severity is Severity.CRITICAL
+    assert (issuer.renewal_requests, store.token) == (0, token)
+
+
+def test_a_shadowed_store_is_found_before_anything_is_minted(due, now):
+    """A write that nobody would see is not worth a token."""
+
+    class Shadowed(MemoryStore):
+        def preflight(self):
+            raise ShadowedStore("It is set in the environment.")
+
+    issuer = MemoryIssuer()
+    with pytest.raises(ShadowedStore):
+        rotate(Shadowed(due), issuer, POLICY, now=now)
+    assert issuer.renewal_requests == 0
+
+
+def test_a_successor_that_exists_is_adopted(due, make_token, row_of, now):
+    """After a crash between renewal and swap the next run takes the token that is there."""
+    successor = make_token()
+    issuer = MemoryIssuer(rows=[row_of(1, due), row_of(2, successor)])
+    store = MemoryStore(due)
+    report = rotate(store, issuer, POLICY, now=now)
+    assert (report.outcome, report.renewal_requests, store.token) == ("adopted", 0, successor)
+
+
+def test_an_ambiguous_answer_is_followed_by_a_look(due, make_token, row_of, now):
+    """The lost answer's token is found in the history: no second one is asked for."""
+    successor = make_token()
+
+    class Losing(MemoryIssuer):
+        def renew(self, *args, **kwargs):
+            self.history.append(row_of(2, successor))
+            return super().renew(*args, **kwargs)
+
+    issuer = Losing(AmbiguousAnswer("lost"), rows=[row_of(1, due)])
+    report = rotate(MemoryStore(due), issuer, POLICY, now=now)
+    assert (report.outcome, report.renewal_requests) == ("adopted", 1)
+
+
+def test_a_second_request_carries_the_same_key(due, make_token, row_of, now):
+    """When nothing is found the renewal is repeated, not made anew."""
+    issuer = MemoryIssuer(AmbiguousAnswer("lost"), make_token(), rows=[row_of(1, due)])
+    report = rotate(MemoryStore(due), issuer, POLICY, now=now)
+    assert (report.outcome, report.renewal_requests) == ("rotated", 2)
+    assert issuer.keys == [idempotency_key(read_unverified(due))] * 2
+
+
+def test_the_budget_bounds_what_is_minted(due, make_token, row_of, now):
+    """Six tokens of a name in the issuer's history of this hour: no seventh is asked for."""
+    spent = [row_of(number, make_token(issued=-1800, lifetime=60)) for number in range(2, 8)]
+    issuer = MemoryIssuer(rows=[row_of(1, due), *spent])
+    with pytest.raises(BudgetExhausted):
+        rotate(MemoryStore(due), issuer, POLICY, now=now)
+    assert issuer.renewal_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"sub": "root"}, "`sub`"),
+        ({"aud": "PRODUCTION"}, "`aud`"),
+        ({"user_claims": {"viewer": [], "admin": []}}, "roles"),
+        ({"issued": 3600}, "not valid yet"),
+        ({"key": "s" * 32, "algorithm": "HS256"}, "family of algorithms"),
+    ],
+)
+def test_a_wrong_successor_is_not_written(due, make_token, now, claims, words):
+    """The token in use stays, and the report says what was wrong with the answer."""
+    store = MemoryStore(due)
+    with pytest.raises(Rejected, match=words) as rejected:
+        rotate(store, MemoryIssuer(make_token(**claims)), POLICY, now=now)
+    assert store.token == due
+    assert rejected.value.objections
+
+
+def test_the_same_token_and_no_token_are_not_written(due, now):
+    """An issuer that answers with what we have, or with anything, changes nothing."""
+    for answer in (due, Token("welcome!"), Token("a.b.c")):
+        store = MemoryStore(due)
+        with pytest.raises(Rejected):
+            rotate(store, MemoryIssuer(answer), POLICY, now=now)
+        assert store.token == due
+
+
+def test_a_signature_is_verified_when_the_key_is_known(due, make_token, signing_key, now):
+    """A token of another key is rejected, one of the issuer's is swapped in."""
+    pem = signing_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    forged = make_token(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    store, genuine = MemoryStore(due), make_token()
+    with pytest.raises(Rejected, match="signature"):
+        rotate(store, MemoryIssuer(forged), POLICY, now=now, public_key=pem.decode())
+    assert store.token == due
+    rotate(store, MemoryIssuer(genuine), POLICY, now=now, public_key=pem.decode())
+    assert store.token == genuine
+
+
+def test_a_public_key_that_is_none_is_found_before_anything_is_minted(due, make_token, now):
+    """A wrong setting costs no token."""
+    issuer = MemoryIssuer(make_token())
+    with pytest.raises(Misconfigured, match="public key"):
+        rotate(MemoryStore(due), issuer, POLICY, now=now, public_key="no key")
+    assert issuer.renewal_requests == 0
+
+
+@pytest.mark.parametrize("lifetime", [60, 899])
+def test_a_token_that_lives_no_longer_is_not_swapped_in(due, make_token, now, lifetime):
+    """A capped issuer never makes things worse."""
+    store = MemoryStore(due)
+    with pytest.raises(Capped, match="too little"):
+        rotate(store, MemoryIssuer(make_token(lifetime=lifetime)), POLICY, now=now)
+    assert store.token == due
+
+
+def test_a_token_that_lives_hardly_longer_is_swapped_in_and_named(due, make_token, now):
+    """Better than nothing, once, and a person is told."""
+    store, successor = MemoryStore(due), make_token(lifetime=960)
+    report = rotate(store, MemoryIssuer(successor), POLICY, now=now)
+    assert store.token == successor
+    assert (report.outcome, report.severity) == ("capped", "warning")
+    assert "administrator" in report.advice
+
+
+@pytest.mark.parametrize(
+    ("issued", "severity"), [(-2700, "warning"), (-3300, "critical"), (-3700, "critical")]
+)
+def test_a_failure_is_as_severe_as_time_is_short(make_token, now, issued, severity):
+    """A warning while the token is merely due, critical from a tenth of its lifetime on."""
+    issuer = MemoryIssuer(*[IssuerUnavailable("down")] * 2)
+    with pytest.raises(IssuerUnavailable) as failure:
+        rotate(MemoryStore(make_token(issued=issued)), issuer, POLICY, now=now)
+    assert failure.value.severity == severity
+
+
+def test_an_expired_token_is_renewed_where_the_issuer_does(make_token, now):
+    """A sign-in may bring it back to life."""
+    store, successor = MemoryStore(make_token(issued=-7200)), make_token()
+    report = rotate(store, MemoryIssuer(successor), POLICY, now=now)
+    assert (report.outcome, report.overlap, store.token) == ("rotated", timedelta(0), successor)
+
+
+def test_an_expired_token_that_is_refused_is_said_to_be_expired(make_token, now):
+    """One request, then the advice to mint anew, with the issuer's words."""
+    issuer = MemoryIssuer(Refused("It said no.", words="no", status=400))
+    with pytest.raises(ExpiredToken, match=r"It said no\. Mint a new token"):
+        rotate(MemoryStore(make_token(issued=-7200)), issuer, POLICY, now=now)
+
+
+def test_an_expired_token_is_no_credential(make_token, now):
+    """Without a sign-in nothing is asked."""
+    issuer = MemoryIssuer()
+    issuer.renews_expired = False
+    with pytest.raises(ExpiredToken, match="no credential"):
+        rotate(MemoryStore(make_token(issued=-7200)), issuer, POLICY, now=now)
+    assert issuer.renewal_requests == 0
+
+
+class Meddled(MemoryStore):
+    """A store in which somebody else writes just before our n-th read."""
+
+    def __init__(self, token, value, *, before_read):
+        super().__init__(token)
+        self.value, self.reads_left = value, before_read
+
+    def read(self):
+        self.reads_left -= 1
+        if self.reads_left == 0:
+            self.token = self.value
+        return super().read()
+
+
+@pytest.mark.parametrize("before_read", [2, 3], ids=["before our write", "after our write"])
+def test_an_operators_fresh_paste_wins(due, make_token, now, before_read):
+    """A good token that somebody stored meanwhile stays, and the report says so."""
+    paste = make_token(lifetime=7200)
+    store = Meddled(due, paste, before_read=before_read)
+    report = rotate(store, MemoryIssuer(make_token()), POLICY, now=now)
+    assert (report.outcome, report.severity, store.token) == ("superseded", "ok", paste)
+
+
+@pytest.mark.parametrize("before_read", [2, 3], ids=["before our write", "after our write"])
+@pytest.mark.parametrize("value", [None, Token("garbage")])
+def test_a_foreign_value_is_left_alone_and_reported(due, make_token, now, before_read, value):
+    """What is no better than before is a conflict, and still not overwritten."""
+    store = Meddled(due, value, before_read=before_read)
+    with pytest.raises(ConflictingWrite):
+        rotate(store, MemoryIssuer(make_token()), POLICY, now=now)
+    assert store.token == value
+
+
+def test_an_older_token_in_the_place_is_a_conflict(due, make_token, now):
+    """Somebody restored a token that expires sooner: not taken for a good one."""
+    store = Meddled(due, make_token(issued=-3000), before_read=2)
+    with pytest.raises(ConflictingWrite, match="no better"):
+        rotate(store, MemoryIssuer(make_token()), POLICY, now=now)
+
+
+class Failing(MemoryStore):
+    """A store whose writes raise, written or not."""
+
+    def __init__(self, token, *, written):
+        super().__init__(token)
+        self.written = written
+
+    def write(self, token, description):
+        if self.written:
+            super().write(token, description)
+        raise StoreUnavailable("The answer was lost.")
+
+
+def test_a_write_that_raised_may_have_been_written(due, make_token, now):
+    """It is read back before anything else: the rotation succeeded."""
+    successor = make_token()
+    store = Failing(due, written=True)
+    assert rotate(store, MemoryIssuer(successor), POLICY, now=now).outcome is Outcome.ROTATED
+    assert store.token == successor
+
+
+def test_a_write_that_failed_is_retryable_and_loses_nothing(due, make_token, row_of, now):
+    """The old token is still in use, and the next run adopts the successor."""
+    successor = make_token()
+    issuer = MemoryIssuer(successor, rows=[row_of(1, due)])
+    with pytest.raises(StoreUnavailable) as failure:
+        rotate(Failing(due, written=False), issuer, POLICY, now=now)
+    assert failure.value.retryable
+    issuer.history.append(row_of(2, successor))
+    store = MemoryStore(due)
+    assert rotate(store, issuer, POLICY, now=now).outcome is Outcome.ADOPTED
+    assert store.token == successor
+
+
+def test_a_write_that_is_accepted_and_not_seen_is_shadowed(due, make_token, now):
+    """Only a read-back proves a write."""
+
+    class Hidden(MemoryStore):
+        def write(self, token, description):
+            pass
+
+    with pytest.raises(ShadowedStore, match="still gives the old token"):
+        rotate(Hidden(due), MemoryIssuer(make_token()), POLICY, now=now)
+
+
+def test_no_error_chains_what_it_hides(due, make_token, now):
+    """Each failure stands alone: no cause, and no context that is printed."""
+    for issuer in (MemoryIssuer(due), MemoryIssuer(Token("x")), MemoryIssuer(make_token(sub="x"))):
+        with pytest.raises(RotatorError) as failure:
+            rotate(MemoryStore(due), issuer, POLICY, now=now)
+        assert failure.value.__cause__ is None
+        assert failure.value.__context__ is None or failure.value.__suppress_context__
