@@ -74,18 +74,19 @@ class RenewalServer:
     password = PASSWORD
     audience = AUDIENCE
 
-    def __init__(self, data_dir: Path, hasher: PasswordHasher) -> None:
-        from flowauth_rotator.server import Settings, create_app
+    def __init__(self, data_dir: Path, key: rsa.RSAPrivateKey, hasher: PasswordHasher) -> None:
+        from flowauth_rotator.server import create_app
         from flowauth_rotator.server.signing import Signer
 
         self.requests: list[str] = []
         self.clock_offset = 0
-        self.app = create_app(data_dir, hasher=hasher, clock=self._now)
+        signer = Signer(key)
+        self.public_key_pem = signer.public_pem
+        self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self._now)
         self.app.wsgi_app = self._recording(self.app.wsgi_app)
-        self.public_key_pem = Signer(Settings.load(data_dir).signing_key()).public_pem
         self._parts = self.app.extensions["flowauth_rotator"]
         self._http = self._listen()
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def start(self) -> None:
@@ -163,9 +164,9 @@ class RenewalServer:
 
 
 @pytest.fixture
-def renewal_server(data_dir: Path, cheap_hasher) -> Iterator[RenewalServer]:
+def renewal_server(data_dir: Path, signing_key, cheap_hasher) -> Iterator[RenewalServer]:
     """A real renewal server on a free loopback port; see `RenewalServer` for what it offers."""
-    server = RenewalServer(data_dir, cheap_hasher)
+    server = RenewalServer(data_dir, signing_key, cheap_hasher)
     server.start()
     yield server
     server.stop()

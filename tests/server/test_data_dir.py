@@ -1,0 +1,168 @@
+"""The data directory: private from the first moment, and clear about what it lacks."""
+
+import os
+import sqlite3
+
+import pytest
+from cryptography.fernet import Fernet, MultiFernet
+from sqlalchemy.exc import IntegrityError
+
+from flowauth_rotator.server import DataDirectoryError, Settings, create_app
+
+PARTS = ("encryption.key", "history.db", "session.key", "signing-key.pem")
+
+
+def test_everything_in_it_is_private(tmp_path, signing_key):
+    """Whatever the umask, and without a moment in between."""
+    old = os.umask(0)
+    try:
+        Settings.load(tmp_path / "new").initialise(signing_key)
+    finally:
+        os.umask(old)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
+    assert modes == dict.fromkeys(PARTS, 0o600)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_written_while_it_serves_is_private_too(data_dir, flowbot):
+    flowbot.mint()
+    assert {path.stat().st_mode & 0o777 for path in data_dir.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("left", PARTS)
+def test_making_it_twice_changes_nothing(data_dir, left, signing_key):
+    """Also when only one part is left of it."""
+    for part in set(PARTS) - {left}:
+        (data_dir / part).unlink()
+    before = (data_dir / left).read_bytes()
+    with pytest.raises(DataDirectoryError, match=f"already holds {left}; nothing was changed"):
+        Settings.load(data_dir).initialise(signing_key)
+    assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == {left: before}
+
+
+def test_a_directory_that_others_can_read_is_refused(tmp_path, signing_key):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
+    with pytest.raises(DataDirectoryError, match=r"open to other users \(mode 0755\): run `chmod"):
+        Settings.load(tmp_path / "open").initialise(signing_key)
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataDirectoryError, match="cannot be made: Not a directory"):
+        Settings.load(tmp_path / "file" / "below").initialise()
+
+
+def test_a_place_that_cannot_be_looked_into_is_refused(tmp_path):
+    with pytest.raises(DataDirectoryError, match="cannot be read: File name too long"):
+        create_app(tmp_path / ("x" * 300))
+
+
+def test_without_any_the_start_says_what_to_run(tmp_path):
+    with pytest.raises(DataDirectoryError, match=r"not a data directory yet: run `.* init .*`"):
+        create_app(tmp_path / "nothing")
+
+
+def test_the_environment_names_it_when_nothing_else_does(data_dir, monkeypatch):
+    monkeypatch.setenv("FLOWAUTH_ROTATOR_DATA_DIR", str(data_dir))
+    app = create_app()
+    assert app.test_client().get("/version").status_code == 200
+    app.extensions["flowauth_rotator"].database.close()
+    monkeypatch.delenv("FLOWAUTH_ROTATOR_DATA_DIR")
+    with pytest.raises(DataDirectoryError, match="set FLOWAUTH_ROTATOR_DATA_DIR"):
+        create_app()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_part_is_named_at_the_start(data_dir, part):
+    (data_dir / part).unlink()
+    with pytest.raises(DataDirectoryError, match=f"lacks {part}: restore it from a backup"):
+        create_app(data_dir)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("content", [b"", b"nonsense\n", b"\xff\x00"])
+def test_an_unusable_part_is_named_at_the_start(data_dir, part, content):
+    (data_dir / part).write_bytes(content)
+    with pytest.raises(DataDirectoryError, match=f"{part} .*: restore it from a backup") as caught:
+        create_app(data_dir)
+    assert "nonsense" not in str(caught.value)
+
+
+def test_a_key_of_another_kind_is_named_at_the_start(data_dir):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    for key, what in (
+        (ec.generate_private_key(ec.SECP256R1()), "is not an RSA key"),
+        (rsa.generate_private_key(public_exponent=65537, key_size=1024), "has 1024 bits"),
+    ):
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        (data_dir / "signing-key.pem").write_bytes(pem)
+        with pytest.raises(DataDirectoryError, match=what):
+            create_app(data_dir)
+
+
+class TestAtRest:
+    def test_tokens_are_encrypted(self, data_dir, flowbot, parts):
+        token = flowbot.minted()["token"]
+        parts.database.close()
+        stored = b"".join(path.read_bytes() for path in data_dir.glob("history.db*"))
+        for part in token.split("."):
+            windows = {part[start : start + 12] for start in range(len(part) - 11)}
+            assert not [window for window in windows if window.encode() in stored]
+
+    def test_a_second_encryption_key_takes_over_and_the_first_still_reads(self, data_dir, flowbot):
+        """The first line encrypts, every line decrypts."""
+        token = flowbot.minted()["token"]
+        file = data_dir / "encryption.key"
+        old, new = file.read_bytes(), Fernet.generate_key()
+        file.write_bytes(new + b"\n" + old)
+        cipher = Settings.load(data_dir).cipher()
+        assert isinstance(cipher, MultiFernet)
+        assert Fernet(new).decrypt(cipher.encrypt(token.encode())).decode() == token
+        app = create_app(data_dir, clock=lambda: 1_800_000_000)
+        app.test_client().get("/version")
+        parts = app.extensions["flowauth_rotator"]
+        owner = parts.accounts.named_user("flowbot")
+        assert [text for _, text in parts.issuing.listing(owner, 1)] == [token]
+        parts.database.close()
+
+    def test_commits_are_durable_and_references_hold(self, parts):
+        with parts.database.reading() as connection:
+            pragmas = {
+                pragma: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()
+                for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            }
+        assert pragmas == {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "foreign_keys": 1,
+            "busy_timeout": 5000,
+        }
+
+    def test_a_parent_cannot_have_one_key_twice(self, data_dir, flowbot, parts):
+        """The database itself holds this, whatever the rules do."""
+        flowbot.renew(flowbot.minted()["id"], key="one")
+        parts.database.close()
+        copy = (
+            "INSERT INTO tokens SELECT id + 9, parent_id, idempotency_key, requested_minutes, "
+            "owner_id, audience_id, name, jti || 'x', issued_at, expires_at, ciphertext "
+            "FROM tokens WHERE parent_id IS NOT NULL"
+        )
+        connection = sqlite3.connect(data_dir / "history.db")
+        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+            connection.execute(copy)
+        connection.close()
+
+    def test_an_owner_of_tokens_cannot_vanish(self, flowbot, parts):
+        from flowauth_rotator.server.history import users
+
+        flowbot.mint()
+        with pytest.raises(IntegrityError), parts.database.writing() as connection:
+            connection.execute(users.delete())

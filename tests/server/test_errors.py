@@ -1,0 +1,158 @@
+"""Every error is JSON in one shape, and no input is a 500."""
+
+import logging
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+JSON = "application/json"
+
+
+def test_unknown_paths_and_methods(stranger, refused):
+    for path in ("/", "/nope", "//signin", "/tokens/tokens/x", "/tokens/servers/1"):
+        refused(stranger.get(path), 404)
+    answer = stranger.http.delete("/signin")
+    refused(answer, 405)
+    assert "POST" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"nonsense", b"\xff\xfe", b"[" * 60_000, b'{"a": ' + b"9" * 9999]
+)
+def test_a_malformed_body_is_a_400_and_no_token(flowbot, refused, body):
+    row = flowbot.minted()
+    for path in (f"/tokens/tokens/{row['id']}/renew", "/tokens/tokens/1", "/signin"):
+        refused(flowbot.post(path, data=body, content_type=JSON), 400)
+    headers = {"Authorization": f"Bearer {row['token']}"}
+    refused(flowbot.http.post("/tokens/renew", data=body, content_type=JSON, headers=headers), 400)
+    assert len(flowbot.rows()) == 1
+
+
+@pytest.mark.parametrize("body", ["[1]", '"x"', "7", "null", "true", "NaN"])
+def test_a_body_that_is_no_object_is_a_400(flowbot, refused, body):
+    row = flowbot.minted()
+    answer = flowbot.post(f"/tokens/tokens/{row['id']}/renew", data=body, content_type=JSON)
+    assert refused(answer, 400) == "The body must be a JSON object."
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_of_another_type_is_a_415(flowbot, refused, content_type):
+    path = f"/tokens/tokens/{flowbot.minted()['id']}/renew"
+    refused(flowbot.post(path, data='{"lifetime_minutes": 5}', content_type=content_type), 415)
+    assert flowbot.post(path, data="", content_type=content_type).status_code == 200
+
+
+def test_unknown_keys_are_ignored(flowbot):
+    row = flowbot.minted()
+    assert flowbot.renew(row["id"], {"lifetime_minutes": 5, "other": [1]}).status_code == 200
+
+
+def test_64_kib_is_the_most_that_is_read(flowbot, refused):
+    path = f"/tokens/tokens/{flowbot.minted()['id']}/renew"
+    fitting = b'{"x": "' + b"y" * (64 * 1024 - 9) + b'"}'
+    assert flowbot.post(path, data=fitting, content_type=JSON).status_code == 200
+    refused(flowbot.post(path, data=fitting + b" ", content_type=JSON), 413)
+
+
+def test_a_failure_of_ours_is_json_too_and_shows_nothing(flowbot, data_dir, refused):
+    (data_dir / "history.db").write_bytes(b"no database" * 1000)
+    for left in data_dir.glob("history.db-*"):
+        left.unlink()
+    message = refused(flowbot.get("/tokens/servers"), 500)
+    assert "internal error" in message
+    assert "database" not in message
+
+
+def test_a_locked_database_is_a_500_and_the_next_request_works(data_dir, flowbot, parts, refused):
+    from flowauth_rotator.server.history import Database
+
+    row = flowbot.minted()
+    impatient = Database(data_dir / "history.db", busy_seconds=0.1)
+    parts.issuing._database = impatient
+    with parts.database.writing():
+        refused(flowbot.renew(row["id"]), 500)
+        assert flowbot.get("/tokens/servers").status_code == 200
+    assert flowbot.renew(row["id"]).status_code == 200
+    impatient.close()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "roles", "x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+bodies = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("username", "password", "name", "roles", "lifetime_minutes"), anything),
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    body=bodies | anything, key=st.none() | st.text(st.characters(max_codepoint=255), max_size=9)
+)
+def test_no_body_and_no_key_is_a_500(flowbot, body, key):
+    headers = {} if key is None else {"Idempotency-Key": key.replace("\r", "").replace("\n", "")}
+    for path in ("/tokens/tokens/1/renew", "/tokens/tokens/1", "/tokens/renew"):
+        assert flowbot.post(path, json=body, headers=headers).status_code < 500
+    assert flowbot.http.post("/signin", json=body).status_code < 500
+    flowbot.sign_in()
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(value=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=40))
+@pytest.mark.parametrize("header", ["Authorization", "Cookie", "X-CSRF-Token", "Referer", "Host"])
+def test_no_header_is_a_500(stranger, header, value):
+    for path in ("/tokens/tokens/1/renew", "/tokens/renew"):
+        answer = stranger.http.post(path, headers={header: value}, base_url="https://localhost")
+        assert answer.status_code < 500
+        assert answer.content_type == JSON
+
+
+class TestLog:
+    """One line an event, with who and what, and never a secret."""
+
+    @pytest.fixture
+    def lines(self, caplog):
+        caplog.set_level(logging.DEBUG)
+        return lambda: [record.getMessage() for record in caplog.records]
+
+    def test_a_renewal_is_one_line(self, flowbot, lines):
+        row = flowbot.minted(lifetime_minutes=10)
+        before = len(lines())
+        flowbot.renew(row["id"], {"lifetime_minutes": 1})
+        facts = 'actor="flowbot" view="renew" row_id=1 token_name="AIRFLOW" row=2'
+        assert lines()[before:] == [f"renewed {facts} expires_at=1800000060"]
+
+    def test_a_refusal_is_one_line_whatever_was_sent(self, stranger, lines):
+        stranger.sign_in("a\nb", "x")
+        assert lines() == [
+            'refused actor="a\\nb" view="signin" code=401 reason="Incorrect username or password."'
+        ]
+
+    def test_no_secret_is_in_it(self, flowbot, stranger, lines, data_dir, caplog):
+        """Whole or in part: tokens, passwords, cookies, also where they do not belong."""
+        row = flowbot.minted()
+        token = row["token"]
+        successors = [flowbot.renew(row["id"], key="k").json["token"] for _ in range(2)]
+        stranger.renew_presented(token)
+        stranger.renew_presented(token[:-8] + "AAAAAAAA")
+        stranger.sign_in(token, token)
+        flowbot.mint(roles=[token])
+        cookies = [flowbot.http.get_cookie(name).value for name in ("session", "X-CSRF")]
+        (data_dir / "history.db").write_bytes(b"no database" * 1000)
+        flowbot.renew(row["id"])
+        log = "\n".join(lines()) + caplog.text
+        for secret in (token, *successors):
+            for part in secret.split(".")[1:]:
+                windows = {part[start : start + 12] for start in range(len(part) - 11)}
+                assert not [window for window in windows if window in log]
+        assert not [secret for secret in ("correct horse", *cookies) if secret in log]

@@ -1,0 +1,147 @@
+"""The server as it is deployed: `serve`, gunicorn, several workers, a real socket."""
+
+import contextlib
+import itertools
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+SERVE = "import sys; from flowauth_rotator.server.commands import serve; serve(sys.argv[1:])"
+
+
+@pytest.fixture
+def free_bind():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def serving(data_dir, free_bind, tmp_path):
+    """`serve` with two workers, up to the line that says it listens."""
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, "--data-dir", data_dir, "--bind", free_bind],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        assert process.stdout.readline() == f"Serving {data_dir} on http://{free_bind}\n"
+        yield process
+        process.terminate()
+        process.wait(timeout=20)
+        process.stdout.close()
+
+
+def renew(url, token, key):
+    request = urllib.request.Request(
+        f"{url}/tokens/renew",
+        method="POST",
+        headers={"Authorization": f"Bearer {token}", "Idempotency-Key": key},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.read()
+
+
+@pytest.mark.usefixtures("serving")
+def test_two_workers_replay_one_successor(free_bind, data_dir):
+    """Sixteen requests at once with one key: one row, and sixteen times the same answer."""
+    parts, token = opened_and_minted(data_dir)
+    together = threading.Barrier(16)
+
+    def ask(_):
+        together.wait()
+        return renew(f"http://{free_bind}", token, "one")
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = set(pool.map(ask, range(16)))
+    rows = parts.issuing.rows()
+    parts.database.close()
+    assert len(answers) == 1
+    assert [row.parent_id for row in rows] == [None, rows[0].id]
+    assert json.loads(answers.pop())["id"] == rows[1].id
+
+
+def test_a_graceful_stop_answers_what_was_asked_and_loses_no_row(serving, free_bind, data_dir):
+    """Every successor that a client was told of is in the history after SIGTERM under load."""
+    parts, token = opened_and_minted(data_dir)
+    told = []
+
+    def ask_until_refused(worker):
+        keys = (f"{worker}-{number}" for number in itertools.count())
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            told.extend(json.loads(renew(f"http://{free_bind}", token, key)) for key in keys)
+
+    clients = [threading.Thread(target=ask_until_refused, args=(worker,)) for worker in range(4)]
+    for client in clients:
+        client.start()
+    deadline = time.monotonic() + 20
+    while len(told) < 20 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    serving.send_signal(signal.SIGTERM)
+    assert serving.wait(timeout=20) == 0
+    for client in clients:
+        client.join()
+    kept = {row.id for row in parts.issuing.rows()}
+    parts.database.close()
+    assert len(told) >= 20
+    assert {answer["id"] for answer in told} <= kept
+
+
+def test_the_access_log_has_neither_query_nor_headers_nor_a_second_line(serving, free_bind):
+    request = urllib.request.Request(
+        f"http://{free_bind}/version?secret=query",
+        headers={"User-Agent": "secret-agent", "Referer": "http://secret/"},
+    )
+    urllib.request.urlopen(request, timeout=20).close()
+    with pytest.raises(urllib.error.HTTPError, match="404") as missing:
+        urllib.request.urlopen(f"http://{free_bind}/a%0Aforged%20line", timeout=20)
+    missing.value.close()
+    serving.send_signal(signal.SIGTERM)
+    log = serving.stdout.read().splitlines()
+    assert [line.split(" access ")[1].rpartition(" bytes")[0].split()[:4] for line in log] == [
+        ["127.0.0.1", "GET", "/version", "200"],
+        ["127.0.0.1", "GET", "/a%0Aforged%20line", "404"],
+    ]
+    assert "secret" not in "".join(log)
+
+
+def test_gunicorn_itself_finds_the_app(data_dir, free_bind, tmp_path, monkeypatch):
+    """`gunicorn "flowauth_rotator.server:create_app()"`, as the documentation says."""
+    monkeypatch.setenv("FLOWAUTH_ROTATOR_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # where gunicorn puts a socket of its own
+    application = "flowauth_rotator.server:create_app()"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", free_bind, application],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in process.stderr:
+            if "Booting worker" in line:
+                break
+        with urllib.request.urlopen(f"http://{free_bind}/version", timeout=20) as answer:
+            assert json.loads(answer.read()).keys() == {"version"}
+    finally:
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+        process.stderr.close()
+
+
+def opened_and_minted(data_dir):
+    """The history as the operator sees it from outside, and a first token of flowbot's."""
+    from flowauth_rotator.server import Parts, Settings
+
+    parts = Parts.open(Settings.load(data_dir))
+    owner = parts.accounts.named_user("flowbot")
+    issued = parts.issuing.mint(owner, 1, "AIRFLOW", ["viewer"], 60, now=int(time.time()))
+    return parts, issued.token

@@ -1,0 +1,170 @@
+"""Minting and listing, and what a token says."""
+
+import base64
+import gzip
+import json
+import uuid
+
+import jwt
+import pytest
+
+USER_CLAIMS = {"runner": ["run"], "viewer": ["get_available_dates", "get_results"]}
+
+
+class TestToken:
+    """The JWT as FlowAPI and other verifiers read it."""
+
+    def test_claims(self, flowbot, claims_of, clock):
+        claims = claims_of(flowbot.mint(lifetime_minutes=60).json["token"])
+        assert uuid.UUID(claims.pop("jti")).version == 4
+        packed = claims.pop("user_claims")
+        assert claims == {
+            "iat": clock.now,
+            "nbf": clock.now,
+            "exp": clock.now + 3600,
+            "sub": "flowbot",
+            "aud": "TEST_SERVER",
+            "token_name": "AIRFLOW",
+        }
+        assert json.loads(gzip.decompress(base64.b64decode(packed))) == USER_CLAIMS
+
+    def test_header(self, flowbot):
+        """`kid` is the key's RFC 7638 thumbprint: 32 bytes in base64url."""
+        header = jwt.get_unverified_header(flowbot.mint().json["token"])
+        assert header.keys() == {"alg", "typ", "kid"}
+        assert (header["alg"], header["typ"], len(header["kid"])) == ("RS256", "JWT", 43)
+
+    def test_user_claims_come_in_lines_of_76_characters(self, flowbot, parts, limit, claims_of):
+        scopes = [uuid.UUID(int=number * 7**40 % 2**128).hex for number in range(40)]
+        parts.accounts.add_role("many", "TEST_SERVER", scopes, limit(60))
+        parts.accounts.grant("flowbot", ["many"])
+        first, second = (claims_of(flowbot.mint(roles=["many"]).json["token"]) for _ in range(2))
+        *full, last, rest = first["user_claims"].split("\n")
+        assert full
+        assert {len(line) for line in full} == {76}
+        assert 0 < len(last) <= 76
+        assert rest == ""
+        assert first["user_claims"] == second["user_claims"]
+        time_of_packing = base64.b64decode(first["user_claims"])[4:8]
+        assert time_of_packing == bytes(4)
+
+
+class TestMint:
+    def test_it_answers_the_token_alone(self, flowbot):
+        answer = flowbot.mint()
+        assert answer.status_code == 200
+        assert answer.json == {"token": flowbot.rows()[0]["token"]}
+
+    def test_without_a_lifetime_it_is_the_maximum(self, flowbot, claims_of):
+        claims = claims_of(flowbot.mint().json["token"])
+        assert claims["exp"] - claims["iat"] == 7 * 24 * 3600
+
+    def test_more_than_the_maximum_is_refused(self, flowbot, refused):
+        refused(flowbot.mint(lifetime_minutes=7 * 24 * 60 + 1), 400, "lifetime_minutes")
+
+    def test_a_role_that_is_not_held_is_refused(self, flowbot, parts, limit, refused):
+        parts.accounts.add_role("admin", "TEST_SERVER", ["all"], limit(60))
+        for role in ("admin", "nonsense", "\ud800"):
+            message = refused(flowbot.mint(roles=["viewer", role]), 401, "roles")
+            assert message == f"Role '{role}' is not permitted for the current user"
+
+    def test_a_role_of_another_audience_is_refused(self, flowbot, parts, limit, refused):
+        """FlowAuth looks roles up by name across servers and mints what can never be renewed."""
+        parts.accounts.add_audience("A_OTHER", limit(60))
+        parts.accounts.add_role("viewer", "A_OTHER", ["x"], limit(60))
+        parts.accounts.grant("flowbot", ["viewer"], "A_OTHER")
+        refused(flowbot.mint(roles=["runner"]), 401, "roles")
+        assert flowbot.mint(roles=["viewer"]).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("body", "bad_field"),
+        [
+            ({}, "name"),
+            ({"name": "A"}, "roles"),
+            ({"name": None, "roles": [{"name": "viewer"}]}, "name"),
+            ({"name": 5, "roles": [{"name": "viewer"}]}, "name"),
+            ({"name": "", "roles": [{"name": "viewer"}]}, "name"),
+            ({"name": "  ", "roles": [{"name": "viewer"}]}, "name"),
+            ({"name": "x" * 201, "roles": [{"name": "viewer"}]}, "name"),
+            ({"name": "a\nb", "roles": [{"name": "viewer"}]}, "name"),
+            ({"name": "a\ud800", "roles": [{"name": "viewer"}]}, "name"),
+            ({"name": "A", "roles": []}, "roles"),
+            ({"name": "A", "roles": None}, "roles"),
+            ({"name": "A", "roles": "viewer"}, "roles"),
+            ({"name": "A", "roles": ["viewer"]}, "roles"),
+            ({"name": "A", "roles": [{"name": 1}]}, "roles"),
+            ({"name": "A", "roles": [{}]}, "roles"),
+            ({"name": "A", "roles": [{"name": "viewer"}, {"name": "viewer"}]}, "roles"),
+        ],
+    )
+    def test_an_odd_body_is_refused(self, flowbot, refused, body, bad_field):
+        server = flowbot.server_id()
+        refused(flowbot.post(f"/tokens/tokens/{server}", json=body), 400, bad_field)
+        assert flowbot.rows() == []
+
+    def test_an_unknown_server_is_not_found(self, flowbot, refused):
+        body = {"name": "A", "roles": [{"name": "viewer"}]}
+        refused(flowbot.post("/tokens/tokens/99", json=body), 404)
+
+
+class TestList:
+    def test_a_row_has_flowauths_fields(self, flowbot):
+        token = flowbot.mint(lifetime_minutes=5).json["token"]
+        roles = flowbot.rows()[0].pop("roles")
+        assert [role["name"] for role in roles] == ["runner", "viewer"]
+        assert all(isinstance(role["id"], int) for role in roles)
+        assert flowbot.rows() == [
+            {
+                "expires": "Fri, 15 Jan 2027 08:05:00 GMT",
+                "id": 1,
+                "name": "AIRFLOW",
+                "roles": roles,
+                "server_name": "TEST_SERVER",
+                "token": token,
+                "username": "flowbot",
+            }
+        ]
+
+    @pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/New_York"])
+    def test_expires_is_utc_wherever_the_server_stands(self, flowbot, zone, monkeypatch):
+        import time
+
+        flowbot.mint(lifetime_minutes=5)
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            assert flowbot.rows()[0]["expires"] == "Fri, 15 Jan 2027 08:05:00 GMT"
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+    def test_everybody_sees_their_own_rows_alone_expired_ones_too(self, flowbot, mallory, clock):
+        flowbot.mint(lifetime_minutes=5)
+        mallory.mint(name="HERS")
+        clock.advance(minutes=6)
+        assert [row["name"] for row in flowbot.rows()] == ["AIRFLOW"]
+        assert [row["name"] for row in mallory.rows()] == ["HERS"]
+
+    def test_servers_are_those_where_a_role_is_held_by_name(self, flowbot, parts, limit):
+        for audience in ("Z", "A", "NONE_HELD"):
+            parts.accounts.add_audience(audience, limit(60))
+            parts.accounts.add_role(f"role_{audience}", audience, ["x"], limit(60))
+        parts.accounts.grant("flowbot", ["role_Z", "role_A"])
+        names = [server["server_name"] for server in flowbot.get("/tokens/servers").json]
+        assert names == ["A", "TEST_SERVER", "Z"]
+
+    def test_an_unknown_server_is_not_found(self, flowbot, refused):
+        refused(flowbot.get("/tokens/tokens/99"), 404)
+
+
+def test_the_version_is_told_to_everybody(stranger):
+    answer = stranger.get("/version")
+    assert answer.status_code == 200
+    assert answer.json.keys() == {"version"}
+    assert isinstance(answer.json["version"], str)
+
+
+def test_no_answer_may_be_cached(flowbot, stranger):
+    token = flowbot.minted()["token"]
+    for answer in (flowbot.get("/tokens/tokens/1"), stranger.renew_presented(token)):
+        assert answer.headers["Cache-Control"] == "no-store"
