@@ -1,0 +1,46 @@
+# On a fresh machine: git, make and a Python from 3.10 to 3.13. `make demo`, `make test`.
+PYTHON ?= python3
+LOCK := locks/airflow-3.txt
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help setup demo up test lint bench lock clean
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+setup: $(READY) ## make .venv, with everything in it
+$(READY): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
+	  "Python 3.10 to 3.13 is needed, this is %d.%d. Choose one: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv; this takes a minute or two."
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY) ## run the main job once: one token, one rotation, in a real Airflow
+	@$(BIN)/python -m demo.main_job
+
+up: $(READY) ## run server, Airflow and its page until Ctrl-C
+	@$(BIN)/python -m demo.up
+
+test: $(READY) ## run all tests, on real parts
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## print the figures of benchmarks/
+	@$(BIN)/python -m benchmarks
+
+lock: $(READY) ## resolve the dependencies anew
+	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --group airflow-3 \
+	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --upgrade --output-file $(LOCK)
+
+clean: ## remove what the other targets made
+	@rm -rf .venv .demo .up dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,240 @@
+"""`make demo`: one token, one rotation, in a real Airflow against a real renewal server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import jwt
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from demo.parts import (
+    AUDIENCE,
+    ROLES,
+    ROOT,
+    TOKEN_NAME,
+    USER,
+    VARIABLE,
+    AirflowHome,
+    PartFailed,
+    RenewalServer,
+)
+from flowauth_rotator.core.policy import RotationPolicy, decide
+from flowauth_rotator.core.succession import idempotency_key
+from flowauth_rotator.core.tokens import Claims, Token, read_unverified
+
+FOLDER = ROOT / ".demo"
+SHORTEST_LIFETIME = 2  # minutes: a third of it is the time that run 2 has before the expiry
+
+console = Console(highlight=False)
+
+
+class Deviation(Exception):
+    """Something went otherwise than it should."""
+
+
+def expect(truth: bool, otherwise: str) -> None:
+    """Stop with a sentence unless `truth`."""
+    if not truth:
+        raise Deviation(otherwise)
+
+
+def done(what: str, text: str) -> None:
+    """Tell of a step that is over."""
+    console.print(f" [green]✓[/green] [bold]{what:<15}[/bold] {text}", soft_wrap=True)
+
+
+def utc(epoch: float) -> str:
+    """A time of this day."""
+    return f"{datetime.fromtimestamp(epoch, timezone.utc):%H:%M:%S}"
+
+
+def run(server: RenewalServer, airflow: AirflowHome, number: int) -> tuple[dict[str, Any], int]:
+    """Run the DAG; return its report, and how many renewals the server was asked for."""
+    before = server.renewal_requests()
+    with console.status(f"run {number} of the DAG ..."):
+        report = airflow.run_dag()
+    asked = server.renewal_requests() - before
+    requests_ = f"{asked} renewal request{'' if asked == 1 else 's'}"
+    done(f"run {number}", f"[bold]{report['outcome']}[/bold], {requests_}. {report['reason']}")
+    return report, asked
+
+
+def wait_until_due(claims: Claims) -> None:
+    """Wait for the threshold, telling how long it will take."""
+    now = datetime.now(timezone.utc)
+    due = decide(claims, RotationPolicy(), now).renew_at
+    seconds = max(0, round((due - now).total_seconds()) + 1)
+    console.print(f"   waiting {seconds} s until the renewal is due, {utc(due.timestamp())} UTC")
+    with console.status("") as status:
+        while (left := (due - datetime.now(timezone.utc)).total_seconds()) > -1:
+            status.update(f"{max(left, 0):.0f} s")
+            time.sleep(0.5)
+
+
+def verify(token: str, public_key: str) -> dict[str, Any]:
+    """Verify a token as FlowAPI does: with nothing but the public key."""
+    claims: dict[str, Any] = jwt.decode(token, public_key, algorithms=["RS256"], audience=AUDIENCE)
+    return claims
+
+
+def accepted_by(server: RenewalServer, predecessor: Token) -> str:
+    """Present the predecessor to the server again; it answers with the successor that exists."""
+    answer = requests.post(
+        f"{server.url}/tokens/renew",
+        json={},
+        headers={
+            "Authorization": f"Bearer {predecessor.reveal()}",
+            "Idempotency-Key": idempotency_key(read_unverified(predecessor)),
+        },
+        timeout=30,
+    )
+    expect(answer.status_code == 200, f"The predecessor was refused: {answer.status_code}.")
+    return str(answer.json()["token"])
+
+
+def main_job(server: RenewalServer, airflow: AirflowHome) -> dict[str, Any]:
+    """Everything from the first token to the proof of the overlap; returns the summary."""
+    began = time.monotonic()
+    with console.status("setting up Airflow ..."):
+        airflow.set_up()
+    slowness = int(time.monotonic() - began) // 6  # a slow machine gets a longer-lived token
+    done("Airflow", f"{airflow.version()}, with a home of its own in {relative(airflow.folder)}")
+    first = Token(server.mint(SHORTEST_LIFETIME + slowness))
+    airflow.put(first.reveal(), server.url, USER, server.password)
+    before = read_unverified(first)
+    issued, expires = (int(time.timestamp()) for time in (before.issued_at, before.expires_at))
+    done(
+        "first token",
+        f"{TOKEN_NAME}, valid from {utc(issued)} to {utc(expires)} UTC, in Variable {VARIABLE}",
+    )
+
+    reports = [run(server, airflow, 1)]
+    expect(airflow.variable()["value"] == first.reveal(), "The Variable changed too early.")
+    wait_until_due(before)
+    reports += [run(server, airflow, 2)]
+    variable = airflow.variable()
+    second = Token(variable["value"])
+    public_key = server.public_key()
+    old, new = verify(first.reveal(), public_key), verify(second.reveal(), public_key)
+    replayed = Token(accepted_by(server, first))
+    expect(replayed == second, "The server answered with another successor.")
+    now = time.time()
+    expect(now < expires, "The predecessor expired before the overlap could be shown.")
+    done(
+        "overlap",
+        f"the old token verifies and is accepted at {utc(now)}, until {utc(expires)} UTC",
+    )
+    reports += [run(server, airflow, 3)]
+
+    after = read_unverified(second)
+    history = [row for row in server.history() if row["name"] == TOKEN_NAME]
+    summary = {
+        "variable": VARIABLE,
+        "name": reports[1][0]["name"],
+        "outcomes": [report["outcome"] for report, _ in reports],
+        "renewal_requests": [asked for _, asked in reports],
+        "predecessor": {
+            "issued_at": old["iat"],
+            "expires_at": old["exp"],
+            "accepted_after_swap": True,
+        },
+        "successor": {"issued_at": new["iat"], "expires_at": new["exp"]},
+        "roles_before": sorted(before.roles),
+        "roles_after": sorted(after.roles),
+        "history_rows": len(history),
+        "variable_description": variable["description"],
+    }
+    check(summary, history, issued, expires)
+    return summary
+
+
+def check(
+    summary: dict[str, Any], history: list[dict[str, Any]], issued: int, expires: int
+) -> None:
+    """Stop with a sentence at the first thing that is not as it should be."""
+    expect(
+        summary["outcomes"] == ["healthy", "rotated", "healthy"],
+        f"The outcomes are {', '.join(summary['outcomes'])}; healthy, rotated, healthy were due.",
+    )
+    expect(
+        summary["renewal_requests"] == [0, 1, 0],
+        f"The renewal requests are {summary['renewal_requests']} instead of [0, 1, 0].",
+    )
+    expect(summary["name"] == TOKEN_NAME, f"The successor is named {summary['name']!r}.")
+    expect(
+        summary["roles_before"] == summary["roles_after"] == sorted(ROLES),
+        f"The roles changed from {summary['roles_before']} to {summary['roles_after']}.",
+    )
+    expect(len(history) == 2, f"The history has {len(history)} rows of the name instead of 2.")
+    oldest = min(history, key=lambda row: int(row["id"]))
+    expect(
+        (oldest["issued_at"], oldest["expires_at"]) == (issued, expires),
+        "The predecessor's row in the history was touched.",
+    )
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The summary for people."""
+    table = Table(
+        title=f"\n{summary['name']} in Variable {summary['variable']}", title_justify="left"
+    )
+    for column in ("", "predecessor", "successor"):
+        table.add_column(column)
+    old, new = summary["predecessor"], summary["successor"]
+    for what, key in (("issued", "issued_at"), ("expires", "expires_at")):
+        table.add_row(f"{what} (UTC)", full(old[key]), full(new[key]))
+    table.add_row("roles", ", ".join(summary["roles_before"]), ", ".join(summary["roles_after"]))
+    table.add_row("accepted now", "yes", "yes, and in use")
+    console.print(table)
+    overlap = old["expires_at"] - new["issued_at"]
+    console.print(
+        f"Overlap: {overlap} s in which both work. Rows of that name: 2, the old untouched."
+    )
+    console.print(f"Description of the Variable: {summary['variable_description']}", soft_wrap=True)
+
+
+def full(epoch: int) -> str:
+    """A time with its day."""
+    return f"{datetime.fromtimestamp(epoch, timezone.utc):%Y-%m-%d %H:%M:%S}"
+
+
+def relative(path: Path) -> str:
+    """A path as one types it here."""
+    return str(path.relative_to(ROOT))
+
+
+def main() -> int:
+    """Run the job; exit code 0 if all went as it should."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    server, airflow = RenewalServer(FOLDER), AirflowHome(FOLDER)
+    console.print("\n[bold]One token, one rotation, in a real Airflow[/bold] (about two minutes)\n")
+    try:
+        with console.status("setting up the renewal server ..."):
+            server.set_up()
+        with server.running():
+            done("renewal server", f"{server.url}, user {USER}, roles {', '.join(sorted(ROLES))}")
+            summary = main_job(server, airflow)
+    except (Deviation, PartFailed) as problem:
+        console.print(f"\n [red]✗[/red] {problem}", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\n Stopped; everything that was started has ended.")
+        return 130
+    document = FOLDER / "summary.json"
+    document.write_text(json.dumps(summary, indent=2) + "\n")
+    show(summary)
+    console.print(f"Written: {relative(document)}. Everything that was started has ended.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The real parts: a renewal server and an Airflow, each in a folder of its own, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+USER = "flowbot"
+AUDIENCE = "TEST_SERVER"
+TOKEN_NAME = "AIRFLOW"  # noqa: S105 - a name
+ROLES = {"runner": ["run", "get_results"], "viewer": ["get_results"]}
+VARIABLE = "FLOWAPI_TOKEN"
+CONNECTION = "flowauth_default"
+DAG = "flowauth_token_rotation"
+
+
+class PartFailed(Exception):
+    """A part did not do what it should; the message says which, and where its log is."""
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """This process's environment without any Airflow's or server's settings, and with ours."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW", "FLOWAUTH", "_AIRFLOW", "PYTHON"))
+    }
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', '')}", **settings}
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], *, env: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, with its output in `log`; the group ends with the block."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own commands
+            command,
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    for number, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 20)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+def wait_until_healthy(
+    url: str, process: subprocess.Popen[bytes], what: str, log: Path, *, seconds: float = 120
+) -> None:
+    """Wait until `url` answers without an error."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError):  # URLError is one
+            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - loopback
+            return
+        time.sleep(0.2)
+    raise PartFailed(f"{what} did not start; see {log}")
+
+
+class RenewalServer:
+    """The bundled server in `folder`, set up by its own commands.
+
+    Attributes:
+        url: where it listens once it runs.
+        password: of the user `flowbot`, who holds all roles.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "server.log"
+        self._env = clean_environment(FLOWAUTH_ROTATOR_DATA_DIR=str(folder / "server"))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.password = secrets.token_urlsafe(18)
+
+    def set_up(self) -> None:
+        """Make keys, a user, an audience and roles."""
+        self._run("server", "init")
+        self._run("server", "add-audience", AUDIENCE, "--max-lifetime-minutes", "10080")
+        for role, scopes in ROLES.items():
+            given = [word for scope in scopes for word in ("--scope", scope)]
+            self._run(
+                *("server", "add-role", role, "--audience", AUDIENCE, *given),
+                *("--max-lifetime-minutes", "1440"),
+            )
+        self._run("server", "add-user", USER, "--password-stdin", stdin=self.password)
+        self._run("server", "grant", USER, *ROLES)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Serve until the block ends."""
+        command = [str(BIN / "flowauth-rotator"), "serve", "--bind", f"127.0.0.1:{self.port}"]
+        with running([*command, "--workers", "2"], env=self._env, log=self.log) as process:
+            wait_until_healthy(f"{self.url}/version", process, "The renewal server", self.log)
+            yield
+
+    def mint(self, minutes: int) -> str:
+        """A first token with all roles."""
+        given = [word for role in ROLES for word in ("--role", role)]
+        return self._run(
+            *("server", "mint", "--user", USER, "--audience", AUDIENCE, "--name", TOKEN_NAME),
+            *given,
+            *("--lifetime-minutes", str(minutes)),
+        ).strip()
+
+    def public_key(self) -> str:
+        """The public key (PEM) that verifies the tokens."""
+        return self._run("server", "public-key")
+
+    def history(self) -> list[dict[str, Any]]:
+        """All rows of the user."""
+        rows: list[dict[str, Any]] = json.loads(
+            self._run("server", "tokens", "--user", USER, "--json")
+        )
+        return rows
+
+    def renewal_requests(self) -> int:
+        """How many renewals it was asked for, by its own access log."""
+        return len(re.findall(r" POST /tokens/(?:tokens/\d+/)?renew ", self.log.read_text()))
+
+    def _run(self, *words: str, stdin: str = "") -> str:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [str(BIN / "flowauth-rotator"), *words],
+            env=self._env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise PartFailed(f"flowauth-rotator {' '.join(words[:2])} failed: {done.stderr}")
+        return done.stdout
+
+
+class AirflowHome:
+    """An Airflow of its own in `folder`, with this checkout's dags and plugins."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "airflow"
+        self.log = folder / "airflow.log"
+        self.env = clean_environment(
+            AIRFLOW_HOME=str(self.folder),
+            AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
+            AIRFLOW__CORE__PLUGINS_FOLDER=str(ROOT / "plugins"),
+            AIRFLOW__CORE__LOAD_EXAMPLES="False",
+            AIRFLOW__CORE__FERNET_KEY=Fernet.generate_key().decode(),
+            AIRFLOW__API_AUTH__JWT_SECRET=secrets.token_urlsafe(32),
+            AIRFLOW__API__SECRET_KEY=secrets.token_urlsafe(32),
+        )
+
+    def set_up(self) -> None:
+        """Make the metadata database."""
+        self.folder.mkdir(parents=True)
+        if self._airflow("db", "migrate"):
+            raise PartFailed(f"airflow db migrate failed; see {self.log}")
+
+    def put(self, token: str, url: str, login: str, password: str) -> None:
+        """Store the token as a Variable and the issuer as a connection."""
+        connection = {"host": url, "login": login, "password": password}
+        self._inside("put", {"token": token, "connection": connection})
+
+    def run_dag(self) -> dict[str, Any]:
+        """Run the DAG once, to its end, and return its only token's report."""
+        failed = self._airflow("dags", "test", DAG)
+        reports: list[dict[str, Any]] | None = self._inside("last_reports")
+        if failed or not reports or len(reports) != 1:
+            raise PartFailed(f"A run of the DAG failed; see {self.log}")
+        return reports[0]
+
+    def variable(self) -> dict[str, str]:
+        """The Variable: its `value` and `description`."""
+        variable: dict[str, str] = self._inside("variable")
+        return variable
+
+    def version(self) -> str:
+        """Airflow's version."""
+        from importlib.metadata import version
+
+        return version("apache-airflow")
+
+    def _airflow(self, *words: str) -> int:
+        with self.log.open("ab") as log:
+            return subprocess.run(  # noqa: S603 - our own command
+                [str(BIN / "airflow"), *words],
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            ).returncode
+
+    def _inside(self, what: str, document: object = None) -> Any:  # noqa: ANN401 - JSON
+        """Call a function of demo.inside_airflow in this Airflow; secrets pass through pipes."""
+        with self.log.open("ab") as log:
+            done = subprocess.run(  # noqa: S603 - our own command
+                [sys.executable, "-m", "demo.inside_airflow", what],
+                env=self.env,
+                cwd=ROOT,
+                input=json.dumps(document).encode(),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                check=False,
+            )
+        if done.returncode:
+            raise PartFailed(f"Airflow's database could not be used; see {self.log}")
+        return json.loads(done.stdout.splitlines()[-1])

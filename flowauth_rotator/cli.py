@@ -1,0 +1,225 @@
+"""The command line: the rotation of a token in a file, and the bundled renewal server."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+    from flowauth_rotator.core.report import Report
+
+SERVER_COMMANDS = {
+    "serve": "Run the renewal server.",
+    "server": "Set up the renewal server: keys, users, roles, tokens.",
+}
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class _Commands(click.Group):
+    """Loads Flask and SQLAlchemy for the server's commands alone, and not for their listing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Ours and the server's."""
+        return sorted([*super().list_commands(ctx), *SERVER_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of ours or, loaded now, one of the server's."""
+        if cmd_name not in SERVER_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        try:
+            commands = import_module("flowauth_rotator.server.commands")
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"The renewal server needs {error.name}, which is not installed. "
+                "Install it with: pip install 'flowauth-rotator[server]'"
+            ) from None
+        command: click.Command = getattr(commands, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List all, loading none."""
+        helps = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted({**helps, **SERVER_COMMANDS}.items()))
+
+
+class _Share(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5
+    name = "share"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float | timedelta:
+        """A fraction like 1/3 or 0.25, or a duration like 8h."""
+        if fraction := re.fullmatch(r"(\d{1,9})/([1-9]\d{0,8})", value):
+            return int(fraction[1]) / int(fraction[2])
+        if duration := re.fullmatch(r"(\d{1,6})([smhdw])", value):
+            return timedelta(**{UNITS[duration[2]]: int(duration[1])})
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither a fraction like 1/3 nor a duration like 8h.", param, ctx
+            )
+
+
+def _plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the library's errors into one sentence and exit code 1."""
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:  # noqa: ANN401 - click's
+        from flowauth_rotator.core.errors import RotatorError
+
+        try:
+            command(**arguments)
+        except RotatorError as error:
+            raise click.ClickException(str(error)) from None
+
+    return run
+
+
+renew_before = click.option(
+    "--renew-before",
+    type=_Share(),
+    default="1/3",
+    show_default=True,
+    help="Remaining lifetime at which to renew: a fraction, or a duration like 8h.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="flowauth-rotator")
+def main() -> None:
+    """Keep FlowAPI tokens alive: renew them at FlowAuth before they expire.
+
+    In Airflow this is the DAG's work; here the same rotation serves a token in a file.
+    """
+
+
+@main.command(short_help="Say when a token will be renewed.")
+@click.argument("file", type=click.Path(path_type=Path))
+@renew_before
+@as_json
+@_plainly
+def plan(*, file: Path, renew_before: float | timedelta, as_json: bool) -> None:
+    """Say when the token in FILE will be renewed. Asks nobody, changes nothing.
+
+    \b
+    Example:
+      flowauth-rotator plan flowapi.token
+    """  # noqa: D301 - \b is click's, for text to be left as it is
+    from flowauth_rotator.agent.rotation import check
+    from flowauth_rotator.agent.stores import FileStore
+    from flowauth_rotator.core.policy import RotationPolicy
+
+    policy = RotationPolicy(renew_before=renew_before)
+    found = check(FileStore(file), policy, now=datetime.now(timezone.utc))
+    _print(found.report, found.decision.state, as_json=as_json)
+
+
+@main.command(short_help="Renew a token, if it is due.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--url", required=True, help="Address of FlowAuth or of the renewal server.")
+@click.option(
+    "--username", help="Owner of the token. Without one, the token is its own credential."
+)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--public-key", type=click.File(), help="The issuer's public key (PEM), to verify.")
+@renew_before
+@click.option("--lifetime-minutes", type=int, help="Lifetime to ask for.  [default: the maximum]")
+@click.option("--dry-run", is_flag=True, help="Stop before the issuer is asked.")
+@as_json
+@_plainly
+def rotate(
+    *,
+    file: Path,
+    url: str,
+    username: str | None,
+    password_stdin: bool,
+    public_key: Any,  # noqa: ANN401 - an open text file
+    renew_before: float | timedelta,
+    lifetime_minutes: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Renew the token in FILE, if it is due, and put its successor in its place.
+
+    \b
+    Examples:
+      flowauth-rotator rotate flowapi.token --url http://127.0.0.1:9091
+      flowauth-rotator rotate flowapi.token --url https://flowauth.example.org \\
+          --username flowbot --password-stdin < password.txt
+    """  # noqa: D301 - \b is click's, for text to be left as it is
+    from flowauth_rotator.agent import rotation
+    from flowauth_rotator.agent.stores import FileStore
+    from flowauth_rotator.core.policy import RotationPolicy
+
+    now = datetime.now(timezone.utc)
+    store = FileStore(file)
+    policy = RotationPolicy(renew_before=renew_before, lifetime_minutes=lifetime_minutes)
+    issuer = _issuer(url, username, password_stdin=password_stdin)
+    key = public_key.read() if public_key else None
+    with closing(issuer):
+        if dry_run:
+            found = rotation.check(store, policy, now=now)
+            if found.decision.due:
+                store.preflight()
+            _print(found.report, found.decision.state, as_json=as_json)
+            return
+        report = rotation.rotate(store, issuer, policy, now=now, public_key=key)
+    _print(report, report.outcome, as_json=as_json)
+    if report.failed:
+        sys.exit(1)
+
+
+def _issuer(
+    url: str, username: str | None, *, password_stdin: bool
+) -> SessionIssuer | BearerIssuer:
+    from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+
+    if username is None:
+        if password_stdin:
+            raise click.UsageError("--password-stdin needs --username.")
+        return BearerIssuer(url)
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, err=True)
+    else:
+        raise click.UsageError("--username needs --password-stdin, or a terminal to ask at.")
+    return SessionIssuer(url, username, password)
+
+
+def _print(report: Report, word: str, *, as_json: bool) -> None:
+    """What a person or a machine wants to know of one token."""
+    from flowauth_rotator.core.policy import clock
+
+    if as_json:
+        click.echo(json.dumps({**report.to_json(), "state": word}))
+        return
+    lines = {
+        report.place: f"{word}. {report.reason} {report.advice}".rstrip(),
+        "name": report.name,
+        "expires": report.successor_expires_at or report.predecessor_expires_at,
+        "renewal due": report.renew_at,
+        "old one until": report.predecessor_expires_at if report.successor_expires_at else None,
+    }
+    width = max(map(len, lines))
+    for what, fact in lines.items():
+        if fact is not None:
+            text = clock(fact) if isinstance(fact, datetime) else fact
+            click.echo(f"{what:<{width}}  {text}")

@@ -1,0 +1,31 @@
+"""The Airflow host: what an operator of an Airflow imports, each loaded when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowauth_rotator.provider.dag import ManagedToken as ManagedToken
+    from flowauth_rotator.provider.dag import rotation_dag as rotation_dag
+    from flowauth_rotator.provider.hook import FlowAuthHook as FlowAuthHook
+    from flowauth_rotator.provider.operator import RotateTokenOperator as RotateTokenOperator
+    from flowauth_rotator.provider.plugin import FlowAuthRotatorPlugin as FlowAuthRotatorPlugin
+    from flowauth_rotator.provider.variable import VariableStore as VariableStore
+
+_HOMES = {
+    "FlowAuthHook": "hook",
+    "FlowAuthRotatorPlugin": "plugin",
+    "ManagedToken": "dag",
+    "RotateTokenOperator": "operator",
+    "VariableStore": "variable",
+    "rotation_dag": "dag",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,93 @@
+"""One token's rotation as an Airflow task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from flowauth_rotator.core.errors import RotatorError
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.report import Report
+from flowauth_rotator.provider.compat import (
+    AirflowException,
+    AirflowFailException,
+    BaseOperator,
+    Context,
+)
+from flowauth_rotator.provider.variable import VariableStore, mask
+
+
+class RotateTokenOperator(BaseOperator):
+    """Rotate the token in one Variable, if it is due.
+
+    Pushes the report as XCom `report`, also when it fails. A failure that may pass is retried by
+    Airflow; any other fails the task at once.
+
+    :param variable: key of the Variable that holds the token.
+    :param name: the issuer's name of the token; without one, the JWT's own, or else the key.
+    :param flowauth_conn_id: the connection to the issuer.
+    :param description: what to write beside the Variable; without one, name and expiry.
+    :param renew_before: remaining lifetime at which to renew, as a fraction or a duration.
+    :param critical_before: remaining lifetime under which a failure is critical, likewise.
+    :param lifetime_minutes: the lifetime to ask for; without one, the issuer's maximum.
+    """
+
+    template_fields: Sequence[str] = ("variable", "name", "flowauth_conn_id", "description")
+
+    def __init__(
+        self,
+        *,
+        variable: str,
+        name: str | None = None,
+        flowauth_conn_id: str = "flowauth_default",
+        description: str | None = None,
+        renew_before: float | timedelta = RotationPolicy.renew_before,
+        critical_before: float | timedelta = RotationPolicy.critical_before,
+        lifetime_minutes: int | None = None,
+        **kwargs: Any,  # noqa: ANN401 - BaseOperator's
+    ) -> None:
+        super().__init__(**kwargs)
+        self.variable = variable
+        self.name = name
+        self.flowauth_conn_id = flowauth_conn_id
+        self.description = description
+        self.renew_before = renew_before
+        self.critical_before = critical_before
+        self.lifetime_minutes = lifetime_minutes
+
+    def execute(self, context: Context) -> None:
+        """Rotate, and push the report."""
+        now = datetime.now(timezone.utc)
+        store = VariableStore(self.variable, on_token=mask)
+        try:
+            report = self._rotate(store, now)
+        except RotatorError as error:
+            report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
+            context["ti"].xcom_push(key="report", value=report.to_json())
+            failure = AirflowException if error.retryable else AirflowFailException
+            raise failure(str(report)) from None
+        context["ti"].xcom_push(key="report", value=report.to_json())
+        self.log.info("%s", report)
+
+    def _rotate(self, store: VariableStore, now: datetime) -> Report:
+        from flowauth_rotator.agent.rotation import rotate
+        from flowauth_rotator.provider.hook import FlowAuthHook
+
+        policy = RotationPolicy(
+            renew_before=self.renew_before,
+            critical_before=self.critical_before,
+            lifetime_minutes=self.lifetime_minutes,
+        )
+        hook = FlowAuthHook(self.flowauth_conn_id)
+        with closing(hook.get_conn(on_token=mask)) as issuer:
+            return rotate(
+                store,
+                issuer,
+                policy,
+                now=now,
+                name=self.name,
+                description=self.description,
+                public_key=hook.public_key,
+            )

@@ -1,0 +1,63 @@
+"""The Airflow Variable as a place that holds a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flowauth_rotator.core.errors import MissingToken, ShadowedStore
+from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.provider import compat
+
+
+def mask(token: Token) -> None:
+    """Tell Airflow's log masker the token and each of its segments, which may also appear alone."""
+    text = token.reveal()
+    compat.mask_secret([text, *filter(None, text.split("."))])
+
+
+class VariableStore:
+    """One Airflow Variable, read and written inside a task.
+
+    Args:
+        key: the Variable's key.
+        on_token: called with each token that is read, before anything else is done with it.
+    """
+
+    def __init__(self, key: str, *, on_token: Callable[[Token], None] = lambda _: None) -> None:
+        self.key = self.name = key
+        self.place = f"Variable {key}"
+        self._on_token = on_token
+
+    def read(self) -> Token:
+        """The Variable as this worker sees it."""
+        value = compat.read_variable(self.key)
+        if not value or not value.strip():
+            what = "There is no" if value is None else "Nothing is stored in"
+            raise MissingToken(f"{what} {self.place}.")
+        token = Token(value)
+        self._on_token(token)
+        return token
+
+    def preflight(self) -> None:
+        """Check that nothing answers for the key before Airflow's database does."""
+        backend = compat.hiding_backend(self.key)
+        if backend == "EnvironmentVariablesBackend":
+            raise ShadowedStore(
+                f"{self.place} is set in the environment of the worker, which hides any write.",
+                advice=f"Remove AIRFLOW_VAR_{self.key.upper()} from the environment.",
+            )
+        if backend:
+            raise ShadowedStore(
+                f"{self.place} comes from the secrets backend {backend}, which hides any write.",
+                advice=f"Remove {self.key} there, so that Airflow's database holds it.",
+            )
+        if not compat.is_stored(self.key):
+            raise ShadowedStore(
+                f"{self.place} is not in Airflow's database: the API server reads it elsewhere.",
+                advice=f"Remove {self.key} from the environment or secrets backend of the API "
+                "server, and store it as a Variable.",
+            )
+
+    def write(self, token: Token, description: str) -> None:
+        """Write the Variable; a write without a description would wipe the one that is there."""
+        compat.write_variable(self.key, token.reveal(), description)

@@ -1,0 +1,211 @@
+"""The agent against the real blueprint, over a real socket."""
+
+import time
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+
+import jwt
+import pytest
+
+from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.agent.rotation import rotate
+from flowauth_rotator.agent.stores import FileStore, MemoryStore
+from flowauth_rotator.core.errors import AmbiguousAnswer, ExpiredToken, Misconfigured, Refused
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.tokens import Token, read_unverified
+
+NAME = "AIRFLOW"
+POLICY = RotationPolicy()
+
+
+@pytest.fixture
+def due(renewal_server):
+    """An hour's token that was minted 45 minutes ago."""
+    return Token(renewal_server.mint(NAME, issued_at=int(time.time()) - 2700))
+
+
+@pytest.fixture(params=["session", "bearer"])
+def issuer(request, renewal_server):
+    """The server, asked in each of the two ways."""
+    with closing(issuer_of(request.param, renewal_server)) as issuer:
+        yield issuer
+
+
+@pytest.fixture
+def session(renewal_server):
+    """The server, signed in to as flowbot."""
+    with closing(issuer_of("session", renewal_server)) as issuer:
+        yield issuer
+
+
+def issuer_of(kind, server):
+    options = {"timeout": 10, "sleep": lambda _: None}
+    if kind == "bearer":
+        return BearerIssuer(server.url, **options)
+    return SessionIssuer(server.url, server.username, server.password, **options)
+
+
+def now():
+    return datetime.now(timezone.utc)
+
+
+def renewals(server):
+    return [request for request in server.requests if request.endswith("/renew")]
+
+
+def test_a_healthy_token_asks_nobody_anything(renewal_server, issuer):
+    """Not even a sign-in reaches the server."""
+    store = MemoryStore(Token(renewal_server.mint(NAME)))
+    report = rotate(store, issuer, POLICY, now=now())
+    assert (report.outcome, renewal_server.requests) == ("healthy", [])
+
+
+def test_a_due_token_is_swapped_for_one_with_the_same_name_and_roles(renewal_server, issuer, due):
+    """A new row with the same name and roles and a different JWT, and the old row untouched."""
+    [before] = renewal_server.rows(NAME)
+    store = MemoryStore(due)
+    report = rotate(store, issuer, POLICY, now=now())
+    old, new = read_unverified(due), read_unverified(store.token)
+    assert (report.outcome, report.name) == ("rotated", NAME)
+    assert store.token != due
+    assert new.roles == old.roles == {"runner", "viewer"}
+    assert new.expires_at > old.expires_at
+    assert len(renewals(renewal_server)) == 1
+    kept, added = renewal_server.rows(NAME)
+    assert kept == before
+    assert (added.name, added.parent_id) == (NAME, before.id)
+    assert {role.name for role in added.roles} == {role.name for role in before.roles}
+
+
+def test_both_tokens_verify_during_the_overlap(renewal_server, issuer, due):
+    """What was in use stays valid until its own expiry: FlowAPI accepts both by the public key."""
+    store = MemoryStore(due)
+    rotate(store, issuer, POLICY, now=now(), public_key=renewal_server.public_key_pem)
+    for token in (due, store.token):
+        claims = jwt.decode(
+            token.reveal(),
+            renewal_server.public_key_pem,
+            algorithms=["RS256"],
+            audience=renewal_server.audience,
+        )
+        assert claims["sub"] == renewal_server.username
+
+
+def test_a_lifetime_that_is_asked_for_is_granted(renewal_server, issuer, due):
+    """Two hours are asked for and two hours are given."""
+    store = MemoryStore(due)
+    rotate(store, issuer, RotationPolicy(lifetime_minutes=120), now=now())
+    assert read_unverified(store.token).lifetime == timedelta(hours=2)
+
+
+def test_a_lifetime_beyond_the_maximum_is_refused(renewal_server, issuer, due):
+    """The issuer's words say so, and the token in use stays."""
+    store = MemoryStore(due)
+    with pytest.raises(Refused, match="exceeds the maximum"):
+        rotate(store, issuer, RotationPolicy(lifetime_minutes=10_000_000), now=now())
+    assert store.token == due
+    assert len(renewals(renewal_server)) == 1
+
+
+def test_a_revoked_role_is_refused_by_its_name(renewal_server, issuer, due):
+    """One request, the role's name in the report, and the token in use stays."""
+    renewal_server.revoke("runner")
+    store = MemoryStore(due)
+    with pytest.raises(Refused, match="no longer assigned to you: runner") as refusal:
+        rotate(store, issuer, POLICY, now=now())
+    assert (refusal.value.status, refusal.value.retryable) == (401, False)
+    assert (len(renewals(renewal_server)), store.token) == (1, due)
+
+
+def test_another_users_token_is_not_renewed(renewal_server, session):
+    """Signed in as flowbot, ada's token is found out before a request is made."""
+    renewal_server.add_user("ada")
+    token = renewal_server.mint(NAME, issued_at=int(time.time()) - 2700, username="ada")
+    with pytest.raises(Misconfigured, match="belongs to user 'ada'"):
+        rotate(MemoryStore(Token(token)), session, POLICY, now=now())
+    assert renewal_server.requests == []
+
+
+def test_another_users_row_is_refused_by_the_server(renewal_server, session, due):
+    """Whoever asks for somebody else's row is told 401, in FlowAuth's words."""
+    renewal_server.add_user("ada")
+    renewal_server.mint("HERS", username="ada")
+    own, hers = (row for name in (NAME, "HERS") for row in renewal_server.rows(name))
+    [row] = session.rows(read_unverified(due))
+    assert row.id == own.id
+    foreign = type(row)(hers.id, row.name, row.owner, row.audience, row.roles, row.token)
+    with pytest.raises(Refused, match=r"You can only renew your own tokens\.") as refusal:
+        session.renew(due, foreign, key="k", lifetime_minutes=None)
+    assert refusal.value.status == 401
+
+
+def test_a_successor_whose_swap_was_lost_is_not_minted_again(renewal_server, issuer, due):
+    """After a crash between renewal and swap, the next run ends with the very same token."""
+    first, second = MemoryStore(due), MemoryStore(due)
+    rotate(first, issuer, POLICY, now=now())
+    report = rotate(second, issuer, POLICY, now=now())
+    assert second.token == first.token
+    assert report.outcome in ("adopted", "rotated")
+    assert len(renewal_server.rows(NAME)) == 2
+
+
+class LosesAnswers(SessionIssuer):
+    """A sign-in whose renewals reach the server, and whose answers never come back."""
+
+    def renew(self, *args, **kwargs):
+        super().renew(*args, **kwargs)
+        raise AmbiguousAnswer("lost on the way")
+
+
+def test_a_lost_answer_is_found_again(renewal_server, due):
+    """The server minted, the answer never came: the look finds the row, nobody mints another."""
+    server, store = renewal_server, MemoryStore(due)
+    issuer = LosesAnswers(server.url, server.username, server.password, sleep=lambda _: None)
+    with closing(issuer):
+        report = rotate(store, issuer, POLICY, now=now())
+    assert (report.outcome, len(server.rows(NAME))) == ("adopted", 2)
+
+
+def test_an_expired_token_cannot_renew_itself(renewal_server):
+    """It is no credential any more, and nothing is asked."""
+    token = renewal_server.mint(NAME, issued_at=int(time.time()) - 7200)
+    with closing(issuer_of("bearer", renewal_server)) as bearer, pytest.raises(ExpiredToken):
+        rotate(MemoryStore(Token(token)), bearer, POLICY, now=now())
+    assert renewal_server.requests == []
+
+
+def test_an_expired_token_is_refused_in_the_servers_words(renewal_server, session):
+    """The sign-in is tried once; then a person is told to mint a new one."""
+    token = renewal_server.mint(NAME, issued_at=int(time.time()) - 7200)
+    with pytest.raises(ExpiredToken, match="Mint a new token"):
+        rotate(MemoryStore(Token(token)), session, POLICY, now=now())
+
+
+def test_a_wrong_password_is_said_once(renewal_server, due):
+    """No second guess, no renewal, and no password in the sentence."""
+    issuer = SessionIssuer(renewal_server.url, renewal_server.username, "wrong-password")
+    with closing(issuer), pytest.raises(Refused, match="Sign-in of 'flowbot' failed") as refusal:
+        rotate(MemoryStore(due), issuer, POLICY, now=now())
+    assert "wrong-password" not in str(refusal.value)
+    assert renewal_server.requests == ["POST /signin"]
+
+
+def test_the_session_is_left_signed_out(renewal_server, due):
+    """A rotation leaves no session behind."""
+    with closing(issuer_of("session", renewal_server)) as issuer:
+        rotate(MemoryStore(due), issuer, POLICY, now=now())
+    assert renewal_server.requests == [
+        "POST /signin",
+        "GET /tokens/servers",
+        "GET /tokens/tokens/1",
+        "POST /tokens/tokens/1/renew",
+        "GET /signout",
+    ]
+
+
+def test_a_token_in_a_file_is_rotated_too(renewal_server, issuer, due, tmp_path):
+    """The same rotation, another store."""
+    path = tmp_path / "flowapi.token"
+    path.write_text(due.reveal())
+    assert rotate(FileStore(path), issuer, POLICY, now=now()).outcome == "rotated"
+    assert read_unverified(FileStore(path).read()).expires_at > read_unverified(due).expires_at

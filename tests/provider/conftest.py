@@ -1,0 +1,81 @@
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from demo.parts import AirflowHome
+
+HERE = Path(__file__).parent
+
+
+class Driver:
+    """A real Airflow in a process of its own, in which DAGs are run one after the other."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def __getattr__(self, name):
+        def call(**arguments):
+            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+            assert answer, "Airflow's process ended; see airflow.log in its folder"
+            return json.loads(answer)
+
+        return call
+
+    def probe(self, do, key, *, environment=None, **conf):
+        """Do something to a Variable inside a task; the answer, or the error and its text."""
+        conf = {"do": do, "key": key, **conf}
+        done = self.run(dag_id="probe", conf=conf, environment=environment)
+        assert done["state"] == "success"
+        return done["tasks"]["answer"]["answer"]
+
+
+@contextmanager
+def driven(home, **settings):
+    """An Airflow of `home` that runs the DAGs of this folder."""
+    env = {**home.env, "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"), **settings}
+    with home.log.open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, HERE / "driver.py"],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    with process:
+        yield Driver(process)
+        process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def airflow_home(tmp_path_factory):
+    """The folder of a real Airflow, with its metadata database."""
+    home = AirflowHome(tmp_path_factory.mktemp("airflow"))
+    home.set_up()
+    return home
+
+
+@pytest.fixture(scope="session")
+def airflow(airflow_home):
+    """A real Airflow that runs the DAGs of tests/provider/dags."""
+    with driven(airflow_home) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def airflow_with_backend(airflow_home, tmp_path_factory):
+    """The same Airflow with a secrets backend that answers for the Variable BACKED."""
+    secrets = tmp_path_factory.mktemp("secrets") / "variables.json"
+    secrets.write_text('{"BACKED": "a.b.c"}')
+    with driven(
+        airflow_home,
+        AIRFLOW__SECRETS__BACKEND="airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        AIRFLOW__SECRETS__BACKEND_KWARGS=json.dumps({"variables_file_path": str(secrets)}),
+    ) as driver:
+        yield driver

@@ -1,0 +1,71 @@
+"""Holds a real Airflow open: a JSON command a line on stdin, a JSON answer a line on stdout."""
+
+import json
+import os
+import sys
+
+from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.models import Connection, Variable
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select, text
+
+
+def run(dag_id, conf=None, environment=None):
+    """Run a DAG to its end; the answer is what became of its tasks, by task and label."""
+    os.environ.update(environment or {})
+    try:
+        run = bag.dags[dag_id].test(run_conf=conf)
+    finally:
+        for name in environment or {}:
+            del os.environ[name]
+    with create_session() as session:
+        xcoms = session.scalars(select(XComModel).where(XComModel.run_id == run.run_id))
+        values = {
+            (row.task_id, row.map_index, row.key): XComModel.deserialize_value(row) for row in xcoms
+        }
+        tasks = session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id))
+        return {
+            "state": str(run.state),
+            "tasks": {
+                f"{task.task_id} {task.rendered_map_index or ''}".strip(): {
+                    "state": task.state,
+                    "tries": task.try_number,
+                    "answer": values.get((task.task_id, task.map_index, "return_value")),
+                    "report": values.get((task.task_id, task.map_index, "report")),
+                }
+                for task in tasks
+            },
+        }
+
+
+def put_variable(key, value, description):
+    Variable.set(key, value, description=description)
+
+
+def variable(key):
+    with create_session() as session:
+        row = session.scalars(select(Variable).where(Variable.key == key)).one()
+        return {"value": row.get_val(), "description": row.description}
+
+
+def garble(key):
+    """Make the stored value undecryptable, as a changed Fernet key does."""
+    with create_session() as session:
+        session.execute(text("UPDATE variable SET val = 'garbled' WHERE key = :key"), {"key": key})
+
+
+def put_connection(conn_id, **settings):
+    with create_session() as session:
+        session.add(Connection(conn_id=conn_id, conn_type="flowauth", **settings))
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what Airflow prints goes to the log
+    folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+    bag = BundleDagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        print(json.dumps(globals()[name](**arguments)), file=answers, flush=True)
