@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -74,13 +74,11 @@ class RenewalServer:
     password = PASSWORD
     audience = AUDIENCE
 
-    def __init__(self, data_dir: Path, key: rsa.RSAPrivateKey, hasher: PasswordHasher) -> None:
+    def __init__(self, data_dir: Path, signer, hasher: PasswordHasher) -> None:
         from flowauth_rotator.server import create_app
-        from flowauth_rotator.server.signing import Signer
 
         self.requests: list[str] = []
         self.clock_offset = 0
-        signer = Signer(key)
         self.public_key_pem = signer.public_pem
         self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self._now)
         self.app.wsgi_app = self._recording(self.app.wsgi_app)
@@ -164,9 +162,24 @@ class RenewalServer:
 
 
 @pytest.fixture
-def renewal_server(data_dir: Path, signing_key, cheap_hasher) -> Iterator[RenewalServer]:
+def start_renewal_server(data_dir: Path, cheap_hasher) -> Iterator[Callable[..., RenewalServer]]:
+    """Start a real renewal server that signs with this signer."""
+    started = []
+
+    def start(signer) -> RenewalServer:
+        server = RenewalServer(data_dir, signer, cheap_hasher)
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def renewal_server(start_renewal_server, signing_key) -> RenewalServer:
     """A real renewal server on a free loopback port; see `RenewalServer` for what it offers."""
-    server = RenewalServer(data_dir, signing_key, cheap_hasher)
-    server.start()
-    yield server
-    server.stop()
+    from flowauth_rotator.server.signing import Signer
+
+    return start_renewal_server(Signer(signing_key))

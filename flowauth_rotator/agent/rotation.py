@@ -29,17 +29,9 @@ from flowauth_rotator.core.succession import (
     objections,
     own_row,
 )
-from flowauth_rotator.core.tokens import (
-    Claims,
-    Token,
-    load_public_key,
-    read_unverified,
-    signature_is_valid,
-)
+from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-
     from flowauth_rotator.agent.issuer import Issuer
     from flowauth_rotator.agent.stores import TokenStore
 
@@ -124,7 +116,7 @@ def rotate(
     asked_before = issuer.renewal_requests
     try:
         store.preflight()
-        key = load_public_key(public_key) if public_key else None
+        key = PublicKey(public_key) if public_key else None
         successor, outcome = _renew(found, issuer, policy, now)
         claims, shortcomings = _verify(found.claims, successor, policy, now, key)
         report = _swap(store, found, successor, description or _described(found.report, claims))
@@ -189,7 +181,7 @@ def _verify(
     successor: Token,
     policy: RotationPolicy,
     now: datetime,
-    key: PublicKeyTypes | None,
+    key: PublicKey | None,
 ) -> tuple[Claims, tuple[Objection, ...]]:
     """Let nothing through that is worse than what is in use.
 
@@ -204,7 +196,7 @@ def _verify(
         ) from None
     found = objections(predecessor, claims, policy, now)
     faults = [objection.clause for objection in found if not objection.capped]
-    if key and not signature_is_valid(successor, key):
+    if key and not key.verifies(successor):
         faults.append("its signature was not made with the configured key")
     if faults:
         raise Rejected(

@@ -54,7 +54,7 @@ def objections(
 ) -> tuple[Objection, ...]:
     """All that speaks against putting `successor` in the place of `predecessor`; empty is good.
 
-    The signature is not looked at: see `signature_is_valid`.
+    The signature is not looked at: see `PublicKey`.
     """
     now = utc(now)
     found = []

@@ -11,12 +11,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from flowauth_rotator.core.errors import MalformedToken, Misconfigured
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 LONGEST_TOKEN = 64 * 1024
 LONGEST_USER_CLAIMS = 1024 * 1024
@@ -135,47 +132,51 @@ def read_unverified(token: Token) -> Claims:
     )
 
 
-def load_public_key(pem: str) -> PublicKeyTypes:
-    """The public key in a PEM text.
+class PublicKey:
+    """An issuer's public key, to verify signatures with.
+
+    Args:
+        pem: the key as a PEM text.
 
     Raises:
-        Misconfigured: there is none.
+        Misconfigured: the text is none.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    try:
-        return load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise Misconfigured(
-            "The issuer's public key is no PEM text of a public key.",
-            advice="It begins with `-----BEGIN PUBLIC KEY-----`.",
-        ) from None
+    def __init__(self, pem: str) -> None:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+        try:
+            self._key: Any = load_pem_public_key(pem.encode())
+        except (ValueError, UnsupportedAlgorithm):
+            raise Misconfigured(
+                "The issuer's public key is no PEM text of a public key.",
+                advice="It begins with `-----BEGIN PUBLIC KEY-----`.",
+            ) from None
 
-def signature_is_valid(token: Token, key: PublicKeyTypes) -> bool:
-    """Whether the key made the token's signature; times and audience are not looked at.
+    def verifies(self, token: Token) -> bool:
+        """Whether the token's signature is by this key; times and audience are not looked at.
 
-    Only algorithms with a private and a public key count, so that a public key cannot be taken
-    for a shared secret (RFC 8725, section 3.1).
-    """
-    import jwt
+        Only algorithms with a private and a public key count, so that a public key cannot be
+        taken for a shared secret (RFC 8725, section 3.1).
+        """
+        import jwt
 
-    try:
-        jwt.decode_complete(
-            token.reveal(),
-            cast("Any", key),  # PyJWT lists fewer kinds, and refuses the others
-            algorithms=SIGNING_ALGORITHMS,
-            options={
-                "verify_exp": False,
-                "verify_nbf": False,
-                "verify_iat": False,
-                "verify_aud": False,
-            },
-        )
-    except (jwt.PyJWTError, TypeError, ValueError):
-        return False
-    return True
+        try:
+            jwt.decode_complete(
+                token.reveal(),
+                self._key,
+                algorithms=SIGNING_ALGORITHMS,
+                options={
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
+            )
+        except (jwt.PyJWTError, TypeError, ValueError):
+            return False
+        return True
 
 
 def _check_text(text: str) -> None:

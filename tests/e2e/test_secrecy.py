@@ -1,0 +1,121 @@
+"""The DAG of dags/ in a real Airflow, and then a search for what it may have let slip."""
+
+import base64
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from demo.parts import AirflowHome, PartFailed
+from flowauth_rotator.server.signing import Signer
+
+WINDOW = 12
+
+
+class UnlikeJwt(Signer):
+    """Signs tokens that no pattern for JWTs finds: their JSON begins with a line break."""
+
+    def sign(self, claims):
+        parts = ({"alg": "RS256", "typ": "JWT", "kid": self.kid}, claims)
+        signed = ".".join(encoded(b"\n" + json.dumps(part).encode()) for part in parts)
+        return f"{signed}.{encoded(self.key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
+
+
+def encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def windows(secret: str) -> set[str]:
+    return {secret[start : start + WINDOW] for start in range(len(secret) - WINDOW + 1)}
+
+
+def leaks(folder: Path, *secrets: str) -> set[str]:
+    """The files under `folder` in which 12 characters in a row of a secret stand."""
+    wanted = set().union(*map(windows, secrets))
+    found = set()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            for run in re.findall(r"[\w+/=.-]{12,}", path.read_bytes().decode("latin-1")):
+                if not wanted.isdisjoint(windows(run)):
+                    found.add(path.name)
+    return found
+
+
+def parts_of(*tokens: str) -> list[str]:
+    """Payloads and signatures; a header says nothing that is secret."""
+    return [segment for token in tokens for segment in token.split(".")[1:]]
+
+
+@pytest.fixture
+def airflow(tmp_path):
+    """A real Airflow with the DAG and the plugin of this checkout."""
+    home = AirflowHome(tmp_path)
+    home.set_up()
+    return home
+
+
+def mint_due(server) -> str:
+    return server.mint("AIRFLOW", issued_at=int(time.time()) - 2700)
+
+
+@pytest.mark.parametrize(
+    ("make_signer", "begins_like_a_jwt"),
+    [(Signer, True), (UnlikeJwt, False)],
+    ids=["JWT", "unlike a JWT"],
+)
+def test_a_rotation_leaves_no_trace_of_either_token(
+    airflow, start_renewal_server, signing_key, make_signer, begins_like_a_jwt
+):
+    """Rotated by the DAG; no part of either token in the database, the logs or what it printed."""
+    server = start_renewal_server(make_signer(signing_key))
+    old = mint_due(server)
+    assert old.startswith("eyJ") is begins_like_a_jwt
+    airflow.put(old, server.url, server.username, server.password)
+    report = airflow.run_dag()
+    new = airflow.variable()["value"]
+    assert report["outcome"] == "rotated"
+    assert new != old
+    assert server.rows("AIRFLOW")[-1].parent_id == 1
+    assert leaks(airflow.folder.parent, "flowauth_token_rotation") >= {"airflow.db", "airflow.log"}
+    assert leaks(airflow.folder, *parts_of(old, new), server.password) == set()
+    assert leaks(airflow.folder.parent, *parts_of(old, new), server.password) == set()
+
+
+def test_what_is_no_token_is_not_shown_either(airflow, renewal_server):
+    """The run fails, says why, and shows nothing of what was in the Variable."""
+    canary = "opaque-canary-" + encoded(bytes(range(60)))
+    airflow.put(canary, renewal_server.url, renewal_server.username, renewal_server.password)
+    with pytest.raises(PartFailed):
+        airflow.run_dag()
+    assert "FLOWAPI_TOKEN: malformed. The stored text has 1 segments" in airflow.log.read_text()
+    assert leaks(airflow.folder.parent, canary) == set()
+    assert airflow.variable() == {"value": canary, "description": "stored by hand"}
+    assert renewal_server.requests == []
+
+
+@pytest.mark.parametrize("refusal", ["revoked role", "other roles"])
+def test_a_failure_leaves_no_trace_of_a_token(airflow, start_renewal_server, signing_key, refusal):
+    """Refused by the issuer or rejected by the agent: red, with the reason, without content."""
+    made = []
+
+    class Dropping(UnlikeJwt):
+        def sign(self, claims):
+            if made and refusal == "other roles":
+                claims = {**claims, "user_claims": {"admin": ["everything"]}}
+            made.append(super().sign(claims))
+            return made[-1]
+
+    server = start_renewal_server(Dropping(signing_key))
+    airflow.put(mint_due(server), server.url, server.username, server.password)
+    if refusal == "revoked role":
+        server.revoke("runner")
+    with pytest.raises(PartFailed):
+        airflow.run_dag()
+    assert airflow.variable()["value"] == made[0]
+    words = {"revoked role": "no longer assigned to you: runner", "other roles": "set of roles"}
+    assert words[refusal] in airflow.log.read_text()
+    assert leaks(airflow.folder.parent, *parts_of(*made), server.password) == set()

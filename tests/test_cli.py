@@ -1,0 +1,139 @@
+"""The command line for a token in a file, against a real renewal server."""
+
+import json
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from flowauth_rotator.cli import main
+from flowauth_rotator.core.tokens import Token, read_unverified
+
+
+@pytest.fixture
+def run():
+    """Run a command; the result has `exit_code`, `stdout` and `stderr`."""
+    return lambda *words, stdin="": CliRunner().invoke(main, list(map(str, words)), input=stdin)
+
+
+@pytest.fixture
+def file(renewal_server, tmp_path):
+    """A file with a due token."""
+    path = tmp_path / "flowapi.token"
+    path.write_text(renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 2700) + "\n")
+    return path
+
+
+def test_plan_says_when(run, renewal_server, tmp_path):
+    """Name, expiry and the time of the renewal, in UTC; nobody is asked."""
+    path = tmp_path / "flowapi.token"
+    path.write_text(renewal_server.mint("AIRFLOW"))
+    shown = run("plan", path)
+    assert shown.exit_code == 0
+    assert f"file {path}  healthy. Renewal is due at 20" in shown.stdout
+    assert "AIRFLOW" in shown.stdout
+    assert shown.stdout.count(" UTC") == 3
+    assert renewal_server.requests == []
+
+
+def test_plan_takes_another_threshold(run, renewal_server, tmp_path):
+    """A fraction or a duration, like the settings of the DAG."""
+    path = tmp_path / "flowapi.token"
+    path.write_text(renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 1000))
+    states = [
+        json.loads(run("plan", path, "--json", "--renew-before", share).stdout)["state"]
+        for share in ("1/3", "0.1", "29m", "1/2", "5h")
+    ]
+    assert states == ["healthy"] * 5
+    path.write_text(renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 1900))
+    states = [
+        json.loads(run("plan", path, "--json", "--renew-before", share).stdout)["state"]
+        for share in ("1/3", "0.1", "29m", "1/2", "5h")
+    ]
+    assert states == ["healthy", "healthy", "due", "due", "due"]
+
+
+def test_rotate_renews_with_the_token_itself(run, renewal_server, file):
+    """Without a username the token is its own credential; the report tells the overlap."""
+    before = file.read_text()
+    shown = run("rotate", file, "--url", renewal_server.url)
+    assert shown.exit_code == 0, shown.output
+    assert "rotated. The successor expires at" in shown.stdout
+    assert "old one until" in shown.stdout
+    assert file.read_text() != before
+    assert renewal_server.requests == ["POST /tokens/renew"]
+
+
+def test_rotate_renews_with_a_sign_in(run, renewal_server, file, tmp_path):
+    """The password comes by standard input; the public key verifies; the lifetime is asked for."""
+    key = tmp_path / "key.pem"
+    key.write_text(renewal_server.public_key_pem)
+    shown = run(
+        *("rotate", file, "--url", renewal_server.url, "--username", renewal_server.username),
+        *("--password-stdin", "--public-key", key, "--lifetime-minutes", 90, "--json"),
+        stdin=renewal_server.password + "\n",
+    )
+    assert shown.exit_code == 0, shown.output
+    document = json.loads(shown.stdout)
+    assert (document["outcome"], document["renewal_requests"]) == ("rotated", 1)
+    claims = read_unverified(Token(file.read_text().strip()))
+    assert claims.lifetime.total_seconds() == 90 * 60
+
+
+def test_a_dry_run_asks_and_changes_nothing(run, renewal_server, file):
+    """It says that the token is due, and stops there."""
+    before = file.read_text()
+    shown = run("rotate", file, "--url", renewal_server.url, "--dry-run")
+    assert shown.exit_code == 0
+    assert "due. Renewal has been due since" in shown.stdout
+    assert (file.read_text(), renewal_server.requests) == (before, [])
+
+
+def test_a_healthy_token_is_left_alone(run, renewal_server, tmp_path):
+    """Exit code 0, no request."""
+    path = tmp_path / "flowapi.token"
+    path.write_text(renewal_server.mint("AIRFLOW"))
+    shown = run("rotate", path, "--url", renewal_server.url)
+    assert (shown.exit_code, renewal_server.requests) == (0, [])
+    assert "healthy" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["plan", "nowhere"], 1, "There is no file nowhere."),
+        (["plan", "f", "--renew-before", "soon"], 2, "neither a fraction like 1/3 nor a duration"),
+        (["plan", "f", "--renew-before", "0.9"], 1, "`renew_before` is 0.9 of the lifetime."),
+        (["rotate", "f"], 2, "Missing option '--url'"),
+        (["rotate", "f", "--url", "flowauth"], 1, "does not begin with http"),
+        (["rotate", "f", "--url", "http://x", "--password-stdin"], 2, "needs --username"),
+        (["rotate", "f", "--url", "http://x", "--username", "u"], 2, "needs --password-stdin"),
+        (["rotate", "f", "--url", "http://x", "--lifetime-minutes", "0"], 1, "`lifetime_minutes`"),
+        (["rotate", "f", "--url", "http://x", "--public-key", "none"], 2, "No such file"),
+        (["rotat"], 2, "No such command 'rotat'"),
+    ],
+)
+def test_bad_input_gets_one_sentence(run, words, code, sentence):
+    """What is wrong and what to do, a non-zero exit, and no traceback."""
+    shown = run(*words)
+    assert shown.exit_code == code
+    assert sentence in shown.stderr
+    assert "Traceback" not in shown.output
+
+
+def test_a_refusal_is_one_sentence_in_the_issuers_words(run, renewal_server, file):
+    """The file stays as it was."""
+    before = file.read_text()
+    renewal_server.revoke("viewer")
+    shown = run("rotate", file, "--url", renewal_server.url)
+    assert shown.exit_code == 1
+    assert "no longer assigned to you: viewer" in shown.stderr
+    assert file.read_text() == before
+
+
+def test_help_shows_every_command_and_an_example(run):
+    """Each command explains itself, and the listing loads no server."""
+    listing = run("--help").stdout
+    for command in ("plan", "rotate", "serve", "server"):
+        assert f"\n  {command} " in listing
+        assert f"flowauth-rotator {command}" in run(command, "--help").stdout

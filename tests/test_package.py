@@ -1,0 +1,117 @@
+"""What is shipped: the root package, and the wheel in an environment that has nothing else."""
+
+import importlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import flowauth_rotator
+import flowauth_rotator.provider
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("airflow", "flask", "sqlalchemy", "requests", "jwt", "cryptography")
+
+
+@pytest.mark.parametrize("package", [flowauth_rotator, flowauth_rotator.provider])
+def test_each_public_name_is_where_it_is_said_to_be(package):
+    """The list, the lazy loader and the type checker's view agree."""
+    source = Path(package.__file__).read_text()
+    for name in package.__all__:
+        home = importlib.import_module(f"{package.__name__}.{package._HOMES[name]}")
+        assert getattr(package, name) is getattr(home, name)
+        assert f"from {home.__name__} import {name} as {name}\n" in source
+    assert source.count(" as ") == len(package.__all__)
+
+
+def test_a_name_that_is_not_public_is_not_there():
+    """The shop window has an end."""
+    with pytest.raises(AttributeError, match="no attribute 'rotat'"):
+        _ = flowauth_rotator.rotat
+
+
+@pytest.mark.parametrize("code", ["import flowauth_rotator", "import flowauth_rotator.cli"])
+def test_an_import_loads_nothing_heavy(code):
+    """Neither the package nor its command line costs a start-up of what they may never need."""
+    loaded = subprocess.check_output(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], text=True
+    )
+    assert set(HEAVY).isdisjoint(loaded.split())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The built wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    [path] = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def bare_python(wheel, tmp_path_factory):
+    """An environment with the wheel and what it depends on, in the versions of the lock."""
+    folder = tmp_path_factory.mktemp("bare")
+    lock = (ROOT / "locks" / "airflow-3.txt").read_text()
+    pins = [line.rstrip(" \\") for line in lock.splitlines() if line[:1].isalnum()]
+    (folder / "pins.txt").write_text("\n".join(pins))
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run(
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--constraint",
+            folder / "pins.txt",
+            wheel,
+        ],
+        check=True,
+    )
+    return python
+
+
+def test_the_wheel_holds_the_package_and_no_more(wheel):
+    """Types and licence come along; tests, dags and the demonstration do not."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "flowauth_rotator/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert {name.split("/")[0] for name in names} == {
+        "flowauth_rotator",
+        f"flowauth_rotator-{flowauth_rotator.__version__}.dist-info",
+    }
+
+
+def test_the_wheel_works_without_airflow_flask_and_sqlalchemy(bare_python):
+    """Everything public imports, --help answers, and a server command says what it lacks."""
+    for absent in ("airflow", "flask", "sqlalchemy", "gunicorn", "argon2"):
+        there = subprocess.run([bare_python, "-c", f"import {absent}"], capture_output=True)
+        assert there.returncode == 1, f"{absent} is here: this proves nothing"
+    code = "import flowauth_rotator as f; print(*[getattr(f, name) for name in f.__all__])"
+    subprocess.run([bare_python, "-W", "error", "-c", code], check=True, capture_output=True)
+    command = bare_python.with_name("flowauth-rotator")
+    shown = subprocess.check_output([command, "--help"], text=True)
+    assert all(name in shown for name in ("plan", "rotate", "serve", "server"))
+    version = subprocess.check_output([command, "--version"], text=True)
+    assert flowauth_rotator.__version__ in version
+    lacking = subprocess.run([command, "server", "init"], capture_output=True, text=True)
+    assert lacking.returncode == 1
+    assert "pip install 'flowauth-rotator[server]'" in lacking.stderr
+
+
+def test_the_lock_is_pinned_by_hashes_and_names_no_host():
+    """Each requirement has a hash; where it comes from is the machine's own affair."""
+    lock = (ROOT / "locks" / "airflow-3.txt").read_text()
+    assert "://" not in lock
+    entries = [entry for entry in lock.split("\n") if entry[:1].isalnum()]
+    assert all("==" in entry and entry.endswith("\\") for entry in entries)

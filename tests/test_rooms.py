@@ -1,0 +1,106 @@
+"""Who may import whom: the rooms of the package, and the reason for each wall."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "flowauth_rotator"
+OWN = "flowauth_rotator"
+
+ROOMS = {  # what each room may import beside itself and the standard library
+    "core": {"jwt", "cryptography"},  # pure, so that every rule is tested as a function
+    "agent": {"core"},  # no host, no HTTP: the sequence of effects and nothing else
+    "agent/issuer": {"core", "requests", "tenacity", "urllib3"},  # the only HTTP of the agent
+    "server": {
+        *("core", "flask", "werkzeug", "itsdangerous", "sqlalchemy", "jwt", "cryptography"),
+        *("argon2", "click"),
+    },  # meets the agent on the wire alone, so that FlowAuth can stand in its place
+    "server/serving": {"flask", "gunicorn"},
+    "provider": {"core", "agent"},  # Airflow comes through compat alone
+    "provider/compat": {"core", "airflow"},  # every difference between generations is here
+    "cli": {"core", "agent", "server", "click"},
+    "__init__": {"core", "agent"},
+}
+HOSTS = {"dags/flowauth_token_rotation.py", "plugins/flowauth_rotator_plugin.py"}
+
+
+def imported(path: Path):
+    """Every module that a file imports, also inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide their room"
+            if node.module == OWN:
+                yield from (f"{OWN}.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (word.value for word in node.args if isinstance(word, ast.Constant))
+
+
+def room_of(module: str) -> str:
+    """The room of one of our modules, or the top-level name of anybody else's."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == OWN and len(parts) > 1 else parts[0]
+
+
+def sources():
+    return sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("source", sources(), ids=str)
+def test_a_room_imports_only_what_it_may(source):
+    """No import crosses a wall, wherever in the file it stands."""
+    name = str(source.with_suffix(""))
+    room = source.parts[0].removesuffix(".py")
+    allowed = ROOMS.get(name, ROOMS.get(room)) | {room}
+    for module in imported(PACKAGE / source):
+        target = room_of(module)
+        if target not in sys.stdlib_module_names:
+            assert target in allowed, f"{room} ({source}) must not import {target} ({module})"
+
+
+@pytest.mark.parametrize("source", sorted(HOSTS))
+def test_a_host_file_imports_one_name(source):
+    """What an operator copies into a folder of Airflow is one import."""
+    imports = [
+        node
+        for node in ast.walk(ast.parse((ROOT / source).read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+    [only] = imports
+    assert only.module == f"{OWN}.provider"
+    assert len(only.names) == 1
+
+
+def test_only_settings_and_commands_read_the_environment():
+    """What a deployment can set is found in two places."""
+    readers = {
+        str(source)
+        for source in sources()
+        for node in ast.walk(ast.parse((PACKAGE / source).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+        if ast.unparse(node.value) == "os"
+    }
+    assert readers == {"server/settings.py"}
+
+
+def test_the_clock_is_read_only_at_entries():
+    """`now` is an argument everywhere else."""
+    clocks = ("datetime.now(", "time.time(", "utcnow(")
+    readers = {
+        str(source)
+        for source in sources()
+        if any(clock in (PACKAGE / source).read_text() for clock in clocks)
+    }
+    assert readers == {
+        "cli.py",
+        "provider/dag.py",
+        "provider/operator.py",
+        "server/__init__.py",
+        "server/commands.py",
+    }
