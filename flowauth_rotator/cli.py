@@ -17,6 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+    from flowauth_rotator.core.policy import State
     from flowauth_rotator.core.report import Report
 
 SERVER_COMMANDS = {
@@ -128,7 +129,7 @@ def plan(*, file: Path, renew_before: float | timedelta, as_json: bool) -> None:
 
     policy = RotationPolicy(renew_before=renew_before)
     found = check(FileStore(file), policy, now=datetime.now(timezone.utc))
-    _print(found.report, found.decision.state, as_json=as_json)
+    _print(found.report, state=found.decision.state, as_json=as_json)
 
 
 @main.command(short_help="Renew a token, if it is due.")
@@ -178,10 +179,10 @@ def rotate(
             found = rotation.check(store, policy, now=now)
             if found.decision.due:
                 store.preflight()
-            _print(found.report, found.decision.state, as_json=as_json)
+            _print(found.report, state=found.decision.state, as_json=as_json)
             return
         report = rotation.rotate(store, issuer, policy, now=now, public_key=key)
-    _print(report, report.outcome, as_json=as_json)
+    _print(report, as_json=as_json)
     if report.failed:
         sys.exit(1)
 
@@ -204,15 +205,18 @@ def _issuer(
     return SessionIssuer(url, username, password)
 
 
-def _print(report: Report, word: str, *, as_json: bool) -> None:
-    """What a person or a machine wants to know of one token."""
+def _print(report: Report, *, state: State | None = None, as_json: bool) -> None:
+    """What a person or a machine wants to know: where a token stands, or how a rotation ended."""
     from flowauth_rotator.core.policy import clock
 
     if as_json:
-        click.echo(json.dumps({**report.to_json(), "state": word}))
+        document = report.to_json()
+        if state:
+            document |= {"outcome": None, "state": state}
+        click.echo(json.dumps(document))
         return
     lines = {
-        report.place: f"{word}. {report.reason} {report.advice}".rstrip(),
+        report.place: f"{state or report.outcome}. {report.reason} {report.advice}".rstrip(),
         "name": report.name,
         "expires": report.successor_expires_at or report.predecessor_expires_at,
         "renewal due": report.renew_at,

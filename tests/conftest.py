@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -17,6 +18,16 @@ USERNAME = "flowbot"
 PASSWORD = "correct horse battery staple"
 ROLES = ("runner", "viewer")
 WEEK_IN_MINUTES = 7 * 24 * 60
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory) -> Iterator[None]:
+    """No setting of this machine reaches a test, and an imported Airflow writes into a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AIRFLOW", "FLOWAUTH"))]:
+            patch.delenv(name)
+        patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("imported-airflow")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -88,3 +88,10 @@ def test_preflight_finds_a_variable_that_the_database_does_not_have(airflow):
     told = airflow.probe("preflight", "NEVER_STORED")
     assert told["error"] == "ShadowedStore"
     assert "not in Airflow's database" in told["text"]
+
+
+def test_each_segment_of_a_token_is_masked(airflow):
+    """Airflow's masker knows the parts of a token alone, which its own pattern would not find."""
+    pieces = ["first-canary-segment", "second-canary-segment", "third-canary-segment"]
+    told = airflow.probe("mask", "FLOWAPI_TOKEN", pieces=pieces)
+    assert told == {"answer": [[True] * 3, [True] * 3]}

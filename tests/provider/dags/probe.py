@@ -3,10 +3,12 @@
 from datetime import datetime, timezone
 
 from airflow.sdk import dag, get_current_context, task
+from airflow.sdk.log import redact
 
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider import FlowAuthHook, VariableStore
+from flowauth_rotator.provider.variable import mask
 
 
 class NoAirflow:
@@ -25,6 +27,11 @@ def act(conf):
         hook = FlowAuthHook(conf["key"])
         issuer = hook.get_conn()
         return [type(issuer).__name__, issuer.url, issuer.timeout, hook.public_key]
+    if conf["do"] == "mask":
+        pieces = conf["pieces"]
+        before = [redact(piece) == piece for piece in pieces]
+        mask(Token(".".join(pieces)))
+        return [before, ["***" in redact(f"the log says: {piece}!") for piece in pieces]]
     if conf["do"] == "read":
         return store.read().reveal()
     if conf["do"] == "preflight":

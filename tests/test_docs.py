@@ -1,0 +1,67 @@
+"""The README tells the truth: every command, outcome and setting stands in it, and no other."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from flowauth_rotator.cli import main
+from flowauth_rotator.core.report import Outcome
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def commands(group=main, prefix="flowauth-rotator"):
+    """Every command by the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix} {name}")
+        else:
+            yield f"{prefix} {name}", command
+
+
+def test_the_table_lists_every_command_and_no_other():
+    """What can be called is documented, and what is documented can be called."""
+    listed = re.findall(r"^\| `(flowauth-rotator [a-z -]*[a-z])", README, re.MULTILINE)
+    assert sorted(listed) == sorted(words for words, _ in commands())
+
+
+@pytest.mark.parametrize(("words", "command"), list(commands()))
+def test_each_command_has_an_example_in_its_help(words, command):
+    """Help without an example is half a help."""
+    text = command.get_help(click.Context(command, info_name=words))
+    assert f"\n    {words}" in text
+
+
+def test_every_outcome_is_explained():
+    """The person on call finds the word of the report."""
+    for outcome in Outcome:
+        assert f"`{outcome}`" in README
+
+
+def test_every_setting_is_listed():
+    """Of the managed token, of the DAG and of the connection."""
+    from flowauth_rotator.provider import ManagedToken
+    from flowauth_rotator.provider.hook import EXTRAS
+
+    for name in [field.name for field in dataclasses.fields(ManagedToken)] + list(EXTRAS):
+        assert f"| `{name}` |" in README
+
+
+def test_the_python_example_is_python():
+    """It can be pasted into a DAG file."""
+    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    compile(example, "README.md", "exec")
+    assert {"dag", "airflow"} <= set(re.findall(r"\w+", example.lower()))
+
+
+def test_every_make_target_is_real():
+    """Each `make x` in the README is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= named <= targets
