@@ -16,9 +16,9 @@ from airflow.providers.common.compat.sdk import (
     TriggerRule,
     dag,
     get_current_context,
-    mask_secret,
     task,
 )
+from airflow.sdk.log import mask_secret
 
 from flowauth_rotator.core.errors import MalformedToken, StoreUnavailable
 
