@@ -198,7 +198,7 @@ def _check_text(text: str) -> None:
     segments = text.split(".")
     if len(segments) != 3 or not all(segments):
         filled = sum(map(bool, segments))
-        raise MalformedToken(f"The stored text has {filled} segments; a signed JWT has three.")
+        raise MalformedToken(f"The stored text has {filled} of the 3 segments of a signed JWT.")
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:
@@ -216,9 +216,9 @@ def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:
 
 def _text(payload: Mapping[str, Any], claim: str) -> str | None:
     value = payload.get(claim)
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and value.isprintable()):
         return value
-    raise MalformedToken(f"The token's `{claim}` is not a text.")
+    raise MalformedToken(f"The token's `{claim}` is not a printable text.")
 
 
 def _roles(user_claims: object) -> frozenset[str]:

@@ -1,0 +1,42 @@
+"""The file in plugins/, in a real Airflow."""
+
+import json
+import subprocess
+
+import pytest
+
+from demo.parts import BIN
+
+
+@pytest.fixture(scope="module")
+def ask(airflow_home):
+    """Run a command of Airflow's and return what it prints as JSON, and what it complains of."""
+
+    def run(*words):
+        done = subprocess.run(
+            [BIN / "airflow", *words, "--output", "json"],
+            env=airflow_home.env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        *complaints, document = done.stdout.splitlines()
+        return json.loads(document), "\n".join(complaints) + done.stderr
+
+    return run
+
+
+def test_the_plugin_is_registered_once_and_without_complaint(ask):
+    """Airflow lists it under its name, from the folder that holds the file."""
+    plugins, complaints = ask("plugins")
+    assert [plugin["name"] for plugin in plugins] == ["flowauth_rotator"]
+    assert "flowauth_rotator_plugin.py" in plugins[0]["source"]
+    assert "rror" not in complaints
+
+
+def test_the_dag_file_is_imported_without_complaint(ask):
+    """The DAG of dags/ is the only one there, and Airflow finds no error in it."""
+    errors, _ = ask("dags", "list-import-errors")
+    assert errors == []
+    dags, _ = ask("dags", "list", "--local")
+    assert [dag["dag_id"] for dag in dags] == ["flowauth_token_rotation"]
