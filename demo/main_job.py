@@ -31,7 +31,7 @@ from flowauth_rotator.core.succession import idempotency_key
 from flowauth_rotator.core.tokens import Claims, Token, read_unverified
 
 FOLDER = ROOT / ".demo"
-SHORTEST_LIFETIME = 2  # minutes: a third of it is the time that run 2 has before the expiry
+SHORTEST_LIFETIME = 3  # minutes: a third of it is the time that run 2 has before the expiry
 
 console = Console(highlight=False)
 
@@ -216,7 +216,7 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     server, airflow = RenewalServer(FOLDER), AirflowHome(FOLDER)
-    console.print("\n[bold]One token, one rotation, in a real Airflow[/bold] (about two minutes)\n")
+    console.print("\n[bold]One token, one rotation, in a real Airflow[/bold] (about three minutes)\n")
     try:
         with console.status("setting up the renewal server ..."):
             server.set_up()

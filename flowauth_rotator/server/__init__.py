@@ -75,11 +75,13 @@ def create_app(
         DataDirectoryError: A part is missing or unusable; says which and what to do.
     """
     settings = Settings.load(data_dir)
+    settings.check()
+    secret = settings.session_secret()
     parts = Parts.open(settings, signer=signer, hasher=hasher)
     now = RequestClock(clock or _system_clock)
     app = Flask(__name__, static_folder=None)
     app.config.update(
-        SECRET_KEY=settings.session_secret(),
+        SECRET_KEY=secret,
         PERMANENT_SESSION_LIFETIME=SESSION_SECONDS,
         SESSION_COOKIE_SAMESITE="Lax",
         MAX_CONTENT_LENGTH=LARGEST_BODY,
