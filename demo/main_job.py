@@ -216,7 +216,7 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     server, airflow = RenewalServer(FOLDER), AirflowHome(FOLDER)
-    console.print("\n[bold]One token, one rotation, in a real Airflow[/bold] (about three minutes)\n")
+    console.print("\n[bold]One token, one rotation, in a real Airflow[/bold], about 3 minutes\n")
     try:
         with console.status("setting up the renewal server ..."):
             server.set_up()
