@@ -1,0 +1,1 @@
+"""Figures about speed, each measured beside what it is compared with: `make bench`."""

@@ -1,0 +1,81 @@
+"""Figures 1 and 2: what it costs to load us, in fresh processes."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.measure import Figure, Pairs, alternate, timed
+from demo.parts import BIN, DAG, ROOT, PartFailed, clean_environment
+
+PARSES = 12
+STARTS = 30
+
+EMPTY = 'from airflow.sdk import DAG\n\ndag = DAG("empty")\n'
+PARSE = """
+import sys, time
+began = time.perf_counter()
+from airflow.dag_processing.dagbag import DagBag
+loaded = time.perf_counter()
+bag = DagBag(sys.argv[1])
+print(loaded - began, time.perf_counter() - loaded)
+sys.exit(bag.import_errors or len(bag.dags) != 1)
+"""
+
+
+def parsing(folder: Path) -> list[Figure]:
+    """The DAG file against one that holds an empty DAG, each with the import of Airflow.
+
+    That import is the same for both and fifty times as long as what differs: each time counts
+    with the median of all imports, lest the machine's moods hide the difference.
+    """
+    env = clean_environment(AIRFLOW_HOME=str(folder / "home"), AIRFLOW__CORE__LOAD_EXAMPLES="False")
+    imports: list[float] = []
+
+    def parse(dags: Path) -> float:
+        output = _run([sys.executable, "-c", PARSE, str(dags)], env)
+        imported, parsed = map(float, output.splitlines()[-1].split())
+        imports.append(imported)
+        return parsed
+
+    empty, ours = folder / "empty", folder / "ours"
+    for dags in (empty, ours):
+        dags.mkdir(parents=True)
+    (empty / "empty.py").write_text(EMPTY)
+    shutil.copy(ROOT / "dags" / f"{DAG}.py", ours)
+    parse(ours)  # warms the disk cache
+    parsed = alternate(lambda: parse(empty), lambda: parse(ours), PARSES)
+    airflow = statistics.median(imports)
+    pairs = Pairs(*([airflow + one for one in some] for some in (parsed.baseline, parsed.ours)))
+    return [Figure(1, "parse our DAG file", "an empty DAG file", pairs, 1.05)]
+
+
+def starting() -> list[Figure]:
+    """The package and its command against a bare interpreter."""
+    env = clean_environment()
+    bare = timed(lambda: _run([sys.executable, "-c", "pass"], env))
+    figures = []
+    for what, command, target in (
+        ("import flowauth_rotator", [sys.executable, "-c", "import flowauth_rotator"], 30),
+        ("flowauth-rotator --help", [str(BIN / "flowauth-rotator"), "--help"], 150),
+    ):
+        ours = timed(partial(_run, command, env))
+        alternate(bare, ours, 1)  # warms the disk cache
+        pairs = alternate(bare, ours, STARTS)
+        figures.append(Figure(2, what, "a bare interpreter", pairs, target, "ms"))
+    return figures
+
+
+def _run(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run a command to its end, in a process of its own, for its output."""
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise PartFailed(f"{command} failed: {done.stderr}")
+    return done.stdout
