@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import signal
 import sys
 import time
 from contextlib import ExitStack
-from types import FrameType
 
 from rich.console import Console
 
@@ -24,6 +22,7 @@ from demo.parts import (
     PartFailed,
     RenewalServer,
     free_port,
+    prepare_process,
     running,
     wait_until_healthy,
 )
@@ -63,14 +62,9 @@ def start_airflow(airflow: AirflowHome, parts: ExitStack) -> tuple[str, str]:
     return url, password
 
 
-def stop(_number: int, _frame: FrameType | None) -> None:
-    """End on SIGTERM as on Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Start everything, say where it is, wait."""
-    signal.signal(signal.SIGTERM, stop)
+    prepare_process()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     server, airflow = RenewalServer(FOLDER), AirflowHome(FOLDER)

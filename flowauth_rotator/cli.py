@@ -139,7 +139,11 @@ def plan(*, file: Path, renew_before: float | timedelta, as_json: bool) -> None:
     "--username", help="Owner of the token. Without one, the token is its own credential."
 )
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
-@click.option("--public-key", type=click.File(), help="The issuer's public key (PEM), to verify.")
+@click.option(
+    "--public-key",
+    type=click.File(errors="replace"),
+    help="The issuer's public key (PEM), to verify.",
+)
 @renew_before
 @click.option("--lifetime-minutes", type=int, help="Lifetime to ask for.  [default: the maximum]")
 @click.option("--dry-run", is_flag=True, help="Stop before the issuer is asked.")
@@ -197,7 +201,8 @@ def _issuer(
             raise click.UsageError("--password-stdin needs --username.")
         return BearerIssuer(url)
     if password_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
+        password = sys.stdin.buffer.readline().decode("utf-8", "replace")
+        password = password.rstrip("\r\n")
     elif sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, err=True)
     else:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 AUDIENCE = "TEST_SERVER"
 USERNAME = "flowbot"
-PASSWORD = "correct horse battery staple"
+PASSWORD = "correct-horse-battery-staple"
 ROLES = ("runner", "viewer")
 WEEK_IN_MINUTES = 7 * 24 * 60
 
@@ -91,7 +91,7 @@ class RenewalServer:
         self.requests: list[str] = []
         self.clock_offset = 0
         self.public_key_pem = signer.public_pem
-        self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self._now)
+        self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self.now)
         self.app.wsgi_app = self._recording(self.app.wsgi_app)
         self._parts = self.app.extensions["flowauth_rotator"]
         self._http = self._listen()
@@ -124,7 +124,7 @@ class RenewalServer:
             name,
             roles,
             lifetime_minutes,
-            now=self._now() if issued_at is None else issued_at,
+            now=self.now() if issued_at is None else issued_at,
         )
         return issued.token
 
@@ -152,7 +152,16 @@ class RenewalServer:
         """Take a role from flowbot."""
         self._parts.accounts.revoke(self.username, [role])
 
-    def _now(self) -> int:
+    def limit(self, role: str, *, minutes: int) -> None:
+        """Let tokens with a role live for so many minutes at most."""
+        from flowauth_rotator.server.history import roles
+
+        with self._parts.database.writing() as connection:
+            capped = roles.update().where(roles.c.name == role)
+            connection.execute(capped.values(max_lifetime_minutes=minutes))
+
+    def now(self) -> int:
+        """Seconds since the epoch by the server's clock."""
         return int(time.time()) + self.clock_offset
 
     def _recording(self, wsgi_app):

@@ -16,9 +16,11 @@ import email.utils
 import json
 import logging
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -40,10 +42,11 @@ from flowauth_rotator.core.tokens import Claims, Token
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-LONGEST_PAUSE = 30.0  # seconds; who asks for more is asked again by the next run
 LARGEST_ANSWER = 64 * 1024
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
 
+LONGEST_WORD = 40  # a segment of a token is longer
+LONGEST_TIMEOUT = 3600
 CSRF_ERROR = "CSRF error"
 
 T = TypeVar("T")
@@ -94,14 +97,14 @@ class _HttpIssuer:
         url: where the issuer answers, `http[s]://host[:port][/prefix]`.
         timeout: seconds for one request, all of it.
         verify: whether certificates are verified, or the path of the certificates to trust.
-        on_token: called with each successor before anything else is done with it.
         sleep: pauses, in seconds.
 
     Raises:
-        Misconfigured: the address is none.
+        Misconfigured: the address is none, or a setting is out of its range.
     """
 
     renews_expired = False
+    _secrets: tuple[str, ...] = ()  # what an answer must not recite
 
     def __init__(
         self,
@@ -109,18 +112,15 @@ class _HttpIssuer:
         *,
         timeout: float = 30.0,
         verify: bool | str = True,
-        on_token: Callable[[Token], None] = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = _checked_url(url)
-        self.timeout = timeout
+        self.timeout = _checked_timeout(timeout)
         self.renewal_requests = 0
-        self._on_token = on_token
         self._sleep = sleep
-        self._http = requests.Session()
-        self._http.verify = verify
+        self._verify = _checked_verify(verify)
+        self._http = _Session()
         self._http.headers["Accept"] = "application/json"
-        self._http.headers["Accept-Encoding"] = "identity"
 
     def retry(self, ask: Callable[[], T]) -> T:
         """Call `ask` up to 3 times: an answer may be lost, a server may be restarting."""
@@ -147,9 +147,7 @@ class _HttpIssuer:
         token = answer.document.get("token") if isinstance(answer.document, dict) else None
         if not isinstance(token, str) or not token:
             raise AmbiguousAnswer(f"{self.url} answered a renewal without a token.")
-        successor = Token(token)
-        self._on_token(successor)
-        return successor
+        return Token(token)
 
     def _send(
         self,
@@ -163,6 +161,8 @@ class _HttpIssuer:
     ) -> _Answer:
         """Send one request; return a 200 with JSON, raise the class of any other answer."""
         lost: type[IssuerUnavailable] = AmbiguousAnswer if renewing else IssuerUnavailable
+        problem: Exception | None = None
+        content = bytearray()
         deadline = time.monotonic() + self.timeout
         try:
             with self._http.request(
@@ -172,25 +172,29 @@ class _HttpIssuer:
                 headers=headers,
                 auth=_as_it_is,
                 timeout=self.timeout,
+                verify=self._verify,
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                content = bytearray()
-                while chunk := response.raw.read1(LARGEST_ANSWER, decode_content=True):
+                while not _is_redirect(response.status_code) and (
+                    chunk := response.raw.read1(LARGEST_ANSWER, decode_content=True)
+                ):
                     content += chunk
                     if len(content) > largest:
                         raise lost(f"{self.url} answered more than {largest:,} bytes.")
                     if time.monotonic() > deadline:
                         raise lost(f"{self.url} took over {self.timeout:g} s to answer.")
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise self._unanswered(error, lost) from None
+            problem = error
+        if problem:  # raised here, where the request with its secrets is no context of it
+            raise self._unanswered(problem, lost)
         answer = _Answer(response.status_code, *_parsed(content), response.headers)
         if answer.status == 200 and answer.document is not None:
             return answer
         raise self._classified(answer, lost)
 
     def _unanswered(self, error: Exception, lost: type[IssuerUnavailable]) -> RotatorError:
-        if isinstance(error, requests.exceptions.SSLError):
+        if _is_untrusted(error):
             return Misconfigured(
                 f"The certificate of {self.url} could not be verified.",
                 advice="Let `verify` name the file of the certificates to trust.",
@@ -204,9 +208,9 @@ class _HttpIssuer:
         return lost(f"The connection to {self.url} broke before its answer was complete.")
 
     def _classified(self, answer: _Answer, lost: type[IssuerUnavailable]) -> RotatorError:
-        status, words = answer.status, _words(answer)
-        if 300 <= status < 400:
-            host = urlsplit(answer.headers.get("Location", "")).netloc or "another path"
+        status, words = answer.status, _words(answer, self._secrets)
+        if _is_redirect(status):
+            host = _host(answer.headers.get("Location", "")) or "another path"
             return Misconfigured(
                 f"{self.url} redirects to {host}, and redirects are not followed.",
                 advice="Set host to the address that the redirect leads to.",
@@ -228,7 +232,7 @@ class SessionIssuer(_HttpIssuer):
     """FlowAuth, or the bundled server, with the sign-in of the token's owner.
 
     Args:
-        url: see above; so are `timeout`, `verify`, `on_token` and `sleep`.
+        url: see above; so are `timeout`, `verify` and `sleep`.
         username: the owner of the tokens.
         password: their password.
     """
@@ -240,6 +244,7 @@ class SessionIssuer(_HttpIssuer):
         self.username = username
         self._password = password
         self._signed_in = False
+        self._secrets = (password,)
 
     def rows(self, claims: Claims) -> Sequence[Row]:
         """The user's history at the token's audience.
@@ -265,12 +270,13 @@ class SessionIssuer(_HttpIssuer):
         rows = self._get(f"/tokens/tokens/{ids[0]}", largest=LARGEST_LIST)
         try:
             return [_row(row) for row in rows if row["token"]]
-        except (KeyError, TypeError, ValueError):
-            raise IssuerUnavailable(f"{self.url} answered a history of another form.") from None
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            pass
+        raise IssuerUnavailable(f"{self.url} answered a history of another form.")
 
     def renew(
         self,
-        token: Token,  # noqa: ARG002 - the row says which
+        token: Token,
         row: Row | None,
         *,
         key: str,
@@ -288,6 +294,7 @@ class SessionIssuer(_HttpIssuer):
                 status=200,
                 advice="Store a token that was minted there for this user.",
             )
+        self._secrets = (self._password, token.reveal())
         path = f"/tokens/tokens/{row.id}/renew"
         return self._signed(lambda: self._renewal(path, key, lifetime_minutes, self._csrf()))
 
@@ -323,7 +330,6 @@ class SessionIssuer(_HttpIssuer):
             raise IssuerUnavailable(f"{error.reason} It was signed in a moment ago.") from None
 
     def _sign_in(self) -> None:
-        self._http.cookies.clear()
         body = {"username": self.username, "password": self._password}
         try:
             self._send("POST", "/signin", body=body)
@@ -360,6 +366,7 @@ class BearerIssuer(_HttpIssuer):
         lifetime_minutes: int | None,
     ) -> Token:
         """Renew the token that is presented."""
+        self._secrets = (token.reveal(),)
         headers = {"Authorization": f"Bearer {token.reveal()}"}
         try:
             return self._renewal("/tokens/renew", key, lifetime_minutes, headers)
@@ -389,6 +396,49 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _checked_timeout(timeout: float) -> float:
+    if type(timeout) not in (int, float) or not 0 < timeout <= LONGEST_TIMEOUT:
+        raise Misconfigured(
+            f"`timeout` is {timeout!r}.", advice=f"Use seconds, up to {LONGEST_TIMEOUT}."
+        )
+    return timeout
+
+
+def _checked_verify(verify: bool | str) -> bool | str:
+    if isinstance(verify, str) and not (verify and Path(verify).exists()):
+        raise Misconfigured(
+            f"`verify` is {verify!r}, and there is no such file.",
+            advice="Use true, false, or the path of the certificates to trust.",
+        )
+    return verify
+
+
+class _Session(requests.Session):
+    """Does not prepare to follow a redirect, for which it would read the whole of its body."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        """Nowhere."""
+        return
+
+
+def _is_redirect(status: int) -> bool:
+    return 300 <= status < 400
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _is_untrusted(error: Exception) -> bool:
+    """Whether a certificate was not verified; other trouble with TLS may pass."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    cause = reason.args[0] if isinstance(reason, urllib3.exceptions.SSLError) else None
+    return isinstance(cause, ssl.SSLCertVerificationError)
+
+
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep `requests` from replacing our credentials by those of a .netrc file."""
     return request
@@ -398,7 +448,7 @@ def _never_connected(error: Exception) -> bool:
     if isinstance(error, requests.ConnectTimeout):
         return True
     reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(reason, urllib3.exceptions.NewConnectionError)
+    return isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.SSLError))
 
 
 def _parsed(content: bytearray) -> tuple[Any, str]:
@@ -410,8 +460,8 @@ def _parsed(content: bytearray) -> tuple[Any, str]:
         return None, text
 
 
-def _words(answer: _Answer) -> str:
-    """The issuer's own message on one line, without anything as long as a segment of a token."""
+def _words(answer: _Answer, secrets: tuple[str, ...]) -> str:
+    """The issuer's own message on one line, without what it may recite of a token or password."""
     document = answer.document
     if isinstance(document, dict):
         words = str(document.get("message") or document.get("statusText") or "no reason given")
@@ -419,7 +469,14 @@ def _words(answer: _Answer) -> str:
         words = CSRF_ERROR
     else:
         words = "a page, not JSON"
-    return re.sub(r"[\w-]{40,}", "[...]", " ".join(words.split()))[:300]
+
+    def redacted(run: re.Match[str]) -> str:
+        text = run[0]
+        pieces = {text[start : start + 12] for start in range(len(text) - 11)} or {text}
+        known = any(piece in secret for piece in pieces for secret in secrets)
+        return "[...]" if known or len(text) >= LONGEST_WORD else text
+
+    return re.sub(r"[^\s.]{8,}", redacted, " ".join(words.split()))[:300]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
@@ -429,14 +486,14 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     """
     value = headers.get("Retry-After", "")
     try:
-        seconds = float(int(value))
+        seconds = float(value)
     except ValueError:
         try:
             until = email.utils.parsedate_to_datetime(value)
             seconds = (until - email.utils.parsedate_to_datetime(headers["Date"])).total_seconds()
         except (KeyError, TypeError, ValueError):
             seconds = 0.0
-    return min(max(seconds, 0.0), 3600.0)
+    return min(max(seconds, 0.0), 3600.0) if seconds == seconds else 0.0
 
 
 def _row(row: dict[str, Any]) -> Row:
@@ -446,19 +503,18 @@ def _row(row: dict[str, Any]) -> Row:
         owner=str(row["username"]),
         audience=str(row["server_name"]),
         roles=frozenset(str(role["name"]) for role in row["roles"]),
-        token=Token(row["token"]),
+        token=Token(str(row["token"])),
     )
 
 
 def _worth_waiting_for(error: BaseException) -> bool:
-    patience = getattr(error, "retry_after", 0.0)
-    return isinstance(error, IssuerUnavailable) and patience <= LONGEST_PAUSE
+    return isinstance(error, IssuerUnavailable) and error.retryable
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
     """Seconds to wait: what the issuer asked for, and never less than 1 to 2, then 2 to 3."""
     error = state.outcome.exception() if state.outcome else None
-    backoff = tenacity.wait_exponential(max=LONGEST_PAUSE) + tenacity.wait_random(0, 1)
+    backoff = tenacity.wait_exponential(max=Throttled.longest_pause) + tenacity.wait_random(0, 1)
     return max(backoff(state), getattr(error, "retry_after", 0.0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,12 +23,14 @@ from flowauth_rotator.core.errors import (
 from flowauth_rotator.core.policy import Decision, RotationPolicy, State, clock, decide, utc
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.succession import (
-    Objection,
+    Candidate,
+    best,
     check_budget,
-    choose_successor,
+    epoch,
     idempotency_key,
-    objections,
+    judge,
     own_row,
+    successors,
 )
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
@@ -93,6 +96,7 @@ def rotate(
     name: str | None = None,
     description: str | None = None,
     public_key: str | None = None,
+    on_token: Callable[[Token], None] = lambda _: None,
 ) -> Report:
     """Bring the token in `store` one step on, if it is due, and report.
 
@@ -106,6 +110,8 @@ def rotate(
         name: the issuer's name of the token; without one, the JWT's own, or else the store's.
         description: what to write beside the token; without one, its name and expiry.
         public_key: the issuer's public key (PEM), to verify the successor's signature.
+        on_token: called with the token in use, if it is due, and with each that may succeed it,
+            before anything else is done with them.
 
     Raises:
         RotatorError: the token was not swapped; `severity` tells whether there is time left.
@@ -114,13 +120,18 @@ def rotate(
     if not found.decision.due:
         return found.report
     asked_before = issuer.renewal_requests
+    on_token(found.token)
     try:
         store.preflight()
         key = PublicKey(public_key) if public_key else None
-        successor, outcome = _renew(found, issuer, policy, now)
-        claims, shortcomings = _verify(found.claims, successor, policy, now, key)
-        report = _swap(store, found, successor, description or _described(found.report, claims))
+        successor = _renew(found, issuer, policy, now, key, on_token)
+        claims = _verified(found.claims, successor, now)
+        report = _swap(
+            store, found, successor.token, description or _described(found.report, claims)
+        )
     except RotatorError as error:
+        asked = issuer.renewal_requests - asked_before
+        error.about = replace(found.report, renewal_requests=asked)
         error.severity = _severity(found.decision)
         raise
     report = replace(report, renewal_requests=issuer.renewal_requests - asked_before)
@@ -128,16 +139,16 @@ def rotate(
         return report
     report = replace(
         report,
-        outcome=outcome,
+        outcome=Outcome.ADOPTED if successor.adopted else Outcome.ROTATED,
         reason=f"The successor expires at {clock(claims.expires_at)}.",
         successor_expires_at=claims.expires_at,
         renew_at=decide(claims, policy, now).renew_at,
     )
-    if shortcomings:
+    if successor.objections:
         report = replace(
             report,
             outcome=Outcome.CAPPED,
-            reason=_capped(shortcomings),
+            reason=f"The issuer grants too little: {_clauses(successor)}.",
             advice=Capped.advice,
             severity=_severity(found.decision),
         )
@@ -145,66 +156,77 @@ def rotate(
 
 
 def _renew(
-    found: Check, issuer: Issuer, policy: RotationPolicy, now: datetime
-) -> tuple[Token, Outcome]:
-    """Adopt a successor that the issuer already holds; otherwise ask for one, once.
+    found: Check,
+    issuer: Issuer,
+    policy: RotationPolicy,
+    now: datetime,
+    key: PublicKey | None,
+    on_token: Callable[[Token], None],
+) -> Candidate:
+    """Adopt a successor that the issuer already holds; otherwise ask for one.
 
-    An ambiguous answer leads back to the start: look, then ask again with the same key.
+    An ambiguous answer leads back to the start: look, then ask again with the same key. An answer
+    of no use that was given before is asked anew when `epoch` permits.
     """
     token, claims = found.token, found.claims
     expired = found.decision.state is State.EXPIRED
     if expired and not issuer.renews_expired:
         raise ExpiredToken(f"{found.decision.reason} An expired token is no credential.")
 
-    def ask() -> tuple[Token, Outcome]:
+    def candidate(token: Token, *, adopted: bool = False) -> Candidate:
+        on_token(token)
+        return judge(claims, token, policy, now, key=key, adopted=adopted)
+
+    def ask() -> Candidate:
         rows = issuer.rows(claims)
-        adopted = choose_successor(claims, rows, policy, now)
-        if adopted:
-            return adopted.token, Outcome.ADOPTED
+        candidates = [candidate(row.token, adopted=True) for row in successors(claims, rows)]
+        chosen = best(claims, candidates, now)
+        epochs = range(len(candidates), epoch(claims, policy, now) + 1)
+        if (chosen and not chosen.objections) or (chosen and not epochs):
+            return chosen
         own = own_row(claims, rows)
         if own:
             check_budget(own.name, rows, now)
-        key = idempotency_key(claims)
-        minutes = policy.lifetime_minutes
-        return issuer.renew(token, own, key=key, lifetime_minutes=minutes), Outcome.ROTATED
+        for number in epochs:
+            answer = candidate(
+                issuer.renew(
+                    token,
+                    own,
+                    key=idempotency_key(claims, number),
+                    lifetime_minutes=policy.lifetime_minutes,
+                )
+            )
+            candidates.append(answer)
+            if not answer.objections or _is_fresh(answer, policy, now):
+                break
+        return best(claims, candidates, now) or candidates[-1]
 
     try:
         return issuer.retry(ask)
     except Refused as refusal:
         if expired:
-            raise ExpiredToken(f"{found.decision.reason} {refusal.reason}") from None
+            reason = f"{found.decision.reason} {refusal.reason}"
+            advice = refusal.advice if refusal.advice != Refused.advice else None
+            raise ExpiredToken(reason, advice=advice) from None
         raise
 
 
-def _verify(
-    predecessor: Claims,
-    successor: Token,
-    policy: RotationPolicy,
-    now: datetime,
-    key: PublicKey | None,
-) -> tuple[Claims, tuple[Objection, ...]]:
-    """Let nothing through that is worse than what is in use.
+def _is_fresh(answer: Candidate, policy: RotationPolicy, now: datetime) -> bool:
+    """Whether the issuer made it just now, so that asking anew would bring the same again."""
+    return answer.claims is None or answer.claims.issued_at >= utc(now) - policy.leeway
 
-    Returns:
-        What the successor says, and the objections that remain: it lives longer, but hardly.
-    """
-    try:
-        claims = read_unverified(successor)
-    except MalformedToken as error:
+
+def _verified(predecessor: Claims, successor: Candidate, now: datetime) -> Claims:
+    """What the successor says, if it is better than what is in use, be it only a little."""
+    claims, faults = successor.claims, successor.faults
+    if claims is None or faults:
+        clauses = tuple(fault.clause for fault in faults)
         raise Rejected(
-            f"The issuer's answer was not written. {error.reason}", objections=(error.reason,)
-        ) from None
-    found = objections(predecessor, claims, policy, now)
-    faults = [objection.clause for objection in found if not objection.capped]
-    if key and not key.verifies(successor):
-        faults.append("its signature was not made with the configured key")
-    if faults:
-        raise Rejected(
-            f"The issuer's answer was not written: {'; '.join(faults)}.", objections=tuple(faults)
+            f"The issuer's answer was not written: {'; '.join(clauses)}.", objections=clauses
         )
     if claims.expires_at <= max(predecessor.expires_at, utc(now)):
-        raise Capped(_capped(found))
-    return claims, found
+        raise Capped(f"The issuer grants too little: {_clauses(successor)}.")
+    return claims
 
 
 def _swap(store: TokenStore, found: Check, successor: Token, description: str) -> Report:
@@ -264,8 +286,8 @@ def _described(report: Report, successor: Claims) -> str:
     return f"FlowAPI token {report.name}, expires {expiry}, renewed by flowauth-rotator"
 
 
-def _capped(found: tuple[Objection, ...]) -> str:
-    return f"The issuer grants too little: {'; '.join(o.clause for o in found)}."
+def _clauses(candidate: Candidate) -> str:
+    return "; ".join(objection.clause for objection in candidate.objections)
 
 
 def _severity(decision: Decision) -> Severity:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -94,43 +97,56 @@ class FileStore:
         return Token(text.removesuffix("\n").removesuffix("\r"))
 
     def preflight(self) -> None:
-        """Check that the folder takes a new file."""
-        folder = self.path.resolve().parent
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise StoreUnavailable(
-                f"The folder of {self.place} cannot be written to.",
-                advice="Give this user the right to create files there.",
-            )
+        """Check that the file is a regular one and that its folder takes a draft."""
         if not self.path.resolve().is_file():
             raise ShadowedStore(
                 f"The {self.place} is not a regular file, so its content comes from elsewhere.",
                 advice="Name a regular file.",
             )
+        self._drafting("")
 
     def write(self, token: Token, description: str) -> None:  # noqa: ARG002 - no place for it
         """Replace the file atomically."""
+        self._drafting(token.reveal() + "\n", put_in_place=True)
+
+    def _drafting(self, text: str, *, put_in_place: bool = False) -> None:
+        """Write a draft beside the file and put it in its place, or else remove it again.
+
+        The folder is locked meanwhile: of several writers each finishes before the next begins,
+        and finds at most the draft that a crash has left.
+        """
         target = self.path.resolve()  # a link stays a link
         draft = target.with_name(f".{target.name}.new")
+        problem: OSError | None = None
         try:
-            draft.unlink(missing_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(token.reveal() + "\n")
-                    file.flush()
-                    os.fsync(descriptor)
-                draft.replace(target)
-            finally:
+            with _locked(target.parent) as folder:
                 draft.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+                descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                try:
+                    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                        file.write(text)
+                        file.flush()
+                        os.fsync(descriptor)
+                    if put_in_place:
+                        draft.replace(target)
+                finally:
+                    draft.unlink(missing_ok=True)
+                os.fsync(folder)  # makes the rename survive a power cut
         except OSError as error:
-            raise StoreUnavailable(f"Writing {self.place} failed: {error.strerror}.") from None
+            problem = error
+        if problem:
+            raise StoreUnavailable(
+                f"Writing {self.place} failed: {problem.strerror}.",
+                advice="See that this user may create files in its folder and that there is room.",
+            )
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """The open folder, locked against other writers until the block ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
     finally:
         os.close(descriptor)

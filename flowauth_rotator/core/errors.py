@@ -26,6 +26,7 @@ No message, attribute or cause of these carries a token or a part of one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from flowauth_rotator.core.report import Outcome, Report, Severity
@@ -42,12 +43,14 @@ class RotatorError(Exception):
         retryable: whether the same attempt may succeed a little later.
         advice: what a person can do, in one sentence.
         severity: critical, unless the rotation found that there is time left.
+        about: what was known of the token by then.
     """
 
     outcome: ClassVar[Outcome]
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     advice: str = ""
     severity: Severity = Severity.CRITICAL
+    about: Report | None = None
 
     def __init__(self, reason: str, *, advice: str | None = None) -> None:
         super().__init__(reason)
@@ -59,13 +62,12 @@ class RotatorError(Exception):
         return f"{self.reason} {self.advice}".rstrip()
 
     def report(self, *, name: str, place: str, checked_at: datetime) -> Report:
-        """The same as a report."""
-        return Report(
-            name=name,
-            place=place,
+        """The same as a report, with what was known of the token."""
+        known = self.about or Report(name, place, self.outcome, self.reason, checked_at)
+        return replace(
+            known,
             outcome=self.outcome,
             reason=self.reason,
-            checked_at=checked_at,
             severity=self.severity,
             advice=self.advice,
         )
@@ -124,6 +126,7 @@ class StoreUnavailable(StoreError):
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
+    advice = "It is tried again; if it stays so, look at what keeps the token."
 
 
 class IssuerError(RotatorError):
@@ -139,6 +142,7 @@ class Refused(IssuerError):
     """
 
     outcome = Outcome.REFUSED
+    advice = "Mend what the issuer names, or mint a new token there and store it."
 
     def __init__(self, reason: str, *, words: str, status: int, advice: str | None = None) -> None:
         super().__init__(reason, advice=advice)
@@ -183,18 +187,22 @@ class IssuerUnavailable(IssuerError):
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
+    advice = "It is tried again; if it stays so, look at the issuer."
 
 
 class Throttled(IssuerUnavailable):
-    """The issuer asked for patience.
+    """The issuer asked for patience; for more than 30 s of it, the next run is soon enough.
 
     Attributes:
         retry_after: seconds to wait, between 0 and 3600.
     """
 
+    longest_pause: ClassVar[float] = 30.0
+
     def __init__(self, reason: str, *, retry_after: float) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.retryable = retry_after <= self.longest_pause
 
 
 class AmbiguousAnswer(IssuerUnavailable):

@@ -42,10 +42,12 @@ class RotationPolicy:
     def __post_init__(self) -> None:
         for setting in ("renew_before", "critical_before", "minimum_gain"):
             _check_share(setting, getattr(self, setting))
-        if self.leeway < timedelta(0):
-            raise Misconfigured("`leeway` is negative.", advice="Use zero or more.")
+        if not isinstance(self.leeway, timedelta) or self.leeway < timedelta(0):
+            raise Misconfigured(
+                f"`leeway` is {self.leeway!r}.", advice="Use a duration of zero or more."
+            )
         minutes = self.lifetime_minutes
-        if minutes is not None and (isinstance(minutes, bool) or minutes < 1):
+        if minutes is not None and (type(minutes) is not int or minutes < 1):
             raise Misconfigured(
                 f"`lifetime_minutes` is {minutes!r}.", advice="Use a whole number from 1, or none."
             )
@@ -140,7 +142,7 @@ def _check_share(setting: str, value: float | timedelta) -> None:
     if isinstance(value, timedelta):
         if value <= timedelta(0):
             raise Misconfigured(f"`{setting}` is not positive.", advice="Use a longer duration.")
-    elif isinstance(value, bool) or not 0 < value <= LARGEST_FRACTION:
+    elif type(value) not in (int, float) or not 0 < value <= LARGEST_FRACTION:
         raise Misconfigured(
             f"`{setting}` is {value!r} of the lifetime.",
             advice=f"Use a fraction above 0 and up to {LARGEST_FRACTION}, or a duration.",

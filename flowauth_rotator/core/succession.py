@@ -1,18 +1,20 @@
-"""What makes a successor: the objections to one, and the choice among those that exist."""
+"""What makes a successor: the objections to one, and the choice among those that there are."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
 from flowauth_rotator.core.policy import RotationPolicy, clock, decide, share, utc
-from flowauth_rotator.core.tokens import Claims, Token, read_unverified
+from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 MINTS_AN_HOUR = 6
 MINTS_A_DAY = 24
+LAST_EPOCH = 10
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,52 @@ class Row:
     token: Token
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A token that might succeed.
+
+    Attributes:
+        token: the token.
+        claims: what it says; None if it cannot be read.
+        objections: all that speaks against it.
+        adopted: whether the issuer held it already.
+    """
+
+    token: Token
+    claims: Claims | None
+    objections: tuple[Objection, ...]
+    adopted: bool = False
+
+    @property
+    def faults(self) -> tuple[Objection, ...]:
+        """The objections for which it may never be written."""
+        return tuple(objection for objection in self.objections if not objection.capped)
+
+
+def judge(
+    predecessor: Claims,
+    token: Token,
+    policy: RotationPolicy,
+    now: datetime,
+    *,
+    key: PublicKey | None = None,
+    adopted: bool = False,
+) -> Candidate:
+    """A token as a candidate, with all that speaks against it; `key` verifies its signature."""
+    try:
+        claims = read_unverified(token)
+    except MalformedToken as error:
+        return Candidate(token, None, (Objection(error.reason.rstrip(".")),), adopted)
+    found = objections(predecessor, claims, policy, now)
+    if key and not key.verifies(token):
+        found = (*found, Objection("its signature was not made with the configured key"))
+    return Candidate(token, claims, found, adopted)
+
+
 def objections(
     predecessor: Claims, successor: Claims, policy: RotationPolicy, now: datetime
 ) -> tuple[Objection, ...]:
-    """All that speaks against putting `successor` in the place of `predecessor`; empty is good.
-
-    The signature is not looked at: see `PublicKey`.
-    """
+    """All that its claims say against putting `successor` in the place of `predecessor`."""
     now = utc(now)
     found = []
     if successor.digest == predecessor.digest:
@@ -88,9 +129,29 @@ def objections(
     return tuple(found)
 
 
-def idempotency_key(predecessor: Claims) -> str:
-    """The key of the one renewal of this predecessor: the same for any agent, after any crash."""
-    return hashlib.sha256(f"flowauth-rotator renewal of {predecessor.digest}".encode()).hexdigest()
+def idempotency_key(predecessor: Claims, epoch: int = 0) -> str:
+    """The key of a renewal of this predecessor: the same for any agent, after any crash.
+
+    Args:
+        predecessor: the token to renew.
+        epoch: how many renewals of it gave nothing of use; see `epoch`.
+    """
+    seed = f"flowauth-rotator renewal {epoch} of {predecessor.digest}"
+    return hashlib.sha256(seed.encode()).hexdigest()
+
+
+def epoch(predecessor: Claims, policy: RotationPolicy, now: datetime) -> int:
+    """How often, beyond the first time, a renewal may have been asked for by `now`.
+
+    An issuer that honours the key repeats an answer of no use for as long as it is asked with the
+    same key. So a useless answer is asked anew each time the time left has halved, and no more
+    often: an issuer that grants little is noticed, while there is time, with few requests.
+    """
+    left = predecessor.expires_at - utc(now)
+    window = share(policy.renew_before, predecessor.lifetime)
+    if left <= window / 2**LAST_EPOCH:
+        return LAST_EPOCH
+    return max(0, int(math.log2(window / left)))
 
 
 def own_row(predecessor: Claims, rows: Iterable[Row]) -> Row | None:
@@ -98,29 +159,38 @@ def own_row(predecessor: Claims, rows: Iterable[Row]) -> Row | None:
     return next((row for row in rows if row.token.digest == predecessor.digest), None)
 
 
-def choose_successor(
-    predecessor: Claims, rows: Iterable[Row], policy: RotationPolicy, now: datetime
-) -> Row | None:
-    """The row to adopt: of those without objections the one that lives longest, then the oldest.
+def successors(predecessor: Claims, rows: Iterable[Row]) -> list[Row]:
+    """The rows, oldest first, that may descend from the predecessor's.
 
-    A row qualifies with the owner, audience, name and roles of the predecessor's row, issued no
-    earlier than the predecessor. Times come from the JWTs. Rivals who see the same rows choose
-    the same one.
+    They have its owner, audience, name and roles, and are issued no earlier, by their JWTs.
     """
-    rows = list(rows)
+    rows = sorted(rows, key=lambda row: row.id)
     own = own_row(predecessor, rows)
     if own is None:
-        return None
-    candidates = []
-    for row in rows:
-        if row.id == own.id or _identity(row) != _identity(own):
-            continue
-        claims = _claims(row)
-        if claims is None or claims.issued_at < predecessor.issued_at:
-            continue
-        if not objections(predecessor, claims, policy, now):
-            candidates.append((claims.expires_at, -row.id, row))
-    return max(candidates, key=lambda candidate: candidate[:2])[2] if candidates else None
+        return []
+    return [
+        row
+        for row in rows
+        if row.id != own.id
+        and _identity(row) == _identity(own)
+        and (issued_at := _issued_at(row))
+        and issued_at >= predecessor.issued_at
+    ]
+
+
+def best(predecessor: Claims, candidates: Iterable[Candidate], now: datetime) -> Candidate | None:
+    """The candidate without objections that lives longest, of equals the first.
+
+    Without one, the longest-lived that is only capped and still better than the predecessor.
+    Rivals who see the same rows choose the same one.
+    """
+    useful = max(predecessor.expires_at, utc(now))
+    ranked = [
+        ((not candidate.objections, candidate.claims.expires_at), candidate)
+        for candidate in candidates
+        if candidate.claims and not candidate.faults and candidate.claims.expires_at > useful
+    ]
+    return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
 def check_budget(name: str, rows: Iterable[Row], now: datetime) -> None:
@@ -130,7 +200,7 @@ def check_budget(name: str, rows: Iterable[Row], now: datetime) -> None:
         BudgetExhausted: 6 were issued within an hour, or 24 within a day.
     """
     now = utc(now)
-    issued = [claims.issued_at for row in rows if row.name == name and (claims := _claims(row))]
+    issued = [time for row in rows if row.name == name and (time := _issued_at(row))]
     for period, word, most in (
         (timedelta(hours=1), "hour", MINTS_AN_HOUR),
         (timedelta(days=1), "day", MINTS_A_DAY),
@@ -147,9 +217,9 @@ def _identity(row: Row) -> tuple[str, str, str, frozenset[str]]:
     return row.owner, row.audience, row.name, row.roles
 
 
-def _claims(row: Row) -> Claims | None:
-    """What a row's token says; None where FlowAuth keeps something else in its place."""
+def _issued_at(row: Row) -> datetime | None:
+    """When a row's token was issued; None where FlowAuth keeps something else in its place."""
     try:
-        return read_unverified(row.token)
+        return read_unverified(row.token).issued_at
     except MalformedToken:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
@@ -101,10 +102,11 @@ def read_unverified(token: Token) -> Claims:
 
     text = token.reveal()
     _check_text(text)
-    try:
+    document = None
+    with contextlib.suppress(jwt.PyJWTError, ValueError, RecursionError):
         document = jwt.decode_complete(text, options={"verify_signature": False})
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        raise MalformedToken("The token's segments do not decode to JSON objects.") from None
+    if document is None:  # raised here, where the library's error with the text is no context of it
+        raise MalformedToken("The token's segments do not decode to JSON objects.")
     header, payload = document["header"], document["payload"]
     issued_at, not_before = _time(payload, "iat"), _time(payload, "nbf")
     expires_at = _time(payload, "exp")
@@ -231,11 +233,11 @@ def _roles(user_claims: object) -> frozenset[str]:
 
 
 def _unzipped(text: str) -> object:
-    try:
-        unzip = zlib.decompressobj(wbits=31)  # 31: gzip
-        document = unzip.decompress(base64.b64decode(text), LONGEST_USER_CLAIMS)
+    unzip = zlib.decompressobj(wbits=31)  # 31: gzip
+    document: object = None
+    with contextlib.suppress(binascii.Error, zlib.error, ValueError, RecursionError):
+        unzipped = unzip.decompress(base64.b64decode(text), LONGEST_USER_CLAIMS)
         if not unzip.eof:
             raise MalformedToken("The token's `user_claims` is cut or unzips to over a megabyte.")
-        return json.loads(document)
-    except (binascii.Error, zlib.error, ValueError, RecursionError):
-        raise MalformedToken("The token's `user_claims` does not unzip to JSON.") from None
+        document = json.loads(unzipped)
+    return document

@@ -5,6 +5,9 @@ Runs on Airflow 3.3. Elsewhere in this room nothing of Airflow is imported but f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
@@ -12,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowPlugin,
     BaseHook,
     BaseOperator,
+    Connection,
     Context,
     TriggerRule,
     dag,
@@ -22,13 +26,15 @@ from airflow.sdk.log import mask_secret
 
 from flowauth_rotator.core.errors import MalformedToken, StoreUnavailable
 
+T = TypeVar("T")
+
 __all__ = [
     "AirflowException",
     "AirflowFailException",
-    "AirflowNotFoundException",
     "AirflowPlugin",
     "BaseHook",
     "BaseOperator",
+    "Connection",
     "Context",
     "TriggerRule",
     "dag",
@@ -36,10 +42,28 @@ __all__ = [
     "hiding_backend",
     "is_stored",
     "mask_secret",
+    "read_connection",
     "read_variable",
     "task",
     "write_variable",
 ]
+
+
+def read_connection(conn_id: str) -> Connection | None:
+    """A connection as the worker sees it; None if there is none.
+
+    On Airflow 3 an outage looks like a missing connection; a question that fails in an outage
+    tells them apart.
+
+    Raises:
+        StoreUnavailable: Airflow did not answer.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        pass
+    is_stored(conn_id)
+    return None
 
 
 def read_variable(key: str) -> str | None:
@@ -55,15 +79,17 @@ def read_variable(key: str) -> str | None:
     from airflow.sdk import Variable
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 
-    try:
-        value = Variable.get(key)
-    except AirflowRuntimeError as error:
-        if error.error.error is not ErrorType.VARIABLE_NOT_FOUND:
-            raise _unavailable("Reading", key, error) from None
-    except Exception as error:  # noqa: BLE001 - what a secrets backend raises is its own affair
-        raise _unavailable("Reading", key, error) from None
-    else:
-        return str(value)
+    def get() -> str | None:
+        try:
+            return str(Variable.get(key))
+        except AirflowRuntimeError as error:
+            if error.error.error is ErrorType.VARIABLE_NOT_FOUND:
+                return None
+            raise
+
+    value = _answer(f"Reading Variable {key}", get)
+    if value is not None:
+        return value
     if is_stored(key):
         raise MalformedToken(
             f"Variable {key} exists, but Airflow cannot read it.",
@@ -80,10 +106,7 @@ def is_stored(key: str) -> bool:
     """
     from airflow.sdk import Variable
 
-    try:
-        return key in Variable.keys(prefix=key)
-    except Exception as error:  # noqa: BLE001 - any failure means that it cannot be known
-        raise _unavailable("Listing", key, error) from None
+    return _answer(f"Listing Variable {key}", lambda: key in Variable.keys(prefix=key))
 
 
 def hiding_backend(key: str) -> str | None:
@@ -95,16 +118,15 @@ def hiding_backend(key: str) -> str | None:
     from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend
     from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
-    for backend in ensure_secrets_backend_loaded():
-        if isinstance(backend, ExecutionAPISecretsBackend):
-            return None
-        try:
-            hidden = backend.get_variable(key=key) is not None
-        except Exception as error:  # noqa: BLE001 - what a secrets backend raises is its own affair
-            raise _unavailable("Looking for", key, error) from None
-        if hidden:
-            return type(backend).__name__
-    return None
+    def look() -> str | None:
+        for backend in ensure_secrets_backend_loaded():
+            if isinstance(backend, ExecutionAPISecretsBackend):
+                break
+            if backend.get_variable(key=key) is not None:
+                return type(backend).__name__
+        return None
+
+    return _answer(f"Looking for Variable {key} in the secrets backends", look)
 
 
 def write_variable(key: str, value: str, description: str) -> None:
@@ -115,14 +137,16 @@ def write_variable(key: str, value: str, description: str) -> None:
     """
     from airflow.sdk import Variable
 
+    _answer(f"Writing Variable {key}", lambda: Variable.set(key, value, description=description))
+
+
+def _answer(doing: str, ask: Callable[[], T]) -> T:
+    """What `ask` answers; whatever it raises is told by its type alone, and is no context."""
     try:
-        Variable.set(key, value, description=description)
-    except Exception as error:  # noqa: BLE001 - the text may hold the value
-        raise _unavailable("Writing", key, error) from None
-
-
-def _unavailable(doing: str, key: str, error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"{doing} Variable {key} failed with {type(error).__name__}.",
-        advice="See the log of Airflow's API server.",
+        return ask()
+    except Exception as error:  # noqa: BLE001 - what a secrets backend raises is its own affair
+        kind = type(error).__name__
+    raise StoreUnavailable(
+        f"{doing} failed with {kind}.",
+        advice="It is tried again; if it stays so, see the log of Airflow's API server.",
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flowauth_rotator.core.errors import Misconfigured, RotatorError, StoreUnavailable
 from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.report import Report
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
@@ -18,8 +21,7 @@ from flowauth_rotator.provider.compat import (
 )
 from flowauth_rotator.provider.operator import RotateTokenOperator
 
-if TYPE_CHECKING:
-    from flowauth_rotator.core.report import Report
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class ManagedToken:
     """A token that the DAG keeps alive; the fields are those of `RotateTokenOperator`.
 
     Raises:
-        Misconfigured: `renew_before`, `critical_before` or `lifetime_minutes` is out of its range.
+        Misconfigured: a setting is out of its range.
     """
 
     variable: str = "FLOWAPI_TOKEN"
@@ -39,6 +41,10 @@ class ManagedToken:
     lifetime_minutes: int | None = None
 
     def __post_init__(self) -> None:
+        for setting in ("variable", "flowauth_conn_id"):
+            value = getattr(self, setting)
+            if not isinstance(value, str) or not value:
+                raise Misconfigured(f"`{setting}` is {value!r}.", advice="Name one.")
         self.policy  # noqa: B018 - a wrong setting is told where it is written
 
     @property
@@ -63,7 +69,11 @@ def rotation_dag(
         tokens: the tokens to keep alive; by default the one in the Variable FLOWAPI_TOKEN.
         dag_id: the DAG's id.
         schedule: how often to check: several times between due and expiry of any token.
+
+    Raises:
+        Misconfigured: `tokens` is no list of managed tokens, or names a Variable twice.
     """
+    _check_tokens(tokens)
 
     @dag(
         dag_id=dag_id,
@@ -73,7 +83,11 @@ def rotation_dag(
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=1),
-        default_args={"retries": 3, "retry_delay": timedelta(seconds=30)},
+        default_args={
+            "retries": 3,
+            "retry_delay": timedelta(seconds=30),
+            "execution_timeout": timedelta(minutes=15),
+        },
         tags=["flowauth"],
         doc_md=__doc__,
     )
@@ -87,13 +101,28 @@ def rotation_dag(
     return rotation()
 
 
+def _check_tokens(tokens: Sequence[ManagedToken]) -> None:
+    if not isinstance(tokens, (list, tuple)) or not all(
+        isinstance(token, ManagedToken) for token in tokens
+    ):
+        raise Misconfigured(
+            "`tokens` is no list of managed tokens.",
+            advice='Write it as in rotation_dag([ManagedToken("FLOWAPI_TOKEN")]).',
+        )
+    variables = [token.variable for token in tokens]
+    for variable in variables:
+        if variables.count(variable) > 1:
+            raise Misconfigured(
+                f"Variable {variable} is managed twice.", advice="Leave one of the two out."
+            )
+
+
 def survey(tokens: Sequence[ManagedToken]) -> list[dict[str, Any]]:
     """Read and decide for all tokens; hand on those that are due, or that nobody can read.
 
     Pushes the reports of the healthy ones as XCom `healthy`.
     """
     from flowauth_rotator.agent.rotation import check
-    from flowauth_rotator.core.errors import RotatorError, StoreUnavailable
     from flowauth_rotator.provider.variable import VariableStore
 
     now = datetime.now(timezone.utc)
@@ -117,8 +146,6 @@ def survey(tokens: Sequence[ManagedToken]) -> list[dict[str, Any]]:
 
 def report() -> list[dict[str, Any]]:
     """Tell of every token what became of it; fail if a person should look at one."""
-    from flowauth_rotator.core.report import Report
-
     ti = get_current_context()["ti"]
     due = ti.xcom_pull(task_ids="survey")
     if due is None:
@@ -132,15 +159,8 @@ def report() -> list[dict[str, Any]]:
         else:
             documents.append(document)
     reports = [Report.from_json(document) for document in documents]
-    _tell(reports)
+    for report in reports:
+        logger.info("%s", report)
     if failed := lost + [str(report) for report in reports if report.failed]:
         raise AirflowFailException("\n".join(failed))
     return documents
-
-
-def _tell(reports: Sequence[Report]) -> None:
-    import logging
-
-    logger = logging.getLogger(__name__)
-    for report in reports:
-        logger.info("%s", report)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.core.tokens import Token
-from flowauth_rotator.provider.compat import AirflowNotFoundException, BaseHook
+from flowauth_rotator.provider import compat
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
@@ -19,7 +17,7 @@ EXTRAS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-class FlowAuthHook(BaseHook):
+class FlowAuthHook(compat.BaseHook):
     """The issuer that a connection describes.
 
     Host is the issuer's address. Login and password are those of the tokens' owner; without a
@@ -38,41 +36,39 @@ class FlowAuthHook(BaseHook):
     def __init__(self, flowauth_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.flowauth_conn_id = flowauth_conn_id
-        try:
-            self._connection = self.get_connection(flowauth_conn_id)
-        except AirflowNotFoundException:
+        connection = compat.read_connection(flowauth_conn_id)
+        if connection is None:
             raise Misconfigured(
                 f"There is no connection {flowauth_conn_id}.",
                 advice="Create it with the issuer's address as its host.",
-            ) from None
-        self._extra = _checked_extra(flowauth_conn_id, self._connection.extra_dejson)
+            )
+        self._connection = connection
+        self._extra = _checked_extra(flowauth_conn_id, connection.extra_dejson)
 
     @property
     def public_key(self) -> str | None:
         """The issuer's public key (PEM), if the connection has it."""
         return self._extra.get("public_key")
 
-    def get_conn(
-        self, on_token: Callable[[Token], None] = lambda _: None
-    ) -> SessionIssuer | BearerIssuer:
-        """The issuer, not yet asked anything; the caller closes it.
-
-        :param on_token: called with each successor before anything else is done with it.
-        """
+    def get_conn(self) -> SessionIssuer | BearerIssuer:
+        """The issuer, not yet asked anything; the caller closes it."""
         from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
 
         connection = self._connection
         options = {name: self._extra[name] for name in ("timeout", "verify") if name in self._extra}
-        url = (connection.host or "").rstrip("/")
-        if url and "://" not in url:
-            url = f"{connection.schema or 'https'}://{url}"
-        if connection.port:
-            url = f"{url}:{connection.port}"
+        url = _address(connection.host or "", connection.port, connection.schema)
         if connection.login:
-            return SessionIssuer(
-                url, connection.login, connection.password or "", on_token=on_token, **options
-            )
-        return BearerIssuer(url, on_token=on_token, **options)
+            return SessionIssuer(url, connection.login, connection.password or "", **options)
+        return BearerIssuer(url, **options)
+
+
+def _address(host: str, port: int | None, schema: str | None) -> str:
+    """The issuer's address, from a host that may be the whole of it."""
+    if host and "://" not in host:
+        host = f"{schema or 'https'}://{host}"
+    scheme, separator, rest = host.partition("://")
+    where, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{where}:{port}{slash}{path}" if port else host
 
 
 def _checked_extra(connection_id: str, extra: dict[str, Any]) -> dict[str, Any]:

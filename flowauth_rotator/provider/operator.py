@@ -23,7 +23,7 @@ class RotateTokenOperator(BaseOperator):
     """Rotate the token in one Variable, if it is due.
 
     Pushes the report as XCom `report`, also when it fails. A failure that may pass is retried by
-    Airflow; any other fails the task at once.
+    Airflow; any other fails the task at once, and so does a swap that a person should look at.
 
     :param variable: key of the Variable that holds the token.
     :param name: the issuer's name of the token; without one, the JWT's own, or else the key.
@@ -34,7 +34,8 @@ class RotateTokenOperator(BaseOperator):
     :param lifetime_minutes: the lifetime to ask for; without one, the issuer's maximum.
     """
 
-    template_fields: Sequence[str] = ("variable", "name", "flowauth_conn_id", "description")
+    # Not `name`: the survey takes it from a token, and a token is not to be run as a template.
+    template_fields: Sequence[str] = ("variable", "flowauth_conn_id", "description")
 
     def __init__(
         self,
@@ -60,15 +61,17 @@ class RotateTokenOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """Rotate, and push the report."""
         now = datetime.now(timezone.utc)
-        store = VariableStore(self.variable, on_token=mask)
+        store = VariableStore(self.variable)
+        failure: type[Exception] = AirflowFailException
         try:
             report = self._rotate(store, now)
         except RotatorError as error:
             report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
-            context["ti"].xcom_push(key="report", value=report.to_json())
-            failure = AirflowException if error.retryable else AirflowFailException
-            raise failure(str(report)) from None
+            if error.retryable:
+                failure = AirflowException
         context["ti"].xcom_push(key="report", value=report.to_json())
+        if report.failed:
+            raise failure(str(report))
         self.log.info("%s", report)
 
     def _rotate(self, store: VariableStore, now: datetime) -> Report:
@@ -81,7 +84,7 @@ class RotateTokenOperator(BaseOperator):
             lifetime_minutes=self.lifetime_minutes,
         )
         hook = FlowAuthHook(self.flowauth_conn_id)
-        with closing(hook.get_conn(on_token=mask)) as issuer:
+        with closing(hook.get_conn()) as issuer:
             return rotate(
                 store,
                 issuer,
@@ -90,4 +93,5 @@ class RotateTokenOperator(BaseOperator):
                 name=self.name,
                 description=self.description,
                 public_key=hook.public_key,
+                on_token=mask,
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flowauth_rotator.core.errors import MissingToken, ShadowedStore
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider import compat
@@ -16,17 +14,11 @@ def mask(token: Token) -> None:
 
 
 class VariableStore:
-    """One Airflow Variable, read and written inside a task.
+    """The Airflow Variable of this key, read and written inside a task."""
 
-    Args:
-        key: the Variable's key.
-        on_token: called with each token that is read, before anything else is done with it.
-    """
-
-    def __init__(self, key: str, *, on_token: Callable[[Token], None] = lambda _: None) -> None:
+    def __init__(self, key: str) -> None:
         self.key = self.name = key
         self.place = f"Variable {key}"
-        self._on_token = on_token
 
     def read(self) -> Token:
         """The Variable as this worker sees it."""
@@ -34,9 +26,7 @@ class VariableStore:
         if not value or not value.strip():
             what = "There is no" if value is None else "Nothing is stored in"
             raise MissingToken(f"{what} {self.place}.")
-        token = Token(value)
-        self._on_token(token)
-        return token
+        return Token(value)
 
     def preflight(self) -> None:
         """Check that nothing answers for the key before Airflow's database does."""

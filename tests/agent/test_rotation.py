@@ -1,3 +1,4 @@
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -287,6 +288,9 @@ def test_an_expired_token_that_is_refused_is_said_to_be_expired(make_token, now)
     issuer = MemoryIssuer(Refused("It said no.", words="no", status=400))
     with pytest.raises(ExpiredToken, match=r"It said no\. Mint a new token"):
         rotate(MemoryStore(make_token(issued=-7200)), issuer, POLICY, now=now)
+    refusal = Refused("Sign-in failed.", words="", status=401, advice="Correct the password.")
+    with pytest.raises(ExpiredToken, match=r"Sign-in failed\. Correct the password\."):
+        rotate(MemoryStore(make_token(issued=-7200)), MemoryIssuer(refusal), POLICY, now=now)
 
 
 def test_an_expired_token_is_no_credential(make_token, now):
@@ -383,10 +387,60 @@ def test_a_write_that_is_accepted_and_not_seen_is_shadowed(due, make_token, now)
         rotate(Hidden(due), MemoryIssuer(make_token()), POLICY, now=now)
 
 
-def test_no_error_chains_what_it_hides(due, make_token, now):
-    """Each failure stands alone: no cause, and no context that is printed."""
-    for issuer in (MemoryIssuer(due), MemoryIssuer(Token("x")), MemoryIssuer(make_token(sub="x"))):
+def test_no_error_chains_what_holds_a_secret(due, make_token, now):
+    """Whatever a failure was raised in the course of tells no more than itself."""
+    for answer in (due, Token("x"), Token("a.b.c"), make_token(sub="x")):
         with pytest.raises(RotatorError) as failure:
-            rotate(MemoryStore(due), issuer, POLICY, now=now)
+            rotate(MemoryStore(due), MemoryIssuer(answer), POLICY, now=now)
         assert failure.value.__cause__ is None
-        assert failure.value.__context__ is None or failure.value.__suppress_context__
+        assert failure.value.__context__ is None
+
+
+def test_a_failure_tells_what_was_known_of_the_token(make_token, now):
+    """Its name, its expiry and the requests that were made are in the report."""
+    due = make_token(issued=-2700, token_name="NIGHTLY")
+    issuer = MemoryIssuer(Refused("It said no.", words="no", status=400))
+    with pytest.raises(Refused) as refused:
+        rotate(MemoryStore(due), issuer, POLICY, now=now)
+    report = refused.value.report(name="Variable", place="there", checked_at=now)
+    assert (report.name, report.outcome, report.severity) == ("NIGHTLY", "refused", "warning")
+    assert report.predecessor_expires_at == read_unverified(due).expires_at
+    assert report.renewal_requests == 1
+
+
+def test_every_token_that_is_handled_is_told_first(due, make_token, row_of, now):
+    """Who masks secrets learns of the old token and of each that may succeed it."""
+    adopted, renewed = make_token(), make_token()
+    for issuer in (
+        MemoryIssuer(rows=[row_of(1, due), row_of(2, adopted)]),
+        MemoryIssuer(renewed),
+        MemoryIssuer(make_token(sub="root")),
+    ):
+        told = []
+        store = MemoryStore(due)
+        with suppress(Rejected):
+            rotate(store, issuer, POLICY, now=now, on_token=told.append)
+        assert told[0] == due
+        assert len(told) == 2
+        assert store.token in told
+
+
+def test_a_sibling_signed_by_another_key_is_passed_over(due, make_token, row_of, signing_key, now):
+    """It is not adopted, and it does not keep the issuer from being asked."""
+    pem = signing_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    forged = make_token(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    genuine = make_token()
+    issuer = MemoryIssuer(genuine, rows=[row_of(1, due), row_of(2, forged)])
+    late = now + timedelta(minutes=8)  # the time left has halved since the token became due
+    store = MemoryStore(due)
+    rotate(store, issuer, POLICY, now=late, public_key=pem.decode())
+    assert store.token == genuine
+
+
+def test_a_capped_successor_that_exists_is_not_asked_for_again(due, make_token, row_of, now):
+    """One that lives hardly longer is taken from the history, whatever became of its swap."""
+    capped = make_token(lifetime=960)
+    issuer = MemoryIssuer(rows=[row_of(1, due), row_of(2, capped)])
+    store = MemoryStore(due)
+    report = rotate(store, issuer, POLICY, now=now)
+    assert (report.outcome, report.renewal_requests, store.token) == ("capped", 0, capped)

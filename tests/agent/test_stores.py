@@ -1,5 +1,6 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -96,7 +97,26 @@ def test_preflight_refuses_what_is_no_regular_file(tmp_path):
         FileStore(pipe).preflight()
 
 
-def test_preflight_finds_a_folder_that_takes_no_file(tmp_path):
-    """Found before anything is minted: here, a folder that is not there."""
-    with pytest.raises(StoreUnavailable, match="cannot be written"):
-        FileStore(tmp_path / "nowhere" / "flowapi.token").preflight()
+def test_preflight_finds_a_write_that_would_fail(tmp_path):
+    """Found before anything is minted: here, a name beside which no draft can stand."""
+    path = tmp_path / ("x" * 252)
+    path.write_text(OLD.reveal())
+    with pytest.raises(StoreUnavailable, match="File name too long"):
+        FileStore(path).preflight()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_many_writers_each_finishes(path):
+    """Whoever reads meanwhile reads a whole token, and each write that returned took place."""
+    tokens = [Token(f"{number}." * 400) for number in range(8)]
+    seen = []
+
+    def write(token):
+        for _ in range(20):
+            FileStore(path).write(token, "")
+            seen.append(FileStore(path).read())
+
+    with ThreadPoolExecutor(len(tokens)) as pool:
+        list(pool.map(write, tokens))
+    assert set(seen) <= set(tokens)
+    assert list(path.parent.iterdir()) == [path]

@@ -10,7 +10,13 @@ import pytest
 from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import FileStore, MemoryStore
-from flowauth_rotator.core.errors import AmbiguousAnswer, ExpiredToken, Misconfigured, Refused
+from flowauth_rotator.core.errors import (
+    AmbiguousAnswer,
+    ExpiredToken,
+    Misconfigured,
+    Refused,
+    RotatorError,
+)
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import Token, read_unverified
 
@@ -209,3 +215,52 @@ def test_a_token_in_a_file_is_rotated_too(renewal_server, issuer, due, tmp_path)
     path.write_text(due.reveal())
     assert rotate(FileStore(path), issuer, POLICY, now=now()).outcome == "rotated"
     assert read_unverified(FileStore(path).read()).expires_at > read_unverified(due).expires_at
+
+
+def looked_after(server, issuer, *, hours, meanwhile):
+    """Check every five minutes for so many hours; the tokens in use, the outcomes, by the hour."""
+    began = server.now()
+    store = MemoryStore(Token(server.mint(NAME, lifetime_minutes=24 * 60)))
+    history = []
+    for check in range(hours * 12):
+        meanwhile(check / 12)
+        server.clock_offset += 300
+        moment = datetime.fromtimestamp(server.now(), timezone.utc)
+        try:
+            outcome = str(rotate(store, issuer, POLICY, now=moment).outcome)
+        except RotatorError as error:
+            outcome = str(error.outcome)
+        expires_at = read_unverified(store.token).expires_at
+        history.append(((server.now() - began) / 3600, outcome, expires_at > moment))
+    return history
+
+
+def test_a_cap_that_is_lifted_in_time_costs_nothing(renewal_server):
+    """Capped at first, asked anew with the time left halved, and then a full day again."""
+    minutes = {0: 60, 17: 24 * 60}
+
+    def limit(hour):
+        if hour in minutes:
+            renewal_server.limit("runner", minutes=minutes[hour])
+
+    with closing(issuer_of("bearer", renewal_server)) as issuer:
+        history = looked_after(renewal_server, issuer, hours=26, meanwhile=limit)
+    assert all(works for _, _, works in history)
+    [rotated] = [hour for hour, outcome, _ in history if outcome == "rotated"]
+    assert 20 <= rotated <= 20.2
+    assert {outcome for hour, outcome, _ in history if 16.1 < hour < 20} == {"capped"}
+    assert len(renewal_server.rows(NAME)) == 3
+
+
+def test_a_cap_that_stays_leaves_no_gap(renewal_server):
+    """An hour at a time is all there is: the token in use is valid all along, with few requests."""
+
+    def limit(hour):
+        if hour == 0:
+            renewal_server.limit("runner", minutes=60)
+
+    with closing(issuer_of("bearer", renewal_server)) as issuer:
+        history = looked_after(renewal_server, issuer, hours=26, meanwhile=limit)
+    assert all(works for _, _, works in history)
+    before_expiry = [row for row in renewal_server.rows(NAME) if row.parent_id in (None, 1)]
+    assert len(before_expiry) <= 6

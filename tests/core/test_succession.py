@@ -7,11 +7,15 @@ import pytest
 from flowauth_rotator.core.errors import BudgetExhausted
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.succession import (
+    LAST_EPOCH,
     Row,
+    best,
     check_budget,
-    choose_successor,
+    epoch,
     idempotency_key,
+    judge,
     objections,
+    successors,
 )
 from flowauth_rotator.core.tokens import Token, read_unverified
 
@@ -128,8 +132,13 @@ def test_the_key_depends_on_the_predecessor_alone(predecessor, successor):
 
 def chosen(rows, noon):
     predecessor = read_unverified(rows[0].token)
-    row = choose_successor(predecessor, rows, RotationPolicy(), noon)
-    return row and row.id
+    policy = RotationPolicy()
+    candidates = {
+        row.id: judge(predecessor, row.token, policy, noon, adopted=True)
+        for row in successors(predecessor, rows)
+    }
+    candidate = best(predecessor, candidates.values(), noon)
+    return next((number for number, one in candidates.items() if one is candidate), None)
 
 
 def test_a_live_successor_is_adopted(make_row, noon):
@@ -163,10 +172,29 @@ def test_no_other_row_is_adopted(make_row, noon, other):
     assert chosen([make_row(1, issued=-17), make_row(2, **other)], noon) is None
 
 
+def test_a_token_that_lives_hardly_longer_is_better_than_none(make_row, noon):
+    """One without objections comes first; a capped one that outlives ours is the last resort."""
+    own, capped, good = make_row(1, issued=-17), make_row(2, lifetime=8.0), make_row(3)
+    assert chosen([own, capped], noon) == 2
+    assert chosen([own, capped, good], noon) == 3
+
+
+def test_a_useless_answer_is_asked_anew_each_time_the_time_left_has_halved(predecessor, noon):
+    """Eight hours before the expiry once, then at four, two, one ... and in the end no more."""
+    policy = RotationPolicy()
+    found = [
+        epoch(predecessor, policy, predecessor.expires_at - timedelta(hours=hours))
+        for hours in (20, 8, 5, 4, 3, 2, 1, 0.5, 0.001, 0, -1000)
+    ]
+    assert found == [0, 0, 0, 1, 1, 2, 3, 4, LAST_EPOCH, LAST_EPOCH, LAST_EPOCH]
+    keys = {idempotency_key(predecessor, number) for number in found}
+    assert len(keys) == len(set(found))
+
+
 def test_without_a_row_of_the_token_itself_nothing_is_adopted(make_row, noon):
     """A history that does not know the token in use knows no successor of it."""
     predecessor = read_unverified(make_row(1, issued=-17).token)
-    assert choose_successor(predecessor, [make_row(2)], RotationPolicy(), noon) is None
+    assert successors(predecessor, [make_row(2)]) == []
 
 
 def test_a_row_without_a_token_is_passed_over(make_row, noon):

@@ -45,6 +45,19 @@ def leaks(folder: Path, *secrets: str) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("where", ["airflow.db", "logs/task.log"])
+def test_the_search_finds_what_there_is(tmp_path, renewal_server, where):
+    """Twelve characters of a payload, of a signature or of the password are found."""
+    _, payload, signature = renewal_server.mint("AIRFLOW").split(".")
+    file = tmp_path / "home" / where
+    file.parent.mkdir(parents=True)
+    for secret in (payload, signature, renewal_server.password):
+        file.write_bytes(b"\x00\xff{'x': '" + secret[7:19].encode() + b"'}\n")
+        assert leaks(tmp_path / "home", payload, signature, renewal_server.password) == {file.name}
+    file.write_bytes(secret[7:18].encode())
+    assert leaks(tmp_path / "home", payload, signature, renewal_server.password) == set()
+
+
 def parts_of(*tokens: str) -> list[str]:
     """Payloads and signatures; a header says nothing that is secret."""
     return [segment for token in tokens for segment in token.split(".")[1:]]

@@ -8,6 +8,7 @@ import pytest
 from demo.parts import free_port
 
 numbers = itertools.count()
+TEMPLATE = "{{ 1 + 1 }} {{ var.value.HEALTHY }}"  # a token's name is other people's input
 
 
 @pytest.fixture
@@ -49,6 +50,27 @@ def test_a_due_token_is_rotated_and_reported(airflow, renewal_server, connection
     assert variable["description"].startswith("FlowAPI token NIGHTLY, expires")
 
 
+def test_both_tokens_are_masked_in_pieces(airflow, renewal_server, connection):
+    """By the time the rotation is over, Airflow's masker knows each segment of either token."""
+    token = mint_due(renewal_server, "MASKED")
+    airflow.put_variable(key="ONE", value=token, description=None)
+    answer = run_one(airflow, connection)["answer"]
+    assert answer["before"][1:] == [True, True]
+    assert answer["after"] == ["log: ***!"] * 6
+    assert stored(airflow, "ONE") != token
+
+
+def test_a_capped_swap_is_red(airflow, renewal_server, connection):
+    """The token is swapped, since it is better than none, and a person is told."""
+    token = mint_due(renewal_server, "NIGHTLY")
+    airflow.put_variable(key="ONE", value=token, description=None)
+    renewal_server.limit("runner", minutes=16)
+    task = run_one(airflow, connection)
+    assert (task["state"], task["tries"]) == ("failed", 1)
+    assert task["report"]["outcome"] == "capped"
+    assert stored(airflow, "ONE") != token
+
+
 def test_a_refusal_fails_the_task_at_once(airflow, renewal_server, connection):
     """What no retry mends is not retried, and the report carries the issuer's words."""
     token = mint_due(renewal_server, "NIGHTLY")
@@ -58,6 +80,8 @@ def test_a_refusal_fails_the_task_at_once(airflow, renewal_server, connection):
     assert (task["state"], task["tries"]) == ("failed", 1)
     assert task["report"]["outcome"] == "refused"
     assert "no longer assigned to you: runner" in task["report"]["reason"]
+    assert (task["report"]["name"], task["report"]["renewal_requests"]) == ("NIGHTLY", 1)
+    assert task["report"]["severity"] == "warning"
     assert airflow.variable(key="ONE") == {"value": token, "description": "ask Jo"}
 
 
@@ -93,7 +117,7 @@ def several(airflow, renewal_server):
         "HEALTHY": renewal_server.mint("HEALTHY"),
         "DUE": mint_due(renewal_server, "ETL"),
         "MALFORMED": "Bearer opaque-canary",
-        "ALSO_DUE": mint_due(renewal_server, "OTHER"),
+        "ALSO_DUE": mint_due(renewal_server, TEMPLATE),
     }
     for key, value in tokens.items():
         airflow.put_variable(key=key, value=value, description=None)
@@ -109,7 +133,7 @@ def test_each_token_is_looked_after_whatever_the_others_are(airflow, renewal_ser
         "rotate ETL": "success",
         "rotate MALFORMED": "failed",
         "rotate MISSING": "failed",
-        "rotate OTHER": "success",
+        f"rotate {TEMPLATE}": "success",
         "report": "failed",
     }
     assert done["state"] == "failed"

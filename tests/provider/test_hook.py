@@ -21,6 +21,11 @@ PEM = "-----BEGIN PUBLIC KEY-----\n..."
             ["SessionIssuer", "http://127.0.0.1:9091", 30, None],
         ),
         (
+            "with_path_and_port",
+            {"host": "https://x.example/flowauth", "port": 8443},
+            ["BearerIssuer", "https://x.example:8443/flowauth", 30, None],
+        ),
+        (
             "https_by_default",
             {"host": "flowauth.example.org"},
             ["BearerIssuer", "https://flowauth.example.org", 30, None],
@@ -44,6 +49,8 @@ def test_a_connection_describes_an_issuer(airflow, conn_id, settings, issuer):
         ("no_host", {"login": "flowbot"}, "issuer's address"),
         ("odd_extra", {"host": "https://x.example", "extra": '{"timout": 9}'}, "'timout'"),
         ("odd_type", {"host": "https://x.example", "extra": '{"timeout": "9"}'}, "'timeout'"),
+        ("no_time", {"host": "https://x.example", "extra": '{"timeout": 0}'}, "`timeout`"),
+        ("no_proof", {"host": "https://x.example", "extra": '{"verify": ""}'}, "`verify`"),
         ("no_port", {"host": "https://x.example/", "port": 99999}, "malformed"),
     ],
 )
@@ -60,3 +67,11 @@ def test_a_connection_that_is_not_there_is_named(airflow):
     told = airflow.probe("issuer", "flowauth_nowhere")
     assert told["error"] == "Misconfigured"
     assert "There is no connection flowauth_nowhere. Create it" in told["text"]
+
+
+def test_an_outage_is_not_a_missing_connection(airflow):
+    """Airflow 3 answers 'not found' when its API server is down; the hook does not."""
+    airflow.put_connection(conn_id="there", host="https://x.example")
+    for conn_id in ("there", "not_there"):
+        told = airflow.probe("issuer", conn_id, outage=True)
+        assert told["error"] == "StoreUnavailable"

@@ -11,7 +11,7 @@ from flowauth_rotator.server import Parts, create_app
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.signing import Signer
 
-PASSWORD = "correct horse battery staple"
+PASSWORD = "correct-horse-battery-staple"
 
 
 class Clock:

@@ -155,4 +155,4 @@ class TestLog:
             for part in secret.split(".")[1:]:
                 windows = {part[start : start + 12] for start in range(len(part) - 11)}
                 assert not [window for window in windows if window in log]
-        assert not [secret for secret in ("correct horse", *cookies) if secret in log]
+        assert not [secret for secret in ("correct-horse", *cookies) if secret in log]

@@ -23,11 +23,11 @@ class TestSignIn:
         ("username", "password"),
         [
             ("flowbot", "wrong"),
-            ("nobody", "correct horse battery staple"),
+            ("nobody", "correct-horse-battery-staple"),
             ("flowbot", ""),
             ("flowbot", "\ud800"),
             ("\ud800", "x"),
-            ("flowbot\x00", "correct horse battery staple"),
+            ("flowbot\x00", "correct-horse-battery-staple"),
             ("x" * 5000, "y" * 5000),
         ],
     )
@@ -73,7 +73,7 @@ class TestSignIn:
 
         stronger = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1)
         app = create_app(data_dir, hasher=stronger)
-        body = {"username": "flowbot", "password": "correct horse battery staple"}
+        body = {"username": "flowbot", "password": "correct-horse-battery-staple"}
         for _ in range(2):
             assert app.test_client().post("/signin", json=body).status_code == 200
         app.extensions["flowauth_rotator"].database.close()
@@ -175,7 +175,7 @@ class TestCsrf:
         ],
     )
     def test_over_https_the_referer_is_of_this_host(self, stranger, referer, code):
-        body = {"username": "flowbot", "password": "correct horse battery staple"}
+        body = {"username": "flowbot", "password": "correct-horse-battery-staple"}
         stranger.http.post("/signin", json=body, base_url=HTTPS)
         server = stranger.get("/tokens/servers", base_url=HTTPS).json[0]["id"]
         answer = stranger.post(

@@ -2,12 +2,25 @@
 
 from datetime import datetime, timedelta, timezone
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Variable
+from airflow.sdk.log import redact
 
 from flowauth_rotator.provider import RotateTokenOperator
 
+
+class Redacting(RotateTokenOperator):
+    """Answers what Airflow's masker leaves of the old token and of the new one, in pieces."""
+
+    def execute(self, context):
+        pieces = Variable.get(self.variable).split(".")
+        before = [redact(piece) == piece for piece in pieces]
+        super().execute(context)
+        pieces += Variable.get(self.variable).split(".")
+        return {"before": before, "after": [redact(f"log: {piece}!") for piece in pieces]}
+
+
 with DAG("one", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)):
-    RotateTokenOperator(
+    Redacting(
         task_id="rotate",
         variable="{{ dag_run.conf['variable'] }}",
         flowauth_conn_id="{{ dag_run.conf['connection'] }}",
