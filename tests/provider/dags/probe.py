@@ -26,7 +26,7 @@ def act(conf):
     if conf["do"] == "issuer":
         hook = FlowAuthHook(conf["key"])
         issuer = hook.get_conn()
-        return [type(issuer).__name__, issuer.url, issuer.timeout, hook.public_key]
+        return [type(issuer).__name__, issuer.url, issuer._wire.timeout, hook.public_key]
     if conf["do"] == "mask":
         pieces = conf["pieces"]
         before = [redact(piece) == piece for piece in pieces]
