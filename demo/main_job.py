@@ -99,7 +99,7 @@ def accepted_by(server: RenewalServer, predecessor: Token) -> str:
         json={},
         headers={
             "Authorization": f"Bearer {predecessor.reveal()}",
-            "Idempotency-Key": idempotency_key(read_unverified(predecessor)),
+            "Idempotency-Key": idempotency_key(read_unverified(predecessor), None),
         },
         timeout=30,
     )

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)  # no test asserts a time
+settings.load_profile("here")
 
 AUDIENCE = "TEST_SERVER"
 USERNAME = "flowbot"

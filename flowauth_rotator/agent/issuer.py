@@ -18,14 +18,13 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     Throttled,
 )
-from flowauth_rotator.core.succession import Row
+from flowauth_rotator.core.succession import Renewal, Row
 from flowauth_rotator.core.tokens import Claims, Token
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
-
 
 T = TypeVar("T")
 
@@ -46,7 +45,7 @@ class Issuer(Protocol):
 
     def renew(
         self, token: Token, row: Row | None, *, key: str, lifetime_minutes: int | None
-    ) -> Token:
+    ) -> Renewal:
         """Ask once for a successor of `token`, whose row in the history is `row`."""
 
     def retry(self, ask: Callable[[], T]) -> T:
@@ -61,7 +60,7 @@ class _HttpIssuer:
 
     Args:
         url: where the issuer answers, `http[s]://host[:port][/prefix]`.
-        timeout: seconds for one request, all of it.
+        timeout: seconds for one request, and for all of its body.
         verify: whether certificates are verified, or the path of the certificates to trust.
         sleep: pauses, in seconds.
 
@@ -101,7 +100,7 @@ class _HttpIssuer:
 
     def _renewal(
         self, path: str, key: str, lifetime_minutes: int | None, headers: dict[str, str]
-    ) -> Token:
+    ) -> Renewal:
         self.renewal_requests += 1
         body = {} if lifetime_minutes is None else {"lifetime_minutes": lifetime_minutes}
         headers = {**headers, "Idempotency-Key": key}
@@ -109,7 +108,7 @@ class _HttpIssuer:
         token = answer.document.get("token") if isinstance(answer.document, dict) else None
         if not isinstance(token, str) or not token:
             raise AmbiguousAnswer(f"{self.url} answered a renewal without a token.")
-        return Token(token)
+        return Renewal(Token(token), answer.headers.get("Idempotent-Replayed") == "true")
 
 
 class SessionIssuer(_HttpIssuer):
@@ -165,7 +164,7 @@ class SessionIssuer(_HttpIssuer):
         *,
         key: str,
         lifetime_minutes: int | None,
-    ) -> Token:
+    ) -> Renewal:
         """Renew the token's row.
 
         Raises:
@@ -247,7 +246,7 @@ class BearerIssuer(_HttpIssuer):
         *,
         key: str,
         lifetime_minutes: int | None,
-    ) -> Token:
+    ) -> Renewal:
         """Renew the token that is presented."""
         self._wire.secrets = (token.reveal(),)
         headers = {"Authorization": f"Bearer {token.reveal()}"}

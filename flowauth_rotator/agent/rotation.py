@@ -11,6 +11,7 @@ from flowauth_rotator.core.errors import (
     Capped,
     ConflictingWrite,
     ExpiredToken,
+    IssuerError,
     MalformedToken,
     Misconfigured,
     MissingToken,
@@ -165,55 +166,60 @@ def _renew(
 ) -> Candidate:
     """Adopt a successor that the issuer already holds; otherwise ask for one.
 
-    An ambiguous answer leads back to the start: look, then ask again with the same key. An answer
-    of no use that was given before is asked anew when `epoch` permits.
+    An ambiguous answer leads back to the start: look, then ask again with the same key. A replayed
+    answer of no use is asked anew with the next key, as far as `epoch` permits; a new one ends it.
     """
     token, claims = found.token, found.claims
     expired = found.decision.state is State.EXPIRED
     if expired and not issuer.renews_expired:
         raise ExpiredToken(f"{found.decision.reason} An expired token is no credential.")
 
-    def candidate(token: Token, *, adopted: bool = False) -> Candidate:
+    candidates: list[Candidate] = []
+
+    def consider(token: Token, *, adopted: bool = False) -> Candidate:
         on_token(token)
-        return judge(claims, token, policy, now, key=key, adopted=adopted)
+        candidates.append(judge(claims, token, policy, now, key=key, adopted=adopted))
+        return candidates[-1]
 
     def ask() -> Candidate:
+        candidates.clear()
         rows = issuer.rows(claims)
-        candidates = [candidate(row.token, adopted=True) for row in successors(claims, rows)]
+        for row in successors(claims, rows):
+            consider(row.token, adopted=True)
         chosen = best(claims, candidates, now)
-        epochs = range(len(candidates), epoch(claims, policy, now) + 1)
-        if (chosen and not chosen.objections) or (chosen and not epochs):
+        may_ask = expired or _asked(candidates, found, policy) <= epoch(claims, policy, now)
+        if chosen and not (chosen.objections and may_ask):
             return chosen
+        if not may_ask:
+            return candidates[-1]
         own = own_row(claims, rows)
         if own:
             check_budget(own.name, rows, now)
-        for number in epochs:
-            answer = candidate(
-                issuer.renew(
-                    token,
-                    own,
-                    key=idempotency_key(claims, number),
-                    lifetime_minutes=policy.lifetime_minutes,
-                )
-            )
-            candidates.append(answer)
-            if not answer.objections or _is_fresh(answer, policy, now):
+        minutes = policy.lifetime_minutes
+        for number in range(epoch(claims, policy, now) + 1):
+            request_key = idempotency_key(claims, minutes, number)
+            renewal = issuer.renew(token, own, key=request_key, lifetime_minutes=minutes)
+            answer = consider(renewal.token)
+            if not (renewal.replayed and answer.objections):
                 break
-        return best(claims, candidates, now) or candidates[-1]
+        return best(claims, candidates, now) or answer
 
     try:
         return issuer.retry(ask)
-    except Refused as refusal:
-        if expired:
-            reason = f"{found.decision.reason} {refusal.reason}"
-            advice = refusal.advice if refusal.advice != Refused.advice else None
-            raise ExpiredToken(reason, advice=advice) from None
-        raise
+    except IssuerError as error:
+        if held := best(claims, candidates, now):
+            return held
+        if not (expired and isinstance(error, Refused)):
+            raise
+        reason = f"{found.decision.reason} {error.reason}"
+        advice = error.advice if error.advice != Refused.advice else None
+        raise ExpiredToken(reason, advice=advice) from None
 
 
-def _is_fresh(answer: Candidate, policy: RotationPolicy, now: datetime) -> bool:
-    """Whether the issuer made it just now, so that asking anew would bring the same again."""
-    return answer.claims is None or answer.claims.issued_at >= utc(now) - policy.leeway
+def _asked(candidates: list[Candidate], found: Check, policy: RotationPolicy) -> int:
+    """How many of the issuer's rows may be answers to this renewal: those made since it was due."""
+    since = found.decision.renew_at - policy.leeway
+    return sum(one.claims is not None and one.claims.issued_at >= since for one in candidates)
 
 
 def _verified(predecessor: Claims, successor: Candidate, now: datetime) -> Claims:

@@ -170,12 +170,14 @@ class Wire:
             )
         if status == 429:
             return Throttled(
-                f"{self.url} answered 429: {words}", retry_after=_retry_after(answer.headers)
+                f"{self.url} answered 429: {words.rstrip('.')}.",
+                retry_after=_retry_after(answer.headers),
             )
         if status == 401 and (words == CSRF_ERROR or answer.document is None):
             return SignedOut(f"{self.url} does not know this session.")
         if 400 <= status < 500:
-            return Refused(f"{self.url} answered {status}: {words}", words=words, status=status)
+            reason = f"{self.url} answered {status}: {words.rstrip('.')}."
+            return Refused(reason, words=words, status=status)
         if status == 200:
             return lost(f"{self.url} answered a page instead of JSON: is a proxy in between?")
         return lost(f"{self.url} answered {status}.")
@@ -209,11 +211,16 @@ def _checked_timeout(timeout: float) -> float:
 
 
 def _checked_verify(verify: bool | str) -> bool | str:
-    if isinstance(verify, str) and not (verify and Path(verify).exists()):
+    if isinstance(verify, bool):
+        return verify
+    folder, file = (verify, None) if verify and Path(verify).is_dir() else (None, verify)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file, capath=folder)
+    except (OSError, TypeError):  # ssl.SSLError is an OSError
         raise Misconfigured(
-            f"`verify` is {verify!r}, and there is no such file.",
+            f"`verify` is {verify!r}, which holds no certificates.",
             advice="Use true, false, or the path of the certificates to trust.",
-        )
+        ) from None
     return verify
 
 

@@ -21,7 +21,7 @@ RotatorError
         └── AmbiguousAnswer   it may have acted: look before asking again
 ```
 
-No message, attribute or cause of these carries a token or a part of one.
+No message, attribute, cause or context of these carries a token or a part of one.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class Capped(IssuerError):
 
     outcome = Outcome.CAPPED
     advice = (
-        "Ask an administrator of the issuer to raise the longest lifetime or the latest expiry "
-        "of the server and the roles."
+        "Raise `lifetime_minutes`, if it is set, or ask an administrator of the issuer to raise "
+        "the longest lifetime or the latest expiry of the server and the roles."
     )
 
 

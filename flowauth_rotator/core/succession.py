@@ -52,6 +52,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Renewal:
+    """An issuer's answer to a renewal.
+
+    Attributes:
+        token: the token that it answered with.
+        replayed: whether it said that it had made this token for the same key before.
+    """
+
+    token: Token
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A token that might succeed.
 
@@ -86,7 +99,8 @@ def judge(
     try:
         claims = read_unverified(token)
     except MalformedToken as error:
-        return Candidate(token, None, (Objection(error.reason.rstrip(".")),), adopted)
+        reason = error.reason[0].lower() + error.reason[1:].rstrip(".")
+        return Candidate(token, None, (Objection(f"it cannot be read: {reason}"),), adopted)
     found = objections(predecessor, claims, policy, now)
     if key and not key.verifies(token):
         found = (*found, Objection("its signature was not made with the configured key"))
@@ -129,14 +143,15 @@ def objections(
     return tuple(found)
 
 
-def idempotency_key(predecessor: Claims, epoch: int = 0) -> str:
+def idempotency_key(predecessor: Claims, lifetime_minutes: int | None, number: int = 0) -> str:
     """The key of a renewal of this predecessor: the same for any agent, after any crash.
 
     Args:
         predecessor: the token to renew.
-        epoch: how many renewals of it gave nothing of use; see `epoch`.
+        lifetime_minutes: the lifetime that is asked for; asking for another is another request.
+        number: 0, and up to `epoch` once the answers to the numbers before it were of no use.
     """
-    seed = f"flowauth-rotator renewal {epoch} of {predecessor.digest}"
+    seed = f"flowauth-rotator renewal {number} {lifetime_minutes} {predecessor.digest}"
     return hashlib.sha256(seed.encode()).hexdigest()
 
 
@@ -202,13 +217,13 @@ def check_budget(name: str, rows: Iterable[Row], now: datetime) -> None:
     now = utc(now)
     issued = [time for row in rows if row.name == name and (time := _issued_at(row))]
     for period, word, most in (
-        (timedelta(hours=1), "hour", MINTS_AN_HOUR),
-        (timedelta(days=1), "day", MINTS_A_DAY),
+        (timedelta(hours=1), "an hour", MINTS_AN_HOUR),
+        (timedelta(days=1), "a day", MINTS_A_DAY),
     ):
         recent = sum(time > now - period for time in issued)
         if recent >= most:
             raise BudgetExhausted(
-                f"The issuer minted {recent} tokens named {name!r} within a {word}; "
+                f"The issuer minted {recent} tokens named {name!r} within {word}; "
                 f"the most is {most}."
             )
 

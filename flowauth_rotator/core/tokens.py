@@ -184,23 +184,23 @@ class PublicKey:
 def _check_text(text: str) -> None:
     """Name the mistakes that people make when they store a token."""
     if not text.strip():
-        raise MalformedToken("The stored text is empty.")
+        raise MalformedToken("The text is empty.")
     if len(text) > LONGEST_TOKEN:
-        raise MalformedToken(f"The stored text is longer than {LONGEST_TOKEN:,} characters.")
+        raise MalformedToken(f"The text is longer than {LONGEST_TOKEN:,} characters.")
     if text.startswith("\ufeff"):
-        raise MalformedToken("The stored text begins with a byte order mark.")
+        raise MalformedToken("The text begins with a byte order mark.")
     if text != text.strip() or any(character in text for character in "\r\n"):
-        raise MalformedToken("The stored text has blanks or line breaks around or in the token.")
+        raise MalformedToken("The text has blanks or line breaks around or in the token.")
     if text.lower().startswith("bearer"):
-        raise MalformedToken("The stored text begins with `Bearer`.")
+        raise MalformedToken("The text begins with `Bearer`.")
     if text[0] in "{[":
-        raise MalformedToken("The stored text is a JSON document, not the token alone.")
+        raise MalformedToken("The text is a JSON document, not the token alone.")
     if text[0] in "\"'`" or text[-1] in "\"'`":
-        raise MalformedToken("The stored text has quotation marks around the token.")
+        raise MalformedToken("The text has quotation marks around the token.")
     segments = text.split(".")
     if len(segments) != 3 or not all(segments):
         filled = sum(map(bool, segments))
-        raise MalformedToken(f"The stored text has {filled} of the 3 segments of a signed JWT.")
+        raise MalformedToken(f"The text has {filled} of the 3 segments of a signed JWT.")
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:

@@ -58,12 +58,16 @@ def read_connection(conn_id: str) -> Connection | None:
     Raises:
         StoreUnavailable: Airflow did not answer.
     """
-    try:
-        return BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        pass
-    is_stored(conn_id)
-    return None
+    from airflow.sdk import Variable
+
+    def get() -> Connection | None:
+        try:
+            return BaseHook.get_connection(conn_id)
+        except AirflowNotFoundException:
+            list(Variable.keys(prefix=conn_id))
+            return None
+
+    return _answer(f"Reading connection {conn_id}", get)
 
 
 def read_variable(key: str) -> str | None:

@@ -41,10 +41,11 @@ class ManagedToken:
     lifetime_minutes: int | None = None
 
     def __post_init__(self) -> None:
-        for setting in ("variable", "flowauth_conn_id"):
+        for setting in ("variable", "flowauth_conn_id", "name", "description"):
             value = getattr(self, setting)
-            if not isinstance(value, str) or not value:
-                raise Misconfigured(f"`{setting}` is {value!r}.", advice="Name one.")
+            optional = setting in ("name", "description") and value is None
+            if not optional and not (isinstance(value, str) and value):
+                raise Misconfigured(f"`{setting}` is {value!r}.", advice="Give it a text.")
         self.policy  # noqa: B018 - a wrong setting is told where it is written
 
     @property

@@ -249,7 +249,10 @@ def _listed(row: HistoryRow, token: str) -> dict[str, Any]:
 
 def _renewed(issued: Issued) -> Response:
     _log_issued("replayed" if issued.replayed else "renewed", issued)
-    return jsonify(id=issued.row_id, token=issued.token)
+    response = jsonify(id=issued.row_id, token=issued.token)
+    if issued.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
 
 
 def _refusal(refused: Refused) -> Response:

@@ -67,7 +67,7 @@ def issuer(pauses):
 
 
 def renew(issuer, row):
-    return issuer.renew(row.token, row, key="k" * 64, lifetime_minutes=None)
+    return issuer.renew(row.token, row, key="k" * 64, lifetime_minutes=None).token
 
 
 def calls(flowauth, path=""):
@@ -495,7 +495,7 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_token(
     for verify in (str(certificate), False):
         issuer = BearerIssuer(tls_url, verify=verify)
         with warnings.catch_warnings(action="ignore") if not verify else nullcontext():
-            renewed = issuer.renew(token, None, key="k", lifetime_minutes=None)
+            renewed = issuer.renew(token, None, key="k", lifetime_minutes=None).token
         assert renewed == Token("a.b.c")
         issuer.close()
 
@@ -515,7 +515,7 @@ def test_other_trouble_with_tls_may_pass(make_token):
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"timeout": timeout}, "`timeout`") for timeout in (0, -1, True, float("nan"), 1e12, "9")]
-    + [({"verify": verify}, "`verify`") for verify in ("", "/no/such/file.pem")],
+    + [({"verify": verify}, "`verify`") for verify in ("", "/no/such/file.pem", __file__)],
 )
 def test_a_setting_out_of_range_is_named(options, word):
     """An empty `verify` does not switch verification off, and no time-out is endless."""

@@ -25,7 +25,7 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome, Severity
-from flowauth_rotator.core.succession import Row, idempotency_key
+from flowauth_rotator.core.succession import Renewal, Row, idempotency_key
 from flowauth_rotator.core.tokens import Token, read_unverified
 
 POLICY = RotationPolicy()
@@ -51,7 +51,7 @@ class MemoryIssuer:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return Renewal(answer)
 
     def retry(self, ask):
         try:
@@ -187,7 +187,7 @@ def test_a_second_request_carries_the_same_key(due, make_token, row_of, now):
     issuer = MemoryIssuer(AmbiguousAnswer("lost"), make_token(), rows=[row_of(1, due)])
     report = rotate(MemoryStore(due), issuer, POLICY, now=now)
     assert (report.outcome, report.renewal_requests) == ("rotated", 2)
-    assert issuer.keys == [idempotency_key(read_unverified(due))] * 2
+    assert issuer.keys == [idempotency_key(read_unverified(due), None)] * 2
 
 
 def test_the_budget_bounds_what_is_minted(due, make_token, row_of, now):
@@ -444,3 +444,38 @@ def test_a_capped_successor_that_exists_is_not_asked_for_again(due, make_token, 
     store = MemoryStore(due)
     report = rotate(store, issuer, POLICY, now=now)
     assert (report.outcome, report.renewal_requests, store.token) == ("capped", 0, capped)
+
+
+def test_tokens_minted_by_hand_are_no_answers(make_token, row_of, now):
+    """However many short-lived ones an operator made before: the renewal is asked for at once."""
+    due = make_token(issued=-2700)
+    by_hand = [row_of(n, make_token(issued=-2600 + n, lifetime=300)) for n in range(2, 6)]
+    store, successor = MemoryStore(due), make_token()
+    issuer = MemoryIssuer(successor, rows=[row_of(1, due), *by_hand])
+    report = rotate(store, issuer, POLICY, now=now)
+    assert (report.outcome, store.token) == ("rotated", successor)
+
+
+def test_an_issuer_that_ignores_the_key_mints_once_a_run(due, make_token, row_of, now):
+    """However useless its answers and however late it is."""
+    late = now + timedelta(minutes=14)
+    old = {"issued": -7200, "lifetime": 7260}
+    issuer = MemoryIssuer(*[make_token(**old) for _ in range(9)], rows=[row_of(1, due)])
+    with pytest.raises(Capped):
+        rotate(MemoryStore(due), issuer, POLICY, now=late)
+    assert issuer.renewal_requests == 1
+
+
+@pytest.mark.parametrize("trouble", ["refused", "down"])
+def test_a_better_token_in_hand_is_not_thrown_away(due, make_token, row_of, now, trouble):
+    """A capped successor that exists is swapped in when asking for more fails."""
+    error = {
+        "refused": Refused("No.", words="no", status=401),
+        "down": IssuerUnavailable("It is down."),
+    }[trouble]
+    capped = make_token(lifetime=960)
+    late = now + timedelta(minutes=8)  # time to ask anew
+    issuer = MemoryIssuer(error, error, rows=[row_of(1, due), row_of(2, capped)])
+    store = MemoryStore(due)
+    assert rotate(store, issuer, POLICY, now=late).outcome is Outcome.CAPPED
+    assert store.token == capped

@@ -12,6 +12,7 @@ from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import FileStore, MemoryStore
 from flowauth_rotator.core.errors import (
     AmbiguousAnswer,
+    Capped,
     ExpiredToken,
     Misconfigured,
     Refused,
@@ -264,3 +265,30 @@ def test_a_cap_that_stays_leaves_no_gap(renewal_server):
     assert all(works for _, _, works in history)
     before_expiry = [row for row in renewal_server.rows(NAME) if row.parent_id in (None, 1)]
     assert len(before_expiry) <= 6
+
+
+@pytest.mark.parametrize("kind", ["session", "bearer"])
+def test_a_corrected_lifetime_is_asked_for_at_once(renewal_server, due, kind):
+    """A setting of ten minutes by mistake gives nothing of use, and holds nothing up."""
+    store = MemoryStore(due)
+    with closing(issuer_of(kind, renewal_server)) as issuer:
+        with pytest.raises(Capped, match="too little"):
+            rotate(store, issuer, RotationPolicy(lifetime_minutes=10), now=now())
+        late = now() + timedelta(minutes=8)  # the time left has halved
+        renewal_server.clock_offset = 480
+        report = rotate(store, issuer, RotationPolicy(lifetime_minutes=60), now=late)
+    assert report.outcome == "rotated"
+    assert len(renewal_server.rows(NAME)) == 3
+
+
+@pytest.mark.parametrize("kind", ["session", "bearer"])
+@pytest.mark.parametrize("skew", [-120, 0, 30])
+def test_a_run_mints_at_most_once_whatever_the_clocks_say(renewal_server, due, kind, skew):
+    """Late, capped, with a server whose clock is off: one new row a run."""
+    renewal_server.limit("runner", minutes=1)
+    renewal_server.clock_offset = 600 + skew
+    with closing(issuer_of(kind, renewal_server)) as issuer:
+        for run in range(1, 4):
+            with pytest.raises(Capped):
+                rotate(MemoryStore(due), issuer, POLICY, now=now() + timedelta(minutes=10))
+            assert len(renewal_server.rows(NAME)) <= 1 + run

@@ -122,12 +122,13 @@ def test_a_successor_that_would_be_due_at_once_is_capped(predecessor, noon, make
     assert all(objection.capped for objection in found)
 
 
-def test_the_key_depends_on_the_predecessor_alone(predecessor, successor):
+def test_the_key_depends_on_the_predecessor_and_what_is_asked(predecessor, successor):
     """Any agent, after any crash, asks for the same renewal; another token is another renewal."""
     again = replace(predecessor, subject="somebody", roles=frozenset())
-    assert idempotency_key(predecessor) == idempotency_key(again)
-    assert idempotency_key(predecessor) != idempotency_key(successor)
-    assert predecessor.digest not in idempotency_key(predecessor)
+    assert idempotency_key(predecessor, None) == idempotency_key(again, None)
+    assert idempotency_key(predecessor, None) != idempotency_key(successor, None)
+    assert idempotency_key(predecessor, None) != idempotency_key(predecessor, 60)
+    assert predecessor.digest not in idempotency_key(predecessor, None)
 
 
 def chosen(rows, noon):
@@ -187,7 +188,7 @@ def test_a_useless_answer_is_asked_anew_each_time_the_time_left_has_halved(prede
         for hours in (20, 8, 5, 4, 3, 2, 1, 0.5, 0.001, 0, -1000)
     ]
     assert found == [0, 0, 0, 1, 1, 2, 3, 4, LAST_EPOCH, LAST_EPOCH, LAST_EPOCH]
-    keys = {idempotency_key(predecessor, number) for number in found}
+    keys = {idempotency_key(predecessor, None, number) for number in found}
     assert len(keys) == len(set(found))
 
 
@@ -203,12 +204,12 @@ def test_a_row_without_a_token_is_passed_over(make_row, noon):
     assert chosen([make_row(1, issued=-17), sentence, make_row(3)], noon) == 3
 
 
-@pytest.mark.parametrize(("hours", "most", "word"), [(0.1, 6, "hour"), (3.0, 24, "day")])
+@pytest.mark.parametrize(("hours", "most", "word"), [(0.1, 6, "an hour"), (3.0, 24, "a day")])
 def test_a_name_is_not_minted_without_end(make_row, noon, hours, most, word):
     """Six mints of a name an hour and 24 a day are the most, whoever asked for them."""
     rows = [make_row(number, issued=-hours) for number in range(most - 1)]
     others = [make_row(99, name="OTHER", issued=-hours)]
     check_budget("AIRFLOW", rows + others, noon)
-    with pytest.raises(BudgetExhausted, match=f"{most} tokens named 'AIRFLOW' within a {word}"):
+    with pytest.raises(BudgetExhausted, match=f"{most} tokens named 'AIRFLOW' within {word}"):
         check_budget("AIRFLOW", [*rows, make_row(98, issued=-hours)], noon)
     check_budget("AIRFLOW", [*rows, make_row(98, issued=-hours)], noon + DAY)

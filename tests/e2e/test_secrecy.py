@@ -104,10 +104,7 @@ def test_what_is_no_token_is_not_shown_either(airflow, renewal_server):
     airflow.put(canary, renewal_server.url, renewal_server.username, renewal_server.password)
     with pytest.raises(PartFailed):
         airflow.run_dag()
-    assert (
-        "FLOWAPI_TOKEN: malformed. The stored text has 1 of the 3 segments"
-        in airflow.log.read_text()
-    )
+    assert "FLOWAPI_TOKEN: malformed. The text has 1 of the 3 segments" in airflow.log.read_text()
     assert leaks(airflow.folder.parent, canary) == set()
     assert airflow.variable() == {"value": canary, "description": "stored by hand"}
     assert renewal_server.requests == []

@@ -170,8 +170,11 @@ class TestIdempotencyKey:
         row = flowbot.minted(lifetime_minutes=60)
         first = flowbot.renew(row["id"], key="one")
         clock.advance(minutes=19)
-        assert flowbot.renew(row["id"], key="one").data == first.data
+        again = flowbot.renew(row["id"], key="one")
+        assert again.data == first.data
         assert len(flowbot.rows()) == 2
+        replayed = [answer.headers.get("Idempotent-Replayed") for answer in (first, again)]
+        assert replayed == [None, "true"]
 
     def test_another_key_or_none_is_another_successor(self, flowbot):
         row = flowbot.minted()
