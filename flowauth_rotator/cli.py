@@ -78,7 +78,7 @@ class _Share(click.ParamType):  # type: ignore[type-arg] # generic since click 8
 
 
 def _plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the library's errors into one sentence and exit code 1."""
+    """Turn the library's errors into one sentence, or the report as JSON, and exit code 1."""
 
     @wraps(command)
     def run(**arguments: Any) -> None:  # noqa: ANN401 - click's
@@ -87,6 +87,11 @@ def _plainly(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(**arguments)
         except RotatorError as error:
+            if arguments["as_json"]:
+                file = arguments["file"]
+                now = datetime.now(timezone.utc)
+                report = error.report(name=file.name, place=f"file {file}", checked_at=now)
+                click.echo(json.dumps(report.to_json()))
             raise click.ClickException(str(error)) from None
 
     return run

@@ -131,6 +131,17 @@ def test_a_refusal_is_one_sentence_in_the_issuers_words(run, renewal_server, fil
     assert file.read_text() == before
 
 
+def test_a_failure_is_json_too_where_json_is_wanted(run, renewal_server, file, tmp_path):
+    """The report on standard output, the sentence on standard error, the exit code of a failure."""
+    renewal_server.revoke("viewer")
+    refused = run("rotate", file, "--url", renewal_server.url, "--json")
+    missing = run("plan", tmp_path / "nowhere", "--json")
+    reports = [json.loads(shown.stdout) for shown in (refused, missing)]
+    assert [report["outcome"] for report in reports] == ["refused", "missing"]
+    assert (reports[0]["name"], reports[0]["renewal_requests"]) == ("AIRFLOW", 1)
+    assert all(shown.exit_code == 1 and "Error: " in shown.stderr for shown in (refused, missing))
+
+
 def test_help_shows_every_command_and_an_example(run):
     """Each command explains itself, and the listing loads no server."""
     listing = run("--help").stdout
