@@ -82,15 +82,15 @@ def _plainly(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**arguments: Any) -> None:  # noqa: ANN401 - click's
+        from flowauth_rotator.agent.stores import FileStore
         from flowauth_rotator.core.errors import RotatorError
 
         try:
             command(**arguments)
         except RotatorError as error:
             if arguments["as_json"]:
-                file = arguments["file"]
-                now = datetime.now(timezone.utc)
-                report = error.report(name=file.name, place=f"file {file}", checked_at=now)
+                store, now = FileStore(arguments["file"]), datetime.now(timezone.utc)
+                report = error.report(name=store.name, place=store.place, checked_at=now)
                 click.echo(json.dumps(report.to_json()))
             raise click.ClickException(str(error)) from None
 

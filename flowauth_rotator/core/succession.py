@@ -14,7 +14,7 @@ from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverifi
 
 MINTS_AN_HOUR = 6
 MINTS_A_DAY = 24
-LAST_EPOCH = 10
+LAST_EPOCH = 10  # a thousandth of the time between due and expiry is left
 
 
 @dataclass(frozen=True)

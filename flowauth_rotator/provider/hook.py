@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.errors import Misconfigured
@@ -43,7 +45,7 @@ class FlowAuthHook(compat.BaseHook):
                 advice="Create it with the issuer's address as its host.",
             )
         self._connection = connection
-        self._extra = _checked_extra(flowauth_conn_id, connection.extra_dejson)
+        self._extra = _checked_extra(flowauth_conn_id, connection.extra)
 
     @property
     def public_key(self) -> str | None:
@@ -71,7 +73,16 @@ def _address(host: str, port: int | None, schema: str | None) -> str:
     return f"{scheme}{separator}{where}:{port}{slash}{path}" if port else host
 
 
-def _checked_extra(connection_id: str, extra: dict[str, Any]) -> dict[str, Any]:
+def _checked_extra(connection_id: str, text: str | None) -> dict[str, Any]:
+    """The extra's settings. Airflow takes what is no JSON for nothing, and would drop them."""
+    extra = None
+    with contextlib.suppress(ValueError):
+        extra = json.loads(text or "{}")
+    if not isinstance(extra, dict):
+        raise Misconfigured(
+            f"The extra of connection {connection_id} is no JSON object.",
+            advice='Write it like {"timeout": 30}.',
+        )
     for name, value in extra.items():
         if name not in EXTRAS:
             raise Misconfigured(

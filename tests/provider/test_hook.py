@@ -62,6 +62,16 @@ def test_a_wrong_connection_is_told_by_its_setting(airflow, conn_id, settings, w
     assert words in told["text"]
 
 
+@pytest.mark.parametrize("extra", ["{'public_key': 'x'}", '["public_key"]'])
+def test_an_extra_that_is_no_json_object_is_not_dropped(airflow, extra):
+    """From the environment or a backend such a text comes unchecked; its settings would be lost."""
+    connection = {"conn_type": "flowauth", "host": "https://x.example", "extra": extra}
+    environment = {"AIRFLOW_CONN_ODD": json.dumps(connection)}
+    told = airflow.probe("issuer", "odd", environment=environment)
+    assert told["error"] == "Misconfigured"
+    assert "no JSON object" in told["text"]
+
+
 def test_a_connection_that_is_not_there_is_named(airflow):
     """Create it, the sentence says."""
     told = airflow.probe("issuer", "flowauth_nowhere")
