@@ -162,7 +162,7 @@ class RenewalServer:
     def history(self) -> list[dict[str, Any]]:
         """All rows of the user."""
         rows: list[dict[str, Any]] = json.loads(
-            self._run("server", "tokens", "--user", USER, "--json")
+            self._run("server", "tokens", "--all", "--user", USER, "--json")
         )
         return rows
 

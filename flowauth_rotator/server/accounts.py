@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
+from limits import RateLimitItem
+from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
-from flowauth_rotator.server.history import Database, audiences, grants, roles, users
+from flowauth_rotator.server import limiting
+from flowauth_rotator.server.database import Database
+from flowauth_rotator.server.errors import Refused
+from flowauth_rotator.server.schema import audiences, ended_sessions, grants, roles, users
+from flowauth_rotator.server.sessions import SESSION_SECONDS, Session
 
 MINUTE = 60
 SHORTEST_PASSWORD = 8
 LONGEST_NAME = 100
-
-
-class Refused(Exception):
-    """The one way to say no: a status, a sentence for the user, and the field it is about."""
-
-    def __init__(self, code: int, message: str, bad_field: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.bad_field = bad_field
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,7 @@ class User:
 
     id: int
     username: str
+    password_number: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,11 @@ class Limit:
         longest = now + self.max_lifetime_minutes * MINUTE
         return longest if self.latest_expiry is None else min(longest, self.latest_expiry)
 
+    @classmethod
+    def of(cls, row: Row[Any]) -> Limit:
+        """The limit that a row of the database sets."""
+        return cls(row.max_lifetime_minutes, row.latest_expiry)
+
 
 @dataclass(frozen=True)
 class Audience:
@@ -55,6 +55,11 @@ class Audience:
     id: int
     name: str
     limit: Limit
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Audience:
+        """The audience that is a row of the database."""
+        return cls(row.id, row.name, Limit.of(row))
 
 
 @dataclass(frozen=True)
@@ -66,36 +71,82 @@ class Role:
     scopes: tuple[str, ...]
     limit: Limit
 
+    @classmethod
+    def of(cls, row: Row[Any]) -> Role:
+        """The role that is a row of the database."""
+        return cls(row.id, row.name, tuple(row.scopes), Limit.of(row))
+
+
+_SIGN_INS = "failed attempts to sign in"
+_USER_OF_NAME = select(users).where(users.c.username == bindparam("username"))
+_USER_OF_SESSION = select(users).where(
+    users.c.id == bindparam("user_id"),
+    users.c.password_number == bindparam("password_number"),
+    ~exists().where(ended_sessions.c.id == bindparam("id")),
+)
+_AUDIENCE = select(audiences).where(audiences.c.id == bindparam("audience_id"))
+_HELD_ROLES = (
+    select(roles)
+    .join(grants)
+    .where(grants.c.user_id == bindparam("user_id"))
+    .where(roles.c.audience_id == bindparam("audience_id"))
+    .order_by(roles.c.name)
+)
+
 
 class Accounts:
-    """Users, audiences, roles, and who holds what.
+    """Users, audiences, roles, and who holds what, as far as requests need to know.
 
     Methods that rules share within one transaction take its connection; the others are one
     transaction each. Every refusal is a `Refused`.
     """
 
-    def __init__(self, database: Database, hasher: PasswordHasher) -> None:
+    def __init__(
+        self, database: Database, hasher: PasswordHasher, sign_in_limit: RateLimitItem
+    ) -> None:
         self._database = database
         self._hasher = hasher
+        self._limit = sign_in_limit
 
-    def sign_in(self, username: str, password: str) -> User:
-        """The user of this name and password, in equal time whether the name exists or not."""
-        known = users.c.username == username if username.isprintable() else users.c.id.is_(None)
+    def sign_in(self, username: str, password: str, *, address: str, now: int) -> User:
+        """The user of this name and password, in equal time whether the name exists or not.
+
+        After too many failures from one address, for one name or ten times as many for any, even
+        the right password is refused for a while: else the answer would tell which one it is.
+        """
+        name = username if username.isprintable() and len(username) <= LONGEST_NAME else ""
+        tenfold = type(self._limit)(10 * self._limit.amount, self._limit.multiples)
+        limits = [(self._limit, ("sign-in", address, name)), (tenfold, ("sign-in", address))]
         with self._database.reading() as connection:
-            row = connection.execute(select(users).where(known)).first()
+            for limit, who in limits:
+                limiting.refuse_beyond(limit, *who, what=_SIGN_INS, connection=connection, now=now)
+            row = connection.execute(_USER_OF_NAME, {"username": name}).first()
         secret = password.encode("utf-8", "surrogatepass")
         if row is None:
             self._hasher.hash(secret)  # costs what verifying costs
         elif self._matches(row.password_hash, secret):
             self._rehash(row.id, row.password_hash, secret)
-            return User(row.id, row.username)
+            return User(row.id, row.username, row.password_number)
+        with self._database.writing() as connection:
+            limiting.forget_passed(connection, now)
+            for limit, who in limits:
+                limiting.count(limit, *who, what=_SIGN_INS, connection=connection, now=now)
         raise Refused(401, "Incorrect username or password.")
 
-    def user(self, user_id: int) -> User | None:
-        """The user of this id, or None."""
+    def user_of(self, session: Session) -> User | None:
+        """The user who has signed in to a session that has not been ended since, or None."""
+        if session.user_id is None:
+            return None
         with self._database.reading() as connection:
-            row = connection.execute(select(users).where(users.c.id == user_id)).first()
-        return User(row.id, row.username) if row else None
+            row = connection.execute(_USER_OF_SESSION, vars(session)).first()
+        return User(row.id, row.username, row.password_number) if row else None
+
+    def end(self, session: Session, *, now: int) -> None:
+        """End a session, for whoever else has its cookie, too."""
+        until = now + 2 * SESSION_SECONDS  # a cookie is good for that long around its time
+        with self._database.writing() as connection:
+            connection.execute(delete(ended_sessions).where(ended_sessions.c.expires_at <= now))
+            connection.execute(insert(ended_sessions).values(id=session.id, expires_at=until))
 
     def named_user(self, username: str) -> User:
         """The user of this name."""
@@ -112,69 +163,31 @@ class Accounts:
         held = select(roles.c.audience_id).join(grants).where(grants.c.user_id == user.id)
         query = select(audiences).where(audiences.c.id.in_(held)).order_by(audiences.c.name)
         with self._database.reading() as connection:
-            return [_audience(row) for row in connection.execute(query)]
+            return [Audience.of(row) for row in connection.execute(query)]
 
     def audience(self, connection: Connection, audience_id: int) -> Audience | None:
         """The audience of this id, or None."""
-        row = connection.execute(select(audiences).where(audiences.c.id == audience_id)).first()
-        return _audience(row) if row else None
+        row = connection.execute(_AUDIENCE, {"audience_id": audience_id}).first()
+        return Audience.of(row) if row else None
 
     def held_roles(self, connection: Connection, user_id: int, audience_id: int) -> list[Role]:
         """The roles that a user holds on an audience, by name."""
-        query = (
-            select(roles)
-            .join(grants)
-            .where(grants.c.user_id == user_id, roles.c.audience_id == audience_id)
-            .order_by(roles.c.name)
-        )
-        return [
-            Role(row.id, row.name, tuple(row.scopes), _limit(row))
-            for row in connection.execute(query)
-        ]
+        whose = {"user_id": user_id, "audience_id": audience_id}
+        return [Role.of(row) for row in connection.execute(_HELD_ROLES, whose)]
 
-    def add_user(self, username: str, password: str) -> None:
-        """Add somebody who may sign in, holding nothing yet."""
-        if len(password) < SHORTEST_PASSWORD:
-            raise Refused(400, f"A password needs at least {SHORTEST_PASSWORD} characters.")
-        hashed = self._hasher.hash(password)
-        with self._database.writing() as connection:
-            _refuse_duplicate(connection, users, users.c.username == username, f"User {username}")
-            connection.execute(insert(users).values(username=username, password_hash=hashed))
-
-    def add_audience(self, name: str, limit: Limit) -> None:
-        """Add a server that tokens can be for."""
-        with self._database.writing() as connection:
-            _refuse_duplicate(connection, audiences, audiences.c.name == name, f"Audience {name}")
-            connection.execute(insert(audiences).values(name=name, **vars(limit)))
-
-    def add_role(self, name: str, audience: str, scopes: Iterable[str], limit: Limit) -> None:
-        """Add a role to an audience."""
-        with self._database.writing() as connection:
-            audience_id = self._named_audience(connection, audience).id
-            same = and_(roles.c.audience_id == audience_id, roles.c.name == name)
-            _refuse_duplicate(connection, roles, same, f"Role {name} of {audience}")
-            values = {"name": name, "audience_id": audience_id, "scopes": sorted(set(scopes))}
-            connection.execute(insert(roles).values(**values, **vars(limit)))
-
-    def grant(self, username: str, names: Sequence[str], audience: str | None = None) -> None:
-        """Give roles to a user, all or none; one that is held already stays held."""
-        with self._database.writing() as connection:
-            user = self._named_user(connection, username)
-            wanted = {self._role_id(connection, name, audience) for name in names}
-            held = select(grants.c.role_id).where(grants.c.user_id == user.id)
-            new = wanted - set(connection.execute(held).scalars())
-            for role_id in sorted(new):
-                connection.execute(insert(grants).values(user_id=user.id, role_id=role_id))
-
-    def revoke(self, username: str, names: Sequence[str], audience: str | None = None) -> None:
-        """Take roles from a user, all or none; one that is not held is refused."""
-        with self._database.writing() as connection:
-            user = self._named_user(connection, username)
-            for name in names:
-                role_id = self._role_id(connection, name, audience)
-                held = (grants.c.user_id == user.id) & (grants.c.role_id == role_id)
-                if connection.execute(delete(grants).where(held)).rowcount == 0:
-                    raise Refused(404, f"User {username} does not hold role {name}.")
+    def roles_on(self, audience_id: int) -> list[tuple[Role, list[int]]]:
+        """The roles of an audience, by name, each with the ids of the users who hold it."""
+        on_audience = roles.c.audience_id == audience_id
+        holders = select(grants).join(roles).where(on_audience).order_by(grants.c.user_id)
+        with self._database.reading() as connection:
+            if self.audience(connection, audience_id) is None:
+                raise Refused(404, "There is no server with this id.")
+            found = select(roles).where(on_audience).order_by(roles.c.name)
+            rows = connection.execute(found).all()
+            held: dict[int, list[int]] = {row.id: [] for row in rows}
+            for grant in connection.execute(holders):
+                held[grant.role_id].append(grant.user_id)
+        return [(Role.of(row), held[row.id]) for row in rows]
 
     def _matches(self, password_hash: str, secret: bytes) -> bool:
         try:
@@ -199,33 +212,4 @@ class Accounts:
         row = connection.execute(select(audiences).where(audiences.c.name == name)).first()
         if row is None:
             raise Refused(404, f"There is no audience {name}.")
-        return _audience(row)
-
-    def _role_id(self, connection: Connection, name: str, audience: str | None) -> int:
-        """The id of a named role; several audiences may each have one of that name."""
-        query = select(roles.c.id, audiences.c.name).join(audiences).where(roles.c.name == name)
-        if audience is not None:
-            query = query.where(audiences.c.id == self._named_audience(connection, audience).id)
-        found = connection.execute(query.order_by(audiences.c.name)).all()
-        if not found:
-            raise Refused(404, f"There is no role {name}{f' of {audience}' if audience else ''}.")
-        if len(found) > 1:
-            choices = ", ".join(row.name for row in found)
-            raise Refused(400, f"Role {name} exists on several audiences ({choices}): name one.")
-        role_id: int = found[0].id
-        return role_id
-
-
-def _audience(row: Row[Any]) -> Audience:
-    return Audience(row.id, row.name, _limit(row))
-
-
-def _limit(row: Row[Any]) -> Limit:
-    return Limit(row.max_lifetime_minutes, row.latest_expiry)
-
-
-def _refuse_duplicate(
-    connection: Connection, table: Table, same: ColumnElement[bool], what: str
-) -> None:
-    if connection.execute(select(table.c.id).where(same)).first():
-        raise Refused(409, f"{what} exists already; nothing was changed.")
+        return Audience.of(row)

@@ -1,23 +1,30 @@
-"""The routes of FlowAuth's wire contract: parse, call a rule, answer."""
+"""The routes of FlowAuth's wire contract and a few more: parse, call a rule, answer."""
 
 from __future__ import annotations
 
 import json
-import logging
 import re
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.http import http_date
 
-from flowauth_rotator.server import sessions
-from flowauth_rotator.server.accounts import LONGEST_NAME, Accounts, Refused, User
+from flowauth_rotator.server import answers
+from flowauth_rotator.server.accounts import LONGEST_NAME, Role, User
+from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import HistoryRow
-from flowauth_rotator.server.issuing import Issued, Issuing
+from flowauth_rotator.server.issuing import Issued
+from flowauth_rotator.server.metrics import Metrics
+from flowauth_rotator.server.parts import Parts
+from flowauth_rotator.server.probes import Probes, program_version
+from flowauth_rotator.server.sessions import Session, Sessions
 
-logger = logging.getLogger(__name__)
+Clock = Callable[[], int]
+
+LARGEST_BODY = 64 * 1024
 
 _ID = "<int(max=2147483647):{}>"
 _SERVER = f"/tokens/tokens/{_ID.format('server_id')}"
@@ -25,67 +32,83 @@ _ROW = f"/tokens/tokens/{_ID.format('row_id')}"
 _BEARER = re.compile(r"bearer +(?P<token>[\w.~+/=-]+)", re.ASCII | re.IGNORECASE)
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,200}")
 _WITHOUT_CSRF = {"signin"}
-_WITHOUT_SESSION = {"renew_presented"}
+# What is asked by machines that keep no cookies: neither a session nor a CSRF token is made.
+_WITHOUT_SESSION = {"renew_presented", "jwks", "openapi", "healthz", "readyz", "metrics"}
 
 
-def create_blueprint(accounts: Accounts, issuing: Issuing, *, now: sessions.Clock) -> Blueprint:
-    """The whole contract as one blueprint.
-
-    The app that it is registered on needs a `secret_key`; `create_app` sets up everything.
+def make_blueprint(parts: Parts, clock: Clock) -> Blueprint:
+    """The whole contract, and what tells of the server itself, as one blueprint.
 
     Args:
-        accounts: Who may sign in.
-        issuing: The rules of minting and renewal.
-        now: The time of the current request in seconds since the epoch.
+        parts: The opened server.
+        clock: Seconds since the epoch; read once a request.
     """
     blueprint = Blueprint("flowauth_rotator", __name__)
-    views = _Views(accounts, issuing, now)
+    metrics = Metrics(parts)
+    views, probes = _Views(parts, metrics, clock), Probes(parts, metrics)
     for method, rule, view in (
         ("POST", "/signin", views.signin),
         ("GET", "/is_signed_in", views.is_signed_in),
         ("GET", "/signout", views.signout),
         ("GET", "/version", views.version),
         ("GET", "/tokens/servers", views.servers),
+        ("GET", f"/user/roles/server/{_ID.format('server_id')}", views.roles),
         ("GET", _SERVER, views.tokens),
         ("POST", _SERVER, views.mint),
         ("POST", f"{_ROW}/renew", views.renew),
         ("POST", "/tokens/renew", views.renew_presented),
+        ("GET", "/.well-known/jwks.json", probes.jwks),
+        ("GET", "/openapi.json", probes.openapi),
+        ("GET", "/healthz", probes.healthz),
+        ("GET", "/readyz", probes.readyz),
+        ("GET", "/metrics", probes.metrics),
     ):
         blueprint.add_url_rule(rule, view_func=view, methods=[method])
-    blueprint.before_request(views.check_csrf)
+    blueprint.record(views.mounted)
+    blueprint.before_request(views.begin)
     blueprint.after_request(views.finish)
-    blueprint.register_error_handler(Refused, _refusal)
-    blueprint.register_error_handler(HTTPException, http_error)
+    answers.handle_errors(blueprint)
     return blueprint
 
 
-def http_error(error: HTTPException) -> Response:
-    """An error of the framework in the shape of all others; its headers stay."""
-    response = Response(headers=error.get_headers(request.environ))
-    return _error(response, error.code or 500, error.description or error.name)
-
-
 class _Views:
-    """One method a route, and the two hooks around them."""
+    """One method a route, and the hooks around them."""
 
-    def __init__(self, accounts: Accounts, issuing: Issuing, now: sessions.Clock) -> None:
-        self._accounts = accounts
-        self._issuing = issuing
-        self._now = now
+    def __init__(self, parts: Parts, metrics: Metrics, clock: Clock) -> None:
+        self._parts = parts
+        self._accounts = parts.accounts
+        self._issuing = parts.issuing
+        self._sessions = Sessions(parts.directory.session_secret())
+        self._metrics = metrics
+        self._clock = clock
+        self._cookie_path = "/"
 
-    def check_csrf(self) -> None:
-        """Before each request that acts on behalf of a session."""
-        if _view_name() not in _WITHOUT_CSRF | _WITHOUT_SESSION:
-            sessions.check_csrf(self._now())
+    def mounted(self, state: BlueprintSetupState) -> None:
+        """Once the blueprint has been registered on an app."""
+        state.app.extensions["flowauth_rotator"] = self._parts
+        self._cookie_path = state.url_prefix or "/"
+
+    def begin(self) -> None:
+        """Before each request: note its time and who speaks, and refuse it without CSRF token."""
+        answers.begin()
+        g.now = self._clock()
+        request.max_content_length = LARGEST_BODY
+        view = answers.view_name()
+        if view not in _WITHOUT_SESSION:
+            g.session = self._sessions.load(g.now)
+            if view not in _WITHOUT_CSRF:
+                self._sessions.check_csrf(g.session, g.now)
 
     def finish(self, response: Response) -> Response:
-        """After each request: a fresh CSRF token, and no copy in any cache."""
+        """After each request: the cookies, no copy in any cache, a line in the log."""
+        view = answers.view_name()
         response.headers["Cache-Control"] = "no-store"
-        if _view_name() not in _WITHOUT_SESSION:
-            sessions.issue_csrf(response, self._now())
+        if "session" in g:
+            self._sessions.save(response, g.session, g.now, self._cookie_path)
         elif response.status_code == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        return response
+        self._metrics.count(view, response.status_code, g.get("event", ""), answers.seconds())
+        return answers.finish(response)
 
     def signin(self) -> Response:
         body = _json_object()
@@ -95,8 +118,11 @@ class _Views:
             if not isinstance(body[field], str):
                 raise Refused(400, f"{field} must be a string.", field)
         g.actor = body["username"] if len(body["username"]) <= LONGEST_NAME else None
-        sessions.start_session(self._accounts.sign_in(body["username"], body["password"]))
-        _log("signed_in")
+        user = self._accounts.sign_in(
+            body["username"], body["password"], address=request.remote_addr or "", now=g.now
+        )
+        g.session = g.session.signed_in(user.id, user.password_number)
+        g.event = "signed_in"
         return _signed_in()
 
     def is_signed_in(self) -> Response:
@@ -105,20 +131,32 @@ class _Views:
 
     def signout(self) -> Response:
         self._user()
-        sessions.end_session()
-        _log("signed_out")
+        self._accounts.end(g.session, now=g.now)
+        g.session = Session.anonymous()
+        g.event = "signed_out"
         return jsonify(logged_in=False)
 
     def version(self) -> Response:
-        return jsonify(version=_version())
+        return jsonify(version=program_version())
 
     def servers(self) -> Response:
         found = self._accounts.audiences_of(self._user())
         return jsonify([{"id": audience.id, "server_name": audience.name} for audience in found])
 
+    def roles(self, server_id: int) -> Response:
+        self._user()
+        return jsonify(_listed_roles(server_id, self._accounts.roles_on(server_id)))
+
     def tokens(self, server_id: int) -> Response:
-        rows = self._issuing.listing(self._user(), server_id)
-        return jsonify([_listed(row, token) for row, token in rows])
+        user = self._user()
+        everything = request.args.get("all", "false")
+        if everything not in ("true", "false"):
+            raise Refused(400, "all must be true or false.", "all")
+        if everything == "true":
+            rows = self._issuing.full_listing(user, server_id)
+            return Response(_json_list(_listed(*row) for row in rows), mimetype="application/json")
+        rows = self._issuing.listing(user, server_id, now=g.now)
+        return jsonify([_listed(*row) for row in rows])
 
     def mint(self, server_id: int) -> Response:
         user = self._user()
@@ -129,9 +167,9 @@ class _Views:
             _token_name(body),
             _role_names(body),
             body.get("lifetime_minutes"),
-            now=self._now(),
+            now=g.now,
         )
-        _log_issued("minted", issued)
+        _note_issued("minted", issued)
         return jsonify(token=issued.token)
 
     def renew(self, row_id: int) -> Response:
@@ -141,7 +179,7 @@ class _Views:
             row_id,
             _json_object().get("lifetime_minutes"),
             idempotency_key=_idempotency_key(),
-            now=self._now(),
+            now=g.now,
         )
         return _renewed(issued)
 
@@ -150,30 +188,18 @@ class _Views:
             _bearer_token(),
             _json_object().get("lifetime_minutes"),
             idempotency_key=_idempotency_key(),
-            now=self._now(),
+            now=g.now,
         )
         g.actor = issued.owner
         return _renewed(issued)
 
     def _user(self) -> User:
         """The signed-in user."""
-        user_id = sessions.session_user_id()
-        user = None if user_id is None else self._accounts.user(user_id)
+        user = self._accounts.user_of(g.session)
         if user is None:
             raise Refused(401, "You are not signed in, or your session has expired.")
         g.actor = user.username
         return user
-
-
-def _view_name() -> str:
-    return (request.endpoint or "").rpartition(".")[2]
-
-
-def _version() -> str:
-    try:
-        return version("flowauth-rotator")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
 
 
 def _json_object() -> dict[str, Any]:
@@ -247,34 +273,48 @@ def _listed(row: HistoryRow, token: str) -> dict[str, Any]:
     }
 
 
+def _listed_roles(server_id: int, held: list[tuple[Role, list[int]]]) -> list[dict[str, Any]]:
+    """Roles as FlowAuth tells of them; scopes are numbered as they stand in the alphabet."""
+    scopes = sorted({scope for role, _ in held for scope in role.scopes})
+    number = {scope: index for index, scope in enumerate(scopes, start=1)}
+    return [
+        {
+            "id": role.id,
+            "name": role.name,
+            "scopes": sorted(number[scope] for scope in role.scopes),
+            "latest_token_expiry": (
+                None if role.limit.latest_expiry is None else http_date(role.limit.latest_expiry)
+            ),
+            "longest_token_life_minutes": role.limit.max_lifetime_minutes,
+            "server": server_id,
+            "users": users,
+        }
+        for role, users in held
+    ]
+
+
+def _json_list(members: Iterable[object]) -> Iterator[str]:
+    """A JSON list, a member at a time."""
+    before = "["
+    for member in members:
+        yield before + json.dumps(member)
+        before = ","
+    yield "]" if before == "," else "[]"
+
+
 def _renewed(issued: Issued) -> Response:
-    _log_issued("replayed" if issued.replayed else "renewed", issued)
+    _note_issued("replayed" if issued.replayed else "renewed", issued)
     response = jsonify(id=issued.row_id, token=issued.token)
     if issued.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return response
 
 
-def _refusal(refused: Refused) -> Response:
-    _log("refused", code=refused.code, reason=refused.message)
-    return _error(Response(), refused.code, refused.message, refused.bad_field)
-
-
-def _error(response: Response, code: int, message: str, bad_field: str | None = None) -> Response:
-    body: dict[str, Any] = {"code": code, "message": message}
-    if bad_field is not None:
-        body["bad_field"] = bad_field
-    response.status_code = code
-    response.content_type = "application/json"
-    response.set_data(json.dumps(body))
-    return response
-
-
-def _log_issued(event: str, issued: Issued) -> None:
-    _log(event, token_name=issued.name, row=issued.row_id, expires_at=issued.expires_at)
-
-
-def _log(event: str, **facts: object) -> None:
-    """One line: what happened, who asked, and the facts, each as JSON so that none breaks it."""
-    facts = {"actor": g.get("actor"), "view": _view_name(), **(request.view_args or {}), **facts}
-    logger.info("%s %s", event, " ".join(f"{key}={json.dumps(facts[key])}" for key in facts))
+def _note_issued(event: str, issued: Issued) -> None:
+    g.event = event
+    g.actor = issued.owner
+    g.facts = {
+        "token_name": issued.name,
+        "row": issued.row_id,
+        "expires_at": issued.expires_at,
+    }

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Protocol
 
 from sqlalchemy import Connection
 
-from flowauth_rotator.server.accounts import MINUTE, Accounts, Audience, Refused, Role, User
-from flowauth_rotator.server.history import Database, History, HistoryRow, NewRow, RecordedRole
-from flowauth_rotator.server.signing import NotOurs, compress_claims
+from flowauth_rotator.server import limiting
+from flowauth_rotator.server.accounts import MINUTE, Accounts, Audience, Role, User
+from flowauth_rotator.server.database import Database
+from flowauth_rotator.server.errors import Refused
+from flowauth_rotator.server.history import BATCH, History, HistoryRow, NewRow, RecordedRole
+from flowauth_rotator.server.settings import Settings
+from flowauth_rotator.server.signing import Keyring, NotOurs, compress_claims
 
 LONGEST_TOKEN_NAME = 200
-
-
-class Signer(Protocol):
-    """What signs tokens and recognises its own."""
-
-    def sign(self, claims: dict[str, object]) -> str:
-        """The compact JWT of these claims."""
-
-    def read(self, token: str) -> dict[str, object]:
-        """The verified claims of a token, or `NotOurs`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,7 @@ class Renewal:
     """How a new row descends from another one."""
 
     parent_id: int
+    family_began_at: int
     idempotency_key: str | None
     requested_minutes: int | None
 
@@ -60,20 +54,7 @@ class Grant:
     expires_at: int
     renewal: Renewal | None = None
 
-    def claims(self, jti: str) -> dict[str, object]:
-        """The claims of the JWT, as FlowAPI reads them; `token_name` is this server's own."""
-        return {
-            "iat": self.issued_at,
-            "nbf": self.issued_at,
-            "exp": self.expires_at,
-            "jti": jti,
-            "sub": self.owner.username,
-            "aud": self.audience.name,
-            "user_claims": compress_claims({role.name: sorted(role.scopes) for role in self.roles}),
-            "token_name": self.name,
-        }
-
-    def row(self, jti: str) -> NewRow:
+    def row(self) -> NewRow:
         """The row of the history."""
         descent = self.renewal
         return NewRow(
@@ -83,10 +64,10 @@ class Grant:
             owner_id=self.owner.id,
             audience_id=self.audience.id,
             name=self.name,
-            jti=jti,
+            roles=tuple(RecordedRole(role.id, role.name) for role in self.roles),
+            family_began_at=descent.family_began_at if descent else self.issued_at,
             issued_at=self.issued_at,
             expires_at=self.expires_at,
-            roles=tuple(RecordedRole(role.id, role.name) for role in self.roles),
         )
 
 
@@ -101,12 +82,18 @@ class Issuing:
     """
 
     def __init__(
-        self, database: Database, accounts: Accounts, history: History, signer: Signer
+        self,
+        database: Database,
+        accounts: Accounts,
+        history: History,
+        keyring: Keyring,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._accounts = accounts
         self._history = history
-        self._signer = signer
+        self._keyring = keyring
+        self._settings = settings
 
     def mint(
         self,
@@ -130,7 +117,7 @@ class Issuing:
             expires_at = _granted_expiry(_positive_minutes(lifetime_minutes), limit, now)
             return Grant(owner, audience, _valid_name(name), chosen, now, expires_at)
 
-        return self._issue(plan)
+        return self._issue(plan, now)
 
     def renew(
         self,
@@ -150,44 +137,68 @@ class Issuing:
             parent = self._history.row(connection, row_id)
             if parent is None:
                 raise Refused(404, "There is no token with this id.")
-            return self._renewed(
-                connection, parent, caller.id, lifetime_minutes, idempotency_key, now
-            )
+            if parent.owner_id != caller.id:
+                raise Refused(401, "You can only renew your own tokens.")
+            _refuse_expired(parent, now - self._settings.renew_expired_grace)
+            return self._renewed(connection, parent, lifetime_minutes, idempotency_key, now)
 
-        return self._issue(plan)
+        return self._issue(plan, now)
 
     def renew_presented(
         self, token: str, lifetime_minutes: object, *, idempotency_key: str | None, now: int
     ) -> Issued:
         """Issue a successor of the very token that the caller presents as its credential."""
-        claims = self._presented_claims(token, now)
 
         def plan(connection: Connection) -> Grant | Issued:
-            parent = self._history.row_of_jti(connection, str(claims["jti"]))
-            presented = (claims["sub"], claims["aud"])
-            if parent is None or presented != (parent.owner, parent.audience):
-                raise Refused(401, "The presented token is not known here.")
-            return self._renewed(
-                connection, parent, parent.owner_id, lifetime_minutes, idempotency_key, now
-            )
+            parent = self._presented_row(connection, token, now)
+            return self._renewed(connection, parent, lifetime_minutes, idempotency_key, now)
 
-        return self._issue(plan)
+        return self._issue(plan, now)
 
-    def listing(self, owner: User, audience_id: int) -> list[tuple[HistoryRow, str]]:
-        """Every row of an owner on an audience with its token, oldest first."""
+    def listing(
+        self, owner: User, audience_id: int, *, now: int
+    ) -> Iterator[tuple[HistoryRow, str]]:
+        """The rows of an owner on an audience that can be renewed, with tokens, oldest first."""
+        return self._listing(
+            owner, audience_id, expiring_after=now - self._settings.renew_expired_grace
+        )
+
+    def full_listing(self, owner: User, audience_id: int) -> Iterator[tuple[HistoryRow, str]]:
+        """Every row of an owner on an audience, oldest first, with its token while it has one."""
+        return self._listing(owner, audience_id)
+
+    def _listing(
+        self, owner: User, audience_id: int, expiring_after: int | None = None
+    ) -> Iterator[tuple[HistoryRow, str]]:
         with self._database.reading() as connection:
             if self._accounts.audience(connection, audience_id) is None:
                 raise Refused(404, "There is no server with this id.")
-            rows = self._history.rows(connection, owner_id=owner.id, audience_id=audience_id)
-        return [(row, self._history.reveal(row)) for row in rows]
+        rows = self.each_row(
+            owner_id=owner.id, audience_id=audience_id, expiring_after=expiring_after
+        )
+        return ((row, self._history.reveal(row)) for row in rows)
+
+    def each_row(self, **conditions: int | None) -> Iterator[HistoryRow]:
+        """The rows that meet the conditions of `History.rows`, oldest first.
+
+        They are read some at a time, so that their number is no matter.
+        """
+        last = 0
+        while True:
+            with self._database.reading() as connection:
+                rows = self._history.rows(connection, **conditions, following=last, limit=BATCH)
+            yield from rows
+            if len(rows) < BATCH:
+                return
+            last = rows[-1].id
 
     def rows(self, owner: User | None = None) -> list[HistoryRow]:
         """Every row of the history, or of one owner, oldest first, without tokens."""
         with self._database.reading() as connection:
             return self._history.rows(connection, owner_id=owner.id if owner else None)
 
-    def _issue(self, plan: Plan) -> Issued:
-        """Sign without holding the write lock, then commit what is still true under it.
+    def _issue(self, plan: Plan, now: int) -> Issued:
+        """Sign without holding the right to write, then commit what is still true under it.
 
         Signing takes longer than everything else; a role revoked or a key used in the meantime
         shows in the second plan, and then that one counts.
@@ -195,28 +206,54 @@ class Issuing:
         with self._database.reading() as connection:
             planned = plan(connection)
         while isinstance(planned, Grant):
+            signer = self._keyring.current()
             jti = str(uuid.uuid4())
-            token = self._signer.sign(planned.claims(jti))
+            token = signer.sign(self._claims(planned, jti))
             with self._database.writing() as connection:
                 confirmed = plan(connection)
                 if confirmed == planned:
-                    row_id = self._history.add(connection, planned.row(jti), token)
+                    self._count(connection, planned, now)
+                    row_id = self._history.add(
+                        connection, planned.row(), token=token, jti=jti, kid=signer.kid
+                    )
                     owner = planned.owner.username
                     return Issued(row_id, owner, planned.name, planned.expires_at, token)
             planned = confirmed
         return planned
 
+    def _claims(self, grant: Grant, jti: str) -> dict[str, object]:
+        """The claims of a JWT, as FlowAPI reads them; `token_name` is this server's own."""
+        user_claims = {role.name: sorted(role.scopes) for role in grant.roles}
+        is_plain = self._settings.user_claims == "plain"
+        return {
+            "iat": grant.issued_at,
+            "nbf": grant.issued_at,
+            "exp": grant.expires_at,
+            "jti": jti,
+            "sub": grant.owner.username,
+            "aud": grant.audience.name,
+            "user_claims": user_claims if is_plain else compress_claims(user_claims),
+            "token_name": grant.name,
+        }
+
+    def _count(self, connection: Connection, grant: Grant, now: int) -> None:
+        limiting.count(
+            self._settings.renewal_limit,
+            *("token", str(grant.owner.id), str(grant.audience.id), grant.name),
+            what="tokens of this name were issued",
+            connection=connection,
+            now=now,
+        )
+
     def _renewed(
         self,
         connection: Connection,
         parent: HistoryRow,
-        caller_id: int,
         lifetime_minutes: object,
         idempotency_key: str | None,
         now: int,
     ) -> Grant | Issued:
-        """The successor that a caller may have of a row: a new one, or the one it has already."""
-        _refuse_foreign_or_expired(parent, caller_id, now)
+        """The successor that there may be of a row: a new one, or the one it has already."""
         held = self._accounts.held_roles(connection, parent.owner_id, parent.audience_id)
         kept = _kept_roles(parent, held)
         minutes = _positive_minutes(lifetime_minutes)
@@ -228,8 +265,16 @@ class Issuing:
         audience = self._accounts.audience(connection, parent.audience_id)
         assert audience is not None  # noqa: S101 - a foreign key says so
         limit = _latest_expiry(audience, kept, owner, now, "renewed")
-        expires_at = _granted_expiry(minutes, limit, now)
-        renewal = Renewal(parent.id, idempotency_key, minutes)
+        family_ends_at = parent.family_began_at + self._settings.max_family_age
+        if family_ends_at <= now:
+            raise Refused(
+                401,
+                f"Token for {owner.username} cannot be renewed: its first ancestor was issued at "
+                f"{_moment(parent.family_began_at)}; mint a new token instead.",
+                "token_id",
+            )
+        expires_at = _granted_expiry(minutes, min(limit, family_ends_at), now)
+        renewal = Renewal(parent.id, parent.family_began_at, idempotency_key, minutes)
         return Grant(owner, audience, parent.name, kept, now, expires_at, renewal)
 
     def _replayed(self, earlier: HistoryRow, minutes: int | None) -> Issued:
@@ -240,32 +285,40 @@ class Issuing:
                 "lifetime_minutes",
             )
         token = self._history.reveal(earlier)
+        if not token:
+            raise Refused(
+                400, "What this Idempotency-Key was answered with has expired; use another."
+            )
         return Issued(
             earlier.id, earlier.owner, earlier.name, earlier.expires_at, token, replayed=True
         )
 
-    def _presented_claims(self, token: str, now: int) -> dict[str, object]:
+    def _presented_row(self, connection: Connection, token: str, now: int) -> HistoryRow:
+        """The row of a token that is a credential as it stands: ours, known here and alive."""
         try:
-            claims = self._signer.read(token)
+            claims = self._keyring.read(connection, token)
         except NotOurs:
             raise Refused(401, "The presented token was not issued by this server.") from None
-        expires_at = claims["exp"]
-        if not isinstance(expires_at, int) or expires_at <= now:
+        row = self._history.row_of_jti(connection, str(claims["jti"]))
+        if row is None or (claims["sub"], claims["aud"]) != (row.owner, row.audience):
+            raise Refused(401, "The presented token is not known here.")
+        if row.expires_at <= now or claims["exp"] != row.expires_at:
             raise Refused(401, "The presented token has expired.")
-        return claims
+        return row
 
 
-def _refuse_foreign_or_expired(parent: HistoryRow, caller_id: int, now: int) -> None:
-    if parent.owner_id != caller_id:
-        raise Refused(401, "You can only renew your own tokens.")
-    if parent.expires_at <= now:
-        expired = datetime.fromtimestamp(parent.expires_at, timezone.utc)
+def _refuse_expired(parent: HistoryRow, expired_at: int) -> None:
+    if parent.expires_at <= expired_at:
         raise Refused(
             400,
-            f"This token expired at {expired:%Y-%m-%d %H:%M:%S} UTC and cannot be renewed; "
+            f"This token expired at {_moment(parent.expires_at)} and cannot be renewed; "
             "mint a new token instead.",
             "token_id",
         )
+
+
+def _moment(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _kept_roles(parent: HistoryRow, held: Sequence[Role]) -> tuple[Role, ...]:

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import logging
-import time
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import quote
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from flowauth_rotator.server.logs import JsonLines
+from flowauth_rotator.server.settings import METRICS_DIR_VARIABLE
 
 # A bearer token of a large role set is longer than gunicorn's 8190 bytes for a header.
 _LONGEST_HEADER = 32 * 1024
 _THREADS = 4
 
 
-class AccessLog(Logger):  # type: ignore[misc]
-    """Gunicorn's logger, with each path on one line whatever it contains, in UTC."""
+class _Log(Logger):  # type: ignore[misc]
+    """Gunicorn's own log in the same form as ours; requests are logged by the app."""
 
-    def atoms(
-        self, resp: object, req: object, environ: dict[str, str], request_time: object
-    ) -> dict[str, Any]:
-        """The facts of one request, without its query string and its headers."""
-        atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
-        return {
-            **{name: atoms[name] for name in ("h", "m", "s", "B", "M")},
-            "t": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "U": quote(environ.get("PATH_INFO", ""), encoding="latin-1"),
-        }
+    def setup(self, cfg: object) -> None:
+        """Write to standard error, a JSON object a line."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonLines())
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -46,6 +44,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         self, load_app: Callable[[], Flask], bind: str, workers: int, on_ready: Callable[[], None]
     ) -> None:
         self._load_app = load_app
+        metrics_dir = tempfile.mkdtemp(prefix="flowauth-rotator-metrics-")
         self._settings = {
             "bind": bind,
             "workers": workers,
@@ -54,11 +53,11 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             "preload_app": False,
             "limit_request_field_size": _LONGEST_HEADER,
             "loglevel": "warning",
-            "logger_class": AccessLog,
-            "accesslog": "-",
-            "access_log_format": "%(t)s access %(h)s %(m)s %(U)s %(s)s %(B)s bytes %(M)s ms",
+            "logger_class": _Log,
             "control_socket_disable": True,
+            "raw_env": [f"{METRICS_DIR_VARIABLE}={metrics_dir}"],
             "when_ready": lambda _arbiter: on_ready(),
+            "on_exit": lambda _arbiter: shutil.rmtree(metrics_dir, ignore_errors=True),
         }
         super().__init__()
 
@@ -69,10 +68,8 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         """Make the app of one worker."""
-        logging.Formatter.converter = time.gmtime
-        logging.basicConfig(
-            level=logging.INFO,
-            format="%(asctime)s %(name)s %(message)s",
-            datefmt="%Y-%m-%dT%H:%M:%SZ",
-        )
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(JsonLines())
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         return self._load_app()

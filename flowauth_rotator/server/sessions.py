@@ -1,110 +1,115 @@
 """Who is speaking: the session cookie and the CSRF token, as FlowAuth's clients know them.
 
-The only module that reads or writes cookies. Both are signed and timed with the request's own
-`now`, so that the clock is read once a request and tests can move it.
+The only module that reads or writes cookies. It shares nothing with the sessions of an app on
+which the blueprint is mounted. Both texts are signed and carry the time at which they were made.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
-from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, request, session
-from flask.sessions import SecureCookieSessionInterface
-from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
+from flask import Response, request
+from itsdangerous import BadData, URLSafeSerializer
 
-from flowauth_rotator.server.accounts import Refused, User
+from flowauth_rotator.server.errors import Refused
 
-Clock = Callable[[], int]
-
+SESSION_COOKIE = "session"
 CSRF_COOKIE = "X-CSRF"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_SECONDS = 3600
 SESSION_SECONDS = 20 * 60
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_NOW = "flowauth_rotator.now"
-_USER = "user_id"
-_NONCE = "csrf"
 
 
-class RequestClock:
-    """A clock that stands still during a request: read at its first use, then handed on."""
+@dataclass(frozen=True)
+class Session:
+    """What a session cookie says: a caller, and perhaps who signed in.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    Attributes:
+        id: The name of this session, never used again.
+        user_id: The user who signed in, or None.
+        password_number: The password, counted, that the user signed in with.
+    """
 
-    def __call__(self) -> int:
-        """Seconds since the epoch at which this request came in."""
-        if _NOW not in request.environ:
-            request.environ[_NOW] = self._clock()
-        now: int = request.environ[_NOW]
-        return now
+    id: str
+    user_id: int | None = None
+    password_number: int | None = None
 
+    @classmethod
+    def anonymous(cls) -> Session:
+        """A new session of somebody who has not signed in."""
+        return cls(secrets.token_hex(20))
 
-class CookieSessions(SecureCookieSessionInterface):
-    """Flask's signed session cookie, timed by the server's clock and Secure over https."""
-
-    digest_method = staticmethod(hashlib.sha256)
-
-    def __init__(self, now: Clock) -> None:
-        self._now = now
-
-    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
-        """Whether this request came over https."""
-        return request.is_secure
-
-    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
-        """Flask's serializer with the request's `now` in place of the wall clock."""
-        serializer = super().get_signing_serializer(app)
-        if serializer is not None:
-            serializer.signer = _signer_at(self._now())
-        return serializer
+    def signed_in(self, user_id: int, password_number: int) -> Session:
+        """A new session of this user; nothing of this one survives."""
+        return replace(self.anonymous(), user_id=user_id, password_number=password_number)
 
 
-def start_session(user: User) -> None:
-    """Sign a user in; nothing of an earlier session survives."""
-    session.clear()
-    session.permanent = True
-    session[_USER] = user.id
+class Sessions:
+    """Reads and writes the two cookies.
+
+    Args:
+        secret: What signs them.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._sessions = _serializer(secret, "session")
+        self._csrf = _serializer(secret, "csrf")
+
+    def load(self, now: int) -> Session:
+        """The session of the current request; a new one when it brings none that is good.
+
+        It may bring another app's cookie of the same name, if that is mounted above this one.
+        """
+        for text in request.cookies.getlist(SESSION_COOKIE):
+            try:
+                made_at, *facts = self._sessions.loads(text)
+            except BadData:
+                continue
+            if _is_good(made_at, now, SESSION_SECONDS):
+                return Session(*facts)
+        return Session.anonymous()
+
+    def save(self, response: Response, session: Session, now: int, path: str) -> None:
+        """Put the session, alive for another twenty minutes, and a CSRF token beside the answer."""
+        made = self._sessions.dumps([now, session.id, session.user_id, session.password_number])
+        csrf = self._csrf.dumps([now, session.id])
+        shared: dict[str, Any] = {"path": path, "secure": request.is_secure, "samesite": "Lax"}
+        response.set_cookie(
+            SESSION_COOKIE, str(made), httponly=True, max_age=SESSION_SECONDS, **shared
+        )
+        response.set_cookie(CSRF_COOKIE, str(csrf), **shared)
+
+    def check_csrf(self, session: Session, now: int) -> None:
+        """Refuse a request that would change something unless a page of ours has sent it."""
+        if request.method in _SAFE_METHODS:
+            return
+        if not (self._has_csrf(session, now) and _is_same_host()):
+            raise Refused(401, "CSRF error")
+
+    def _has_csrf(self, session: Session, now: int) -> bool:
+        try:
+            made_at, session_id = self._csrf.loads(request.headers.get(CSRF_HEADER, ""))
+        except (BadData, TypeError, ValueError):
+            return False
+        return session_id == session.id and _is_good(made_at, now, CSRF_SECONDS)
 
 
-def end_session() -> None:
-    """Sign the user out."""
-    session.clear()
-
-
-def session_user_id() -> int | None:
-    """The id of the user who has signed in, or None."""
-    return session.get(_USER)
-
-
-def issue_csrf(response: Response, now: int) -> None:
-    """Put a fresh CSRF token, bound to this session, beside the answer."""
-    nonce = session.setdefault(_NONCE, secrets.token_hex(20))
-    session.permanent = True
-    response.set_cookie(
-        CSRF_COOKIE, _csrf_serializer(now).dumps(nonce), secure=request.is_secure, samesite="Lax"
+def _serializer(secret: str, purpose: str) -> URLSafeSerializer:
+    return URLSafeSerializer(
+        secret,
+        salt=f"flowauth-rotator-{purpose}",
+        signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
     )
 
 
-def check_csrf(now: int) -> None:
-    """Refuse a request that would change something unless a page of ours has sent it."""
-    if request.method in _SAFE_METHODS:
-        return
-    nonce = session.get(_NONCE, "")
-    if not (nonce and hmac.compare_digest(nonce, _presented_nonce(now)) and _is_same_host()):
-        raise Refused(401, "CSRF error")
-
-
-def _presented_nonce(now: int) -> str:
-    try:
-        token = request.headers.get(CSRF_HEADER, "")
-        return str(_csrf_serializer(now).loads(token, max_age=CSRF_SECONDS))
-    except BadSignature:
-        return ""
+def _is_good(made_at: int, now: int, seconds: int) -> bool:
+    """Whether a text is young enough, or as near in the future: another server's clock made it."""
+    return abs(now - made_at) <= seconds
 
 
 def _is_same_host() -> bool:
@@ -116,23 +121,3 @@ def _is_same_host() -> bool:
     except ValueError:
         return False
     return (referer.scheme, referer.netloc) == ("https", request.host)
-
-
-def _csrf_serializer(now: int) -> URLSafeTimedSerializer:
-    secret = current_app.secret_key
-    if secret is None:
-        raise RuntimeError("The Flask app needs a secret_key.")
-    return URLSafeTimedSerializer(
-        secret,
-        salt="flowauth-rotator-csrf",
-        signer=_signer_at(now),
-        signer_kwargs={"digest_method": hashlib.sha256},
-    )
-
-
-def _signer_at(now: int) -> type[TimestampSigner]:
-    class SignerAt(TimestampSigner):
-        def get_timestamp(self) -> int:
-            return now
-
-    return SignerAt

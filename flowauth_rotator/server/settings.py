@@ -1,161 +1,140 @@
-"""The data directory: where it is, what lies in it, how it is made and how it is opened."""
+"""What a deployment can set, and the opening of what it names."""
 
 from __future__ import annotations
 
 import os
-import secrets
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from cryptography.fernet import Fernet, MultiFernet
-from cryptography.hazmat.primitives.asymmetric import rsa
-from sqlalchemy.exc import DatabaseError
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute, parse
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
-from flowauth_rotator.server import signing
-from flowauth_rotator.server.history import Database
+from flowauth_rotator.server.data_dir import DATABASE, DataDirectory
+from flowauth_rotator.server.database import Database
+from flowauth_rotator.server.errors import SetupError
 
 DATA_DIR_VARIABLE = "FLOWAUTH_ROTATOR_DATA_DIR"
-_DATABASE = "history.db"
-_SIGNING_KEY = "signing-key.pem"
-_ENCRYPTION_KEYS = "encryption.key"
-_SESSION_SECRET = "session.key"  # noqa: S105 - a file's name
-_PARTS = (_DATABASE, _SIGNING_KEY, _ENCRYPTION_KEYS, _SESSION_SECRET)
-_SHORTEST_SECRET = 32
-
-
-class DataDirectoryError(Exception):
-    """The data directory cannot be used; the message says which part and what to do."""
+METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_SECONDS = {"m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the server keeps everything it knows: one directory, private to its user."""
+    """What a deployment has chosen.
+
+    Attributes:
+        data_dir: Where the server's secrets are and, for SQLite, its data.
+        database_url: The PostgreSQL to use in place of SQLite.
+        max_family_age: Seconds after which a token's descendants end, however often renewed.
+        renew_expired_grace: Seconds for which an expired token can still be renewed by its owner.
+        user_claims: How the roles stand in a token: as FlowAuth packs them, or as plain JSON.
+        sign_in_limit: How often a sign-in may fail.
+        renewal_limit: How often tokens of one name may be issued.
+        trusted_proxies: How many reverse proxies stand in front.
+        metrics_dir: Where the workers count together, for /metrics; see the documentation of
+            prometheus-client on several processes. `serve` sets it.
+    """
 
     data_dir: Path
+    database_url: URL | None = None
+    max_family_age: int = 400 * _SECONDS["d"]
+    renew_expired_grace: int = 0
+    user_claims: Literal["compressed", "plain"] = "compressed"
+    sign_in_limit: RateLimitItem = RateLimitItemPerMinute(10)  # noqa: RUF009 - immutable
+    renewal_limit: RateLimitItem = RateLimitItemPerHour(60)  # noqa: RUF009
+    trusted_proxies: int = 0
+    metrics_dir: Path | None = None
 
     @classmethod
     def load(
         cls, data_dir: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ
     ) -> Settings:
-        """Take the data directory as given, or else from FLOWAUTH_ROTATOR_DATA_DIR.
+        """Take the data directory as given or else from the environment, and all else from there.
 
         Raises:
-            DataDirectoryError: Neither is given.
+            SetupError: No data directory is named, or a variable cannot be understood.
         """
         named = data_dir or environ.get(DATA_DIR_VARIABLE)
         if not named:
-            raise DataDirectoryError(f"No data directory is named: set {DATA_DIR_VARIABLE}.")
-        return cls(Path(named).absolute())
+            raise SetupError(f"No data directory is named: set {DATA_DIR_VARIABLE}.")
+        given: dict[str, Any] = {
+            field: parse(environ[variable], variable)
+            for variable, (field, parse) in VARIABLES.items()
+            if environ.get(variable)
+        }
+        return cls(Path(named).absolute(), **given)
 
-    def initialise(self, signing_key: rsa.RSAPrivateKey | None = None) -> None:
-        """Make the directory and all that belongs in it, private from the first moment.
+    @property
+    def directory(self) -> DataDirectory:
+        """The data directory, unopened."""
+        return DataDirectory(self.data_dir, with_database=self.database_url is None)
 
-        Args:
-            signing_key: The key to sign with; a new one is generated without it.
+    def database(self) -> Database:
+        """The database, not yet connected to."""
+        if self.database_url is not None:
+            return Database.postgresql(self.database_url)
+        return Database.sqlite(self.data_dir / DATABASE)
 
-        Raises:
-            DataDirectoryError: Something is there already (nothing is changed then), the
-                directory is open to other users, or it cannot be written.
-        """
-        try:
-            self._make_directory()
-            key = signing_key or signing.generate_key()
-            self._write(_SIGNING_KEY, signing.private_pem(key))
-            self._write(_ENCRYPTION_KEYS, Fernet.generate_key() + b"\n")
-            self._write(_SESSION_SECRET, secrets.token_hex(_SHORTEST_SECRET).encode() + b"\n")
-            self._write(_DATABASE, b"")
-        except OSError as error:
-            raise DataDirectoryError(
-                f"{self.data_dir} cannot be made: {error.strerror or error}."
-            ) from None
-        database = Database(self.data_dir / _DATABASE)
-        database.create()
-        database.close()
+    @property
+    def database_name(self) -> str:
+        """Where the database is, for a message: without its password."""
+        if self.database_url is not None:
+            return self.database_url.set(query={}).render_as_string(hide_password=True)
+        return str(self.data_dir / DATABASE)
 
-    def check(self) -> None:
-        """Make sure that every part is there.
 
-        Raises:
-            DataDirectoryError: Parts are missing (says which and what to do), or the directory
-                cannot be looked into.
-        """
-        try:
-            missing = [part for part in _PARTS if not (self.data_dir / part).is_file()]
-        except OSError as error:  # another user's, say
-            raise DataDirectoryError(f"{self.data_dir} cannot be read: {error.strerror}.") from None
-        command = f"flowauth-rotator server init --data-dir {self.data_dir}"
-        if len(missing) == len(_PARTS):
-            raise DataDirectoryError(
-                f"{self.data_dir} is not a data directory yet: run `{command}`."
-            )
-        if missing:
-            raise DataDirectoryError(
-                f"{self.data_dir} lacks {', '.join(missing)}: restore it from a backup, or move "
-                f"what is left aside and run `{command}`."
-            )
+def _duration(value: str, variable: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,6})([mhd])", value)
+    if match is None:
+        raise SetupError(f"{variable}={value!r} is no duration like 30m, 12h or 400d.")
+    return int(match[1]) * _SECONDS[match[2]]
 
-    def open_database(self) -> Database:
-        """The history's database, seen to work."""
-        database = Database(self.data_dir / _DATABASE)
-        try:
-            database.check()
-        except DatabaseError as error:
-            database.close()
-            raise self._unusable(_DATABASE, f"cannot be read: {error.orig}") from None
-        return database
 
-    def signing_key(self) -> rsa.RSAPrivateKey:
-        """The key that signs tokens."""
-        try:
-            return signing.load_key(self._read(_SIGNING_KEY))
-        except signing.UnusableKey as error:
-            raise self._unusable(_SIGNING_KEY, str(error)) from None
+def _rate(value: str, variable: str) -> RateLimitItem:
+    try:
+        return parse(value)
+    except ValueError:
+        raise SetupError(f"{variable}={value!r} is no rate like 10/minute or 60/hour.") from None
 
-    def cipher(self) -> MultiFernet:
-        """The keys that encrypt tokens at rest: one a line, the first for new rows."""
-        try:
-            return MultiFernet([Fernet(line) for line in self._read(_ENCRYPTION_KEYS).split()])
-        except ValueError:
-            raise self._unusable(_ENCRYPTION_KEYS, "holds something else than keys") from None
 
-    def session_secret(self) -> str:
-        """The secret that signs session cookies."""
-        secret = self._read(_SESSION_SECRET).decode(errors="replace").strip()
-        if len(secret) < _SHORTEST_SECRET:
-            raise self._unusable(_SESSION_SECRET, "is too short to be a secret")
-        return secret
+def _claims_form(value: str, variable: str) -> str:
+    if value not in ("compressed", "plain"):
+        raise SetupError(f"{variable}={value!r} is neither compressed nor plain.")
+    return value
 
-    def _make_directory(self) -> None:
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        present = [part for part in _PARTS if (self.data_dir / part).exists()]
-        if present:
-            raise DataDirectoryError(
-                f"{self.data_dir} already holds {', '.join(present)}; nothing was changed."
-            )
-        mode = self.data_dir.stat().st_mode & 0o777
-        if mode & 0o077:
-            raise DataDirectoryError(
-                f"{self.data_dir} is open to other users (mode {mode:04o}): "
-                f"run `chmod 700 {self.data_dir}` first, or name a new directory."
-            )
 
-    def _write(self, part: str, content: bytes) -> None:
-        """Create a part with its mode, so that there is no moment at which others can read it."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(self.data_dir / part, flags, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+def _count(value: str, variable: str) -> int:
+    if not re.fullmatch(r"[0-9]", value):
+        raise SetupError(f"{variable}={value!r} is no number from 0 to 9.")
+    return int(value)
 
-    def _read(self, part: str) -> bytes:
-        try:
-            return (self.data_dir / part).read_bytes()
-        except OSError as error:
-            raise self._unusable(part, f"cannot be read: {error.strerror}") from None
 
-    def _unusable(self, part: str, what: str) -> DataDirectoryError:
-        return DataDirectoryError(
-            f"{self.data_dir / part} {what}: restore it from a backup, or make a new data "
-            "directory with `flowauth-rotator server init --data-dir DIR`."
-        )
+def _path(value: str, _variable: str) -> Path:
+    return Path(value)
+
+
+def _postgresql(value: str, variable: str) -> URL:
+    """A URL of PostgreSQL; the message does not repeat it, since a password may be in it."""
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
+        raise SetupError(f"{variable} is not like postgresql://user:password@host/database.")
+    return url
+
+
+VARIABLES = {
+    "DATABASE_URL": ("database_url", _postgresql),
+    "MAX_FAMILY_AGE": ("max_family_age", _duration),
+    "RENEW_EXPIRED_GRACE": ("renew_expired_grace", _duration),
+    "USER_CLAIMS": ("user_claims", _claims_form),
+    "SIGNIN_RATE_LIMIT": ("sign_in_limit", _rate),
+    "RENEWAL_RATE_LIMIT": ("renewal_limit", _rate),
+    "TRUSTED_PROXIES": ("trusted_proxies", _count),
+    METRICS_DIR_VARIABLE: ("metrics_dir", _path),
+}

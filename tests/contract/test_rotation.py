@@ -181,8 +181,8 @@ def test_an_expired_token_cannot_renew_itself(renewal_server):
     assert renewal_server.requests == []
 
 
-def test_an_expired_token_is_refused_in_the_servers_words(renewal_server, session):
-    """The sign-in is tried once; then a person is told to mint a new one."""
+def test_an_expired_token_needs_a_person(renewal_server, session):
+    """It is looked for once among what can be renewed; then somebody is told to mint a new one."""
     token = renewal_server.mint(NAME, issued_at=int(time.time()) - 7200)
     with pytest.raises(ExpiredToken, match="Mint a new token"):
         rotate(MemoryStore(Token(token)), session, POLICY, now=now())

@@ -14,6 +14,13 @@ from flowauth_rotator.server.signing import Signer
 PASSWORD = "correct-horse-battery-staple"
 
 
+def pytest_generate_tests(metafunc):
+    """Run a module's tests of the app on each of the databases that it names in DATABASES."""
+    databases = getattr(metafunc.module, "DATABASES", None)
+    if databases and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", databases, indirect=True)
+
+
 class Clock:
     """A clock that stands still until it is told otherwise."""
 
@@ -80,7 +87,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def app(data_dir, signing_key, cheap_hasher, clock) -> Iterator:
+def database(request, monkeypatch) -> None:
+    """The database behind `app`: SQLite, or PostgreSQL where a module asks for it in DATABASES."""
+    if getattr(request, "param", "SQLite") == "PostgreSQL":
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def app(data_dir, database, signing_key, cheap_hasher, clock) -> Iterator:
     app = create_app(data_dir, signer=Signer(signing_key), hasher=cheap_hasher, clock=clock)
     yield app
     app.extensions["flowauth_rotator"].database.close()

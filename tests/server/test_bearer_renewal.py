@@ -3,6 +3,7 @@
 import jwt
 import pytest
 
+DATABASES = ["SQLite", "PostgreSQL"]
 PATH = "/tokens/renew"
 
 
@@ -108,9 +109,8 @@ class TestForgeries:
         import hmac
 
         from flowauth_rotator.server import Settings
-        from flowauth_rotator.server.signing import Signer
 
-        pem = Signer(Settings.load(data_dir).signing_key()).public_pem.encode()
+        pem = Settings.load(data_dir).directory.signer().public_pem.encode()
         header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
         signed = header + b"." + forged().split(".")[1].encode()
         mac = hmac.new(pem, signed, hashlib.sha256).digest()

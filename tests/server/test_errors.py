@@ -1,10 +1,13 @@
 """Every error is JSON in one shape, and no input is a 500."""
 
+import json
 import logging
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from flowauth_rotator.server.logs import JsonLines
 
 JSON = "application/json"
 
@@ -64,14 +67,16 @@ def test_a_failure_of_ours_is_json_too_and_shows_nothing(flowbot, data_dir, refu
     assert "database" not in message
 
 
-def test_a_locked_database_is_a_500_and_the_next_request_works(data_dir, flowbot, parts, refused):
-    from flowauth_rotator.server.history import Database
+def test_a_locked_database_is_a_503_and_the_next_request_works(data_dir, flowbot, parts, refused):
+    from flowauth_rotator.server.database import Database
 
     row = flowbot.minted()
-    impatient = Database(data_dir / "history.db", busy_seconds=0.1)
+    impatient = Database.sqlite(data_dir / "history.db", busy_seconds=0.1)
     parts.issuing._database = impatient
     with parts.database.writing():
-        refused(flowbot.renew(row["id"]), 500)
+        answer = flowbot.renew(row["id"])
+        assert refused(answer, 503) == "The database cannot be used at the moment; try again."
+        assert answer.headers["Retry-After"] == "1"
         assert flowbot.get("/tokens/servers").status_code == 200
     assert flowbot.renew(row["id"]).status_code == 200
     impatient.close()
@@ -118,25 +123,66 @@ def test_no_header_is_a_500(stranger, header, value):
 
 
 class TestLog:
-    """One line an event, with who and what, and never a secret."""
+    """One line a request, with who and what, and never a secret."""
 
     @pytest.fixture
     def lines(self, caplog):
+        """Each line, as a machine reads it."""
         caplog.set_level(logging.DEBUG)
-        return lambda: [record.getMessage() for record in caplog.records]
+        formatter = JsonLines()
+
+        def read():
+            ours = (
+                formatter.format(record)
+                for record in caplog.records
+                if record.name.startswith("flowauth_rotator")
+            )
+            return [json.loads(line) for line in ours]
+
+        return read
 
     def test_a_renewal_is_one_line(self, flowbot, lines):
         row = flowbot.minted(lifetime_minutes=10)
         before = len(lines())
-        flowbot.renew(row["id"], {"lifetime_minutes": 1})
-        facts = 'actor="flowbot" view="renew" row_id=1 token_name="AIRFLOW" row=2'
-        assert lines()[before:] == [f"renewed {facts} expires_at=1800000060"]
+        answer = flowbot.renew(row["id"], {"lifetime_minutes": 1})
+        [line] = lines()[before:]
+        assert {key: line[key] for key in line.keys() - {"time", "ms"}} == {
+            "level": "info",
+            "event": "renewed",
+            "request_id": answer.headers["X-Request-ID"],
+            "method": "POST",
+            "path": "/tokens/tokens/1/renew",
+            "status": 200,
+            "client": "127.0.0.1",
+            "actor": "flowbot",
+            "token_name": "AIRFLOW",
+            "row": 2,
+            "expires_at": 1_800_000_060,
+        }
 
     def test_a_refusal_is_one_line_whatever_was_sent(self, stranger, lines):
         stranger.sign_in("a\nb", "x")
-        assert lines() == [
-            'refused actor="a\\nb" view="signin" code=401 reason="Incorrect username or password."'
-        ]
+        [line] = lines()
+        assert (line["event"], line["status"], line["actor"]) == ("refused", 401, "a\nb")
+        assert line["reason"] == "Incorrect username or password."
+
+    def test_what_no_route_answers_is_one_line_too(self, stranger, lines):
+        answer = stranger.get("/a%0Aforged?secret=query")
+        [line] = lines()
+        assert (line["event"], line["status"], line["path"]) == ("failed", 404, "/a%0Aforged")
+        assert line["request_id"] == answer.headers["X-Request-ID"]
+
+    def test_a_request_is_named_as_the_proxy_in_front_named_it(self, stranger, lines):
+        stranger.get("/version", headers={"X-Request-ID": "front-1"})
+        stranger.get("/version", headers={"X-Request-ID": 'x" forged'})
+        first, second = (line["request_id"] for line in lines())
+        assert first == "front-1"
+        assert len(second) == 32
+
+    def test_health_checks_are_not_logged(self, stranger, lines):
+        for path in ("/healthz", "/readyz"):
+            assert stranger.get(path).status_code == 200
+        assert lines() == []
 
     def test_no_secret_is_in_it(self, flowbot, stranger, lines, data_dir, caplog):
         """Whole or in part: tokens, passwords, cookies, also where they do not belong."""
@@ -150,7 +196,7 @@ class TestLog:
         cookies = [flowbot.http.get_cookie(name).value for name in ("session", "X-CSRF")]
         (data_dir / "history.db").write_bytes(b"no database" * 1000)
         flowbot.renew(row["id"])
-        log = "\n".join(lines()) + caplog.text
+        log = json.dumps(lines()) + caplog.text
         for secret in (token, *successors):
             for part in secret.split(".")[1:]:
                 windows = {part[start : start + 12] for start in range(len(part) - 11)}

@@ -3,8 +3,9 @@
 import pytest
 from sqlalchemy import delete
 
-from flowauth_rotator.server import history
+from flowauth_rotator.server import schema
 
+DATABASES = ["SQLite", "PostgreSQL"]
 MISSING = "Cannot renew: the following roles are no longer assigned to you: "
 
 
@@ -54,7 +55,7 @@ def test_a_deleted_role_counts_as_revoked_even_when_its_name_comes_back(
     """FlowAuth would renew with fewer roles; here the row stays what it was, and is refused."""
     row = flowbot.minted()
     with parts.database.writing() as connection:
-        connection.execute(delete(history.roles).where(history.roles.c.name == "runner"))
+        connection.execute(delete(schema.roles).where(schema.roles.c.name == "runner"))
     assert refused(flowbot.renew(row["id"]), 401) == MISSING + "runner"
     parts.accounts.add_role("runner", "TEST_SERVER", ["everything"], limit(60))
     parts.accounts.grant("flowbot", ["runner"])
@@ -65,7 +66,7 @@ def test_a_deleted_role_counts_as_revoked_even_when_its_name_comes_back(
 def test_a_row_without_roles_asks_for_a_new_token(flowbot, parts, refused):
     row = flowbot.minted()
     with parts.database.writing() as connection:
-        connection.execute(delete(history.token_roles))
+        connection.execute(schema.tokens.update().values(roles=[]))
     assert refused(flowbot.renew(row["id"]), 400, "token_id") == (
         "This token has no roles recorded against it and cannot be renewed; "
         "mint a new token instead."
@@ -101,8 +102,8 @@ def test_an_expired_row_is_refused_with_the_moment_of_its_expiry(flowbot, clock,
 def test_scopes_are_those_that_the_role_has_now(flowbot, parts, claims_of):
     row = flowbot.minted()
     with parts.database.writing() as connection:
-        runner = history.roles.c.name == "runner"
-        connection.execute(history.roles.update().where(runner).values(scopes=["walk"]))
+        runner = schema.roles.c.name == "runner"
+        connection.execute(schema.roles.update().where(runner).values(scopes=["walk"]))
     renewed = flowbot.renew(row["id"]).json["token"]
     assert claims_of(renewed)["user_claims"] != claims_of(row["token"])["user_claims"]
 
@@ -156,7 +157,7 @@ class TestLifetime:
         lasting, ending = flowbot.minted(), flowbot.minted(roles=["ending"])
         assert claims_of(flowbot.renew(ending["id"]).json["token"])["exp"] == latest
         with parts.database.writing() as connection:
-            connection.execute(history.audiences.update().values(latest_expiry=latest))
+            connection.execute(schema.audiences.update().values(latest_expiry=latest))
         clock.advance(seconds=600)
         assert refused(flowbot.renew(lasting["id"]), 401) == (
             "Token for flowbot cannot be renewed: maximum permitted expiry has already passed."

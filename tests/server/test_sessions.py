@@ -5,6 +5,7 @@ from argon2 import PasswordHasher
 
 from flowauth_rotator.server import create_app
 
+DATABASES = ["SQLite", "PostgreSQL"]
 SIGNED_IN = {"is_admin": False, "logged_in": True, "require_two_factor_setup": False}
 HTTPS = "https://localhost"
 
@@ -69,7 +70,7 @@ class TestSignIn:
     def test_stronger_parameters_are_taken_up_at_the_next_sign_in(self, data_dir, parts):
         from sqlalchemy import select
 
-        from flowauth_rotator.server.history import users
+        from flowauth_rotator.server.schema import users
 
         stronger = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1)
         app = create_app(data_dir, hasher=stronger)
@@ -115,12 +116,39 @@ class TestSession:
         for path in ("/tokens/tokens/1", "/tokens/tokens/1/renew"):
             assert "not signed in" in refused(stranger.post(path), 401)
 
-    def test_another_servers_cookie_is_no_session(self, app, flowbot, refused):
-        app.secret_key = "another secret"
-        refused(flowbot.get("/is_signed_in"), 401)
+    def test_another_servers_cookie_is_no_session(self, data_dir, flowbot, refused):
+        (data_dir / "session.key").write_text("another secret, as long as it must be")
+        other = create_app(data_dir, clock=lambda: 1_800_000_000)
+        client = other.test_client()
+        client.set_cookie("session", flowbot.http.get_cookie("session").value)
+        refused(client.get("/is_signed_in"), 401)
+        other.extensions["flowauth_rotator"].database.close()
+
+    def test_signing_out_ends_it_for_whoever_else_has_the_cookie(self, app, flowbot, refused):
+        """The cookie itself would be good for another twenty minutes."""
+        stolen = app.test_client()
+        stolen.set_cookie("session", flowbot.http.get_cookie("session").value)
+        assert stolen.get("/is_signed_in").status_code == 200
+        flowbot.get("/signout")
+        refused(stolen.get("/is_signed_in"), 401)
+        assert flowbot.sign_in().status_code == 200
+        refused(stolen.get("/is_signed_in"), 401)
+
+    def test_other_sessions_of_the_user_go_on(self, app, flowbot):
+        elsewhere = app.test_client()
+        body = {"username": "flowbot", "password": "correct-horse-battery-staple"}
+        elsewhere.post("/signin", json=body)
+        flowbot.get("/signout")
+        assert elsewhere.get("/is_signed_in").status_code == 200
+
+    @pytest.mark.parametrize("text", ["", "x", "WzFd.x", "a.b.c", "\u00e9", "." * 4000])
+    def test_a_cookie_that_is_none_of_ours_is_a_stranger(self, app, refused, text):
+        client = app.test_client()
+        client.set_cookie("session", text)
+        refused(client.get("/is_signed_in"), 401)
 
     def test_a_user_who_is_gone_is_signed_out(self, flowbot, parts, refused):
-        from flowauth_rotator.server.history import users
+        from flowauth_rotator.server.schema import users
 
         with parts.database.writing() as connection:
             connection.execute(users.delete())

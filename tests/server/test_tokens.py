@@ -8,6 +8,10 @@ import uuid
 import jwt
 import pytest
 
+from flowauth_rotator.server import create_app
+from flowauth_rotator.server.maintenance import prune
+
+DATABASES = ["SQLite", "PostgreSQL"]
 USER_CLAIMS = {"runner": ["run"], "viewer": ["get_available_dates", "get_results"]}
 
 
@@ -138,12 +142,33 @@ class TestList:
             monkeypatch.undo()
             time.tzset()
 
-    def test_everybody_sees_their_own_rows_alone_expired_ones_too(self, flowbot, mallory, clock):
-        flowbot.mint(lifetime_minutes=5)
+    def test_everybody_sees_their_own_rows_alone(self, flowbot, mallory):
+        flowbot.mint()
         mallory.mint(name="HERS")
-        clock.advance(minutes=6)
         assert [row["name"] for row in flowbot.rows()] == ["AIRFLOW"]
         assert [row["name"] for row in mallory.rows()] == ["HERS"]
+        assert [row["name"] for row in flowbot.get("/tokens/tokens/1?all=true").json] == ["AIRFLOW"]
+
+    def test_expired_rows_are_listed_only_when_asked_for(self, flowbot, clock):
+        flowbot.mint(name="OLD", lifetime_minutes=5)
+        flowbot.mint(name="NEW", lifetime_minutes=6)
+        clock.advance(minutes=5)
+        assert [row["name"] for row in flowbot.rows()] == ["NEW"]
+        everything = flowbot.get("/tokens/tokens/1?all=true").json
+        assert [row["name"] for row in everything] == ["OLD", "NEW"]
+        assert everything[1:] == flowbot.rows()
+        assert flowbot.get("/tokens/tokens/1?all=false").json == flowbot.rows()
+
+    def test_the_full_list_has_every_row_however_many(self, flowbot, monkeypatch):
+        """It is read some at a time."""
+        monkeypatch.setattr("flowauth_rotator.server.issuing.BATCH", 3)
+        assert flowbot.get("/tokens/tokens/1?all=true").json == []
+        for count in range(1, 8):
+            flowbot.mint(name=f"N{count}")
+            assert flowbot.get("/tokens/tokens/1?all=true").json == flowbot.rows()
+
+    def test_all_is_true_or_false(self, flowbot, refused):
+        refused(flowbot.get("/tokens/tokens/1?all=1"), 400, "all")
 
     def test_servers_are_those_where_a_role_is_held_by_name(self, flowbot, parts, limit):
         for audience in ("Z", "A", "NONE_HELD"):
@@ -168,3 +193,55 @@ def test_no_answer_may_be_cached(flowbot, stranger):
     token = flowbot.minted()["token"]
     for answer in (flowbot.get("/tokens/tokens/1"), stranger.renew_presented(token)):
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+class TestUserClaims:
+    """Packed as FlowAuth packs them, or plain where USER_CLAIMS says so."""
+
+    @pytest.fixture
+    def settings(self, monkeypatch):
+        monkeypatch.setenv("USER_CLAIMS", "plain")
+
+    def test_plain_by_choice(self, settings, flowbot, claims_of):
+        assert claims_of(flowbot.minted()["token"])["user_claims"] == USER_CLAIMS
+
+
+class TestPruning:
+    """Of a token that has expired the row stays, and the text goes."""
+
+    def test_the_text_goes_and_the_row_stays(self, flowbot, parts, clock):
+        flowbot.mint(name="OLD", lifetime_minutes=5)
+        flowbot.mint(name="NEW", lifetime_minutes=6)
+        clock.advance(minutes=5)
+        assert prune(parts, now=clock.now) == 1
+        assert prune(parts, now=clock.now) == 0
+        old, new = flowbot.get("/tokens/tokens/1?all=true").json
+        assert (old["name"], old["token"]) == ("OLD", "")
+        assert old["roles"] == new["roles"]
+        assert [new] == flowbot.rows()
+        assert [row.ciphertext is None for row in parts.issuing.rows()] == [True, False]
+
+    def test_some_at_a_time_however_many(self, flowbot, parts, clock, monkeypatch):
+        monkeypatch.setattr("flowauth_rotator.server.history.BATCH", 2)
+        for number in range(5):
+            flowbot.mint(name=f"N{number}", lifetime_minutes=5)
+        clock.advance(minutes=5)
+        seen = []
+        assert prune(parts, now=clock.now, progress=lambda *done: seen.append(done)) == 5
+        assert seen == [(2, 5), (4, 5), (5, 5)]
+
+    def test_a_start_prunes(self, flowbot, parts, clock, data_dir, cheap_hasher):
+        flowbot.mint(lifetime_minutes=5)
+        clock.advance(minutes=5)
+        app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
+        app.extensions["flowauth_rotator"].database.close()
+        assert [row.ciphertext for row in parts.issuing.rows()] == [None]
+
+    def test_a_replay_of_what_has_gone_is_a_refusal(self, flowbot, parts, clock, refused):
+        """The parent is alive, its short-lived successor is not."""
+        row = flowbot.minted(lifetime_minutes=60)
+        flowbot.renew(row["id"], {"lifetime_minutes": 5}, key="k")
+        clock.advance(minutes=5)
+        prune(parts, now=clock.now)
+        message = refused(flowbot.renew(row["id"], {"lifetime_minutes": 5}, key="k"), 400)
+        assert message == "What this Idempotency-Key was answered with has expired; use another."

@@ -1,0 +1,78 @@
+"""The renewal server's command line: the group `server`, and `serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from flowauth_rotator.server.commands.audiences import (
+    add_audience,
+    add_role,
+    audiences,
+    delete_role,
+    roles,
+    set_audience,
+    set_role,
+)
+from flowauth_rotator.server.commands.keys import (
+    public_key,
+    rotate_encryption_key,
+    rotate_signing_key,
+)
+from flowauth_rotator.server.commands.maintenance import backup, init, prune, upgrade
+from flowauth_rotator.server.commands.serving import serve
+from flowauth_rotator.server.commands.tokens import mint, tokens
+from flowauth_rotator.server.commands.users import add_user, grant, revoke, set_password, users
+
+__all__ = ["serve", "server"]
+
+SECTIONS = {
+    "Data directory": (init, upgrade, backup, prune),
+    "Audiences and roles": (
+        *(add_audience, set_audience, audiences),
+        *(add_role, set_role, delete_role, roles),
+    ),
+    "Users": (add_user, set_password, users, grant, revoke),
+    "Tokens": (mint, tokens),
+    "Keys": (public_key, rotate_signing_key, rotate_encryption_key),
+}
+
+
+class _Sections(click.Group):
+    """A group whose help lists its commands under headings."""
+
+    def __init__(self, sections: Mapping[str, Sequence[click.Command]], **attributes: Any) -> None:  # noqa: ANN401 - click's
+        super().__init__(commands=sum(map(tuple, sections.values()), ()), **attributes)
+        self._sections = sections
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write all sections with their columns aligned."""
+        width = max(map(len, self.commands))
+        room = formatter.width - width - 6
+        for title, commands in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(str(c.name).ljust(width), c.get_short_help_str(room)) for c in commands]
+                )
+
+
+@click.group(cls=_Sections, sections=SECTIONS)
+def server() -> None:
+    """Set up the bundled renewal server, look into it, and keep it in order.
+
+    \b
+    Example, from nothing to a first token:
+      export FLOWAUTH_ROTATOR_DATA_DIR=/var/lib/flowauth-rotator
+      flowauth-rotator server init
+      flowauth-rotator server add-audience TEST_SERVER --max-lifetime-minutes 10080
+      flowauth-rotator server add-role viewer --audience TEST_SERVER \\
+          --scope get_results --max-lifetime-minutes 1440
+      flowauth-rotator server add-user flowbot
+      flowauth-rotator server grant flowbot viewer
+      flowauth-rotator server mint --user flowbot --audience TEST_SERVER \\
+          --name AIRFLOW --role viewer
+
+    All but `upgrade` can be called while the server runs: it heeds them with its next request.
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines

@@ -1,0 +1,68 @@
+"""The command that runs the server."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import click
+
+from flowauth_rotator.server import Parts, Settings, create_app
+from flowauth_rotator.server.commands import options
+
+
+def address(value: str) -> str:
+    """HOST:PORT, with an IPv6 host in brackets."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", value)
+    if match and 1 <= int(match[2]) <= 65535:
+        return value
+    raise click.BadParameter(f"{value!r} is not HOST:PORT, like 127.0.0.1:9091.")
+
+
+@click.command(cls=options.Command)
+@click.option(
+    "--bind",
+    type=address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:9091",
+    show_default=True,
+    help="Where to listen.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes."
+)
+@options.data_dir
+def serve(settings: Settings, bind: str, workers: int) -> None:
+    """Run the renewal server in the foreground.
+
+    SIGTERM stops it once the requests at hand are answered, Ctrl-C at once.
+
+    Put a reverse proxy with https in front of it before you bind it to more than this machine.
+
+    \b
+    Example:
+      flowauth-rotator serve --data-dir /var/lib/flowauth-rotator --bind 127.0.0.1:9091
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    from flowauth_rotator.server.serving import Gunicorn
+
+    Parts.open(settings).database.close()
+    _refuse_taken(bind)
+    Gunicorn(
+        load_app=lambda: create_app(settings.data_dir),
+        bind=bind,
+        workers=workers,
+        on_ready=lambda: click.echo(f"Serving {settings.data_dir} on http://{bind}"),
+    ).run()
+
+
+def _refuse_taken(bind: str) -> None:
+    """Say at once that an address cannot be had, where gunicorn would try for five seconds."""
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            raise click.ClickException(f"Cannot listen on {bind}: {error.strerror}.") from None

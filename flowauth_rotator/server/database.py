@@ -1,0 +1,147 @@
+"""The database and its transactions: one SQLite file, or a PostgreSQL for several servers."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL
+
+BUSY_SECONDS = 5
+_WRITERS = 7279  # the advisory lock of PostgreSQL that stands for the right to write
+_PAGES = 1024  # of a backup between two reports of its progress
+_IN_TURN = {"flowauth_begin": "BEGIN IMMEDIATE"}
+
+
+class Busy(Exception):
+    """Another writer did not end in time; a later attempt may succeed."""
+
+
+class Database:
+    """Durable commits, readers that never wait, one writer at a time.
+
+    One writer at a time is what makes the rules simple: what a transaction has read is still true
+    when it commits. SQLite has it by nature, and PostgreSQL by an advisory lock.
+
+    Args:
+        engine: Where the database is; see `sqlite` and `postgresql`.
+        busy_seconds: How long a writer waits for another one before it gives up.
+    """
+
+    def __init__(self, engine: Engine, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.engine = engine
+        self._writer = engine.execution_options(**_IN_TURN)
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._turn = threading.Lock()
+        self._busy_seconds = busy_seconds
+
+    @classmethod
+    def sqlite(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
+        """One file, which must exist: the data directory makes it with its mode."""
+        engine = create_engine(
+            URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": busy_seconds},
+            hide_parameters=True,  # an error message must not carry ciphertext or a password hash
+        )
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+        return cls(engine, busy_seconds=busy_seconds)
+
+    @classmethod
+    def postgresql(cls, url: URL, *, busy_seconds: float = BUSY_SECONDS) -> Database:
+        """A PostgreSQL that perhaps other servers use too."""
+        waiting = f"-c lock_timeout={busy_seconds:.0f}s -c timezone=UTC"
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args={"options": waiting, "connect_timeout": int(busy_seconds)},
+            hide_parameters=True,
+        )
+        return cls(engine, busy_seconds=busy_seconds)
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that takes no lock; on SQLite a consistent view of the whole."""
+        return self.engine.begin()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that holds the right to write from its start to its end.
+
+        It commits at the end of the block and rolls back when the block raises. Threads queue
+        here for their turn, since those that wait in SQLite sleep and are not woken.
+
+        Raises:
+            Busy: Another writer did not end in time.
+        """
+        if not self._turn.acquire(timeout=self._busy_seconds):
+            raise Busy
+        try:
+            with self._writer.begin() as connection:
+                if not self._is_sqlite:
+                    connection.execute(_LOCK)
+                yield connection
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A transaction in which tables can be made anew: references are checked at its end.
+
+        Nobody else writes meanwhile, and a failure leaves everything as it was.
+        """
+        if not self._is_sqlite:
+            with self.writing() as connection:
+                yield connection
+            return
+        # SQLite heeds this only outside a transaction; see "ALTER TABLE" in its documentation.
+        with self._writer.connect() as connection:
+            driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+            driver.execute("PRAGMA foreign_keys=OFF").close()
+            try:
+                with connection.begin():
+                    yield connection
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                    if broken:
+                        raise sqlite3.IntegrityError(f"{len(broken)} rows refer to no row")
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON").close()
+
+    def backup(self, path: Path, progress: Callable[[int, int], object]) -> None:
+        """Copy an SQLite database as it is at this moment into a file, while others write on.
+
+        Args:
+            path: The file to write, which must exist and be empty.
+            progress: Called with the pages that are left and the pages that there are.
+        """
+        with (
+            self.reading() as connection,
+            closing(sqlite3.connect(path, isolation_level=None)) as copy,
+        ):
+            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")  # the snapshot
+            source = cast("sqlite3.Connection", connection.connection.driver_connection)
+            source.backup(
+                copy, pages=_PAGES, progress=lambda _status, left, total: progress(left, total)
+            )
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()
+
+
+_LOCK = text(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+
+
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
+    """Leave transactions to `_begin`, and make each commit survive a power cut."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    """Begin as the SQLAlchemy documentation advises for SQLite, since its driver begins late."""
+    connection.exec_driver_sql(connection.get_execution_options().get("flowauth_begin", "BEGIN"))

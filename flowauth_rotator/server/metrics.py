@@ -1,0 +1,97 @@
+"""What /metrics tells: what this server did, and what the history says at the time of asking.
+
+Import it only where requests are answered: it is the import that decides whether the workers
+count together (see `Settings.metrics_dir`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from flowauth_rotator.server.parts import Parts
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")
+
+
+class Metrics:
+    """Counts what is answered, and shows it together with the newest tokens.
+
+    Args:
+        parts: The opened server.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        own = CollectorRegistry()
+        self._registry = own
+        if parts.settings.metrics_dir is not None:
+            self._registry = CollectorRegistry()
+            MultiProcessCollector(  # type: ignore[no-untyped-call]
+                self._registry, str(parts.settings.metrics_dir)
+            )
+        self._registry.register(_Newest(parts))
+        self._requests = Histogram(
+            "flowauth_renewal_server_request_duration_seconds",
+            "Time to answer a request.",
+            ["view", "code"],
+            registry=own,
+        )
+        self._renewals = Counter(
+            "flowauth_renewal_server_renewals",
+            "Requests to renew a token, by result.",
+            ["result"],
+            registry=own,
+        )
+        for result in RENEWAL_RESULTS:  # a counter that is born at 1 is invisible to `increase`
+            self._renewals.labels(result)
+
+    def count(self, view: str, code: int, event: str, seconds: float) -> None:
+        """Count one answer.
+
+        Args:
+            view: What was asked for.
+            code: The status of the answer.
+            event: What happened, as the log calls it.
+            seconds: How long it took.
+        """
+        self._requests.labels(view, code).observe(seconds)
+        if view in ("renew", "renew_presented"):
+            self._renewals.labels(event if event in RENEWAL_RESULTS else "failed").inc()
+
+    def exposition(self) -> bytes:
+        """All of it in the text format of Prometheus."""
+        return generate_latest(self._registry)
+
+
+class _Newest(Collector):
+    """The newest token of each owner, server and name, read from the history at each scrape."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterable[Metric]:
+        """One series a name, also long after its last token has expired."""
+        family = GaugeMetricFamily(
+            "flowauth_renewal_server_token_expiration_timestamp_seconds",
+            "Latest expiry of the tokens issued under a name.",
+            labels=["owner", "server", "name"],
+        )
+        with self._parts.database.reading() as connection:
+            for owner, audience, name, expires_at in self._parts.history.newest(connection):
+                family.add_metric([owner, audience, name], expires_at)
+        yield family
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not ask the database."""
+        return []

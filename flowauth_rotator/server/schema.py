@@ -1,0 +1,129 @@
+"""The tables of the database, as the newest migration leaves them.
+
+Times are integers, seconds since the epoch in UTC.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={  # named constraints are what a later migration can alter
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("username", String(100), nullable=False, unique=True),
+    Column("password_hash", String(255), nullable=False),
+    # Counts the passwords, so that a new one ends the sessions that an old one has begun.
+    Column("password_number", Integer, nullable=False, server_default="0"),
+    sqlite_autoincrement=True,
+)
+
+audiences = Table(
+    "audiences",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("max_lifetime_minutes", Integer, nullable=False),
+    Column("latest_expiry", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+# Autoincrement, so that a new role never gets the id of a deleted one and, with it, the tokens.
+roles = Table(
+    "roles",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("audience_id", ForeignKey(audiences.c.id), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("max_lifetime_minutes", Integer, nullable=False),
+    Column("latest_expiry", BigInteger),
+    UniqueConstraint("audience_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("role_id", ForeignKey(roles.c.id, ondelete="CASCADE"), primary_key=True),
+)
+
+# The history only grows: a renewal adds a row that names its parent. Of the rows that are there
+# nothing ever changes but the ciphertext, which is encrypted anew with a new key, and dropped
+# when the token has expired.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("parent_id", ForeignKey("tokens.id")),
+    Column("idempotency_key", String(200)),
+    Column("requested_minutes", BigInteger),
+    Column("owner_id", ForeignKey(users.c.id), nullable=False),
+    Column("audience_id", ForeignKey(audiences.c.id), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("roles", JSON, nullable=False),  # [[id, name], ...], whatever became of them since
+    Column("jti", String(36), nullable=False, unique=True),
+    Column("kid", String(43), ForeignKey("signing_keys.kid")),
+    Column("family_began_at", BigInteger, nullable=False),  # when the first ancestor was issued
+    Column("issued_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("ciphertext", LargeBinary),
+    UniqueConstraint("parent_id", "idempotency_key"),
+    Index(None, "owner_id", "audience_id", "expires_at"),
+    Index(None, "kid", "expires_at"),
+    sqlite_autoincrement=True,
+)
+# What is left to drop or to encrypt anew: the rows that still have their ciphertext.
+Index(
+    "ix_tokens_with_ciphertext",
+    tokens.c.expires_at,
+    sqlite_where=tokens.c.ciphertext.is_not(None),
+    postgresql_where=tokens.c.ciphertext.is_not(None),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("kid", String(43), primary_key=True),
+    Column("public_pem", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+)
+
+# Sessions that were signed out of; the cookie itself would be good until `expires_at`.
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+rate_counters = Table(
+    "rate_counters",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)

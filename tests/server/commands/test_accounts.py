@@ -1,0 +1,191 @@
+"""Audiences, roles, users and grants at the shell."""
+
+import json
+import re
+
+import pytest
+
+from flowauth_rotator.server.signing import compress_claims
+
+DATABASES = ["SQLite", "PostgreSQL"]
+MINT = "mint --user flowbot --audience TEST_SERVER --name AIRFLOW --role viewer"
+
+
+class TestAudiences:
+    def test_the_table(self, says):
+        says("add-audience OTHER --max-lifetime-minutes 5")
+        says("set-audience OTHER --latest-expiry 2099-01-31T01:00:00+01:00")
+        assert says("audiences") == (
+            "NAME         ROLES           MAX LIFETIME MINUTES  LATEST EXPIRY (UTC)\n"
+            "OTHER        -               5                     2099-01-31 00:00:00\n"
+            "TEST_SERVER  runner, viewer  10080                 -\n"
+        )
+
+    def test_json(self, says):
+        assert json.loads(says("audiences --json")) == [
+            {
+                "name": "TEST_SERVER",
+                "roles": ["runner", "viewer"],
+                "max_lifetime_minutes": 10080,
+                "latest_expiry": None,
+            }
+        ]
+
+    def test_a_limit_holds_from_then_on_and_can_be_lifted(self, says, fails):
+        says("set-audience TEST_SERVER --max-lifetime-minutes 5")
+        assert "exceeds the maximum permitted" in fails(MINT, "--lifetime-minutes", "6")
+        says("set-audience TEST_SERVER --max-lifetime-minutes 6")
+        says(MINT, "--lifetime-minutes", "6")
+        says("set-audience TEST_SERVER --latest-expiry 2099-01-31T00:00:00Z")
+        [audience] = json.loads(says("audiences --json"))
+        assert audience["max_lifetime_minutes"] == 6
+        assert audience["latest_expiry"] == 4_073_500_800
+        says("set-audience TEST_SERVER --no-latest-expiry")
+        assert json.loads(says("audiences --json"))[0]["latest_expiry"] is None
+
+
+class TestRoles:
+    def test_the_table_shows_the_first_of_many_scopes(self, says):
+        scopes = [word for scope in "fbecad" for word in ("--scope", scope)]
+        says("set-role viewer", *scopes)
+        header, runner, viewer = [re.split("  +", line) for line in says("roles").splitlines()]
+        assert header[:4] == ["NAME", "AUDIENCE", "SCOPES", "USERS"]
+        assert header[4:] == ["MAX LIFETIME MINUTES", "LATEST EXPIRY (UTC)"]
+        assert runner == ["runner", "TEST_SERVER", "run", "flowbot", "10080", "-"]
+        assert viewer[2] == "a, b, c, d and 2 more"
+
+    def test_json_has_all_of_them(self, says):
+        says("set-role runner", *[word for scope in "fbecad" for word in ("--scope", scope)])
+        says("add-audience OTHER --max-lifetime-minutes 5")
+        says("add-role r --audience OTHER --scope s --max-lifetime-minutes 5")
+        assert json.loads(says("roles --json --audience TEST_SERVER"))[0] == {
+            "name": "runner",
+            "audience": "TEST_SERVER",
+            "scopes": ["a", "b", "c", "d", "e", "f"],
+            "users": ["flowbot"],
+            "max_lifetime_minutes": 10080,
+            "latest_expiry": None,
+        }
+        assert len(json.loads(says("roles --json"))) == 3
+
+    def test_a_renewed_token_has_the_scopes_of_today(self, says, flowbot, claims_of):
+        row = flowbot.minted(roles=["viewer"])
+        says("set-role viewer --scope run")
+        renewed = flowbot.renew(row["id"]).json["token"]
+        assert claims_of(renewed)["user_claims"] == compress_claims({"viewer": ["run"]})
+
+    def test_a_limit_changes_without_the_scopes(self, says):
+        says("set-role viewer --max-lifetime-minutes 5")
+        [_, viewer] = json.loads(says("roles --json"))
+        assert viewer["scopes"] == ["get_available_dates", "get_results"]
+        assert viewer["max_lifetime_minutes"] == 5
+
+    def test_a_deleted_one_ends_the_renewal_of_every_token_that_has_it(
+        self, says, flowbot, refused
+    ):
+        """For good: a new role of the same name is another one."""
+        row = flowbot.minted()
+        assert says("delete-role runner") == "Deleted role runner; 1 user held it.\n"
+        gone = "no longer assigned to you: runner"
+        assert gone in refused(flowbot.renew(row["id"]), 401)
+        assert gone in refused(flowbot.renew_presented(row["token"]), 401)
+        says("add-role runner --audience TEST_SERVER --scope run --max-lifetime-minutes 9")
+        says("grant flowbot runner")
+        assert gone in refused(flowbot.renew(row["id"]), 401)
+        assert flowbot.mint().status_code == 200
+
+    def test_a_name_on_two_audiences_needs_the_audience(self, says, fails):
+        says("add-audience OTHER --max-lifetime-minutes 5")
+        says("add-role viewer --audience OTHER --scope s --max-lifetime-minutes 5")
+        for line in ("grant flowbot viewer", "set-role viewer --scope s", "delete-role viewer"):
+            assert "several audiences (OTHER, TEST_SERVER)" in fails(line)
+        says("grant flowbot viewer --audience OTHER")
+        says("set-role viewer --audience OTHER --scope t")
+        assert says("users").splitlines()[1] == (
+            "flowbot  OTHER: viewer; TEST_SERVER: runner, viewer"
+        )
+        says("delete-role viewer --audience OTHER")
+        assert [role["name"] for role in json.loads(says("roles --json"))] == [
+            "runner",
+            "viewer",
+        ]
+
+
+class TestUsers:
+    def test_the_table_and_json(self, says):
+        says("add-user carol")
+        assert says("users") == (
+            "NAME     ROLES\n"
+            "carol    -\n"
+            "flowbot  TEST_SERVER: runner, viewer\n"
+        )  # fmt: skip
+        assert json.loads(says("users --json")) == [
+            {"name": "carol", "roles": {}},
+            {"name": "flowbot", "roles": {"TEST_SERVER": ["runner", "viewer"]}},
+        ]
+
+    def test_a_failed_grant_grants_nothing(self, says, fails):
+        says("revoke flowbot viewer")
+        fails("grant flowbot viewer nothing")
+        assert "is not permitted" in fails(MINT)
+
+    def test_a_failed_revocation_revokes_nothing(self, says, fails):
+        fails("revoke flowbot viewer nothing")
+        says(MINT)
+
+    def test_revoking_what_is_not_held_is_refused(self, says, fails):
+        says("revoke flowbot viewer")
+        sentence = fails("revoke flowbot viewer")
+        assert sentence == "Error: User flowbot does not hold role viewer."
+
+    def test_somebody_who_leaves_keeps_nothing(self, says, flowbot, refused):
+        """No role, no session, no password; what was issued cannot be renewed."""
+        row = flowbot.minted()
+        assert says("revoke flowbot --all") == "flowbot no longer holds runner, viewer.\n"
+        says("set-password flowbot")
+        refused(flowbot.renew(row["id"]), 401)
+        refused(flowbot.renew_presented(row["token"]), 401)
+        refused(flowbot.sign_in(), 401)
+
+    def test_revoking_all_of_nothing_changes_nothing(self, says):
+        says("revoke flowbot --all")
+        sentence = "flowbot no longer holds any role, and held none.\n"
+        assert says("revoke flowbot --all") == sentence
+
+
+class TestPasswords:
+    @pytest.fixture
+    def signs_in(self, stranger):
+        return lambda *who: stranger.sign_in(*who).status_code == 200
+
+    def test_one_is_made_and_shown_once(self, says, signs_in):
+        shown = says("add-user carol").split()[-1]
+        assert len(shown) >= 20
+        assert signs_in("carol", shown)
+
+    def test_one_is_read_from_standard_input_to_the_end_of_its_line(self, says, signs_in):
+        told = says("add-user carol --password-stdin", input=" pass phräse \r\nmore\n")
+        assert told == "Added user carol.\n"
+        assert signs_in("carol", " pass phräse ")
+
+    @pytest.mark.parametrize("command", ["add-user carol", "set-password flowbot"])
+    @pytest.mark.parametrize("given", ["", "\n", "short\n"])
+    def test_a_short_one_is_refused(self, fails, command, given, signs_in):
+        sentence = fails(command, "--password-stdin", input=given)
+        assert sentence == "Error: A password needs at least 8 characters."
+        assert signs_in("flowbot")
+
+    def test_one_that_is_no_text_is_refused(self, fails):
+        sentence = fails("add-user carol --password-stdin", input=b"\xff" * 9 + b"\n")
+        assert sentence == "Error: The password is not UTF-8 text."
+
+    def test_another_one_ends_every_session(self, says, flowbot, signs_in, refused):
+        """The old password is no good any longer, and neither is what was begun with it."""
+        assert flowbot.get("/tokens/servers").status_code == 200
+        shown = says("set-password flowbot").split()[-1]
+        refused(flowbot.get("/tokens/servers"), 401)
+        assert not signs_in("flowbot")
+        assert signs_in("flowbot", shown)
+        told = says("set-password flowbot --password-stdin", input="another one\n")
+        assert told == "Changed the password of flowbot; every session of theirs has ended.\n"
+        assert signs_in("flowbot", "another one")

@@ -1,0 +1,177 @@
+"""The command line as a whole: from nothing to a token, its help, and what goes wrong."""
+
+import sqlite3
+from contextlib import closing
+
+import jwt
+import pytest
+from click.testing import CliRunner
+
+from flowauth_rotator.server.commands import serve, server
+
+MINT = "mint --user flowbot --audience TEST_SERVER --name AIRFLOW --role viewer"
+
+
+def test_from_nothing_to_a_token(tmp_path):
+    """The commands of the README, one after the other, and a token that the public key verifies."""
+    directory = ["--data-dir", str(tmp_path / "new")]
+    runner = CliRunner()
+
+    def run(line, **kwargs):
+        result = runner.invoke(server, [*line.split(), *directory], **kwargs)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    run("init")
+    run(
+        "add-audience TEST_SERVER --max-lifetime-minutes 10080 --latest-expiry 2099-01-31T00:00:00Z"
+    )
+    run("add-role viewer --audience TEST_SERVER --scope b --scope a --max-lifetime-minutes 1440")
+    assert "pass phrase" not in run("add-user flowbot --password-stdin", input="pass phrase\n")
+    run("grant flowbot viewer")
+    token = run(f"{MINT} --lifetime-minutes 60").removesuffix("\n")
+    public_key = run("public-key")
+    claims = jwt.decode(token, public_key, algorithms=["RS256"], audience="TEST_SERVER")
+    assert claims["exp"] - claims["iat"] == 3600
+    assert jwt.get_unverified_header(token)["alg"] == "RS256"
+    assert "AIRFLOW" in run("tokens")
+    run("revoke flowbot viewer")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "add-audience TEST_SERVER --max-lifetime-minutes 5",
+            "Audience TEST_SERVER exists already",
+        ),
+        ("add-audience A --max-lifetime-minutes 0", "0 is not in the range"),
+        ("add-audience A --max-lifetime-minutes x", "'x' is not a valid integer"),
+        ("add-audience A", "Missing option '--max-lifetime-minutes'"),
+        ("add-audience A --max-lifetime-minutes 5 --latest-expiry soon", "is not a time like 2027"),
+        ("add-audience A --max-lifetime-minutes 5 --latest-expiry 2099-01-31", "no time zone"),
+        ("add-audience A --max-lifetime-minutes 5 --latest-expiry 2020-01-31T00:00Z", "has passed"),
+        ("set-audience NONE --max-lifetime-minutes 5", "There is no audience NONE."),
+        ("set-audience TEST_SERVER", "Say what to change: a lifetime or a latest expiry."),
+        (
+            "set-audience TEST_SERVER --no-latest-expiry --latest-expiry 2099-01-31T00:00Z",
+            "exclude each other",
+        ),
+        ("add-role r --audience NONE --scope s --max-lifetime-minutes 5", "no audience NONE"),
+        ("add-role r --audience TEST_SERVER --max-lifetime-minutes 5", "Missing option '--scope'"),
+        (
+            "add-role viewer --audience TEST_SERVER --scope s --max-lifetime-minutes 5",
+            "Role viewer of TEST_SERVER exists already",
+        ),
+        ("set-role viewer", "Say what to change: scopes, a lifetime or a latest expiry."),
+        ("set-role nothing --scope s", "There is no role nothing."),
+        ("delete-role nothing", "There is no role nothing."),
+        ("delete-role viewer --audience NONE", "There is no audience NONE."),
+        ("roles --audience NONE", "There is no audience NONE."),
+        ("add-user flowbot", "User flowbot exists already"),
+        ("add-user flow\tbot", "Got unexpected extra argument"),
+        ("add-user \x07", "printable characters without spaces"),
+        ("set-password nobody", "There is no user nobody."),
+        ("grant nobody viewer", "There is no user nobody."),
+        ("grant flowbot viewer nothing", "There is no role nothing."),
+        ("grant flowbot viewer --audience NONE", "There is no audience NONE."),
+        ("grant flowbot", "Missing argument 'ROLES...'"),
+        ("revoke flowbot nothing", "There is no role nothing."),
+        ("revoke nobody --all", "There is no user nobody."),
+        ("revoke flowbot", "Name the roles, or call it with --all and nothing else."),
+        ("revoke flowbot viewer --all", "Name the roles, or call it with --all and nothing else."),
+        ("tokens --user nobody", "There is no user nobody."),
+        ("mint --user x --audience TEST_SERVER --name A --role viewer", "There is no user x."),
+        ("mint --user flowbot --audience X --name A --role viewer", "There is no audience X."),
+        (
+            "mint --user flowbot --audience TEST_SERVER --name A --role x",
+            "Role 'x' is not permitted",
+        ),
+        (f"{MINT} --lifetime-minutes 10081", "exceeds the maximum permitted"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(fails, line, sentence):
+    assert sentence in fails(line)
+
+
+class TestHelp:
+    def test_every_command_has_an_example(self):
+        commands = {f"server {name}": command for name, command in server.commands.items()}
+        for line, command in ({"serve": serve} | commands).items():
+            result = CliRunner().invoke(command, ["--help"])
+            assert result.exit_code == 0
+            assert f"    flowauth-rotator {line}" in result.stdout
+            assert "--data-dir DIR" in result.stdout
+
+    def test_the_group_shows_every_command_whole_under_a_heading(self):
+        shown = CliRunner().invoke(server, ["--help"]).stdout
+        for name, command in server.commands.items():
+            first_sentence = command.help.split("\n")[0]
+            assert any(
+                line.split(maxsplit=1) == [name, first_sentence] for line in shown.splitlines()
+            )
+        headings = [line for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
+        assert headings[1:] == [
+            "Data directory:",
+            "Audiences and roles:",
+            "Users:",
+            "Tokens:",
+            "Keys:",
+        ]
+
+    @pytest.mark.parametrize("option", ["--password", "--token", "--key", "--secret"])
+    def test_nothing_secret_is_taken_from_the_command_line(self, option):
+        for command in server.commands.values():
+            assert not [names for names in command.params if option in names.opts]
+
+
+class TestWhatGoesWrong:
+    def test_an_empty_data_directory_option_is_refused(self):
+        result = CliRunner().invoke(server, ["tokens", "--data-dir", ""])
+        assert result.exit_code == 2
+        assert result.stderr.endswith("it is empty.\n")
+
+    @pytest.mark.parametrize("line", ["tokens", "public-key", "backup file", "upgrade", MINT])
+    def test_without_a_data_directory_it_says_what_to_run(self, tmp_path, line):
+        result = CliRunner().invoke(server, [*line.split(), "--data-dir", str(tmp_path / "none")])
+        assert result.exit_code == 1
+        assert f"run `flowauth-rotator server init --data-dir {tmp_path}/none`" in result.stderr
+        result = CliRunner().invoke(server, line.split())
+        assert result.exit_code == 2
+        assert "FLOWAUTH_ROTATOR_DATA_DIR" in result.stderr
+
+    def test_a_setting_that_cannot_be_understood_is_named(self, fails, monkeypatch):
+        monkeypatch.setenv("MAX_FAMILY_AGE", "soon")
+        assert fails("tokens") == (
+            "Error: MAX_FAMILY_AGE='soon' is no duration like 30m, 12h or 400d."
+        )
+
+    def test_a_broken_database_is_named(self, fails, data_dir):
+        (data_dir / "history.db").write_bytes(b"nonsense" * 1000)
+        assert "history.db cannot be used (file is not a database)" in fails("tokens")
+
+    def test_a_postgresql_that_is_not_there_is_named_without_its_password(self, fails, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", "postgresql://flow:secret@127.0.0.1:1/flow")
+        sentence = fails("tokens")
+        assert "postgresql://flow:***@127.0.0.1:1/flow cannot be used" in sentence
+        assert "secret" not in sentence
+
+    def test_a_writer_who_does_not_end_is_waited_for_and_then_named(self, fails, data_dir):
+        with closing(sqlite3.connect(data_dir / "history.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            sentence = fails("revoke flowbot viewer")
+        assert sentence == "Error: The database cannot be used (database is locked)."
+
+    @pytest.mark.parametrize(
+        "bind", ["", "9091", "localhost", "localhost:", "h:0", "h:65536", "a b:1"]
+    )
+    def test_a_bad_address_is_refused(self, data_dir, bind):
+        result = CliRunner().invoke(serve, ["--data-dir", str(data_dir), "--bind", bind])
+        assert result.exit_code == 2
+        assert "is not HOST:PORT, like 127.0.0.1:9091." in result.stderr
+
+    def test_an_address_in_use_is_refused(self, renewal_server, data_dir):
+        bind = renewal_server.url.removeprefix("http://")
+        result = CliRunner().invoke(serve, ["--data-dir", str(data_dir), "--bind", bind])
+        assert result.exit_code == 1
+        assert result.stderr == f"Error: Cannot listen on {bind}: Address already in use.\n"

@@ -1,0 +1,231 @@
+"""A data directory over the years: made, brought up, backed up, kept small."""
+
+import json
+import os
+import pty
+import shutil
+import sqlite3
+import threading
+import time
+
+import jwt
+import pytest
+from alembic import command
+from alembic.config import Config
+from click.testing import CliRunner
+
+from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server.commands import server
+
+
+def modes(folder):
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
+class TestInit:
+    def test_twice_changes_nothing(self, data_dir, fails):
+        before = {path.name: path.read_bytes() for path in data_dir.iterdir()}
+        assert fails("init").endswith("; nothing was changed.")
+        assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == before
+
+    @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+    def test_the_algorithm_is_chosen(self, tmp_path, algorithm):
+        """And its tokens verify with the public key."""
+        runner = CliRunner(env={"FLOWAUTH_ROTATOR_DATA_DIR": str(tmp_path / "new")})
+
+        def run(line):
+            result = runner.invoke(server, line.split())
+            assert result.exit_code == 0, result.output
+            return result.stdout
+
+        run(f"init --algorithm {algorithm}")
+        run("add-audience A --max-lifetime-minutes 5")
+        run("add-role r --audience A --scope s --max-lifetime-minutes 5")
+        run("add-user u")
+        run("grant u r")
+        token = run("mint --user u --audience A --name N --role r").strip()
+        claims = jwt.decode(token, run("public-key"), algorithms=[algorithm], audience="A")
+        assert claims["sub"] == "u"
+
+    def test_a_postgresql_is_made_and_not_twice(self, tmp_path, postgresql, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", postgresql.create())
+        runner = CliRunner()
+        for folder, code in (("one", 0), ("two", 1)):
+            result = runner.invoke(server, ["init", "--data-dir", str(tmp_path / folder)])
+            assert result.exit_code == code
+        assert "has the tables of a server already" in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+class TestUpgrade:
+    @pytest.fixture
+    def version_0_1(self, data_dir):
+        """A data directory as version 0.1 of the package has made it, with nothing in it yet."""
+        for path in data_dir.glob("history.db*"):
+            path.unlink()
+        (data_dir / "history.db").touch(0o600)
+        (data_dir / "metrics.token").unlink()
+        config = Config()
+        config.set_main_option("script_location", "flowauth_rotator.server:migrations")
+        database = Settings.load(data_dir).database()
+        with database.migrating() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+            connection.exec_driver_sql("DROP TABLE alembic_version")
+        database.close()
+
+    @pytest.mark.usefixtures("version_0_1")
+    def test_an_earlier_version_is_brought_up_and_serves(self, says, fails, data_dir, tmp_path):
+        says("backup", tmp_path / "before.db")
+        assert "run `flowauth-rotator server upgrade" in fails("tokens")
+        assert says("upgrade") == "Brought the tables from version 0001 to 0002.\n"
+        says("add-user carol")
+        assert "carol" in says("users")
+        assert set(modes(data_dir).values()) == {0o600}
+
+    def test_a_present_one_needs_nothing(self, says):
+        sentence = "The tables have version 0002 already: there was nothing to do.\n"
+        assert says("upgrade") == sentence
+        assert json.loads(says("upgrade --json")) == {"from": "0002", "to": "0002"}
+
+
+class TestPrune:
+    def test_the_texts_of_expired_tokens_go_and_the_rows_stay(self, says, fill, flowbot):
+        fill(700, expires_at=int(time.time()) - 1)
+        row = flowbot.minted()
+        told = says("prune")
+        assert told == "Dropped the text of 700 expired tokens; every row stays.\n"
+        assert len(json.loads(says("tokens --all --json"))) == 701
+        assert flowbot.rows()[-1] == row
+        assert says("prune") == "Dropped the text of 0 expired tokens; every row stays.\n"
+
+    def test_what_can_still_be_renewed_is_kept(self, says, fill, monkeypatch):
+        fill(1, expires_at=int(time.time()) - 60)
+        monkeypatch.setenv("RENEW_EXPIRED_GRACE", "1h")
+        assert json.loads(says("prune --json")) == {"dropped": 0}
+        monkeypatch.delenv("RENEW_EXPIRED_GRACE")
+        assert json.loads(says("prune --json")) == {"dropped": 1}
+
+    def test_a_terminal_sees_how_far_it_has_come_and_a_pipe_only_the_result(self, start, fill):
+        fill(700, expires_at=1)
+        ours, theirs = pty.openpty()
+        process = start("prune", stderr=theirs)
+        os.close(theirs)
+        with process:
+            stdout = process.stdout.read()
+        shown = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert stdout == "Dropped the text of 700 expired tokens; every row stays.\n"
+        assert "Dropping" in shown
+        assert "100%" in shown
+
+
+class TestBackup:
+    @pytest.fixture
+    def file(self, tmp_path):
+        folder = tmp_path / "backups"
+        folder.mkdir()
+        return folder / "history.db"
+
+    def test_it_is_a_whole_database_private_to_its_maker(self, says, flowbot, file, data_dir):
+        flowbot.mint()
+        old = os.umask(0)
+        try:
+            told = says("backup", file).splitlines()
+        finally:
+            os.umask(old)
+        assert told[0] == f"Copied the database into {file} ({file.stat().st_size:,} bytes)."
+        assert told[1].startswith(f"The keys in {data_dir} belong with it")
+        assert modes(file.parent) == {"history.db": 0o600}
+
+    def test_with_the_keys_it_is_the_server_again(self, says, flowbot, file, data_dir):
+        row = flowbot.minted()
+        says("backup", file)
+        restored = shutil.copytree(data_dir, data_dir.parent / "restored")
+        for path in restored.glob("history.db*"):
+            path.unlink()
+        shutil.copy(file, restored / "history.db")
+        parts = Parts.open(Settings.load(restored))
+        owner = parts.accounts.named_user("flowbot")
+        issued = parts.issuing.renew(
+            owner, row["id"], None, idempotency_key=None, now=4_102_444_801
+        )
+        parts.database.close()
+        assert issued.name == row["name"]
+
+    def test_others_write_on_and_the_copy_is_of_one_moment(self, says, fill, parts, file):
+        """Each transaction is in it entirely or not at all."""
+        fill(3000, size=2000)
+        written, stop = threading.Semaphore(0), threading.Event()
+
+        def write():
+            while not stop.is_set():
+                fill(2, size=2000)
+                written.release()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(3):
+                written.acquire()
+            says("backup", file)
+            for _ in range(3):
+                written.acquire()
+        finally:
+            stop.set()
+            writer.join()
+        with parts.database.reading() as connection:
+            after = connection.exec_driver_sql("SELECT count(*) FROM tokens").scalar_one()
+        copy = sqlite3.connect(file)
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert copy.execute("PRAGMA foreign_key_check").fetchall() == []
+        [[rows]] = copy.execute("SELECT count(*) FROM tokens").fetchall()
+        copy.close()
+        assert 3006 <= rows < after
+        assert rows % 2 == 0
+
+    def test_nothing_is_ever_overwritten(self, fails, file):
+        file.write_text("precious")
+        assert fails("backup", file) == f"Error: {file} cannot be made: File exists."
+        assert file.read_text() == "precious"
+
+    def test_a_dangling_link_is_not_followed(self, fails, file):
+        file.symlink_to(file.parent / "elsewhere")
+        assert fails("backup", file).endswith("cannot be made: File exists.")
+
+    def test_a_place_that_is_not_there_is_named(self, fails, tmp_path):
+        sentence = fails("backup", tmp_path / "none" / "file.db")
+        assert sentence.endswith("file.db cannot be made: No such file or directory.")
+
+    def test_of_a_failed_one_nothing_is_left(self, start, fill, file):
+        fill(500, size=2000)
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
+        with start("backup", str(file), before=limit) as process:
+            sentence = process.stderr.read()
+        assert process.returncode == 1
+        assert sentence.startswith(f"Error: {file} cannot be written: ")
+        assert sentence.endswith("; nothing is left of it.\n")
+        assert sentence.count("\n") == 1
+        assert list(file.parent.iterdir()) == []
+
+    def test_a_database_that_is_none_is_not_backed_up(self, fails, data_dir, file):
+        (data_dir / "history.db").write_bytes(b"nonsense" * 1000)
+        sentence = fails("backup", file)
+        assert sentence == "Error: The database cannot be used (file is not a database)."
+        assert list(file.parent.iterdir()) == []
+
+    def test_a_missing_database_is_named(self, fails, data_dir, file):
+        (data_dir / "history.db").unlink()
+        assert "lacks history.db: restore it from a backup" in fails("backup", file)
+        assert list(file.parent.iterdir()) == []
+
+    def test_a_postgresql_has_a_tool_of_its_own(self, fails, file, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", "postgresql://flow:secret@db.example/flow")
+        sentence = fails("backup", file)
+        assert "pg_dump" in sentence
+        assert "secret" not in sentence
+        assert list(file.parent.iterdir()) == []
+
+    def test_json(self, says, file):
+        told = json.loads(says("backup", file, "--json"))
+        assert told == {"file": str(file), "bytes": file.stat().st_size}

@@ -1,0 +1,108 @@
+"""Minting at the shell, and the history as an operator sees it."""
+
+import json
+import re
+import subprocess
+import time
+
+import pytest
+
+DATABASES = ["SQLite", "PostgreSQL"]
+
+MINT = "mint --user flowbot --audience TEST_SERVER --name AIRFLOW --role viewer"
+
+
+def test_the_table(says, flowbot):
+    flowbot.renew(flowbot.minted(lifetime_minutes=60)["id"], {"lifetime_minutes": 90})
+    header, *lines = says("tokens").splitlines()
+    cells = [re.split("  +", line) for line in (header, *lines)]
+    assert cells[0][:6] == ["ID", "PARENT", "NAME", "USER", "AUDIENCE", "ROLES"]
+    assert cells[0][6:] == ["ISSUED (UTC)", "EXPIRES (UTC)", "STATE"]
+    assert cells[1][:6] == ["1", "-", "AIRFLOW", "flowbot", "TEST_SERVER", "runner, viewer"]
+    assert cells[1][6:] == ["2100-01-01 00:00:00", "2100-01-01 01:00:00", "live"]
+    assert cells[2][:2] == ["2", "1"]
+    assert {line.index("live") for line in lines} == {header.index("STATE")}
+
+
+def test_json(says, flowbot):
+    token = flowbot.minted(lifetime_minutes=60)["token"]
+    listed = says("tokens --json --user flowbot")
+    assert json.loads(listed) == [
+        {
+            "id": 1,
+            "parent": None,
+            "name": "AIRFLOW",
+            "user": "flowbot",
+            "audience": "TEST_SERVER",
+            "roles": ["runner", "viewer"],
+            "issued_at": 4_102_444_800,
+            "expires_at": 4_102_448_400,
+            "state": "live",
+        }
+    ]
+    assert token[-20:] not in listed
+
+
+class TestWhichAreListed:
+    @pytest.fixture(autouse=True)
+    def expired(self, parts):
+        owner = parts.accounts.named_user("flowbot")
+        parts.issuing.mint(owner, 1, "OLD", ["viewer"], 5, now=int(time.time()) - 600)
+
+    @pytest.fixture
+    def names(self, says):
+        return lambda *how: [row["name"] for row in json.loads(says("tokens --json", *how))]
+
+    def test_by_default_those_that_can_be_renewed(self, names, flowbot, monkeypatch):
+        assert names() == []
+        flowbot.mint(name="NEW")
+        assert names() == ["NEW"]
+        monkeypatch.setenv("RENEW_EXPIRED_GRACE", "1h")
+        assert names() == ["OLD", "NEW"]
+
+    def test_all(self, names, says, flowbot):
+        flowbot.mint(name="NEW")
+        assert names("--all") == ["OLD", "NEW"]
+        assert says("tokens --all").splitlines()[1].endswith("expired")
+
+    def test_of_one_user_or_name(self, names, flowbot, mallory):
+        flowbot.mint(name="NEW")
+        mallory.mint(name="NEW")
+        mallory.mint(name="OTHER")
+        assert names("--user", "mallory") == ["NEW", "OTHER"]
+        assert names("--name", "NEW") == ["NEW", "NEW"]
+        assert names("--user", "mallory", "--name", "NEW") == ["NEW"]
+        assert names("--user", "mallory", "--all") == ["NEW", "OTHER"]
+
+    def test_none(self, says):
+        assert says("tokens") == "No token can be renewed; --all lists the others.\n"
+        assert says("tokens --all --name NEW") == "No tokens.\n"
+        assert says("tokens --json") == "[]\n"
+
+
+def test_a_long_history_is_listed_to_its_end(says, fill, flowbot):
+    """Across the batches that it is read in, oldest first, columns aligned."""
+    fill(1200, expires_at=1)
+    flowbot.mint(name="A_LONGER_NAME_THAN_THE_OTHERS")
+    assert [row["id"] for row in json.loads(says("tokens --all --json"))] == [*range(1, 1202)]
+    header, *lines = says("tokens --all").splitlines()
+    assert len(lines) == 1201
+    assert {line.index("FILLED") for line in lines[:500]} == {header.index("NAME")}
+    assert [row["id"] for row in json.loads(says("tokens --json"))] == [1201]
+
+
+def test_a_reader_who_has_seen_enough_ends_it_in_silence(start, fill):
+    fill(3000)
+    with start("tokens", "--all") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_mint_prints_the_token_alone_from_a_real_shell(start):
+    """As a process of its own: stdout is one line, stderr is empty."""
+    process = start(*MINT.split(), stdin=subprocess.DEVNULL)
+    stdout, stderr = process.communicate()
+    assert stderr == ""
+    assert stdout.count("\n") == 1
+    assert stdout.count(".") == 2

@@ -1,0 +1,173 @@
+"""How often one may fail to sign in and how often a name is issued; how long a family lives."""
+
+import pytest
+
+from flowauth_rotator.server import Settings, SetupError
+
+DATABASES = ["SQLite", "PostgreSQL"]
+
+
+class TestSignIn:
+    """Ten failures a minute for one name at one address, and a hundred for all."""
+
+    def fail(self, caller, times, username="flowbot"):
+        for _ in range(times):
+            assert caller.sign_in(username, "wrong").status_code == 401
+
+    def test_too_many_failures_and_even_the_right_password_waits(self, stranger, clock, refused):
+        self.fail(stranger, 10)
+        clock.advance(seconds=20)
+        answer = stranger.sign_in()
+        assert refused(answer, 429) == "Too many failed attempts to sign in; try again in 40 s."
+        assert answer.headers["Retry-After"] == "40"
+        clock.advance(seconds=40)
+        assert stranger.sign_in().status_code == 200
+
+    def test_successes_do_not_count(self, stranger):
+        """An agent signs in once for each token that is due."""
+        for _ in range(30):
+            assert stranger.sign_in().status_code == 200
+        self.fail(stranger, 9)
+        assert stranger.sign_in().status_code == 200
+
+    def test_another_name_and_another_address_may_go_on(self, app, stranger, mallory):
+        self.fail(stranger, 10)
+        assert mallory.sign_in("mallory").status_code == 200
+        body = {"username": "flowbot", "password": "correct-horse-battery-staple"}
+        elsewhere = app.test_client()
+        answer = elsewhere.post("/signin", json=body, environ_base={"REMOTE_ADDR": "192.0.2.7"})
+        assert answer.status_code == 200
+
+    def test_one_address_cannot_try_name_after_name(self, stranger, refused):
+        for number in range(10):
+            self.fail(stranger, 10, f"name{number}")
+        refused(stranger.sign_in("name11", "wrong"), 429)
+
+    def test_names_that_nobody_can_have_are_counted_together(self, stranger, refused):
+        for number in range(10):
+            self.fail(stranger, 1, "x" * (200 + number))
+        refused(stranger.sign_in("\x00", "wrong"), 429)
+
+
+class TestIssuing:
+    """Sixty tokens of one name an hour, whoever asks."""
+
+    def test_a_name_is_issued_so_often_and_no_more(self, flowbot, clock, refused):
+        row = flowbot.minted()
+        for number in range(59):
+            assert flowbot.renew(row["id"], key=str(number)).status_code == 200
+        clock.advance(minutes=15)
+        answer = flowbot.renew(row["id"])
+        assert refused(answer, 429) == (
+            "Too many tokens of this name were issued; try again in 2700 s."
+        )
+        assert answer.headers["Retry-After"] == "2700"
+        refused(flowbot.renew_presented(row["token"]), 429)
+        refused(flowbot.mint(), 429)
+        assert flowbot.renew(row["id"], key="7").headers["Idempotent-Replayed"] == "true"
+        assert flowbot.mint(name="OTHER").status_code == 200
+        for _ in range(3):
+            clock.advance(minutes=15)
+            flowbot.get("/version")
+        assert flowbot.renew(row["id"]).status_code == 200
+
+    def test_what_is_refused_for_another_reason_does_not_count(self, flowbot):
+        row = flowbot.minted()
+        for _ in range(70):
+            assert flowbot.renew(row["id"], {"lifetime_minutes": 0}).status_code == 400
+        assert flowbot.renew(row["id"]).status_code == 200
+
+
+class TestFamilyAge:
+    """A token's descendants end with it: after so long, somebody must mint anew."""
+
+    @pytest.fixture
+    def settings(self, monkeypatch):
+        monkeypatch.setenv("MAX_FAMILY_AGE", "2d")
+
+    def test_a_renewal_ends_with_the_family_and_then_there_is_none(
+        self, settings, flowbot, clock, claims_of, refused
+    ):
+        began = clock.now
+        row = flowbot.minted(lifetime_minutes=24 * 60)
+        clock.advance(minutes=23 * 60)
+        flowbot.sign_in()
+        renewed = flowbot.renew(row["id"]).json
+        assert claims_of(renewed["token"])["exp"] == began + 2 * 24 * 60 * 60
+        clock.advance(minutes=24 * 60)
+        asked_too_much = flowbot.renew_presented(renewed["token"], {"lifetime_minutes": 61})
+        refused(asked_too_much, 400, "lifetime_minutes")
+        last = flowbot.renew_presented(renewed["token"]).json
+        clock.advance(minutes=60, seconds=-1)
+        assert flowbot.renew_presented(last["token"]).status_code == 200
+        clock.advance(seconds=1)
+        refused(flowbot.renew_presented(last["token"]), 401)
+
+    def test_the_refusal_says_since_when(self, settings, flowbot, clock, monkeypatch, refused):
+        """A token minted before the setting was made shorter outlives its family."""
+        row = flowbot.minted(lifetime_minutes=7 * 24 * 60)
+        clock.advance(minutes=2 * 24 * 60)
+        flowbot.sign_in()
+        assert refused(flowbot.renew(row["id"]), 401, "token_id") == (
+            "Token for flowbot cannot be renewed: its first ancestor was issued at "
+            "2027-01-15 08:00:00 UTC; mint a new token instead."
+        )
+
+
+class TestExpiredGrace:
+    """With RENEW_EXPIRED_GRACE its owner can still renew an expired row for a while."""
+
+    @pytest.fixture
+    def settings(self, monkeypatch):
+        monkeypatch.setenv("RENEW_EXPIRED_GRACE", "30m")
+
+    def test_the_owner_can_and_the_token_itself_cannot(self, settings, flowbot, clock, refused):
+        row = flowbot.minted(lifetime_minutes=5)
+        for _ in range(2):
+            clock.advance(minutes=17)
+            flowbot.get("/version")
+        assert [listed["id"] for listed in flowbot.rows()] == [row["id"]]
+        refused(flowbot.renew_presented(row["token"]), 401)
+        assert flowbot.renew(row["id"]).status_code == 200
+        clock.advance(minutes=1)
+        refused(flowbot.renew(row["id"]), 400, "token_id")
+        assert [listed["id"] for listed in flowbot.rows()] == [row["id"] + 1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MAX_FAMILY_AGE", "400"),
+        ("MAX_FAMILY_AGE", "-1d"),
+        ("RENEW_EXPIRED_GRACE", "1 day"),
+        ("SIGNIN_RATE_LIMIT", "often"),
+        ("RENEWAL_RATE_LIMIT", "10"),
+        ("USER_CLAIMS", "zip"),
+        ("TRUSTED_PROXIES", "yes"),
+    ],
+)
+def test_a_setting_that_is_none_is_named(tmp_path, variable, value):
+    with pytest.raises(SetupError, match=f"{variable}={value!r} is n"):
+        Settings.load(tmp_path, {variable: value})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "mysql://me:secret@host/db",
+        "postgresql:/",
+        "://",
+        "postgresql://me:secret@host:port/db",
+    ],
+)
+def test_a_database_url_that_is_none_is_named_and_not_repeated(tmp_path, url):
+    with pytest.raises(SetupError, match="DATABASE_URL is not like") as caught:
+        Settings.load(tmp_path, {"DATABASE_URL": url})
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_settings_shown_show_no_password(tmp_path):
+    settings = Settings.load(tmp_path, {"DATABASE_URL": "postgresql://me:secret@host/db"})
+    assert "secret" not in repr(settings) + settings.database_name

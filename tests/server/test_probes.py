@@ -1,0 +1,119 @@
+"""What asks about the server itself: health, readiness, metrics, its keys and its document."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+DATABASES = ["SQLite", "PostgreSQL"]
+
+
+@pytest.fixture
+def scrape(stranger, data_dir):
+    """What a scraper reads who presents the data directory's token: samples by name and labels."""
+
+    def read():
+        token = (data_dir / "metrics.token").read_text().strip()
+        answer = stranger.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+        assert answer.content_type.startswith("text/plain; version=")
+        return {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+
+    return read
+
+
+class TestMetrics:
+    EXPIRY = "flowauth_renewal_server_token_expiration_timestamp_seconds"
+    RENEWALS = "flowauth_renewal_server_renewals_total"
+
+    def test_only_for_who_has_its_token(self, stranger, refused, data_dir):
+        """Names of tokens and of users are nobody else's business."""
+        for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp4"}):
+            answer = stranger.get("/metrics", headers=headers)
+            refused(answer, 401)
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+    def test_every_result_is_there_from_the_beginning(self, scrape):
+        for result in ("renewed", "replayed", "refused", "failed"):
+            assert scrape()[self.RENEWALS, result] == 0
+
+    def test_renewals_are_counted_by_result(self, flowbot, scrape):
+        row = flowbot.minted()
+        for _ in range(2):
+            flowbot.renew(row["id"], key="k")
+        flowbot.renew(row["id"], {"lifetime_minutes": 0})
+        flowbot.renew_presented(row["token"])
+        counted = {result: scrape()[self.RENEWALS, result] for result in ("renewed", "replayed")}
+        assert counted == {"renewed": 2, "replayed": 1}
+        assert scrape()[self.RENEWALS, "refused"] == 1
+
+    def test_one_series_a_name_with_its_newest_expiry(self, flowbot, clock, scrape):
+        row = flowbot.minted(name="etl main", lifetime_minutes=60)
+        labels = (self.EXPIRY, "TEST_SERVER", "etl main", "flowbot")
+        assert scrape()[labels] == clock.now + 3600
+        clock.advance(minutes=10)
+        flowbot.renew(row["id"], {"lifetime_minutes": 60})
+        flowbot.renew(row["id"], {"lifetime_minutes": 1})
+        assert scrape()[labels] == clock.now + 3600
+        clock.advance(minutes=600)
+        assert [key for key in scrape() if key[0] == self.EXPIRY] == [labels]
+
+    @pytest.mark.parametrize("name", ['a"b', "a\\b", "<img onerror=x>", "x" * 200])
+    def test_a_hostile_name_is_one_label(self, flowbot, scrape, name):
+        flowbot.mint(name=name)
+        assert [key[2:] for key in scrape() if key[0] == self.EXPIRY] == [
+            tuple(sorted(("TEST_SERVER", name, "flowbot"))[1:])
+        ]
+
+    def test_answers_are_timed_by_view_and_status(self, stranger, scrape):
+        stranger.get("/version")
+        stranger.sign_in(password="wrong")
+        counts = scrape()
+        name = "flowauth_renewal_server_request_duration_seconds_count"
+        assert counts[name, "200", "version"] == 1
+        assert counts[name, "401", "signin"] == 1
+
+
+def test_health_is_a_process_that_answers(stranger):
+    answer = stranger.get("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+    assert "Set-Cookie" not in answer.headers
+
+
+class TestReadiness:
+    """Whether a token could be issued now."""
+
+    def test_it_is_ready(self, stranger):
+        assert stranger.get("/readyz").json == {"status": "ok"}
+
+    @pytest.mark.parametrize("part", ["signing-key.pem", "encryption.key"])
+    def test_not_with_a_key_that_is_gone_and_again_once_it_is_back(
+        self, stranger, data_dir, refused, part, caplog
+    ):
+        from flowauth_rotator.server import create_app
+
+        app = create_app(data_dir)
+        client = app.test_client()
+        (data_dir / part).rename(data_dir / "aside")
+        assert refused(client.get("/readyz"), 503).endswith("see the log.")
+        [facts] = [record.facts for record in caplog.records if record.message == "not_ready"]
+        assert part in facts["reason"]
+        (data_dir / "aside").rename(data_dir / part)
+        assert client.get("/readyz").status_code == 200
+        app.extensions["flowauth_rotator"].database.close()
+
+    def test_not_without_its_tables(self, stranger, parts, refused):
+        with parts.database.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM alembic_version")
+            connection.exec_driver_sql("DROP TABLE rate_counters")
+            connection.exec_driver_sql("ALTER TABLE tokens RENAME TO mislaid")
+        refused(stranger.get("/readyz"), 503)
+        assert stranger.get("/healthz").status_code == 200
+
+
+def test_the_document_tells_the_version_of_the_program(stranger):
+    document = stranger.get("/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["version"] == stranger.get("/version").json["version"]
