@@ -167,8 +167,9 @@ class RenewalServer:
         return rows
 
     def renewal_requests(self) -> int:
-        """How many renewals it was asked for, by its own access log."""
-        return len(re.findall(r" POST /tokens/(?:tokens/\d+/)?renew ", self.log.read_text()))
+        """How many renewals it was asked for, by its own log."""
+        asked = r'"method": "POST", "path": "/tokens/(?:tokens/\d+/)?renew"'
+        return len(re.findall(asked, self.log.read_text()))
 
     def _run(self, *words: str, stdin: str = "") -> str:
         done = subprocess.run(  # noqa: S603 - our own command

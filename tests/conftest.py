@@ -28,6 +28,11 @@ ROLES = ("runner", "viewer")
 WEEK_IN_MINUTES = 7 * 24 * 60
 
 
+def pytest_addoption(parser):
+    """`--issuer-url`: ask another server in tests/contract/test_wire.py than the bundled one."""
+    parser.addoption("--issuer-url", help="the server that tests/contract/test_wire.py asks")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory) -> Iterator[None]:
     """No setting of this machine reaches a test, and an imported Airflow writes into a folder."""
@@ -224,6 +229,17 @@ class RenewalServer:
     def revoke(self, role: str) -> None:
         """Take a role from flowbot."""
         self._parts.accounts.revoke(self.username, [role])
+
+    def delete_role(self, role: str) -> None:
+        """Delete a role."""
+        self._parts.accounts.delete_role(role)
+
+    def forget_roles(self, row_id: int) -> None:
+        """Make a row one of which no roles are recorded, as FlowAuth's old ones are."""
+        from flowauth_rotator.server.schema import tokens
+
+        with self._parts.database.writing() as connection:
+            connection.execute(tokens.update().where(tokens.c.id == row_id).values(roles=[]))
 
     def limit(self, role: str, *, minutes: int) -> None:
         """Let tokens with a role live for so many minutes at most."""

@@ -1,4 +1,4 @@
-"""The README tells the truth: every command, outcome and setting stands in it, and no other."""
+"""The documents tell the truth: each command, outcome and setting stands in them, and no other."""
 
 import dataclasses
 import re
@@ -12,6 +12,7 @@ from flowauth_rotator.core.report import Outcome
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SERVER = (ROOT / "docs" / "server.md").read_text()
 
 
 def commands(group=main, prefix="flowauth-rotator"):
@@ -27,8 +28,9 @@ def commands(group=main, prefix="flowauth-rotator"):
 
 def test_the_table_lists_every_command_and_no_other():
     """What can be called is documented, and what is documented can be called."""
-    listed = re.findall(r"^\| `(flowauth-rotator [a-z -]*[a-z])", README, re.MULTILINE)
-    assert sorted(listed) == sorted(words for words, _ in commands())
+    row = re.compile(r"^\| `(flowauth-rotator [a-z -]*[a-z])", re.MULTILINE)
+    listed = set(row.findall(README) + row.findall(SERVER))
+    assert listed == {words for words, _ in commands()}
 
 
 @pytest.mark.parametrize(("words", "command"), list(commands()))
@@ -51,6 +53,39 @@ def test_every_setting_is_listed():
 
     for name in [field.name for field in dataclasses.fields(ManagedToken)] + list(EXTRAS):
         assert f"| `{name}` |" in README
+
+
+def test_every_setting_of_the_server_is_listed():
+    """And none that it does not know."""
+    from flowauth_rotator.server.settings import DATA_DIR_VARIABLE, VARIABLES
+
+    [table] = re.findall(r"## Settings\n(.*?)\n## ", SERVER, re.DOTALL)
+    assert set(re.findall(r"^\| `([A-Z_]+)`", table, re.MULTILINE)) == {
+        DATA_DIR_VARIABLE,
+        *VARIABLES,
+    }
+
+
+def test_every_metric_of_the_server_is_listed():
+    """By the name that a scraper sees."""
+    import flowauth_rotator.server.metrics as module
+
+    source = Path(module.__file__).read_text()
+    for name in re.findall(r'"(flowauth_[a-z_]+)"', source):
+        assert f"`{name}" in SERVER
+
+
+def test_every_link_between_the_documents_leads_somewhere():
+    """Files and headings."""
+    for path in (ROOT / "README.md", ROOT / "docs" / "server.md", ROOT / "deploy" / "README.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text()):
+            name, _, heading = target.partition("#")
+            there = path.parent / name if name else path
+            assert there.exists(), f"{path.name} links to {target}"
+            if heading:
+                titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+                slugs = {re.sub(r"[^a-z0-9 -]", "", t.lower()).replace(" ", "-") for t in titles}
+                assert heading in slugs, f"{path.name} links to {target}"
 
 
 def test_the_python_example_is_python():

@@ -196,9 +196,13 @@ class Accounts:
             return False
 
     def _rehash(self, user_id: int, password_hash: str, secret: bytes) -> None:
-        """Store a stronger hash when the hasher's parameters have changed since the last one."""
+        """Store a stronger hash when the hasher's parameters have changed since the last one.
+
+        A password that was changed in the meantime stays as it is.
+        """
         if self._hasher.check_needs_rehash(password_hash):
-            change = update(users).where(users.c.id == user_id)
+            same = (users.c.id == user_id) & (users.c.password_hash == password_hash)
+            change = update(users).where(same)
             with self._database.writing() as connection:
                 connection.execute(change.values(password_hash=self._hasher.hash(secret)))
 

@@ -9,7 +9,12 @@ from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import (
+    HTTPException,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 from werkzeug.http import http_date
 
 from flowauth_rotator.server import answers
@@ -26,9 +31,7 @@ Clock = Callable[[], int]
 
 LARGEST_BODY = 64 * 1024
 
-_ID = "<int(max=2147483647):{}>"
-_SERVER = f"/tokens/tokens/{_ID.format('server_id')}"
-_ROW = f"/tokens/tokens/{_ID.format('row_id')}"
+_LARGEST_ID = 2**31 - 1
 _BEARER = re.compile(r"bearer +(?P<token>[\w.~+/=-]+)", re.ASCII | re.IGNORECASE)
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,200}")
 _WITHOUT_CSRF = {"signin"}
@@ -52,10 +55,10 @@ def make_blueprint(parts: Parts, clock: Clock) -> Blueprint:
         ("GET", "/signout", views.signout),
         ("GET", "/version", views.version),
         ("GET", "/tokens/servers", views.servers),
-        ("GET", f"/user/roles/server/{_ID.format('server_id')}", views.roles),
-        ("GET", _SERVER, views.tokens),
-        ("POST", _SERVER, views.mint),
-        ("POST", f"{_ROW}/renew", views.renew),
+        ("GET", "/user/roles/server/<int:server_id>", views.roles),
+        ("GET", "/tokens/tokens/<int:server_id>", views.tokens),
+        ("POST", "/tokens/tokens/<int:server_id>", views.mint),
+        ("POST", "/tokens/tokens/<int:row_id>/renew", views.renew),
         ("POST", "/tokens/renew", views.renew_presented),
         ("GET", "/.well-known/jwks.json", probes.jwks),
         ("GET", "/openapi.json", probes.openapi),
@@ -92,12 +95,14 @@ class _Views:
         """Before each request: note its time and who speaks, and refuse it without CSRF token."""
         answers.begin()
         g.now = self._clock()
-        request.max_content_length = LARGEST_BODY
+        request.max_content_length = LARGEST_BODY + 1  # what is longer still shows as too long
         view = answers.view_name()
         if view not in _WITHOUT_SESSION:
             g.session = self._sessions.load(g.now)
             if view not in _WITHOUT_CSRF:
                 self._sessions.check_csrf(g.session, g.now)
+        if any(number > _LARGEST_ID for number in (request.view_args or {}).values()):
+            raise NotFound
 
     def finish(self, response: Response) -> Response:
         """After each request: the cookies, no copy in any cache, a line in the log."""
@@ -149,10 +154,7 @@ class _Views:
 
     def tokens(self, server_id: int) -> Response:
         user = self._user()
-        everything = request.args.get("all", "false")
-        if everything not in ("true", "false"):
-            raise Refused(400, "all must be true or false.", "all")
-        if everything == "true":
+        if _asks_for_all():
             rows = self._issuing.full_listing(user, server_id)
             return Response(_json_list(_listed(*row) for row in rows), mimetype="application/json")
         rows = self._issuing.listing(user, server_id, now=g.now)
@@ -202,9 +204,34 @@ class _Views:
         return user
 
 
+def _asks_for_all() -> bool:
+    try:
+        value = request.args.get("all", "false")
+    except UnicodeDecodeError:
+        value = ""
+    if value not in ("true", "false"):
+        raise Refused(400, "all must be true or false.", "all")
+    return value == "true"
+
+
+def _body() -> bytes:
+    """The whole body: a part of one could ask for something else."""
+    try:
+        data = request.get_data()
+    except HTTPException:
+        raise
+    except Exception:  # noqa: BLE001 - gunicorn's errors of a malformed body share no base
+        raise Refused(400, "The body did not arrive whole.") from None
+    if len(data) > LARGEST_BODY:
+        raise RequestEntityTooLarge
+    if len(data) < (request.content_length or 0):
+        raise Refused(400, "The body did not arrive whole.")
+    return data
+
+
 def _json_object() -> dict[str, Any]:
     """The JSON object that was sent; nothing at all counts as an empty one."""
-    data = request.get_data()
+    data = _body()
     if not data:
         return {}
     if not request.is_json:

@@ -66,15 +66,16 @@ class DataDirectory:
         except OSError as error:
             raise SetupError(f"{self.path} cannot be made: {error.strerror or error}.") from None
 
-    def check(self) -> None:
-        """Make sure that every part is there.
+    def check(self, *but: str) -> None:
+        """Make sure that every part is there, but for those that may be missing.
 
         Raises:
             SetupError: Parts are missing (says which and what to do), or the directory
                 cannot be looked into.
         """
         try:
-            missing = [part for part in self.parts if not (self.path / part).is_file()]
+            needed = [part for part in self.parts if part not in but]
+            missing = [part for part in needed if not (self.path / part).is_file()]
         except OSError as error:  # another user's, say
             raise SetupError(f"{self.path} cannot be read: {error.strerror}.") from None
         if missing == [METRICS_TOKEN]:
@@ -83,7 +84,7 @@ class DataDirectory:
                 f"`flowauth-rotator server upgrade --data-dir {self.path}`."
             )
         command = f"flowauth-rotator server init --data-dir {self.path}"
-        if len(missing) == len(self.parts):
+        if missing == needed:
             raise SetupError(f"{self.path} is not a data directory yet: run `{command}`.")
         if missing:
             raise SetupError(
@@ -138,9 +139,15 @@ class DataDirectory:
             self.create(METRICS_TOKEN, _new_secret())
 
     def create(self, part: str, content: bytes) -> None:
-        """Write a new part with its mode, so that at no moment others can read it."""
+        """Write a new part with its mode, so that at no moment others can read it.
+
+        It belongs to whom the directory belongs to, also when root does this.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(os.open(self.path / part, flags, 0o600), "wb") as file:
+            owner = self.path.stat()
+            if owner.st_uid != os.geteuid() == 0:
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -191,18 +198,26 @@ class DataDirectory:
             self._remembered[part] = remembered
         return remembered[1]  # type: ignore[return-value]  # what `parse` has made
 
+    def _unreadable(self, part: str, error: OSError) -> SetupError:
+        if isinstance(error, PermissionError):
+            return SetupError(
+                f"{self.path / part} cannot be read: {error.strerror}: give it to the user that "
+                "the server runs as."
+            )
+        return self.unusable(part, f"cannot be read: {error.strerror}")
+
     def _fingerprint(self, part: str) -> Fingerprint:
         try:
             found = (self.path / part).stat()
         except OSError as error:
-            raise self.unusable(part, f"cannot be read: {error.strerror}") from None
+            raise self._unreadable(part, error) from None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _content(self, part: str) -> bytes:
         try:
             return (self.path / part).read_bytes()
         except OSError as error:
-            raise self.unusable(part, f"cannot be read: {error.strerror}") from None
+            raise self._unreadable(part, error) from None
 
 
 class _Unusable(ValueError):

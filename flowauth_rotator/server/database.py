@@ -12,6 +12,8 @@ from typing import cast
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 
+from flowauth_rotator.server.errors import SetupError
+
 BUSY_SECONDS = 5
 _WRITERS = 7279  # the advisory lock of PostgreSQL that stands for the right to write
 _PAGES = 1024  # of a backup between two reports of its progress
@@ -92,6 +94,9 @@ class Database:
         """A transaction in which tables can be made anew: references are checked at its end.
 
         Nobody else writes meanwhile, and a failure leaves everything as it was.
+
+        Raises:
+            SetupError: A row refers to one that is not there.
         """
         if not self._is_sqlite:
             with self.writing() as connection:
@@ -106,7 +111,10 @@ class Database:
                     yield connection
                     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
                     if broken:
-                        raise sqlite3.IntegrityError(f"{len(broken)} rows refer to no row")
+                        raise SetupError(
+                            f"In the database {len(broken)} rows refer to rows that are not "
+                            "there; nothing was changed."
+                        )
             finally:
                 driver.execute("PRAGMA foreign_keys=ON").close()
 

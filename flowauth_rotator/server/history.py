@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.fernet import MultiFernet
+from cryptography.fernet import InvalidToken, MultiFernet
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from flowauth_rotator.server.schema import audiences, tokens, users
+
+logger = logging.getLogger(__name__)
 
 BATCH = 500  # rows that are read, or changed in one transaction, at a time
 
@@ -159,6 +162,14 @@ class History:
         if row.ciphertext is None:
             return ""
         return self._cipher().decrypt(row.ciphertext).decode()
+
+    def reveal_if_possible(self, row: HistoryRow) -> str:
+        """The text of a row's token, or nothing, and a line in the log, when it is damaged."""
+        try:
+            return self.reveal(row)
+        except InvalidToken:
+            logger.error("token_unreadable", extra={"facts": {"row": row.id}})  # noqa: TRY400
+            return ""
 
     def drop_expired(self, connection: Connection, expired_at: int) -> int:
         """Drop the ciphertext of some rows that had expired by then, and say of how many."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from cryptography.fernet import InvalidToken
 from sqlalchemy import Connection
 
 from flowauth_rotator.server import limiting
@@ -173,24 +174,33 @@ class Issuing:
         with self._database.reading() as connection:
             if self._accounts.audience(connection, audience_id) is None:
                 raise Refused(404, "There is no server with this id.")
-        rows = self.each_row(
+        batches = self._batches(
             owner_id=owner.id, audience_id=audience_id, expiring_after=expiring_after
         )
-        return ((row, self._history.reveal(row)) for row in rows)
+        return (listed for rows in batches for listed in self._revealed(rows))
 
     def each_row(self, **conditions: int | None) -> Iterator[HistoryRow]:
-        """The rows that meet the conditions of `History.rows`, oldest first.
+        """The rows that meet the conditions of `History.rows`, oldest first."""
+        return (row for rows in self._batches(**conditions) for row in rows)
 
-        They are read some at a time, so that their number is no matter.
-        """
+    def _batches(self, **conditions: int | None) -> Iterator[list[HistoryRow]]:
+        """Read some at a time, so that their number is no matter."""
         last = 0
         while True:
             with self._database.reading() as connection:
                 rows = self._history.rows(connection, **conditions, following=last, limit=BATCH)
-            yield from rows
+            yield rows
             if len(rows) < BATCH:
                 return
             last = rows[-1].id
+
+    def _revealed(self, rows: list[HistoryRow]) -> list[tuple[HistoryRow, str]]:
+        try:
+            return [(row, self._history.reveal(row)) for row in rows]
+        except InvalidToken:  # the encryption key was replaced after they had been read
+            with self._database.reading() as connection:
+                anew = [self._history.row(connection, row.id) for row in rows]
+            return [(row, self._history.reveal_if_possible(row)) for row in anew if row]
 
     def rows(self, owner: User | None = None) -> list[HistoryRow]:
         """Every row of the history, or of one owner, oldest first, without tokens."""

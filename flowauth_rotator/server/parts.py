@@ -10,7 +10,12 @@ from sqlalchemy.exc import DatabaseError
 
 from flowauth_rotator.server import schema_version, signing
 from flowauth_rotator.server.administration import Administration
-from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS, SIGNING_KEY, DataDirectory
+from flowauth_rotator.server.data_dir import (
+    ENCRYPTION_KEYS,
+    METRICS_TOKEN,
+    SIGNING_KEY,
+    DataDirectory,
+)
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import SetupError
 from flowauth_rotator.server.history import History
@@ -134,8 +139,8 @@ def upgrade(settings: Settings, *, now: int) -> tuple[str, str]:
     Raises:
         SetupError: A part is missing or unusable, or the database is newer than this program.
     """
+    settings.directory.check(METRICS_TOKEN)
     settings.directory.add_missing_metrics_token()
-    settings.directory.check()
     parts = Parts.assemble(settings)
     try:
         versions = schema_version.upgrade(parts.database)

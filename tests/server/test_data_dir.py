@@ -96,6 +96,17 @@ def test_an_unusable_part_is_named_at_the_start(data_dir, part, content):
     assert "nonsense" not in str(caught.value)
 
 
+def test_a_part_that_is_replaced_stays_its_owners(data_dir, monkeypatch):
+    """Root turns the keys, and the server's own user must still be able to read them."""
+    changed = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _file, *owner: changed.append(owner))
+    directory = Settings.load(data_dir).directory
+    directory.add_encryption_key()
+    owner = data_dir.stat()
+    assert changed == ([] if owner.st_uid == 0 else [(owner.st_uid, owner.st_gid)])
+
+
 def test_a_key_of_another_kind_is_named_at_the_start(data_dir):
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, rsa

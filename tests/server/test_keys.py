@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 from flowauth_rotator.server import Parts, Settings, SetupError, create_app
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.maintenance import rotate_encryption_key, rotate_signing_key
+from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.signing import ALGORITHMS, Signer, generate_key
 
 DATABASES = ["SQLite", "PostgreSQL"]
@@ -160,6 +161,25 @@ class TestEncryptionKeyRotation:
             parts, progress=lambda done, _: flowbot.mint(name="LATE") if done == 1 else None
         )
         assert [row["name"] for row in flowbot.rows()] == ["N0", "N1", "LATE"]
+
+    def test_a_list_that_is_being_read_meanwhile_is_whole(self, flowbot, parts, monkeypatch, clock):
+        monkeypatch.setattr("flowauth_rotator.server.issuing.BATCH", 2)
+        rows = [flowbot.minted(name=f"N{number}") for number in range(4)]
+        owner = parts.accounts.named_user("flowbot")
+        batches = parts.issuing._batches(owner_id=owner.id)
+        first = next(batches)
+        rotate_encryption_key(parts)
+        listed = parts.issuing._revealed(first) + parts.issuing._revealed(next(batches))
+        assert [token for _, token in listed] == [row["token"] for row in rows]
+
+    def test_a_damaged_row_hides_no_other(self, flowbot, parts, caplog):
+        good = flowbot.minted(name="GOOD")
+        bad = flowbot.minted(name="BAD")
+        with parts.database.writing() as connection:
+            damaged = tokens.update().where(tokens.c.id == bad["id"])
+            connection.execute(damaged.values(ciphertext=b"damaged"))
+        assert flowbot.rows() == [good, bad | {"token": ""}]
+        assert [r.facts for r in caplog.records if r.message == "token_unreadable"] == [{"row": 2}]
 
     def test_another_key_than_the_tokens_were_stored_with_is_named_at_the_start(
         self, flowbot, data_dir

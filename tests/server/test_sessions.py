@@ -82,6 +82,26 @@ class TestSignIn:
             stored = connection.execute(select(users.c.password_hash)).scalar_one()
         assert not stronger.check_needs_rehash(stored)
 
+    def test_a_password_that_is_changed_while_an_old_one_is_checked_stays_changed(
+        self, data_dir, parts
+    ):
+        """A stronger hash of the old one must not take its place."""
+
+        class Slow(PasswordHasher):
+            def check_needs_rehash(self, hashed):
+                parts.accounts.set_password("flowbot", "another long password")
+                return super().check_needs_rehash(hashed)
+
+        app = create_app(data_dir, hasher=Slow(time_cost=2, memory_cost=16, parallelism=1))
+        client = app.test_client()
+        old = {"username": "flowbot", "password": "correct-horse-battery-staple"}
+        new = {"username": "flowbot", "password": "another long password"}
+        client.post("/signin", json=old)
+        assert client.get("/is_signed_in").status_code == 401
+        assert client.post("/signin", json=old).status_code == 401
+        assert client.post("/signin", json=new).status_code == 200
+        app.extensions["flowauth_rotator"].database.close()
+
 
 class TestSession:
     def test_the_cookie_is_for_http_alone_and_for_this_site(self, stranger):
