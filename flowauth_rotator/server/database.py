@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 
 from flowauth_rotator.server.errors import SetupError
 
 BUSY_SECONDS = 5
 _WRITERS = 7279  # the advisory lock of PostgreSQL that stands for the right to write
 _PAGES = 1024  # of a backup between two reports of its progress
-_IN_TURN = {"flowauth_begin": "BEGIN IMMEDIATE"}
+_NAP = 0.0005  # seconds
 
 
 class Busy(Exception):
@@ -37,7 +39,7 @@ class Database:
 
     def __init__(self, engine: Engine, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.engine = engine
-        self._writer = engine.execution_options(**_IN_TURN)
+        self._writer = engine.execution_options(flowauth_in_turn=True)
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._turn = threading.Lock()
         self._busy_seconds = busy_seconds
@@ -51,7 +53,7 @@ class Database:
             hide_parameters=True,  # an error message must not carry ciphertext or a password hash
         )
         event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", lambda connection: _begin(connection, busy_seconds))
         return cls(engine, busy_seconds=busy_seconds)
 
     @classmethod
@@ -150,6 +152,36 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: Connection, busy_seconds: float) -> None:
     """Begin as the SQLAlchemy documentation advises for SQLite, since its driver begins late."""
-    connection.exec_driver_sql(connection.get_execution_options().get("flowauth_begin", "BEGIN"))
+    if connection.get_execution_options().get("flowauth_in_turn"):
+        _begin_in_turn(connection, busy_seconds)
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _begin_in_turn(connection: Connection, busy_seconds: float) -> None:
+    """Wait for the other processes' writers in short naps.
+
+    SQLite itself would sleep for up to a tenth of a second where a writer needs one millisecond.
+    """
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    give_up_at = time.monotonic() + busy_seconds
+    driver.execute("PRAGMA busy_timeout=0").close()
+    try:
+        while not _has_begun(connection):
+            if time.monotonic() > give_up_at:
+                raise Busy
+            time.sleep(_NAP)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={busy_seconds * 1000:.0f}").close()
+
+
+def _has_begun(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if "locked" in str(error.orig):
+            return False
+        raise
+    return True

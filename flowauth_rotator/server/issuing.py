@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any
 
 from cryptography.fernet import InvalidToken
 from sqlalchemy import Connection
@@ -109,14 +111,13 @@ class Issuing:
         """Issue a first token of this name, for roles that its owner holds on the audience."""
 
         def plan(connection: Connection) -> Grant:
-            audience = self._accounts.audience(connection, audience_id)
-            if audience is None:
+            held = self._accounts.holding(connection, owner.id, audience_id)
+            if held is None:
                 raise Refused(404, "There is no server with this id.")
-            held = self._accounts.held_roles(connection, owner.id, audience_id)
-            chosen = _chosen_roles(role_names, held)
-            limit = _latest_expiry(audience, chosen, owner, now, "minted")
+            chosen = _chosen_roles(role_names, held.roles)
+            limit = _latest_expiry(held.audience, chosen, owner, now, "minted")
             expires_at = _granted_expiry(_positive_minutes(lifetime_minutes), limit, now)
-            return Grant(owner, audience, _valid_name(name), chosen, now, expires_at)
+            return Grant(owner, held.audience, _valid_name(name), chosen, now, expires_at)
 
         return self._issue(plan, now)
 
@@ -149,9 +150,13 @@ class Issuing:
         self, token: str, lifetime_minutes: object, *, idempotency_key: str | None, now: int
     ) -> Issued:
         """Issue a successor of the very token that the caller presents as its credential."""
+        try:
+            claims = self._keyring.read(token)
+        except NotOurs:
+            raise Refused(401, "The presented token was not issued by this server.") from None
 
         def plan(connection: Connection) -> Grant | Issued:
-            parent = self._presented_row(connection, token, now)
+            parent = self._presented_row(connection, claims, now)
             return self._renewed(connection, parent, lifetime_minutes, idempotency_key, now)
 
         return self._issue(plan, now)
@@ -233,7 +238,6 @@ class Issuing:
 
     def _claims(self, grant: Grant, jti: str) -> dict[str, object]:
         """The claims of a JWT, as FlowAPI reads them; `token_name` is this server's own."""
-        user_claims = {role.name: sorted(role.scopes) for role in grant.roles}
         is_plain = self._settings.user_claims == "plain"
         return {
             "iat": grant.issued_at,
@@ -242,7 +246,7 @@ class Issuing:
             "jti": jti,
             "sub": grant.owner.username,
             "aud": grant.audience.name,
-            "user_claims": user_claims if is_plain else compress_claims(user_claims),
+            "user_claims": (_user_claims if is_plain else _packed_claims)(grant.roles),
             "token_name": grant.name,
         }
 
@@ -264,17 +268,16 @@ class Issuing:
         now: int,
     ) -> Grant | Issued:
         """The successor that there may be of a row: a new one, or the one it has already."""
-        held = self._accounts.held_roles(connection, parent.owner_id, parent.audience_id)
-        kept = _kept_roles(parent, held)
+        held = self._accounts.holding(connection, parent.owner_id, parent.audience_id)
+        assert held is not None  # noqa: S101 - a foreign key says so
+        kept = _kept_roles(parent, held.roles)
         minutes = _positive_minutes(lifetime_minutes)
         if idempotency_key is not None:
             earlier = self._history.successor(connection, parent.id, idempotency_key)
             if earlier is not None:
                 return self._replayed(earlier, minutes)
         owner = User(parent.owner_id, parent.owner)
-        audience = self._accounts.audience(connection, parent.audience_id)
-        assert audience is not None  # noqa: S101 - a foreign key says so
-        limit = _latest_expiry(audience, kept, owner, now, "renewed")
+        limit = _latest_expiry(held.audience, kept, owner, now, "renewed")
         family_ends_at = parent.family_began_at + self._settings.max_family_age
         if family_ends_at <= now:
             raise Refused(
@@ -285,7 +288,7 @@ class Issuing:
             )
         expires_at = _granted_expiry(minutes, min(limit, family_ends_at), now)
         renewal = Renewal(parent.id, parent.family_began_at, idempotency_key, minutes)
-        return Grant(owner, audience, parent.name, kept, now, expires_at, renewal)
+        return Grant(owner, held.audience, parent.name, kept, now, expires_at, renewal)
 
     def _replayed(self, earlier: HistoryRow, minutes: int | None) -> Issued:
         if earlier.requested_minutes != minutes:
@@ -303,18 +306,26 @@ class Issuing:
             earlier.id, earlier.owner, earlier.name, earlier.expires_at, token, replayed=True
         )
 
-    def _presented_row(self, connection: Connection, token: str, now: int) -> HistoryRow:
-        """The row of a token that is a credential as it stands: ours, known here and alive."""
-        try:
-            claims = self._keyring.read(connection, token)
-        except NotOurs:
-            raise Refused(401, "The presented token was not issued by this server.") from None
+    def _presented_row(
+        self, connection: Connection, claims: dict[str, Any], now: int
+    ) -> HistoryRow:
+        """The row of a token of ours that is a credential as it stands: known here and alive."""
         row = self._history.row_of_jti(connection, str(claims["jti"]))
         if row is None or (claims["sub"], claims["aud"]) != (row.owner, row.audience):
             raise Refused(401, "The presented token is not known here.")
         if row.expires_at <= now or claims["exp"] != row.expires_at:
             raise Refused(401, "The presented token has expired.")
         return row
+
+
+def _user_claims(roles: tuple[Role, ...]) -> dict[str, list[str]]:
+    return {role.name: sorted(role.scopes) for role in roles}
+
+
+@lru_cache(maxsize=256)
+def _packed_claims(roles: tuple[Role, ...]) -> str:
+    """Remembered, since the roles of a token hardly ever change from one renewal to the next."""
+    return compress_claims(_user_claims(roles))
 
 
 def _refuse_expired(parent: HistoryRow, expired_at: int) -> None:

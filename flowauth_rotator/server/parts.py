@@ -101,7 +101,7 @@ class Parts:
         directory = settings.directory
         database = settings.database()
         history = History(directory.cipher)
-        keyring = Keyring((lambda: signer) if signer else directory.signer)
+        keyring = Keyring((lambda: signer) if signer else directory.signer, database)
         accounts = Administration(database, hasher or PasswordHasher(), settings.sign_in_limit)
         issuing = Issuing(database, accounts, history, keyring, settings)
         return cls(settings, directory, database, history, keyring, accounts, issuing)

@@ -71,6 +71,11 @@ grants = Table(
     Column("role_id", ForeignKey(roles.c.id, ondelete="CASCADE"), primary_key=True),
 )
 
+# One row: a number that every change of the tables above makes larger.
+revision = Table(
+    "revision", metadata, Column("number", Integer, primary_key=True, autoincrement=False)
+)
+
 # The history only grows: a renewal adds a row that names its parent. Of the rows that are there
 # nothing ever changes but the ciphertext, which is encrypted anew with a new key, and dropped
 # when the token has expired.

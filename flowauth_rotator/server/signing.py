@@ -15,8 +15,8 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from sqlalchemy import Connection, func, insert, or_, select, update
-from sqlalchemy.exc import NoResultFound
 
+from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.schema import signing_keys, tokens
 
 PrivateKey: TypeAlias = "rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey"
@@ -135,13 +135,15 @@ class Keyring:
 
     Args:
         current: What signs now; asked each time, since a key can be replaced at any moment.
+        database: Where the public keys are written down.
     """
 
-    def __init__(self, current: Callable[[], Signer]) -> None:
+    def __init__(self, current: Callable[[], Signer], database: Database) -> None:
         self.current = current
+        self._database = database
         self._verifiers: dict[str, Verifier] = {}
 
-    def read(self, connection: Connection, token: str) -> dict[str, Any]:
+    def read(self, token: str) -> dict[str, Any]:
         """The claims of a token that a key of this server has signed.
 
         Raises:
@@ -154,7 +156,7 @@ class Keyring:
         current = self.current()
         if kid in (None, current.kid):
             return current.verifier.read(token)
-        return self._verifier(connection, kid).read(token)
+        return self._verifier(kid).read(token)
 
     def record(self, connection: Connection, signer: Signer, now: int) -> None:
         """Write down the public half of a key, so that every server here knows it."""
@@ -193,15 +195,15 @@ class Keyring:
         )
         return [Verifier(row.public_pem) for row in connection.execute(query)]
 
-    def _verifier(self, connection: Connection, kid: object) -> Verifier:
-        if not isinstance(kid, str):
+    def _verifier(self, kid: object) -> Verifier:
+        if not (isinstance(kid, str) and kid.isprintable()):
             raise NotOurs
         if kid not in self._verifiers:
             query = select(signing_keys.c.public_pem).where(signing_keys.c.kid == kid)
-            try:
-                pem = connection.execute(query).scalar_one()
-            except NoResultFound:
-                raise NotOurs from None
+            with self._database.reading() as connection:
+                pem = connection.execute(query).scalar()
+            if pem is None:
+                raise NotOurs
             self._verifiers[kid] = Verifier(pem)
         return self._verifiers[kid]
 

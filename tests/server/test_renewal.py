@@ -1,7 +1,6 @@
 """Renewal by a signed-in user: who may have a successor, and for how long."""
 
 import pytest
-from sqlalchemy import delete
 
 from flowauth_rotator.server import schema
 
@@ -54,8 +53,7 @@ def test_a_deleted_role_counts_as_revoked_even_when_its_name_comes_back(
 ):
     """FlowAuth would renew with fewer roles; here the row stays what it was, and is refused."""
     row = flowbot.minted()
-    with parts.database.writing() as connection:
-        connection.execute(delete(schema.roles).where(schema.roles.c.name == "runner"))
+    parts.accounts.delete_role("runner")
     assert refused(flowbot.renew(row["id"]), 401) == MISSING + "runner"
     parts.accounts.add_role("runner", "TEST_SERVER", ["everything"], limit(60))
     parts.accounts.grant("flowbot", ["runner"])
@@ -101,9 +99,7 @@ def test_an_expired_row_is_refused_with_the_moment_of_its_expiry(flowbot, clock,
 
 def test_scopes_are_those_that_the_role_has_now(flowbot, parts, claims_of):
     row = flowbot.minted()
-    with parts.database.writing() as connection:
-        runner = schema.roles.c.name == "runner"
-        connection.execute(schema.roles.update().where(runner).values(scopes=["walk"]))
+    parts.accounts.set_role("runner", scopes=["walk"])
     renewed = flowbot.renew(row["id"]).json["token"]
     assert claims_of(renewed)["user_claims"] != claims_of(row["token"])["user_claims"]
 
@@ -156,8 +152,7 @@ class TestLifetime:
         parts.accounts.grant("flowbot", ["ending"])
         lasting, ending = flowbot.minted(), flowbot.minted(roles=["ending"])
         assert claims_of(flowbot.renew(ending["id"]).json["token"])["exp"] == latest
-        with parts.database.writing() as connection:
-            connection.execute(schema.audiences.update().values(latest_expiry=latest))
+        parts.accounts.set_audience("TEST_SERVER", latest_expiry=latest)
         clock.advance(seconds=600)
         assert refused(flowbot.renew(lasting["id"]), 401) == (
             "Token for flowbot cannot be renewed: maximum permitted expiry has already passed."

@@ -160,7 +160,9 @@ class TestWhatGoesWrong:
         with closing(sqlite3.connect(data_dir / "history.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             sentence = fails("revoke flowbot viewer")
-        assert sentence == "Error: The database cannot be used (database is locked)."
+        assert (
+            sentence == "Error: The database cannot be used (another writer did not end in time)."
+        )
 
     @pytest.mark.parametrize(
         "bind", ["", "9091", "localhost", "localhost:", "h:0", "h:65536", "a b:1"]

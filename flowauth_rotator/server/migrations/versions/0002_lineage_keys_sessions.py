@@ -22,6 +22,12 @@ def upgrade() -> None:
         "users",
         sa.Column("password_number", sa.Integer(), nullable=False, server_default="0"),
     )
+    revision_table = op.create_table(
+        "revision",
+        sa.Column("number", sa.Integer(), nullable=False, autoincrement=False),
+        sa.PrimaryKeyConstraint("number", name="pk_revision"),
+    )
+    op.bulk_insert(revision_table, [{"number": 1}])
     op.create_table(
         "signing_keys",
         sa.Column("kid", sa.String(43), nullable=False),
