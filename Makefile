@@ -4,9 +4,9 @@ LOCK := locks/airflow-3.txt
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo up test lint bench lock clean
+.PHONY: help setup demo up test lint bench bench-server lock clean
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 setup: $(READY) ## make .venv, with everything in it
 $(READY): $(LOCK) pyproject.toml
@@ -33,6 +33,9 @@ lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+bench-server: $(READY) ## print the figures of the renewal server
+	@$(BIN)/python -m benchmarks.server
 
 bench: $(READY) ## print the figures of benchmarks/
 	@$(BIN)/python -m benchmarks

@@ -6,15 +6,18 @@ FLOWAUTH_ROTATOR_DATA_DIR names; `create_blueprint()` is the same, to be mounted
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
 from flask import Blueprint, Flask
+from sqlalchemy.exc import OperationalError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flowauth_rotator.server.errors import SetupError
+from flowauth_rotator.server.database import Busy
+from flowauth_rotator.server.errors import SetupError, Unreachable
 from flowauth_rotator.server.maintenance import prune
 from flowauth_rotator.server.parts import Parts
 from flowauth_rotator.server.settings import Settings
@@ -22,6 +25,8 @@ from flowauth_rotator.server.signing import Signer
 
 if TYPE_CHECKING:
     from flowauth_rotator.server.blueprint import Clock
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Parts", "Settings", "SetupError", "create_app", "create_blueprint"]
 
@@ -82,8 +87,16 @@ def _blueprint(
     from flowauth_rotator.server.blueprint import make_blueprint  # see `metrics` for why here
 
     clock = clock or _system_clock
-    parts = Parts.open(settings, signer=signer, hasher=hasher)
-    prune(parts, now=clock())
+    parts = Parts.assemble(settings, signer, hasher)
+    try:
+        parts.check()
+        prune(parts, now=clock())
+    except (Unreachable, Busy, OperationalError) as error:
+        # A worker that ended now would be replaced by one that ends, and then all would end.
+        logger.warning("database_unavailable", extra={"facts": {"reason": str(error)}})
+    except BaseException:
+        parts.database.close()
+        raise
     return make_blueprint(parts, clock)
 
 

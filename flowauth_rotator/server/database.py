@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +19,8 @@ from flowauth_rotator.server.errors import SetupError
 BUSY_SECONDS = 5
 _WRITERS = 7279  # the advisory lock of PostgreSQL that stands for the right to write
 _PAGES = 1024  # of a backup between two reports of its progress
-_NAP = 0.0005  # seconds
+_NAP = 0.0005  # seconds between two attempts to become the writer
+_SHORT_WAIT = 0.1  # seconds for a turn while the one whose turn it is waits in vain
 
 
 class Busy(Exception):
@@ -43,6 +44,7 @@ class Database:
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._turn = threading.Lock()
         self._busy_seconds = busy_seconds
+        self._is_stuck = False
 
     @classmethod
     def sqlite(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
@@ -51,6 +53,7 @@ class Database:
             URL.create("sqlite", database=str(path)),
             connect_args={"timeout": busy_seconds},
             hide_parameters=True,  # an error message must not carry ciphertext or a password hash
+            pool_reset_on_return=None,  # each transaction here ends by itself
         )
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", lambda connection: _begin(connection, busy_seconds))
@@ -76,20 +79,33 @@ class Database:
         """A transaction that holds the right to write from its start to its end.
 
         It commits at the end of the block and rolls back when the block raises. Threads queue
-        here for their turn, since those that wait in SQLite sleep and are not woken.
+        here for their turn, since those that wait in SQLite sleep and are not woken. Once a wait
+        was in vain, only one thread goes on waiting, so that the others can answer what needs no
+        turn.
 
         Raises:
             Busy: Another writer did not end in time.
         """
-        if not self._turn.acquire(timeout=self._busy_seconds):
+        if not self._turn.acquire(timeout=_SHORT_WAIT if self._is_stuck else self._busy_seconds):
             raise Busy
         try:
-            with self._writer.begin() as connection:
-                if not self._is_sqlite:
-                    connection.execute(_LOCK)
+            with ExitStack() as transaction:
+                connection = self._begun(transaction)
                 yield connection
         finally:
             self._turn.release()
+
+    def _begun(self, transaction: ExitStack) -> Connection:
+        """The connection of a transaction that holds the right to write."""
+        try:
+            connection = transaction.enter_context(self._writer.begin())
+            if not self._is_sqlite:
+                connection.execute(_LOCK)
+        except (Busy, OperationalError):
+            self._is_stuck = True
+            raise
+        self._is_stuck = False
+        return connection
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -154,22 +170,15 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin(connection: Connection, busy_seconds: float) -> None:
     """Begin as the SQLAlchemy documentation advises for SQLite, since its driver begins late."""
-    if connection.get_execution_options().get("flowauth_in_turn"):
-        _begin_in_turn(connection, busy_seconds)
-    else:
-        connection.exec_driver_sql("BEGIN")
-
-
-def _begin_in_turn(connection: Connection, busy_seconds: float) -> None:
-    """Wait for the other processes' writers in short naps.
-
-    SQLite itself would sleep for up to a tenth of a second where a writer needs one millisecond.
-    """
     driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    if not connection.get_execution_options().get("flowauth_in_turn"):
+        driver.execute("BEGIN").close()
+        return
+    # SQLite itself would sleep for up to a tenth of a second where a writer needs a millisecond.
     give_up_at = time.monotonic() + busy_seconds
     driver.execute("PRAGMA busy_timeout=0").close()
     try:
-        while not _has_begun(connection):
+        while not _has_begun(connection, driver):
             if time.monotonic() > give_up_at:
                 raise Busy
             time.sleep(_NAP)
@@ -177,11 +186,12 @@ def _begin_in_turn(connection: Connection, busy_seconds: float) -> None:
         driver.execute(f"PRAGMA busy_timeout={busy_seconds * 1000:.0f}").close()
 
 
-def _has_begun(connection: Connection) -> bool:
+def _has_begun(connection: Connection, driver: sqlite3.Connection) -> bool:
+    """Whether this is the writer now; what is wrong otherwise is raised as SQLAlchemy's error."""
     try:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    except OperationalError as error:
-        if "locked" in str(error.orig):
+        driver.execute("BEGIN IMMEDIATE").close()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
             return False
-        raise
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
     return True

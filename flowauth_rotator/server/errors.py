@@ -30,3 +30,7 @@ class Refused(Exception):
 
 class SetupError(Exception):
     """The server cannot run as it is set up; the message says which part and what to do."""
+
+
+class Unreachable(SetupError):
+    """The database cannot be used at the moment; that may pass by itself."""

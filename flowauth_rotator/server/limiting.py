@@ -7,12 +7,14 @@ from typing import Any
 from limits import RateLimitItem
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
-from sqlalchemy import Connection, Executable, bindparam, case, delete, select
+from sqlalchemy import Connection, Executable, bindparam, case, delete, not_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
 
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.schema import rate_counters
+
+_CLOCKS_DIFFER = 60  # seconds by which two servers' clocks may
 
 
 def refuse_beyond(
@@ -27,21 +29,21 @@ def refuse_beyond(
         connection: The transaction.
         now: Seconds since the epoch.
     """
-    limiter = FixedWindowRateLimiter(_Counters(connection, now))
+    limiter = FixedWindowRateLimiter(_Counters(connection, now, limit.get_expiry()))
     if not limiter.test(limit, *who):
         _refuse(limiter, limit, who, what, now)
 
 
 def count(limit: RateLimitItem, *who: str, what: str, connection: Connection, now: int) -> None:
     """Count what is being done, and refuse it when it is once too often."""
-    limiter = FixedWindowRateLimiter(_Counters(connection, now))
+    limiter = FixedWindowRateLimiter(_Counters(connection, now, limit.get_expiry()))
     if not limiter.hit(limit, *who):
         _refuse(limiter, limit, who, what, now)
 
 
 def forget_passed(connection: Connection, now: int) -> None:
     """Delete the counters whose window has passed."""
-    connection.execute(delete(rate_counters).where(_PASSED), {"now": now})
+    connection.execute(delete(rate_counters).where(rate_counters.c.expires_at <= now))
 
 
 def _refuse(
@@ -57,25 +59,27 @@ class _Counters(Storage):
     STORAGE_SCHEME = ["flowauth-rotator"]  # noqa: RUF012 - as the library has it
     base_exceptions = DatabaseError
 
-    def __init__(self, connection: Connection, now: int) -> None:
+    def __init__(self, connection: Connection, now: int, window: int) -> None:
         super().__init__()
         self._connection = connection
         self._now = now
+        # A window that ends later than one that begins now was begun by a clock since set back.
+        self._open = {"now": now, "latest": now + window + _CLOCKS_DIFFER}
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count, in a window that begins with the first count after the last one has passed."""
         counting = _COUNTING[self._connection.dialect.name]
-        values = {"which": key, "amount": amount, "now": self._now, "until": self._now + expiry}
+        values = {"which": key, "amount": amount, "until": self._now + expiry} | self._open
         return int(self._connection.execute(counting, values).scalar_one())
 
     def get(self, key: str) -> int:
         """The count of the open window, or 0."""
-        found = self._connection.execute(_OPEN, {"which": key, "now": self._now}).first()
+        found = self._connection.execute(_OPEN, {"which": key} | self._open).first()
         return 0 if found is None else found[0]
 
     def get_expiry(self, key: str) -> float:
         """When the open window ends, in seconds since the epoch; now without one."""
-        found = self._connection.execute(_OPEN, {"which": key, "now": self._now}).first()
+        found = self._connection.execute(_OPEN, {"which": key} | self._open).first()
         return self._now if found is None else found[1]
 
     def check(self) -> bool:
@@ -91,7 +95,7 @@ class _Counters(Storage):
         self._connection.execute(delete(rate_counters).where(rate_counters.c.key == key))
 
 
-_PASSED = rate_counters.c.expires_at <= bindparam("now")
+_PASSED = not_(rate_counters.c.expires_at.between(bindparam("now") + 1, bindparam("latest")))
 _OPEN = select(rate_counters.c.count, rate_counters.c.expires_at).where(
     rate_counters.c.key == bindparam("which"), ~_PASSED
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from argon2 import PasswordHasher
 from cryptography.fernet import InvalidToken
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from flowauth_rotator.server import schema_version, signing
 from flowauth_rotator.server.administration import Administration
@@ -17,7 +17,7 @@ from flowauth_rotator.server.data_dir import (
     DataDirectory,
 )
 from flowauth_rotator.server.database import Database
-from flowauth_rotator.server.errors import SetupError
+from flowauth_rotator.server.errors import SetupError, Unreachable
 from flowauth_rotator.server.history import History
 from flowauth_rotator.server.issuing import Issuing
 from flowauth_rotator.server.settings import Settings
@@ -81,7 +81,6 @@ class Parts:
         Raises:
             SetupError: A part is missing or unusable; says which and what to do.
         """
-        settings.directory.check()
         parts = cls.assemble(settings, signer, hasher)
         try:
             parts.check()
@@ -113,6 +112,7 @@ class Parts:
             SetupError: A key is unusable or is not the one that the database knows, or the
                 database cannot be used or has another version's tables.
         """
+        self.directory.check()
         self.directory.check_contents()
         try:
             schema_version.check(self.database)
@@ -171,7 +171,11 @@ def _refuse_used(settings: Settings) -> None:
 def _unusable_database(settings: Settings, error: DatabaseError) -> SetupError:
     """The error of a database, on one line and without the statement that met it."""
     reason = " ".join(str(error.orig).split())
-    advice = "restore it from a backup"
     if settings.database_url is not None:
         advice = "see that it runs, and that DATABASE_URL is right"
-    return SetupError(f"{settings.database_name} cannot be used ({reason}): {advice}.")
+    elif isinstance(error, OperationalError):  # of the disk, say, and not of what is on it
+        advice = "see that its disk has space and can be written"
+    else:
+        advice = "restore it from a backup"
+    kind = Unreachable if isinstance(error, OperationalError) else SetupError
+    return kind(f"{settings.database_name} cannot be used ({reason}): {advice}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -44,7 +45,8 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         self, load_app: Callable[[], Flask], bind: str, workers: int, on_ready: Callable[[], None]
     ) -> None:
         self._load_app = load_app
-        metrics_dir = tempfile.mkdtemp(prefix="flowauth-rotator-metrics-")
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - private below
+        metrics_dir = tempfile.mkdtemp(prefix="flowauth-rotator-metrics-", dir=memory)
         self._settings = {
             "bind": bind,
             "workers": workers,

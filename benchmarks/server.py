@@ -1,0 +1,299 @@
+"""`make bench-server`: figures of the bundled server, each beside what one core can sign.
+
+Prints the figures; asserts nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import ParamSpec, TypeVar
+
+import click
+
+from benchmarks.load import THREADS, Account, Load, list_active, renew_at, renew_steadily
+from benchmarks.runs import Figure, Run, console, once, table
+from benchmarks.serving import ACTIVE, SCOPES, LoadedServer, Memory, embedded_postgres, syncs
+from demo.parts import prepare_process
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FLOWAUTH = 60  # renewals a second on such a machine, and 95 at best
+ROWS = 100_000
+LISTS = 50  # in one run
+CHUNKS = 10  # in which the many renewals of figure 6 are made
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where is measured, by which client, and how much."""
+
+    folder: Path
+    client: ProcessPoolExecutor
+    runs: int
+    seconds: float
+    renewals: int
+
+    def server(self, name: str, **settings: str) -> LoadedServer:
+        """A server of its own, set up."""
+        with console.status(f"setting up: {name} ..."):
+            server = LoadedServer(self.folder / name.replace(" ", "-"), **settings)
+            server.set_up()
+        return server
+
+    def load(self, act: Callable[P, Load], *args: P.args, **options: P.kwargs) -> Load:
+        """What the client saw when it did this."""
+        return self.client.submit(act, *args, **options).result()
+
+    def steadily(self, account: Account, *, bearer: bool, threads: int = THREADS) -> Load:
+        """Renewals as fast as so many threads can ask for them."""
+        return self.load(
+            renew_steadily, account, bearer=bearer, seconds=self.seconds, threads=threads
+        )
+
+    def repeat(self, what: str, act: Callable[[int], T], tell: Callable[[T], str]) -> list[Run[T]]:
+        """All runs; `act` gets the number of each."""
+        return [
+            once(f"{what}, {number + 1} of {self.runs}", partial(act, number), tell)
+            for number in range(self.runs)
+        ]
+
+
+def renewing(bench: Bench) -> list[Figure]:
+    """Figures 1 to 3: how many, how soon, in how many requests."""
+    server = bench.server("renewals")
+    with server.running():
+        account = server.sign_in()
+        rotations = bench.repeat(
+            "rotating as bearer",
+            lambda number: server.requests_of_rotation(account.starts[number % ACTIVE]),
+            lambda count: f"{count} request{'' if count == 1 else 's'}",
+        )
+        return [
+            *_renewing(bench, account, bearer=False),
+            *_renewing(bench, account, bearer=True),
+            Figure(
+                3,
+                "requests of a bearer's rotation",
+                rotations,
+                lambda run: run.result,
+                "",
+                at_most=1,
+            ),
+        ]
+
+
+def _renewing(bench: Bench, account: Account, *, bearer: bool) -> list[Figure]:
+    how = "as bearer" if bearer else "signed in"
+    steady = bench.repeat(
+        f"renewing {how}", lambda _: bench.steadily(account, bearer=bearer), _told
+    )
+    rate = median(run.result.rate for run in steady) / 2
+    half = bench.repeat(
+        f"renewing {how} at half load",
+        lambda number: bench.load(
+            renew_at, account, bearer=bearer, rate=rate, seconds=bench.seconds, seed=number
+        ),
+        _told,
+    )
+    client = f"client: {median(run.result.cpu for run in steady):.0%} of a core"
+    due = f"{rate:.0f} /s, at random moments"
+    return [
+        Figure(
+            1, f"renewals a second, {how}", steady, _rate, "/s", at_least=5 * FLOWAUTH, note=client
+        ),
+        Figure(1, "... in signatures of RSA-3072", steady, _of_3072, "x"),
+        Figure(1, "... in signatures of RSA-4096", steady, _of_4096, "x", at_least=0.5),
+        Figure(2, f"p50 at half load, {how}", half, _quantile(0.50), "ms", note=due),
+        Figure(2, f"p99 at half load, {how}", half, _quantile(0.99), "ms", at_most=25),
+    ]
+
+
+def long_history(bench: Bench) -> list[Figure]:
+    """Figures 4 and 5: renewals and the list, where a user has many rows."""
+    empty, full = bench.server("empty history"), bench.server("long history")
+    with console.status(f"writing {ROWS:,} rows ..."):
+        full.add_history(ROWS)
+    with empty.running(), full.running():
+        without, within = empty.sign_in(), full.sign_in()
+        lists = bench.repeat(
+            f"listing {ACTIVE} of {ROWS:,} rows",
+            lambda _: bench.load(list_active, within, times=LISTS),
+            _told,
+        )
+        one = partial(bench.steadily, bearer=False, threads=1)
+        pairs = bench.repeat(
+            f"renewing without and with {ROWS:,} rows", _in_turn(one, without, within), _both_told
+        )
+    renewal = f"a renewal at {ROWS:,} rows against one at none"
+    note = f"one thread, {_medians(pairs)}"
+    active = f"the list of {ACTIVE} active of {ROWS:,} rows"
+    return [
+        Figure(4, renewal, pairs, _slower, "x", at_most=1.2, note=note),
+        Figure(5, active, lists, _quantile(0.50), "ms", at_most=50),
+    ]
+
+
+def remembering(bench: Bench) -> list[Figure]:
+    """Figure 6: what the larger of the workers holds, at start and ever after."""
+    server, chunk = bench.server("memory"), bench.renewals // CHUNKS
+    with server.running():
+        start = once("memory at start", server.memory, str)
+        account = server.sign_in()
+
+        def renew(_number: int) -> Memory:
+            bench.load(renew_steadily, account, bearer=True, renewals=chunk)
+            return server.memory()
+
+        later = [
+            once(f"memory after {number * chunk:,} renewals", partial(renew, number), str)
+            for number in range(1, CHUNKS + 1)
+        ]
+    first, last = later[0].result, later[-1].result
+    growth = "... the last against the first of these"
+    return [
+        *(
+            Figure(
+                6,
+                f"memory of a worker {when}",
+                [run],
+                _rss,
+                "MB",
+                at_most=120,
+                note=str(run.result),
+            )
+            for when, run in (
+                ("at start", start),
+                (f"after {chunk:,} renewals", later[0]),
+                (f"after {CHUNKS * chunk:,} renewals", later[-1]),
+            )
+        ),
+        Figure(6, growth, later[-1:], lambda _: last.rss / first.rss, "x", at_most=1.05),
+    ]
+
+
+def in_postgres(bench: Bench) -> list[Figure]:
+    """Figure 7: the same renewals in either database."""
+    with ExitStack() as stack:
+        with console.status("starting PostgreSQL ..."):
+            url = stack.enter_context(embedded_postgres(bench.folder / "postgres"))
+        servers = bench.server("SQLite"), bench.server("PostgreSQL", DATABASE_URL=url)
+        accounts = [stack.enter_context(server.running()).sign_in() for server in servers]
+        pairs = bench.repeat(
+            "renewing in SQLite and in PostgreSQL",
+            _in_turn(partial(bench.steadily, bearer=False), *accounts),
+            _both_told,
+        )
+    note = f"embedded, with fsync; {_medians(pairs)}"
+    what = "renewals a second in PostgreSQL against SQLite"
+    return [Figure(7, what, pairs, lambda run: 1 / _slower(run), "x", at_least=0.5, note=note)]
+
+
+def _in_turn(
+    load: Callable[[Account], Load], one: Account, other: Account
+) -> Callable[[int], tuple[Load, Load]]:
+    """The loads of both, one right after the other; who goes first changes with the number."""
+
+    def run(number: int) -> tuple[Load, Load]:
+        if number % 2:
+            second = load(other)
+            return load(one), second
+        return load(one), load(other)
+
+    return run
+
+
+def _slower(run: Run[tuple[Load, Load]]) -> float:
+    """How many times as long a renewal took in the second load."""
+    first, second = run.result
+    return first.rate / second.rate
+
+
+def _rate(run: Run[Load]) -> float:
+    return run.result.rate
+
+
+def _of_3072(run: Run[Load]) -> float:
+    return run.result.rate / run.signing.rsa_3072
+
+
+def _of_4096(run: Run[Load]) -> float:
+    return run.result.rate / run.signing.rsa_4096
+
+
+def _rss(run: Run[Memory]) -> float:
+    return run.result.rss
+
+
+def _quantile(share: float) -> Callable[[Run[Load]], float]:
+    """In milliseconds."""
+    return lambda run: run.result.quantile(share) * 1000
+
+
+def _told(load: Load) -> str:
+    p50, p99 = (load.quantile(share) * 1000 for share in (0.50, 0.99))
+    return f"{load.rate:.0f} /s, p50 {p50:.1f} ms, p99 {p99:.1f} ms, client {load.cpu:.0%}"
+
+
+def _both_told(loads: tuple[Load, Load]) -> str:
+    return " and ".join(f"{load.rate:.0f} /s" for load in loads)
+
+
+def _medians(pairs: Sequence[Run[tuple[Load, Load]]]) -> str:
+    first, second = (median(run.result[which].rate for run in pairs) for which in (0, 1))
+    return f"{second:.0f} against {first:.0f} /s"
+
+
+MEASURES: dict[str, Callable[[Bench], list[Figure]]] = {
+    "renewals": renewing,
+    "history": long_history,
+    "memory": remembering,
+    "postgres": in_postgres,
+}
+
+
+@click.command()
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--seconds", default=5.0, show_default=True, help="Of a run.")
+@click.option(
+    "--renewals",
+    type=click.IntRange(CHUNKS * THREADS),
+    default=100_000,
+    show_default=True,
+    help="Through which memory is watched.",
+)
+@click.option("--only", type=click.Choice(list(MEASURES)), multiple=True, help="Repeat it.")
+def main(runs: int, seconds: float, renewals: int, only: tuple[str, ...]) -> None:
+    """Measure one after the other, then show all."""
+    prepare_process()
+    began = time.monotonic()
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="flowauth-rotator-") as folder,
+        ProcessPoolExecutor(1, mp_context=spawn) as client,
+    ):
+        bench = Bench(Path(folder), client, runs, seconds, renewals)
+        durable = syncs(bench.folder)
+        figures = [figure for name in only or MEASURES for figure in MEASURES[name](bench)]
+    console.print(table(sorted(figures, key=lambda figure: figure.number)))
+    console.print(
+        f"Two workers, {THREADS} client threads in one process of the same machine, RSA-3072, "
+        f"roles of {len(SCOPES)} scopes. Shown are\n"
+        "medians of the runs, their lowest and highest, and how many signatures a second one core\n"
+        "made with either key right before and after each run. The disk of the temporary folder\n"
+        f"makes {durable:,.0f} durable writes a second. "
+        f"Measured in {time.monotonic() - began:.0f} s."
+    )
+
+
+if __name__ == "__main__":
+    main()

