@@ -6,7 +6,7 @@ READY := .venv/ready
 
 .PHONY: help setup demo up test lint bench bench-server lock clean
 help: ## say what there is
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
 setup: $(READY) ## make .venv, with everything in it
 $(READY): $(LOCK) pyproject.toml
@@ -34,11 +34,11 @@ lint: $(READY) ## check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+bench: $(READY) ## print the figures of the agent
+	@$(BIN)/python -m benchmarks
+
 bench-server: $(READY) ## print the figures of the renewal server
 	@$(BIN)/python -m benchmarks.server
-
-bench: $(READY) ## print the figures of benchmarks/
-	@$(BIN)/python -m benchmarks
 
 lock: $(READY) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --group airflow-3 \

@@ -74,9 +74,6 @@ class Grant:
         )
 
 
-Plan = Callable[[Connection], "Grant | Issued"]
-
-
 class Issuing:
     """Mints and renews; every refusal is a `Refused` with FlowAuth's status and words.
 
@@ -119,7 +116,9 @@ class Issuing:
             expires_at = _granted_expiry(_positive_minutes(lifetime_minutes), limit, now)
             return Grant(owner, held.audience, _valid_name(name), chosen, now, expires_at)
 
-        return self._issue(plan, now)
+        with self._database.reading() as connection:
+            planned = plan(connection)
+        return self._issue(planned, plan, now)
 
     def renew(
         self,
@@ -135,16 +134,16 @@ class Issuing:
         The same idempotency key gives the same successor again until the row has expired.
         """
 
-        def plan(connection: Connection) -> Grant | Issued:
+        def find(connection: Connection) -> HistoryRow:
             parent = self._history.row(connection, row_id)
             if parent is None:
                 raise Refused(404, "There is no token with this id.")
             if parent.owner_id != caller.id:
                 raise Refused(401, "You can only renew your own tokens.")
             _refuse_expired(parent, now - self._settings.renew_expired_grace)
-            return self._renewed(connection, parent, lifetime_minutes, idempotency_key, now)
+            return parent
 
-        return self._issue(plan, now)
+        return self._renew(find, lifetime_minutes, idempotency_key, now)
 
     def renew_presented(
         self, token: str, lifetime_minutes: object, *, idempotency_key: str | None, now: int
@@ -155,11 +154,10 @@ class Issuing:
         except NotOurs:
             raise Refused(401, "The presented token was not issued by this server.") from None
 
-        def plan(connection: Connection) -> Grant | Issued:
-            parent = self._presented_row(connection, claims, now)
-            return self._renewed(connection, parent, lifetime_minutes, idempotency_key, now)
+        def find(connection: Connection) -> HistoryRow:
+            return self._presented_row(connection, claims, now)
 
-        return self._issue(plan, now)
+        return self._renew(find, lifetime_minutes, idempotency_key, now)
 
     def listing(
         self, owner: User, audience_id: int, *, now: int
@@ -212,14 +210,31 @@ class Issuing:
         with self._database.reading() as connection:
             return self._history.rows(connection, owner_id=owner.id if owner else None)
 
-    def _issue(self, plan: Plan, now: int) -> Issued:
+    def _renew(
+        self,
+        find: Callable[[Connection], HistoryRow],
+        lifetime_minutes: object,
+        idempotency_key: str | None,
+        now: int,
+    ) -> Issued:
+        """Issue a successor of the row that is found: once, since no row ever changes."""
+
+        def plan(connection: Connection) -> Grant | Issued:
+            return self._renewed(connection, parent, lifetime_minutes, idempotency_key, now)
+
+        with self._database.reading() as connection:
+            parent = find(connection)
+            planned = plan(connection)
+        return self._issue(planned, plan, now)
+
+    def _issue(
+        self, planned: Grant | Issued, plan: Callable[[Connection], Grant | Issued], now: int
+    ) -> Issued:
         """Sign without holding the right to write, then commit what is still true under it.
 
         Signing takes longer than everything else; a role revoked or a key used in the meantime
         shows in the second plan, and then that one counts.
         """
-        with self._database.reading() as connection:
-            planned = plan(connection)
         while isinstance(planned, Grant):
             signer = self._keyring.current()
             jti = str(uuid.uuid4())
