@@ -164,7 +164,9 @@ class Accounts:
         until = now + 2 * SESSION_SECONDS  # a cookie is good for that long around its time
         with self._database.writing() as connection:
             connection.execute(delete(ended_sessions).where(ended_sessions.c.expires_at <= now))
-            connection.execute(insert(ended_sessions).values(id=session.id, expires_at=until))
+            ended = select(ended_sessions.c.id).where(ended_sessions.c.id == session.id)
+            if connection.execute(ended).first() is None:
+                connection.execute(insert(ended_sessions).values(id=session.id, expires_at=until))
 
     def named_user(self, username: str) -> User:
         """The user of this name."""
@@ -233,8 +235,9 @@ class Accounts:
         if self._hasher.check_needs_rehash(password_hash):
             same = (users.c.id == user_id) & (users.c.password_hash == password_hash)
             change = update(users).where(same)
+            stronger = self._hasher.hash(secret)
             with self._database.writing() as connection:
-                connection.execute(change.values(password_hash=self._hasher.hash(secret)))
+                connection.execute(change.values(password_hash=stronger))
 
     def _named_user(self, connection: Connection, username: str) -> User:
         row = connection.execute(select(users).where(users.c.username == username)).first()

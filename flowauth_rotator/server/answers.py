@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from flowauth_rotator.server.database import Busy
 from flowauth_rotator.server.errors import Refused
+from flowauth_rotator.server.sessions import Session
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def handle_errors(scaffold: Blueprint | Flask) -> None:
 def handle_elsewhere(app: Flask) -> None:
     """Answer and log what no route answers, an unknown path, as all else."""
     handle_errors(app)
-    app.before_request(begin)
+    app.before_request(_begin)
     app.after_request(finish)
 
 
@@ -44,17 +46,46 @@ def view_name() -> str:
     return (request.endpoint or "").rpartition(".")[2]
 
 
-def begin() -> None:
-    """Before a request: name it, as the proxy in front did if it did, and start its stopwatch."""
-    if "began" not in g:
+@dataclass
+class Asked:
+    """What is known of the current request, kept apart from what an app may keep in `g`.
+
+    Attributes:
+        request_id: Its name, as the proxy in front gave it if it did.
+        began: When it came in, by a stopwatch.
+        now: When it came in, in seconds since the epoch.
+        session: Who speaks, where that matters.
+        keeps_session: Whether the session may go on for another while.
+        actor: The name of the user, once known.
+        event: What happened.
+        facts: More for the log.
+        is_logged: Whether its line has been written.
+    """
+
+    request_id: str
+    began: float
+    now: int = 0
+    session: Session | None = None
+    keeps_session: bool = False
+    actor: str | None = None
+    event: str = ""
+    facts: dict[str, object] = field(default_factory=dict)
+    is_logged: bool = False
+
+
+def asked() -> Asked:
+    """The current request."""
+    if "flowauth_rotator" not in g:
         given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        g.began = time.perf_counter()
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        g.flowauth_rotator = Asked(request_id, time.perf_counter())
+    found: Asked = g.flowauth_rotator
+    return found
 
 
 def seconds() -> float:
     """How long the request has taken so far."""
-    return time.perf_counter() - float(g.began)
+    return time.perf_counter() - asked().began
 
 
 def finish(response: Response) -> Response:
@@ -62,24 +93,29 @@ def finish(response: Response) -> Response:
 
     Never a query, a header or a body.
     """
-    response.headers["X-Request-ID"] = g.request_id
+    this = asked()
+    response.headers["X-Request-ID"] = this.request_id
     failed = response.status_code >= 400
-    if "logged" not in g and (failed or view_name() not in _QUIET):
-        g.logged = True
+    if not this.is_logged and (failed or view_name() not in _QUIET):
+        this.is_logged = True
         facts = {
-            "request_id": g.request_id,
+            "request_id": this.request_id,
             "method": request.method,
             "path": _shown_path(),
             "status": response.status_code,
             "ms": round(seconds() * 1000, 1),
             "client": request.remote_addr,
-            "actor": g.get("actor"),
-            **g.get("facts", {}),
+            "actor": this.actor,
+            **this.facts,
         }
         level = logging.ERROR if response.status_code >= 500 else logging.INFO
-        event = g.get("event") or ("failed" if failed else "answered")
+        event = this.event or ("failed" if failed else "answered")
         logger.log(level, event, extra={"facts": facts})
     return response
+
+
+def _begin() -> None:
+    asked()
 
 
 def _shown_path() -> str:
@@ -90,8 +126,8 @@ def _shown_path() -> str:
 
 
 def _refusal(refused: Refused) -> Response:
-    g.event = "refused"
-    g.facts = {"reason": refused.message}
+    asked().event = "refused"
+    asked().facts = {"reason": refused.message}
     return _error(Response(), refused)
 
 
@@ -102,8 +138,8 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _busy(error: Busy | DBAPIError | PoolTimeout) -> Response:
-    g.event = "busy"
-    g.facts = {"reason": " ".join(str(getattr(error, "orig", error)).split())}
+    asked().event = "busy"
+    asked().facts = {"reason": " ".join(str(getattr(error, "orig", error)).split())}
     message = "The database cannot be used at the moment; try again."
     return _error(Response(), Refused(503, message, retry_after=1))
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import (
     HTTPException,
@@ -19,6 +19,7 @@ from werkzeug.http import http_date
 
 from flowauth_rotator.server import answers
 from flowauth_rotator.server.accounts import LONGEST_NAME, Role, User
+from flowauth_rotator.server.answers import asked
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import HistoryRow
 from flowauth_rotator.server.issuing import Issued
@@ -84,35 +85,38 @@ class _Views:
         self._sessions = Sessions(parts.directory.session_secret())
         self._metrics = metrics
         self._clock = clock
-        self._cookie_path = "/"
+        self._prefix = ""
 
     def mounted(self, state: BlueprintSetupState) -> None:
         """Once the blueprint has been registered on an app."""
         state.app.extensions["flowauth_rotator"] = self._parts
-        self._cookie_path = state.url_prefix or "/"
+        self._prefix = state.url_prefix or ""
 
     def begin(self) -> None:
         """Before each request: note its time and who speaks, and refuse it without CSRF token."""
-        answers.begin()
-        g.now = self._clock()
+        this = asked()
+        this.now = self._clock()
         request.max_content_length = LARGEST_BODY + 1  # what is longer still shows as too long
         view = answers.view_name()
         if view not in _WITHOUT_SESSION:
-            g.session = self._sessions.load(g.now)
+            this.session = self._sessions.load(this.now)
+            this.keeps_session = this.session.user_id is None
             if view not in _WITHOUT_CSRF:
-                self._sessions.check_csrf(g.session, g.now)
+                self._sessions.check_csrf(this.session, this.now)
         if any(number > _LARGEST_ID for number in (request.view_args or {}).values()):
             raise NotFound
 
     def finish(self, response: Response) -> Response:
         """After each request: the cookies, no copy in any cache, a line in the log."""
-        view = answers.view_name()
+        this, view = asked(), answers.view_name()
         response.headers["Cache-Control"] = "no-store"
-        if "session" in g:
-            self._sessions.save(response, g.session, g.now, self._cookie_path)
+        if this.session is not None:
+            path = request.script_root + self._prefix or "/"
+            self._sessions.save(response, this.session, this.now, path, anew=this.keeps_session)
         elif response.status_code == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        self._metrics.count(view, response.status_code, g.get("event", ""), answers.seconds())
+        if request.method != "OPTIONS":
+            self._metrics.count(view, response.status_code, this.event, answers.seconds())
         return answers.finish(response)
 
     def signin(self) -> Response:
@@ -122,12 +126,14 @@ class _Views:
         for field in ("username", "password"):
             if not isinstance(body[field], str):
                 raise Refused(400, f"{field} must be a string.", field)
-        g.actor = body["username"] if len(body["username"]) <= LONGEST_NAME else None
+        this = asked()
+        this.actor = body["username"] if len(body["username"]) <= LONGEST_NAME else None
         user = self._accounts.sign_in(
-            body["username"], body["password"], address=request.remote_addr or "", now=g.now
+            body["username"], body["password"], address=request.remote_addr or "", now=this.now
         )
-        g.session = g.session.signed_in(user.id, user.password_number)
-        g.event = "signed_in"
+        this.session = Session.anonymous().signed_in(user.id, user.password_number)
+        this.keeps_session = True
+        this.event = "signed_in"
         return _signed_in()
 
     def is_signed_in(self) -> Response:
@@ -136,9 +142,10 @@ class _Views:
 
     def signout(self) -> Response:
         self._user()
-        self._accounts.end(g.session, now=g.now)
-        g.session = Session.anonymous()
-        g.event = "signed_out"
+        this = asked()
+        self._accounts.end(_session(), now=this.now)
+        this.session = Session.anonymous()
+        this.event = "signed_out"
         return jsonify(logged_in=False)
 
     def version(self) -> Response:
@@ -157,7 +164,7 @@ class _Views:
         if _asks_for_all():
             rows = self._issuing.full_listing(user, server_id)
             return Response(_json_list(_listed(*row) for row in rows), mimetype="application/json")
-        rows = self._issuing.listing(user, server_id, now=g.now)
+        rows = self._issuing.listing(user, server_id, now=asked().now)
         return jsonify([_listed(*row) for row in rows])
 
     def mint(self, server_id: int) -> Response:
@@ -169,7 +176,7 @@ class _Views:
             _token_name(body),
             _role_names(body),
             body.get("lifetime_minutes"),
-            now=g.now,
+            now=asked().now,
         )
         _note_issued("minted", issued)
         return jsonify(token=issued.token)
@@ -181,7 +188,7 @@ class _Views:
             row_id,
             _json_object().get("lifetime_minutes"),
             idempotency_key=_idempotency_key(),
-            now=g.now,
+            now=asked().now,
         )
         return _renewed(issued)
 
@@ -190,18 +197,25 @@ class _Views:
             _bearer_token(),
             _json_object().get("lifetime_minutes"),
             idempotency_key=_idempotency_key(),
-            now=g.now,
+            now=asked().now,
         )
-        g.actor = issued.owner
         return _renewed(issued)
 
     def _user(self) -> User:
         """The signed-in user."""
-        user = self._accounts.user_of(g.session)
+        this = asked()
+        user = self._accounts.user_of(_session())
+        this.keeps_session = True
         if user is None:
+            this.session = Session.anonymous()
             raise Refused(401, "You are not signed in, or your session has expired.")
-        g.actor = user.username
+        this.actor = user.username
         return user
+
+
+def _session() -> Session:
+    """Who speaks."""
+    return asked().session or Session.anonymous()
 
 
 def _asks_for_all() -> bool:
@@ -338,9 +352,10 @@ def _renewed(issued: Issued) -> Response:
 
 
 def _note_issued(event: str, issued: Issued) -> None:
-    g.event = event
-    g.actor = issued.owner
-    g.facts = {
+    this = asked()
+    this.event = event
+    this.actor = issued.owner
+    this.facts = {
         "token_name": issued.name,
         "row": issued.row_id,
         "expires_at": issued.expires_at,

@@ -19,6 +19,16 @@ ENCRYPTION_KEYS = "encryption.key"
 SESSION_SECRET = "session.key"  # noqa: S105 - a file's name
 METRICS_TOKEN = "metrics.token"  # noqa: S105 - a file's name
 _SHORTEST_SECRET = 32
+_BACK = "restore it from a backup"
+_ADVICE = {
+    DATABASE: _BACK,
+    SIGNING_KEY: f"{_BACK}; if it is lost, make another: `flowauth-rotator server "
+    "rotate-signing-key`",
+    ENCRYPTION_KEYS: f"{_BACK}; if it is lost, give up what it has encrypted: `flowauth-rotator "
+    "server prune --unreadable`",
+    SESSION_SECRET: f"{_BACK}, or write any 64 characters into it",
+    METRICS_TOKEN: f"{_BACK}, or write any 64 characters into it",
+}
 
 T = TypeVar("T")
 Fingerprint = tuple[int, int, int]
@@ -83,14 +93,13 @@ class DataDirectory:
                 f"{self.path} lacks {METRICS_TOKEN}, as those of version 0.1 do: run "
                 f"`flowauth-rotator server upgrade --data-dir {self.path}`."
             )
-        command = f"flowauth-rotator server init --data-dir {self.path}"
         if missing == needed:
-            raise SetupError(f"{self.path} is not a data directory yet: run `{command}`.")
-        if missing:
             raise SetupError(
-                f"{self.path} lacks {', '.join(missing)}: restore it from a backup, or move "
-                f"what is left aside and run `{command}`."
+                f"{self.path} is not a data directory yet: "
+                f"run `flowauth-rotator server init --data-dir {self.path}`."
             )
+        if missing:
+            raise SetupError(f"{self.path} lacks {', '.join(missing)}: {_ADVICE[missing[0]]}.")
 
     def check_contents(self) -> None:
         """Make sure that every secret is one.
@@ -120,9 +129,13 @@ class DataDirectory:
         return self._read(METRICS_TOKEN, _secret)
 
     def add_encryption_key(self) -> None:
-        """Encrypt with a new key from now on; the ones before still decrypt."""
-        known = self._content(ENCRYPTION_KEYS)
+        """Encrypt with a new key from now on; the ones before, if there are any, still decrypt."""
+        known = self._content(ENCRYPTION_KEYS) if self.has(ENCRYPTION_KEYS) else b""
         self.replace(ENCRYPTION_KEYS, Fernet.generate_key() + b"\n" + known)
+
+    def has(self, part: str) -> bool:
+        """Whether a part is there."""
+        return (self.path / part).is_file()
 
     def drop_old_encryption_keys(self) -> None:
         """Forget every encryption key but the newest."""
@@ -167,10 +180,7 @@ class DataDirectory:
 
     def unusable(self, part: str, what: str) -> SetupError:
         """The error that a part's state deserves, with the way out."""
-        return SetupError(
-            f"{self.path / part} {what}: restore it from a backup, or make a new data "
-            "directory with `flowauth-rotator server init --data-dir DIR`."
-        )
+        return SetupError(f"{self.path / part} {what}: {_ADVICE[part]}.")
 
     def _make_directory(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -20,11 +20,16 @@ BUSY_SECONDS = 5
 _WRITERS = 7279  # the advisory lock of PostgreSQL that stands for the right to write
 _PAGES = 1024  # of a backup between two reports of its progress
 _NAP = 0.0005  # seconds between two attempts to become the writer
+# How long to wait for a PostgreSQL that has gone silent: libpq's names, in its units.
+_PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "keepalives_idle": "30"}
 _SHORT_WAIT = 0.1  # seconds for a turn while the one whose turn it is waits in vain
 
 
 class Busy(Exception):
     """Another writer did not end in time; a later attempt may succeed."""
+
+    def __init__(self) -> None:
+        super().__init__("another writer did not end in time")
 
 
 class Database:
@@ -62,10 +67,12 @@ class Database:
     @classmethod
     def postgresql(cls, url: URL, *, busy_seconds: float = BUSY_SECONDS) -> Database:
         """A PostgreSQL that perhaps other servers use too."""
-        waiting = f"-c lock_timeout={busy_seconds:.0f}s -c timezone=UTC"
+        options = url.query.get("options", "")
+        options = options if isinstance(options, str) else " ".join(options)
+        query = {**_PATIENCE, **url.query, "options": f"{options} -c lock_timeout={busy_seconds}s"}
         engine = create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            connect_args={"options": waiting, "connect_timeout": int(busy_seconds)},
+            url.set(drivername="postgresql+psycopg", query=query),
+            isolation_level="READ COMMITTED",  # a statement sees what was committed before it
             hide_parameters=True,
         )
         return cls(engine, busy_seconds=busy_seconds)

@@ -81,6 +81,11 @@ _NEWEST = (
     .order_by(users.c.username, audiences.c.name, tokens.c.name)
 )
 _INSERTION = insert(tokens).returning(tokens.c.id)
+_SOME_TEXTS = (
+    select(tokens.c.id, tokens.c.ciphertext)
+    .where(tokens.c.ciphertext.is_not(None), tokens.c.id > bindparam("following"))
+    .order_by(tokens.c.id)
+)
 _ENCRYPTION_ANEW = (
     update(tokens).where(tokens.c.id == bindparam("row_id")).values(ciphertext=bindparam("anew"))
 )
@@ -181,6 +186,25 @@ class History:
         change = update(tokens).where(tokens.c.id.in_(some)).values(ciphertext=None)
         return connection.execute(change).rowcount
 
+    def drop_unreadable(self, connection: Connection, *, following: int) -> tuple[int, int, int]:
+        """Drop the ciphertext of those among some rows that no key of ours decrypts.
+
+        Returns:
+            How many rows there were, how many of them were dropped, and the id of the last.
+        """
+        rows = connection.execute(_SOME_TEXTS.limit(BATCH), {"following": following}).all()
+        lost = [row.id for row in rows if not self._is_readable(row.ciphertext)]
+        change = update(tokens).where(tokens.c.id.in_(lost)).values(ciphertext=None)
+        connection.execute(change)
+        return len(rows), len(lost), rows[-1].id if rows else following
+
+    def _is_readable(self, ciphertext: bytes) -> bool:
+        try:
+            self._cipher().decrypt(ciphertext)
+        except InvalidToken:
+            return False
+        return True
+
     def count_texts(self, connection: Connection, expired_at: int | None = None) -> int:
         """How many rows have their ciphertext, or had expired by then and still have it."""
         query = select(func.count()).where(tokens.c.ciphertext.is_not(None))
@@ -194,17 +218,9 @@ class History:
         Returns:
             How many rows there were, and the id of the last of them.
         """
-        some = (
-            select(tokens.c.id, tokens.c.ciphertext)
-            .where(tokens.c.ciphertext.is_not(None), tokens.c.id > following)
-            .order_by(tokens.c.id)
-            .limit(BATCH)
-        )
         cipher = self._cipher()
-        changes = [
-            {"row_id": row.id, "anew": cipher.rotate(row.ciphertext)}
-            for row in connection.execute(some)
-        ]
+        rows = connection.execute(_SOME_TEXTS.limit(BATCH), {"following": following})
+        changes = [{"row_id": row.id, "anew": cipher.rotate(row.ciphertext)} for row in rows]
         if not changes:
             return 0, following
         connection.execute(_ENCRYPTION_ANEW, changes)

@@ -118,6 +118,7 @@ class Issuing:
 
         with self._database.reading() as connection:
             planned = plan(connection)
+            self._limit(limiting.refuse_beyond, connection, planned, now)
         return self._issue(planned, plan, now)
 
     def renew(
@@ -205,11 +206,6 @@ class Issuing:
                 anew = [self._history.row(connection, row.id) for row in rows]
             return [(row, self._history.reveal_if_possible(row)) for row in anew if row]
 
-    def rows(self, owner: User | None = None) -> list[HistoryRow]:
-        """Every row of the history, or of one owner, oldest first, without tokens."""
-        with self._database.reading() as connection:
-            return self._history.rows(connection, owner_id=owner.id if owner else None)
-
     def _renew(
         self,
         find: Callable[[Connection], HistoryRow],
@@ -225,6 +221,8 @@ class Issuing:
         with self._database.reading() as connection:
             parent = find(connection)
             planned = plan(connection)
+            if isinstance(planned, Grant):  # so that what is refused costs no signature
+                self._limit(limiting.refuse_beyond, connection, planned, now)
         return self._issue(planned, plan, now)
 
     def _issue(
@@ -242,7 +240,7 @@ class Issuing:
             with self._database.writing() as connection:
                 confirmed = plan(connection)
                 if confirmed == planned:
-                    self._count(connection, planned, now)
+                    self._limit(limiting.count, connection, planned, now)
                     row_id = self._history.add(
                         connection, planned.row(), token=token, jti=jti, kid=signer.kid
                     )
@@ -265,8 +263,10 @@ class Issuing:
             "token_name": grant.name,
         }
 
-    def _count(self, connection: Connection, grant: Grant, now: int) -> None:
-        limiting.count(
+    def _limit(
+        self, heed: Callable[..., None], connection: Connection, grant: Grant, now: int
+    ) -> None:
+        heed(
             self._settings.renewal_limit,
             *("token", str(grant.owner.id), str(grant.audience.id), grant.name),
             what="tokens of this name were issued",
@@ -314,9 +314,7 @@ class Issuing:
             )
         token = self._history.reveal(earlier)
         if not token:
-            raise Refused(
-                400, "What this Idempotency-Key was answered with has expired; use another."
-            )
+            raise Refused(400, "What this Idempotency-Key was answered with is gone; use another.")
         return Issued(
             earlier.id, earlier.owner, earlier.name, earlier.expires_at, token, replayed=True
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import func, select
 
 from flowauth_rotator.server import limiting, signing
-from flowauth_rotator.server.data_dir import SIGNING_KEY
+from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS, SIGNING_KEY
 from flowauth_rotator.server.parts import Parts
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.signing import Signer
@@ -26,16 +26,36 @@ def prune(parts: Parts, *, now: int, progress: Progress = lambda _done, _total: 
     expired_at = now - parts.settings.renew_expired_grace
     with parts.database.reading() as connection:
         total = parts.history.count_texts(connection, expired_at)
+    with parts.database.writing() as connection:
+        limiting.forget_passed(connection, now)
     dropped = 0
     while dropped < total:
         with parts.database.writing() as connection:
             some = parts.history.drop_expired(connection, expired_at)
-            limiting.forget_passed(connection, now)
         if not some:
             break
         dropped += some
         progress(dropped, total)
     return dropped
+
+
+def drop_unreadable(parts: Parts) -> int:
+    """Give up the texts that no encryption key decrypts; without any key, make one first.
+
+    The tokens stay valid, and whoever has them can still renew them.
+
+    Returns:
+        How many texts were dropped.
+    """
+    if not parts.directory.has(ENCRYPTION_KEYS):
+        parts.directory.add_encryption_key()
+    dropped = last = 0
+    while True:
+        with parts.database.writing() as connection:
+            some, lost, last = parts.history.drop_unreadable(connection, following=last)
+        if not some:
+            return dropped
+        dropped += lost
 
 
 def rotate_signing_key(parts: Parts, algorithm: str, *, now: int) -> Signer:

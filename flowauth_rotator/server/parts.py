@@ -49,7 +49,7 @@ class Parts:
 
         Raises:
             SetupError: Something is there already, the directory cannot be made, or the database
-                cannot be used.
+                cannot be used: then `upgrade` makes the tables once it can.
         """
         if settings.database_url is not None:
             _refuse_used(settings)
@@ -60,6 +60,11 @@ class Parts:
             schema_version.upgrade(parts.database)
             with parts.database.writing() as connection:
                 parts.keyring.record(connection, Signer(key), now)
+        except DatabaseError as error:
+            raise SetupError(
+                f"{_unusable_database(settings, error)} The keys are made: make the tables with "
+                "`flowauth-rotator server upgrade`."
+            ) from None
         finally:
             parts.database.close()
 

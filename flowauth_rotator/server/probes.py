@@ -8,8 +8,9 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
-from flask import Response, g, jsonify, request
+from flask import Response, jsonify, request
 
+from flowauth_rotator.server.answers import asked
 from flowauth_rotator.server.errors import Refused, SetupError
 from flowauth_rotator.server.metrics import CONTENT_TYPE, Metrics
 from flowauth_rotator.server.parts import Parts
@@ -29,7 +30,7 @@ class Probes:
     def jwks(self) -> Response:
         """The public keys of all tokens alive (RFC 7517)."""
         with self._parts.database.reading() as connection:
-            keys = self._parts.keyring.published(connection, g.now)
+            keys = self._parts.keyring.published(connection, asked().now)
         return jsonify(keys=[key.jwk for key in keys])
 
     def openapi(self) -> Response:

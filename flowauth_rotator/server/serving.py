@@ -57,6 +57,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "logger_class": _Log,
             "control_socket_disable": True,
+            "forwarded_allow_ips": "",  # TRUSTED_PROXIES says whose headers count
             "raw_env": [f"{METRICS_DIR_VARIABLE}={metrics_dir}"],
             "when_ready": lambda _arbiter: on_ready(),
             "on_exit": lambda _arbiter: shutil.rmtree(metrics_dir, ignore_errors=True),

@@ -74,14 +74,26 @@ class Sessions:
                 return Session(*facts)
         return Session.anonymous()
 
-    def save(self, response: Response, session: Session, now: int, path: str) -> None:
-        """Put the session, alive for another twenty minutes, and a CSRF token beside the answer."""
-        made = self._sessions.dumps([now, session.id, session.user_id, session.password_number])
+    def save(
+        self, response: Response, session: Session, now: int, path: str, *, anew: bool
+    ) -> None:
+        """Put a CSRF token beside the answer.
+
+        Args:
+            response: The answer.
+            session: Who was answered.
+            now: Seconds since the epoch.
+            path: Where the cookies are to be sent.
+            anew: Whether the session lives for another twenty minutes: only one that is known not
+                to have ended may.
+        """
         csrf = self._csrf.dumps([now, session.id])
         shared: dict[str, Any] = {"path": path, "secure": request.is_secure, "samesite": "Lax"}
-        response.set_cookie(
-            SESSION_COOKIE, str(made), httponly=True, max_age=SESSION_SECONDS, **shared
-        )
+        if anew:
+            made = self._sessions.dumps([now, session.id, session.user_id, session.password_number])
+            response.set_cookie(
+                SESSION_COOKIE, str(made), httponly=True, max_age=SESSION_SECONDS, **shared
+            )
         response.set_cookie(CSRF_COOKIE, str(csrf), **shared)
 
     def check_csrf(self, session: Session, now: int) -> None:
@@ -117,7 +129,8 @@ def _is_same_host() -> bool:
     if not request.is_secure:
         return True
     try:
-        referer = urlsplit(request.referrer or "")
+        referer, host = urlsplit(request.referrer or ""), urlsplit(f"//{request.host}")
+        same = (referer.hostname, referer.port or 443) == (host.hostname, host.port or 443)
     except ValueError:
         return False
-    return (referer.scheme, referer.netloc) == ("https", request.host)
+    return referer.scheme == "https" and same

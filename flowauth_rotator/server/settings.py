@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute, parse
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute, parse_many
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -96,9 +96,10 @@ def _duration(value: str, variable: str) -> int:
 
 def _rate(value: str, variable: str) -> RateLimitItem:
     try:
-        return parse(value)
+        [rate] = parse_many(value)
     except ValueError:
         raise SetupError(f"{variable}={value!r} is no rate like 10/minute or 60/hour.") from None
+    return rate
 
 
 def _claims_form(value: str, variable: str) -> str:

@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.utils import base64url_decode
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, exists, func, insert, or_, select, update
 
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.schema import signing_keys, tokens
@@ -166,6 +167,8 @@ class Keyring:
 
         Version 0.1 had one key and did not write down which.
         """
+        if connection.execute(select(signing_keys.c.kid).limit(1)).first() is not None:
+            return
         signer = self.current()
         self.record(connection, signer, now)
         nameless = update(tokens).where(tokens.c.kid.is_(None))
@@ -177,13 +180,13 @@ class Keyring:
 
     def published(self, connection: Connection, now: int) -> list[Verifier]:
         """The keys that a verifier needs: of all tokens alive, and of the next; oldest first."""
-        alive = select(tokens.c.kid).where(tokens.c.expires_at > now).distinct()
+        alive = exists().where(tokens.c.kid == signing_keys.c.kid, tokens.c.expires_at > now)
         newest = select(func.max(signing_keys.c.added_at)).scalar_subquery()
         query = (
             select(signing_keys.c.public_pem)
             .where(
                 or_(
-                    signing_keys.c.kid.in_(alive),
+                    alive,
                     signing_keys.c.kid == self.current().kid,
                     signing_keys.c.added_at == newest,
                 )
@@ -234,7 +237,7 @@ def load_key(pem: bytes) -> PrivateKey:
     """
     try:
         key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise UnusableKey("is not an unencrypted private key in PEM form") from None
     if isinstance(key, rsa.RSAPrivateKey):
         if key.key_size < SMALLEST_KEY_BITS:

@@ -64,7 +64,7 @@ def test_two_workers_replay_one_successor(free_bind, data_dir):
 
     with ThreadPoolExecutor(16) as pool:
         answers = set(pool.map(ask, range(16)))
-    rows = parts.issuing.rows()
+    rows = list(parts.issuing.each_row())
     parts.database.close()
     assert len(answers) == 1
     assert [row.parent_id for row in rows] == [None, rows[0].id]
@@ -91,7 +91,7 @@ def test_a_graceful_stop_answers_what_was_asked_and_loses_no_row(serving, free_b
     assert serving.wait(timeout=20) == 0
     for client in clients:
         client.join()
-    kept = {row.id for row in parts.issuing.rows()}
+    kept = {row.id for row in list(parts.issuing.each_row())}
     parts.database.close()
     assert len(told) >= 20
     assert {answer["id"] for answer in told} <= kept

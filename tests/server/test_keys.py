@@ -5,10 +5,12 @@ import time
 
 import jwt
 import pytest
+from click.testing import CliRunner
 from cryptography.fernet import Fernet
 
 from flowauth_rotator.server import Parts, Settings, SetupError, create_app
 from flowauth_rotator.server.accounts import Limit
+from flowauth_rotator.server.commands import server
 from flowauth_rotator.server.maintenance import rotate_encryption_key, rotate_signing_key
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.signing import ALGORITHMS, Signer, generate_key
@@ -104,11 +106,28 @@ def test_a_key_that_is_lost_can_be_replaced(data_dir, cheap_hasher):
     from flowauth_rotator.server.signing import private_pem
 
     (data_dir / "signing-key.pem").write_bytes(private_pem(generate_key("EdDSA")))
-    parts = Parts.assemble(Settings.load(data_dir))
-    rotate_signing_key(parts, "EdDSA", now=0)
-    parts.database.close()
+    done = CliRunner().invoke(server, ["rotate-signing-key", "--data-dir", str(data_dir)])
+    assert done.exit_code == 0, done.output
     app = create_app(data_dir, hasher=cheap_hasher)
     assert app.test_client().get("/readyz").status_code == 200
+    app.extensions["flowauth_rotator"].database.close()
+
+
+@pytest.mark.parametrize("left", [None, Fernet.generate_key()])
+def test_a_lost_encryption_key_costs_the_stored_texts_and_no_more(
+    flowbot, data_dir, left, cheap_hasher, clock
+):
+    row = flowbot.minted()
+    (data_dir / "encryption.key").unlink()
+    if left:
+        (data_dir / "encryption.key").write_bytes(left)
+    with pytest.raises(SetupError, match="server prune --unreadable"):
+        create_app(data_dir)
+    done = CliRunner().invoke(server, ["prune", "--unreadable", "--data-dir", str(data_dir)])
+    assert done.output == "Gave up the text of 1 token that no key decrypts.\n"
+    app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
+    bearer = {"Authorization": f"Bearer {row['token']}"}
+    assert app.test_client().post("/tokens/renew", headers=bearer).status_code == 200
     app.extensions["flowauth_rotator"].database.close()
 
 
@@ -123,7 +142,7 @@ class TestEncryptionKeyRotation:
         [new] = (data_dir / "encryption.key").read_bytes().split()
         assert new not in old
         assert seen == [(3, 3)]
-        for row in parts.issuing.rows():
+        for row in list(parts.issuing.each_row()):
             assert Fernet(new).decrypt(row.ciphertext)
         assert flowbot.rows() == rows
         assert flowbot.renew(rows[0]["id"]).status_code == 200

@@ -68,7 +68,7 @@ class TestIssuing:
         assert flowbot.mint(name="OTHER").status_code == 200
         for _ in range(3):
             clock.advance(minutes=15)
-            flowbot.get("/version")
+            flowbot.get("/is_signed_in")
         assert flowbot.renew(row["id"]).status_code == 200
 
     def test_what_is_refused_for_another_reason_does_not_count(self, flowbot):
@@ -125,7 +125,7 @@ class TestExpiredGrace:
         row = flowbot.minted(lifetime_minutes=5)
         for _ in range(2):
             clock.advance(minutes=17)
-            flowbot.get("/version")
+            flowbot.get("/is_signed_in")
         assert [listed["id"] for listed in flowbot.rows()] == [row["id"]]
         refused(flowbot.renew_presented(row["token"]), 401)
         assert flowbot.renew(row["id"]).status_code == 200
@@ -142,6 +142,7 @@ class TestExpiredGrace:
         ("RENEW_EXPIRED_GRACE", "1 day"),
         ("SIGNIN_RATE_LIMIT", "often"),
         ("RENEWAL_RATE_LIMIT", "10"),
+        ("RENEWAL_RATE_LIMIT", "10/minute;100/hour"),
         ("USER_CLAIMS", "zip"),
         ("TRUSTED_PROXIES", "yes"),
     ],

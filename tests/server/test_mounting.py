@@ -54,6 +54,27 @@ def test_the_hosts_errors_stay_its_own(host):
     assert client.get("/flowauth/is_signed_in").content_type == "application/json"
 
 
+def test_a_hook_of_the_host_that_answers_first_has_its_way(host):
+    """A login gate, say, or a notice of maintenance."""
+    host.before_request(lambda: ("closed", 503))
+    answer = host.test_client().get("/flowauth/is_signed_in")
+    assert (answer.status_code, answer.text) == (503, "closed")
+
+
+def test_what_the_host_keeps_in_g_is_neither_read_nor_changed(host):
+    from flask import g
+
+    seen = []
+
+    @host.before_request
+    def keep():
+        g.session = g.event = g.now = "the host's"
+
+    host.after_request(lambda answer: seen.append((g.session, g.event, g.now)) or answer)
+    assert host.test_client().post("/flowauth/tokens/renew").status_code == 401
+    assert seen == [("the host's",) * 3]
+
+
 def test_the_limit_of_a_body_is_ours_alone(host):
     @host.post("/upload")
     def upload():

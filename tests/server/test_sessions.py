@@ -154,6 +154,28 @@ class TestSession:
         assert flowbot.sign_in().status_code == 200
         refused(stolen.get("/is_signed_in"), 401)
 
+    def test_a_copy_of_the_cookie_cannot_be_kept_alive_beyond_the_sign_out(
+        self, app, flowbot, mallory, clock, refused
+    ):
+        """Not by asking what anybody may ask, however long, whoever else signs out."""
+        stolen = app.test_client()
+        stolen.set_cookie("session", flowbot.http.get_cookie("session").value)
+        flowbot.get("/signout")
+        for _ in range(5):
+            clock.advance(minutes=10)
+            assert mallory.get("/is_signed_in").status_code == 200
+            stolen.get("/version")
+        mallory.get("/signout")
+        refused(stolen.get("/is_signed_in"), 401)
+
+    def test_two_sign_outs_at_once_are_one(self, parts, clock):
+        from flowauth_rotator.server.sessions import Session
+
+        session = Session.anonymous().signed_in(1, 0)
+        for _ in range(2):
+            parts.accounts.end(session, now=clock.now)
+        assert parts.accounts.user_of(session) is None
+
     def test_other_sessions_of_the_user_go_on(self, app, flowbot):
         elsewhere = app.test_client()
         body = {"username": "flowbot", "password": "correct-horse-battery-staple"}
@@ -205,7 +227,7 @@ class TestCsrf:
         token = flowbot.csrf()
         for _ in range(4):
             clock.advance(minutes=15)
-            flowbot.get("/version")
+            flowbot.get("/is_signed_in")
         assert flowbot.post(renewal, headers=token).status_code == 200
         clock.advance(seconds=1)
         refused(flowbot.post(renewal, headers=token), 401)
@@ -215,6 +237,9 @@ class TestCsrf:
         [
             ("https://localhost/", 200),
             ("https://localhost/page?q", 200),
+            ("https://LOCALHOST:443/", 200),
+            ("https://localhost:444/", 401),
+            ("https://localhost:x/", 401),
             (None, 401),
             ("http://localhost/", 401),
             ("https://evil.example/", 401),

@@ -219,7 +219,7 @@ class TestPruning:
         assert (old["name"], old["token"]) == ("OLD", "")
         assert old["roles"] == new["roles"]
         assert [new] == flowbot.rows()
-        assert [row.ciphertext is None for row in parts.issuing.rows()] == [True, False]
+        assert [row.ciphertext is None for row in list(parts.issuing.each_row())] == [True, False]
 
     def test_some_at_a_time_however_many(self, flowbot, parts, clock, monkeypatch):
         monkeypatch.setattr("flowauth_rotator.server.history.BATCH", 2)
@@ -235,7 +235,7 @@ class TestPruning:
         clock.advance(minutes=5)
         app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
         app.extensions["flowauth_rotator"].database.close()
-        assert [row.ciphertext for row in parts.issuing.rows()] == [None]
+        assert [row.ciphertext for row in list(parts.issuing.each_row())] == [None]
 
     def test_a_replay_of_what_has_gone_is_a_refusal(self, flowbot, parts, clock, refused):
         """The parent is alive, its short-lived successor is not."""
@@ -244,4 +244,4 @@ class TestPruning:
         clock.advance(minutes=5)
         prune(parts, now=clock.now)
         message = refused(flowbot.renew(row["id"], {"lifetime_minutes": 5}, key="k"), 400)
-        assert message == "What this Idempotency-Key was answered with has expired; use another."
+        assert message == "What this Idempotency-Key was answered with is gone; use another."

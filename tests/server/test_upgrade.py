@@ -114,7 +114,7 @@ def test_every_row_is_kept_with_its_lineage_roles_and_token(
     assert upgrade(settings, now=now) == ("0001", schema_version.newest())
     app = create_app(old_data_dir, hasher=cheap_hasher)
     parts = app.extensions["flowauth_rotator"]
-    rows = parts.issuing.rows()
+    rows = list(parts.issuing.each_row())
     facts = [(row.id, row.parent_id, row.name, row.family_began_at) for row in rows]
     assert facts == [
         (1, None, "A", now - 2999),

@@ -74,5 +74,6 @@ def server() -> None:
       flowauth-rotator server mint --user flowbot --audience TEST_SERVER \\
           --name AIRFLOW --role viewer
 
-    All but `upgrade` can be called while the server runs: it heeds them with its next request.
+    All but `init` and `upgrade` can be called while the server runs: it heeds them with its next
+    request.
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines

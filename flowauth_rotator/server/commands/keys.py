@@ -9,6 +9,8 @@ from flowauth_rotator.server import Parts, maintenance
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import counted, moment, progress, report
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS
+from flowauth_rotator.server.errors import SetupError
+from flowauth_rotator.server.signing import DEFAULT_ALGORITHM, Signer
 
 
 @click.command("public-key", cls=options.Command)
@@ -31,7 +33,7 @@ def public_key(parts: Parts) -> None:
     "--algorithm", type=options.algorithm, help="For the new key; without it, as the old one."
 )
 @options.as_json
-@options.opened
+@options.assembled
 def rotate_signing_key(parts: Parts, algorithm: str | None, as_json: bool) -> None:
     """Sign with a new key from now on.
 
@@ -42,6 +44,8 @@ def rotate_signing_key(parts: Parts, algorithm: str | None, as_json: bool) -> No
     has the new one, and the old tokens from then on. Keep the algorithm if you can: the agent
     of this package takes no successor that is signed with one of another kind.
 
+    A signing key that is lost is replaced in the same way.
+
     Servers that share a PostgreSQL each sign with their own signing-key.pem: give all the new one.
 
     \b
@@ -49,18 +53,19 @@ def rotate_signing_key(parts: Parts, algorithm: str | None, as_json: bool) -> No
       flowauth-rotator server rotate-signing-key
       flowauth-rotator server rotate-signing-key --algorithm ES256
     """  # noqa: D301
-    old, now = parts.keyring.current(), options.clock()
-    new = maintenance.rotate_signing_key(parts, algorithm or old.algorithm, now=now)
-    until = maintenance.published_until(parts, old.kid, now=now)
+    old, now = _old_signer(parts), options.clock()
+    wanted = algorithm or (old.algorithm if old else DEFAULT_ALGORITHM)
+    new = maintenance.rotate_signing_key(parts, wanted, now=now)
+    until = maintenance.published_until(parts, old.kid, now=now) if old else None
     report(
         f"Tokens are now signed with key {new.kid} ({new.algorithm}).\n"
-        f"The old key {old.kid} {_fate(until)}.\n"
+        f"{_fate(old, until)}\n"
         "Whoever verifies with a fixed public key needs the new one: "
         "`flowauth-rotator server public-key`.",
         as_json=as_json,
         kid=new.kid,
         algorithm=new.algorithm,
-        old_kid=old.kid,
+        old_kid=old.kid if old else None,
         old_published_until=until,
     )
 
@@ -97,7 +102,20 @@ def rotate_encryption_key(parts: Parts, as_json: bool) -> None:
     )
 
 
-def _fate(until: int | None) -> str:
+def _old_signer(parts: Parts) -> Signer | None:
+    """The key until now, or None when it is lost."""
+    try:
+        return parts.keyring.current()
+    except SetupError:
+        return None
+
+
+def _fate(old: Signer | None, until: int | None) -> str:
+    if old is None:
+        return "The old key is lost; as long as its tokens live, its public half stays published."
     if until is None:
-        return "has no living token and is no longer published"
-    return f"stays published until {moment(until)} UTC, when its last token expires"
+        return f"The old key {old.kid} has no living token and is no longer published."
+    return (
+        f"The old key {old.kid} stays published until {moment(until)} UTC, when its last token "
+        "expires."
+    )

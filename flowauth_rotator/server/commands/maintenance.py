@@ -66,17 +66,27 @@ def upgrade(settings: Settings, as_json: bool) -> None:
 
 
 @click.command(cls=options.Command)
+@click.option(
+    "--unreadable", is_flag=True, help="Drop, too, what no key decrypts: after a key was lost."
+)
 @options.as_json
-@options.opened
-def prune(parts: Parts, as_json: bool) -> None:
+@options.assembled
+def prune(parts: Parts, unreadable: bool, as_json: bool) -> None:
     """Drop the texts of tokens that have expired.
 
     Their rows stay: they are the history. The server does the same each time that it starts.
 
     \b
-    Example:
+    Examples:
       flowauth-rotator server prune
+      flowauth-rotator server prune --unreadable
     """  # noqa: D301
+    if unreadable:
+        lost = maintenance.drop_unreadable(parts)
+        sentence = f"Gave up the text of {counted(lost, 'token')} that no key decrypts."
+        report(sentence, as_json=as_json, dropped=lost)
+        return
+    parts.check()
     with progress("Dropping") as advance:
         dropped = maintenance.prune(parts, now=options.clock(), progress=advance)
     sentence = f"Dropped the text of {counted(dropped, 'expired token')}; every row stays."

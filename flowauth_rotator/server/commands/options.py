@@ -81,7 +81,7 @@ def _sentence(error: Exception) -> str:
     """What to tell a person, without the statement that a database has met an error in."""
     if isinstance(error, (Busy, DatabaseError, sqlite3.Error)):
         reason = " ".join(str(getattr(error, "orig", error)).split())
-        return f"The database cannot be used ({reason or 'another writer did not end in time'})."
+        return f"The database cannot be used ({reason})."
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
     return str(error)
@@ -89,11 +89,21 @@ def _sentence(error: Exception) -> str:
 
 def opened(command: Callable[Concatenate[Parts, P], None]) -> Callable[P, None]:
     """Hand a command the opened data directory, which `--data-dir` names, and close it after."""
+    return _handed(Parts.open, command)
 
+
+def assembled(command: Callable[Concatenate[Parts, P], None]) -> Callable[P, None]:
+    """As `opened`, but unchecked: for what mends a data directory that cannot be opened."""
+    return _handed(Parts.assemble, command)
+
+
+def _handed(
+    make: Callable[[Settings], Parts], command: Callable[Concatenate[Parts, P], None]
+) -> Callable[P, None]:
     @data_dir
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        parts = Parts.open(kwargs.pop("settings"))  # type: ignore[arg-type]  # of `data_dir`
+        parts = make(kwargs.pop("settings"))  # type: ignore[arg-type]  # of `data_dir`
         with closing(parts.database):
             command(parts, *args, **kwargs)
 
