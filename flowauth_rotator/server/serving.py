@@ -18,7 +18,7 @@ from flowauth_rotator.server.settings import METRICS_DIR_VARIABLE
 
 # A bearer token of a large role set is longer than gunicorn's 8190 bytes for a header.
 _LONGEST_HEADER = 32 * 1024
-_THREADS = 4
+_THREADS = 3  # more of them only get into each other's way: one at a time can compute
 
 
 class _Log(Logger):  # type: ignore[misc]
