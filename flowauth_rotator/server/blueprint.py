@@ -131,7 +131,7 @@ class _Views:
         user = self._accounts.sign_in(
             body["username"], body["password"], address=request.remote_addr or "", now=this.now
         )
-        this.session = Session.anonymous().signed_in(user.id, user.password_number)
+        this.session = Session.signed_in(user.id, user.password_number)
         this.keeps_session = True
         this.event = "signed_in"
         return _signed_in()

@@ -24,8 +24,8 @@ _ADVICE = {
     DATABASE: _BACK,
     SIGNING_KEY: f"{_BACK}; if it is lost, make another: `flowauth-rotator server "
     "rotate-signing-key`",
-    ENCRYPTION_KEYS: f"{_BACK}; if it is lost, give up what it has encrypted: `flowauth-rotator "
-    "server prune --unreadable`",
+    ENCRYPTION_KEYS: f"{_BACK}; if it is lost, move what is left of it aside and give up what it "
+    "has encrypted: `flowauth-rotator server prune --unreadable`",
     SESSION_SECRET: f"{_BACK}, or write any 64 characters into it",
     METRICS_TOKEN: f"{_BACK}, or write any 64 characters into it",
 }

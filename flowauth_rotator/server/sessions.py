@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,9 +44,10 @@ class Session:
         """A new session of somebody who has not signed in."""
         return cls(secrets.token_hex(20))
 
-    def signed_in(self, user_id: int, password_number: int) -> Session:
-        """A new session of this user; nothing of this one survives."""
-        return replace(self.anonymous(), user_id=user_id, password_number=password_number)
+    @classmethod
+    def signed_in(cls, user_id: int, password_number: int) -> Session:
+        """A new session of this user."""
+        return cls(secrets.token_hex(20), user_id, password_number)
 
 
 class Sessions:

@@ -171,7 +171,7 @@ class TestSession:
     def test_two_sign_outs_at_once_are_one(self, parts, clock):
         from flowauth_rotator.server.sessions import Session
 
-        session = Session.anonymous().signed_in(1, 0)
+        session = Session.signed_in(1, 0)
         for _ in range(2):
             parts.accounts.end(session, now=clock.now)
         assert parts.accounts.user_of(session) is None
