@@ -4,7 +4,7 @@ LOCK := locks/airflow-3.txt
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo up test lint bench bench-server lock clean
+.PHONY: help setup demo up test lint bench bench-server simulate mutants prove secrecy lock clean
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
@@ -39,6 +39,19 @@ bench: $(READY) ## print the figures of the agent
 
 bench-server: $(READY) ## print the figures of the renewal server
 	@$(BIN)/python -m benchmarks.server
+
+simulate: $(READY) ## look for a schedule of crashes and faults that breaks an invariant (SEED=n replays one)
+	@$(BIN)/python -m proofs.simulation $(if $(SEED),--seed $(SEED))
+
+mutants: $(READY) ## put known bugs into the protocol, one by one, and tell by what each is caught
+	@$(BIN)/python -m proofs.mutants
+
+secrecy: $(READY) ## search all that the tests of the rotation leave behind for parts of tokens
+	@$(BIN)/python -m pytest --secrecy tests/core tests/agent tests/contract tests/provider tests/proofs tests/test_cli.py
+
+prove: $(READY) ## kill real processes at every point, and let 50 agents race for 1,000 tokens
+	@$(BIN)/python -m proofs.processes
+	@$(BIN)/python -m proofs.rivals
 
 lock: $(READY) ## resolve the dependencies anew
 	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --group airflow-3 \

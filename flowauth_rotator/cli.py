@@ -230,6 +230,7 @@ def _print(report: Report, *, state: State | None = None, as_json: bool) -> None
         "name": report.name,
         "expires": report.successor_expires_at or report.predecessor_expires_at,
         "renewal due": report.renew_at,
+        "clock": report.clock_warning or None,
         "old one until": report.predecessor_expires_at if report.successor_expires_at else None,
     }
     width = max(map(len, lines))

@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import settings
 from sqlalchemy.engine import make_url
+
+from tests.secrecy import Secrecy
 
 settings.register_profile("here", deadline=None)  # no test asserts a time
 settings.load_profile("here")
@@ -30,8 +33,16 @@ WEEK_IN_MINUTES = 7 * 24 * 60
 
 
 def pytest_addoption(parser):
-    """`--issuer-url`: ask another server in tests/contract/test_wire.py than the bundled one."""
+    """`--issuer-url`: ask another server than the bundled one; `--secrecy`: search for secrets."""
+    parser.addoption("--secrecy", action="store_true", help="search what tests leave for secrets")
     parser.addoption("--issuer-url", help="the server that tests/contract/test_wire.py asks")
+
+
+def pytest_configure(config):
+    """Search all that the tests leave behind for parts of tokens and passwords."""
+    config.addinivalue_line("markers", "holds_secrets(*names): files under `tmp_path` that do")
+    if config.getoption("--secrecy"):
+        config.pluginmanager.register(Secrecy())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -160,6 +171,7 @@ class RenewalServer:
         audience: The name of the one audience, TEST_SERVER.
         requests: Every request so far, in order, as "POST /signin".
         clock_offset: Seconds by which the server's clock is ahead of the machine's.
+        date_offset: Seconds by which its `Date` header is ahead of its clock.
     """
 
     username = USERNAME
@@ -170,7 +182,7 @@ class RenewalServer:
         from flowauth_rotator.server import create_app
 
         self.requests: list[str] = []
-        self.clock_offset = 0
+        self.clock_offset = self.date_offset = 0
         self.public_key_pem = signer.public_pem
         self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self.now)
         self.app.wsgi_app = self._recording(self.app.wsgi_app)
@@ -262,11 +274,15 @@ class RenewalServer:
     def _listen(self):
         from werkzeug.serving import WSGIRequestHandler, make_server
 
-        class Quiet(WSGIRequestHandler):
+        class Handler(WSGIRequestHandler):
             def log_request(self, *_args) -> None:
                 """Say nothing: the test looks at `requests`."""
 
-        return make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=Quiet)
+            def date_time_string(self, _timestamp=None) -> str:
+                return formatdate(server.now() + server.date_offset, usegmt=True)
+
+        server = self
+        return make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=Handler)
 
 
 @pytest.fixture

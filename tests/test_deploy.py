@@ -177,7 +177,8 @@ def test_the_containers_command_runs_without_rights(environment, told):
         rights = re.findall(r"^(?:CapEff|NoNewPrivs):\s*(\w+)", status, re.MULTILINE)
         assert [int(right, 16) for right in rights] == [0, 1]
         assert subprocess.run(healthy, env=environment).returncode == 0
-        assert renewed(bind, environment)
+        names = renewed(bind, environment)
+        assert names == {"id", "token"}
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -187,11 +188,11 @@ def test_the_containers_command_runs_without_rights(environment, told):
 
 
 def renewed(bind, environment):
-    """A successor of a token that was minted at the shell."""
+    """What is answered to the renewal of a token that was minted at the shell."""
     mint = "server mint --user flowbot --audience TEST_SERVER --name AIRFLOW --role viewer"
     token = subprocess.check_output([PROGRAM, *mint.split()], env=environment, text=True).strip()
     request = urllib.request.Request(
         f"http://{bind}/tokens/renew", method="POST", headers={"Authorization": f"Bearer {token}"}
     )
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
-        return json.load(answer)["token"]
+        return json.load(answer).keys()

@@ -13,6 +13,8 @@ from flowauth_rotator.core.report import Outcome
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SERVER = (ROOT / "docs" / "server.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+PAGES = ("README.md", "docs/server.md", "docs/protocol.md", "deploy/README.md")
 
 
 def commands(group=main, prefix="flowauth-rotator"):
@@ -77,7 +79,7 @@ def test_every_metric_of_the_server_is_listed():
 
 def test_every_link_between_the_documents_leads_somewhere():
     """Files and headings."""
-    for path in (ROOT / "README.md", ROOT / "docs" / "server.md", ROOT / "deploy" / "README.md"):
+    for path in (ROOT / page for page in PAGES):
         for target in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text()):
             name, _, heading = target.partition("#")
             there = path.parent / name if name else path
@@ -96,7 +98,25 @@ def test_the_python_example_is_python():
 
 
 def test_every_make_target_is_real():
-    """Each `make x` in the README is a target of the Makefile."""
+    """Each `make x` in the README and of the proofs is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README + PROTOCOL, re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
+
+
+def test_every_bug_that_is_put_in_is_listed():
+    """With what caught it, and no other."""
+    from proofs.mutants import MUTANTS
+
+    [table] = re.findall(r"## Bugs that were put in\n(.*?)\n## ", PROTOCOL, re.DOTALL)
+    rows = re.findall(r"^\| (.*?) \|.*\|$", table, re.MULTILINE)[1:]
+    assert rows == [mutant.name for mutant in MUTANTS]
+
+
+def test_every_invariant_has_its_argument_and_its_proof():
+    """I1 to I15, in the table of promises and in that of proofs."""
+    for number in range(1, 16):
+        assert len(re.findall(rf"^\| I{number} \|", PROTOCOL, re.MULTILINE)) == 1
+    [table] = re.findall(r"## How it was put to the test\n(.*?)\n## ", PROTOCOL, re.DOTALL)
+    named = set(re.findall(r"I(\d+)", table))
+    assert named == {str(number) for number in range(1, 16)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import tenacity
 
-from flowauth_rotator.agent.wire import LARGEST_ANSWER, SignedOut, Wire
+from flowauth_rotator.agent.wire import LARGEST_ANSWER, KeyExpired, NoSuchPage, SignedOut, Wire
 from flowauth_rotator.core.errors import (
     AmbiguousAnswer,
     IssuerUnavailable,
@@ -33,12 +34,21 @@ class Issuer(Protocol):
     """What a rotation asks of an issuer.
 
     Attributes:
-        renews_expired: whether a token that has expired can still be renewed.
-        renewal_requests: how many renewals were asked for so far.
+        renewal_requests: how many renewals were asked for since `begin`.
     """
 
-    renews_expired: bool
     renewal_requests: int
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """The issuer's clock in its last answer since `begin`, in aware UTC; None without one."""
+
+    @property
+    def answered_after(self) -> float:
+        """Seconds from `begin` to that answer."""
+
+    def begin(self) -> None:
+        """A rotation begins: nothing was asked or answered yet."""
 
     def rows(self, claims: Claims) -> Sequence[Row]:
         """The issuer's history for the user and audience of `claims`; empty if it shows none."""
@@ -68,8 +78,6 @@ class _HttpIssuer:
         Misconfigured: the address is none, or a setting is out of its range.
     """
 
-    renews_expired = False
-
     def __init__(
         self,
         url: str,
@@ -82,6 +90,21 @@ class _HttpIssuer:
         self.url = self._wire.url
         self.renewal_requests = 0
         self._sleep = sleep
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """The issuer's clock in its last answer, to the second; None without one."""
+        return self._wire.answered_at
+
+    @property
+    def answered_after(self) -> float:
+        """Seconds from the beginning of the rotation to that answer."""
+        return self._wire.answered_after
+
+    def begin(self) -> None:
+        """A rotation begins: nothing was asked or answered yet."""
+        self.renewal_requests = 0
+        self._wire.begin()
 
     def retry(self, ask: Callable[[], T]) -> T:
         """Call `ask` up to 3 times: an answer may be lost, a server may be restarting."""
@@ -104,7 +127,10 @@ class _HttpIssuer:
         self.renewal_requests += 1
         body = {} if lifetime_minutes is None else {"lifetime_minutes": lifetime_minutes}
         headers = {**headers, "Idempotency-Key": key}
-        answer = self._wire.send("POST", path, body=body, headers=headers, renewing=True)
+        try:
+            answer = self._wire.send("POST", path, body=body, headers=headers, renewing=True)
+        except KeyExpired:
+            return Renewal(None, replayed=True)
         token = answer.document.get("token") if isinstance(answer.document, dict) else None
         if not isinstance(token, str) or not token:
             raise AmbiguousAnswer(f"{self.url} answered a renewal without a token.")
@@ -119,8 +145,6 @@ class SessionIssuer(_HttpIssuer):
         username: the owner of the tokens.
         password: their password.
     """
-
-    renews_expired = True
 
     def __init__(self, url: str, username: str, password: str, **options: Any) -> None:  # noqa: ANN401
         super().__init__(url, **options)
@@ -253,7 +277,7 @@ class BearerIssuer(_HttpIssuer):
         headers = {"Authorization": f"Bearer {token.reveal()}"}
         try:
             return self._renewal("/tokens/renew", key, lifetime_minutes, headers)
-        except SignedOut:
+        except (SignedOut, NoSuchPage):
             raise Misconfigured(
                 f"{self.url} renews no token by itself: is it FlowAuth?",
                 advice="Give the connection the login and password of the token's owner.",

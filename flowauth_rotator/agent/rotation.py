@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.core.errors import (
@@ -22,14 +22,16 @@ from flowauth_rotator.core.errors import (
     StoreError,
 )
 from flowauth_rotator.core.policy import Decision, RotationPolicy, State, clock, decide, utc
-from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.report import LARGEST_SKEW, Outcome, Report, Severity
 from flowauth_rotator.core.succession import (
     Candidate,
+    Row,
     best,
     check_budget,
     epoch,
     idempotency_key,
     judge,
+    may_ask,
     own_row,
     successors,
 )
@@ -38,6 +40,9 @@ from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverifi
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import Issuer
     from flowauth_rotator.agent.stores import TokenStore
+
+
+A_YEAR = timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ def check(
     name: str | None = None,
 ) -> Check:
     """Read, decode and decide, with no request to anybody; the report says `healthy`, or due.
+
+    A token that was made later than now is a warning: the clock here is behind.
 
     Args:
         store: where the token in use is kept.
@@ -85,6 +92,14 @@ def check(
         predecessor_expires_at=claims.expires_at,
         renew_at=decision.renew_at,
     )
+    behind = claims.issued_at - utc(now)
+    if behind > LARGEST_SKEW:
+        report = replace(
+            report,
+            clock_skew=round(behind.total_seconds()),
+            severity=Severity.WARNING,
+            advice="The token is from the future: correct the clock of this machine.",
+        )
     return Check(token, claims, decision, report)
 
 
@@ -120,22 +135,23 @@ def rotate(
     found = check(store, policy, now=now, name=name)
     if not found.decision.due:
         return found.report
-    asked_before = issuer.renewal_requests
+    issuer.begin()
+    clocks = Clocks(found, issuer)
     on_token(found.token)
     try:
         store.preflight()
         key = PublicKey(public_key) if public_key else None
-        successor = _renew(found, issuer, policy, now, key, on_token)
-        claims = _verified(found.claims, successor, now)
-        report = _swap(
-            store, found, successor.token, description or _described(found.report, claims)
-        )
+        successor = _renew(found, clocks, policy, key, on_token)
+        if successor is None:
+            return _early(found, clocks, policy)
+        claims = _verified(found.claims, successor, clocks)
+        description = description or _described(found.report, claims)
+        report = _swap(store, found, successor.token, description, clocks)
     except RotatorError as error:
-        asked = issuer.renewal_requests - asked_before
-        error.about = replace(found.report, renewal_requests=asked)
-        error.severity = _severity(found.decision)
+        error.about = clocks.told(found.report)
+        error.severity = _severity(found, clocks, policy)
         raise
-    report = replace(report, renewal_requests=issuer.renewal_requests - asked_before)
+    report = clocks.told(report)
     if report.outcome is Outcome.SUPERSEDED:
         return report
     report = replace(
@@ -151,78 +167,166 @@ def rotate(
             outcome=Outcome.CAPPED,
             reason=f"The issuer grants too little: {_clauses(successor)}.",
             advice=Capped.advice,
-            severity=_severity(found.decision),
+            severity=_severity(found, clocks, policy),
         )
     return report
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """Our clock and the issuer's, of which either may be wrong.
+
+    Ours is the one of the beginning of the rotation, the issuer's that of its last answer. While
+    it has not answered, both are ours.
+    """
+
+    found: Check
+    issuer: Issuer
+
+    @property
+    def ours(self) -> datetime:
+        """When the rotation began."""
+        return self.found.report.checked_at
+
+    @property
+    def theirs(self) -> datetime:
+        """The `Date` of the last answer, unless it cannot be: before the token in use was made,
+        or more than a year after it expires.
+        """  # noqa: D205 - one sentence
+        answered_at, claims = self.issuer.answered_at, self.found.claims
+        if answered_at is None or answered_at < claims.issued_at - LARGEST_SKEW:
+            return self.ours
+        if answered_at > max(self.ours, claims.expires_at) + A_YEAR:
+            return self.ours
+        return answered_at
+
+    @property
+    def earliest(self) -> datetime:
+        """By it nothing expires, is due or leaves the budget before both clocks say so."""
+        return min(self.ours, self.theirs)
+
+    @property
+    def latest(self) -> datetime:
+        """By it nothing is of the future unless both clocks say so."""
+        return max(self.ours, self.theirs)
+
+    def skew(self) -> timedelta | None:
+        """By how much the issuer's was ahead of ours when it answered; None if it did not."""
+        if self.issuer.answered_at is None:
+            return None
+        elapsed = timedelta(seconds=self.issuer.answered_after)
+        return self.issuer.answered_at - (self.ours + elapsed)
+
+    def is_early(self, policy: RotationPolicy) -> bool:
+        """Whether the clocks are far apart, and by the issuer's the token is not due."""
+        apart = abs(self.theirs - self.ours) > LARGEST_SKEW
+        return apart and not decide(self.found.claims, policy, self.theirs).due
+
+    def told(self, report: Report) -> Report:
+        """The report, with what the rotation cost and what it showed of the clocks."""
+        skew = self.skew()
+        return replace(
+            report,
+            renewal_requests=self.issuer.renewal_requests,
+            clock_skew=None if skew is None else round(skew.total_seconds()),
+        )
+
+
 def _renew(
     found: Check,
-    issuer: Issuer,
+    clocks: Clocks,
     policy: RotationPolicy,
-    now: datetime,
     key: PublicKey | None,
     on_token: Callable[[Token], None],
-) -> Candidate:
+) -> Candidate | None:
     """Adopt a successor that the issuer already holds; otherwise ask for one.
 
-    An ambiguous answer leads back to the start: look, then ask again with the same key. A replayed
-    answer of no use is asked anew with the next key, as far as `epoch` permits; a new one ends it.
+    None if by the issuer's clock, far from ours, there is nothing to do. An ambiguous answer leads
+    back to the start: look, then ask again with the same key. A replayed answer of no use is asked
+    anew with the next key, as far as `epoch` permits; a new one ends it.
     """
-    token, claims = found.token, found.claims
-    expired = found.decision.state is State.EXPIRED
-    if expired and not issuer.renews_expired:
-        raise ExpiredToken(f"{found.decision.reason} An expired token is no credential.")
-
+    token, claims, issuer = found.token, found.claims, clocks.issuer
     candidates: list[Candidate] = []
 
     def consider(token: Token, *, adopted: bool = False) -> Candidate:
         on_token(token)
-        candidates.append(judge(claims, token, policy, now, key=key, adopted=adopted))
+        candidates.append(
+            judge(
+                claims,
+                token,
+                policy,
+                clocks.earliest,
+                latest=clocks.latest,
+                key=key,
+                adopted=adopted,
+            )
+        )
         return candidates[-1]
 
-    def ask() -> Candidate:
-        candidates.clear()
+    def look_and_ask() -> Candidate | None:
         rows = issuer.rows(claims)
+        candidates.clear()  # not before the rows are here: what was seen is better than nothing
+        if clocks.is_early(policy):
+            return None
         for row in successors(claims, rows):
             consider(row.token, adopted=True)
-        chosen = best(claims, candidates, now)
-        may_ask = expired or _asked(candidates, found, policy) <= epoch(claims, policy, now)
-        if chosen and not (chosen.objections and may_ask):
+        chosen = best(claims, candidates, clocks.earliest)
+        again = may_ask(claims, candidates, policy, clocks.earliest)
+        if chosen and not (chosen.objections and again):
             return chosen
-        if not may_ask:
-            return candidates[-1]
+        if not again:
+            return _least_bad(candidates)
         own = own_row(claims, rows)
         if own:
-            check_budget(own.name, rows, now)
-        minutes = policy.lifetime_minutes
-        for number in range(epoch(claims, policy, now) + 1):
-            request_key = idempotency_key(claims, minutes, number)
-            renewal = issuer.renew(token, own, key=request_key, lifetime_minutes=minutes)
-            answer = consider(renewal.token)
-            if not (renewal.replayed and answer.objections):
+            check_budget(own.name, rows, clocks.earliest)
+        return ask(own)
+
+    def ask(own: Row | None) -> Candidate | None:
+        expired = own is not None and claims.expires_at <= clocks.earliest
+        number = epoch(claims, policy, clocks.earliest) if expired else 0
+        while number <= epoch(claims, policy, clocks.earliest):
+            request_key = idempotency_key(claims, policy.lifetime_minutes, number)
+            renewal = issuer.renew(
+                token, own, key=request_key, lifetime_minutes=policy.lifetime_minutes
+            )
+            useful = renewal.token and not consider(renewal.token).objections
+            if clocks.is_early(policy):
+                return None
+            if useful or not renewal.replayed:
                 break
-        return best(claims, candidates, now) or answer
+            number += 1
+        if not candidates:
+            raise Capped("What the issuer granted in place of this token has expired before it.")
+        return best(claims, candidates, clocks.earliest) or _least_bad(candidates)
 
     try:
-        return issuer.retry(ask)
+        return issuer.retry(look_and_ask)
     except IssuerError as error:
-        if held := best(claims, candidates, now):
+        if held := best(claims, candidates, clocks.earliest):
             return held
-        if not (expired and isinstance(error, Refused)):
+        if not (isinstance(error, Refused) and claims.expires_at <= clocks.theirs):
             raise
-        reason = f"{found.decision.reason} {error.reason}"
+        reason = f"It expired at {clock(claims.expires_at)}. {error.reason}"
         advice = error.advice if error.advice != Refused.advice else None
         raise ExpiredToken(reason, advice=advice) from None
 
 
-def _asked(candidates: list[Candidate], found: Check, policy: RotationPolicy) -> int:
-    """How many of the issuer's rows may be answers to this renewal: those made since it was due."""
-    since = found.decision.renew_at - policy.leeway
-    return sum(one.claims is not None and one.claims.issued_at >= since for one in candidates)
+def _least_bad(candidates: list[Candidate]) -> Candidate:
+    """Of those of no use, one that is only capped, if there is one."""
+    return min(candidates, key=lambda one: bool(one.faults))
 
 
-def _verified(predecessor: Claims, successor: Candidate, now: datetime) -> Claims:
+def _early(found: Check, clocks: Clocks, policy: RotationPolicy) -> Report:
+    """Due by our clock, and not by the issuer's: one of the two is wrong."""
+    return replace(
+        clocks.told(found.report),
+        reason=decide(found.claims, policy, clocks.theirs).reason,
+        severity=_severity(found, clocks, policy),
+        advice="Nothing was renewed: correct the clock that is wrong, here or at the issuer.",
+    )
+
+
+def _verified(predecessor: Claims, successor: Candidate, clocks: Clocks) -> Claims:
     """What the successor says, if it is better than what is in use, be it only a little."""
     claims, faults = successor.claims, successor.faults
     if claims is None or faults:
@@ -230,15 +334,17 @@ def _verified(predecessor: Claims, successor: Candidate, now: datetime) -> Claim
         raise Rejected(
             f"The issuer's answer was not written: {'; '.join(clauses)}.", objections=clauses
         )
-    if claims.expires_at <= max(predecessor.expires_at, utc(now)):
+    if claims.expires_at <= max(predecessor.expires_at, clocks.earliest):
         raise Capped(f"The issuer grants too little: {_clauses(successor)}.")
     return claims
 
 
-def _swap(store: TokenStore, found: Check, successor: Token, description: str) -> Report:
+def _swap(
+    store: TokenStore, found: Check, successor: Token, description: str, clocks: Clocks
+) -> Report:
     """Write the successor, unless somebody else wrote; then read what those who use it read."""
     if (current := _current(store)) != found.token:
-        return _overtaken(store, found, current)
+        return _overtaken(store, found, current, clocks)
     failure: StoreError | None = None
     try:
         store.write(successor, description)
@@ -254,7 +360,7 @@ def _swap(store: TokenStore, found: Check, successor: Token, description: str) -
             f"The write to {store.place} was accepted, but reading still gives the old token.",
             advice="Remove what hides it: another secrets backend, or an environment variable.",
         )
-    return _overtaken(store, found, current)
+    return _overtaken(store, found, current, clocks)
 
 
 def _current(store: TokenStore) -> Token | None:
@@ -264,7 +370,7 @@ def _current(store: TokenStore) -> Token | None:
         return None
 
 
-def _overtaken(store: TokenStore, found: Check, current: Token | None) -> Report:
+def _overtaken(store: TokenStore, found: Check, current: Token | None, clocks: Clocks) -> Report:
     """Somebody else wrote: well, if it is a token that will do for a while."""
     if current is None:
         raise ConflictingWrite(f"The token in {store.place} was removed during the rotation.")
@@ -274,7 +380,7 @@ def _overtaken(store: TokenStore, found: Check, current: Token | None) -> Report
         raise ConflictingWrite(
             f"{store.place} was changed during the rotation, to no token: {error.reason}"
         ) from None
-    if claims.expires_at <= max(found.claims.expires_at, found.report.checked_at):
+    if claims.expires_at <= max(found.claims.expires_at, clocks.earliest):
         raise ConflictingWrite(
             f"{store.place} was changed during the rotation, to a token that expires at "
             f"{clock(claims.expires_at)}, no better than the one before."
@@ -296,6 +402,7 @@ def _clauses(candidate: Candidate) -> str:
     return "; ".join(objection.clause for objection in candidate.objections)
 
 
-def _severity(decision: Decision) -> Severity:
-    """There is time left as long as the token is due and not yet critical."""
-    return Severity.WARNING if decision.state is State.DUE else Severity.CRITICAL
+def _severity(found: Check, clocks: Clocks, policy: RotationPolicy) -> Severity:
+    """A warning as long as by neither clock the token is critical or has expired."""
+    states = {decide(found.claims, policy, now).state for now in (clocks.ours, clocks.theirs)}
+    return Severity.CRITICAL if states & {State.CRITICAL, State.EXPIRED} else Severity.WARNING

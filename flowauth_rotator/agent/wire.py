@@ -6,6 +6,8 @@
 | time out after sending, cut or endless body, 5xx, 200 that is no JSON | to a renewal `AmbiguousAnswer`, else `IssuerUnavailable` |
 | 429 | `Throttled`, with the seconds of `Retry-After` |
 | 401 as a page, or with the words `CSRF error` | `SignedOut`: sign in again, once |
+| 410 with `Idempotent-Replayed` | `KeyExpired`, a `Refused` |
+| 404 or 405 as a page | `NoSuchPage`, a `Refused` |
 | any other 4xx | `Refused`, with the issuer's words |
 | a redirect, a certificate that nobody vouches for | `Misconfigured` |
 """  # noqa: E501 - a table
@@ -14,11 +16,13 @@ from __future__ import annotations
 
 import email.utils
 import json
+import logging
 import re
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,8 +45,30 @@ LONGEST_WORD = 40  # a segment of a token is longer
 CSRF_ERROR = "CSRF error"
 
 
+def _withhold(record: logging.LogRecord) -> bool:
+    """Keep from the log what urllib3 quotes of an answer that is broken: it may be a token."""
+    if str(record.msg).startswith("Failed to parse headers"):
+        record.msg, record.args, record.exc_info = (
+            "Failed to parse the headers of an answer",
+            (),
+            None,
+        )
+    return True
+
+
+logging.getLogger("urllib3.connection").addFilter(_withhold)
+
+
 class SignedOut(IssuerUnavailable):
     """The issuer does not, or no longer, know this session."""
+
+
+class KeyExpired(Refused):
+    """What this issuer once answered to the same key has expired since."""
+
+
+class NoSuchPage(Refused):
+    """The issuer knows nothing by that path."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +98,30 @@ class Wire:
 
     Attributes:
         secrets: what no error may recite of an answer.
+        answered_at: the issuer's clock in its last answer since `begin` (the `Date` header of what
+            is JSON), in aware UTC.
+        answered_after: seconds from `begin` to that answer.
 
     Raises:
         Misconfigured: the address is none, or a setting is out of its range.
     """
 
+    _monotonic = staticmethod(time.monotonic)
+
     def __init__(self, url: str, *, timeout: float = 30.0, verify: bool | str = True) -> None:
         self.url = _checked_url(url)
         self.secrets: tuple[str, ...] = ()
+        self.begin()
         self.timeout = _checked_timeout(timeout)
         self._verify = _checked_verify(verify)
         self._http = _Session()
         self._http.headers["Accept"] = "application/json"
+
+    def begin(self) -> None:
+        """Forget what was answered."""
+        self.answered_at: datetime | None = None
+        self.answered_after = 0.0
+        self._began = self._monotonic()
 
     def cookie(self, name: str) -> str:
         """A cookie that the issuer has set; empty if it has not."""
@@ -114,37 +152,70 @@ class Wire:
             renewing: whether a lost answer is ambiguous.
         """
         lost: type[IssuerUnavailable] = AmbiguousAnswer if renewing else IssuerUnavailable
-        problem: Exception | None = None
-        content = bytearray()
-        deadline = time.monotonic() + self.timeout
+        cookies = self._http.cookies.copy()
         try:
-            with self._http.request(
-                method,
-                self.url + path,
-                json=body,
-                headers=headers,
-                auth=_as_it_is,
-                timeout=self.timeout,
-                verify=self._verify,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                while not _is_redirect(response.status_code) and (
-                    chunk := response.raw.read1(LARGEST_ANSWER, decode_content=True)
-                ):
-                    content += chunk
-                    if len(content) > largest:
-                        raise lost(f"{self.url} answered more than {largest:,} bytes.")
-                    if time.monotonic() > deadline:
-                        raise lost(f"{self.url} took over {self.timeout:g} s to answer.")
+            return self._answered(method, path, body, headers, largest, lost)
+        except IssuerUnavailable:
+            self._http.cookies = cookies  # a cut answer may have left half a cookie
+            raise
+
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: Mapping[str, str] | None,
+        largest: int,
+        lost: type[IssuerUnavailable],
+    ) -> Answer:
+        problem: Exception | None = None
+        try:
+            status, received, content = self._exchange(method, path, body, headers, largest, lost)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             problem = error
         if problem:  # raised here, where the request with its secrets is no context of it
             raise self._unanswered(problem, lost)
-        answer = Answer(response.status_code, *_parsed(content), response.headers)
+        answer = Answer(status, *_parsed(content), received)
+        date = _http_date(received.get("Date", ""))
+        if date and answer.document is not None:  # not by a proxy's page
+            self.answered_at = date
+            self.answered_after = self._monotonic() - self._began
         if answer.status == 200 and answer.document is not None:
             return answer
         raise self._classified(answer, lost)
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: Mapping[str, str] | None,
+        largest: int,
+        lost: type[IssuerUnavailable],
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of whatever is answered; the body of a redirect is not read."""
+        content = bytearray()
+        deadline = time.monotonic() + self.timeout
+        with self._http.request(
+            method,
+            self.url + path,
+            json=body,
+            headers=headers,
+            auth=_as_it_is,
+            timeout=self.timeout,
+            verify=self._verify,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            while not _is_redirect(response.status_code) and (
+                chunk := response.raw.read1(LARGEST_ANSWER, decode_content=True)
+            ):
+                content += chunk
+                if len(content) > largest:
+                    raise lost(f"{self.url} answered more than {largest:,} bytes.")
+                if time.monotonic() > deadline:
+                    raise lost(f"{self.url} took over {self.timeout:g} s to answer.")
+        return response.status_code, response.headers, bytes(content)
 
     def _unanswered(self, error: Exception, lost: type[IssuerUnavailable]) -> RotatorError:
         if _is_untrusted(error):
@@ -161,7 +232,8 @@ class Wire:
         return lost(f"The connection to {self.url} broke before its answer was complete.")
 
     def _classified(self, answer: Answer, lost: type[IssuerUnavailable]) -> RotatorError:
-        status, words = answer.status, _words(answer, self.secrets)
+        status = answer.status
+        words = _words(answer, (*self.secrets, *self._http.cookies.values()))
         if _is_redirect(status):
             host = _host(answer.headers.get("Location", "")) or "another path"
             return Misconfigured(
@@ -177,7 +249,12 @@ class Wire:
             return SignedOut(f"{self.url} does not know this session.")
         if 400 <= status < 500:
             reason = f"{self.url} answered {status}: {words.rstrip('.')}."
-            return Refused(reason, words=words, status=status)
+            kind: type[Refused] = Refused
+            if status in (404, 405) and answer.document is None:
+                kind = NoSuchPage
+            elif status == 410 and answer.headers.get("Idempotent-Replayed") == "true":
+                kind = KeyExpired
+            return kind(reason, words=words, status=status)
         if status == 200:
             return lost(f"{self.url} answered a page instead of JSON: is a proxy in between?")
         return lost(f"{self.url} answered {status}.")
@@ -262,7 +339,7 @@ def _never_connected(error: Exception) -> bool:
     return isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.SSLError))
 
 
-def _parsed(content: bytearray) -> tuple[Any, str]:
+def _parsed(content: bytes) -> tuple[Any, str]:
     """A body as JSON, None if it is none, and as text."""
     text = content.decode("utf-8", "replace")
     try:
@@ -290,6 +367,16 @@ def _words(answer: Answer, secrets: tuple[str, ...]) -> str:
     return re.sub(r"[^\s.]{8,}", redacted, " ".join(words.split()))[:300]
 
 
+def _http_date(text: str) -> datetime | None:
+    """A date in the form of RFC 9110, section 5.6.7; None if it is none, or only a part of one."""
+    if not text.endswith(" GMT"):
+        return None
+    try:
+        return email.utils.parsedate_to_datetime(text).replace(tzinfo=timezone.utc)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def _retry_after(headers: Mapping[str, str]) -> float:
     """`Retry-After` in seconds, between 0 and 3600 (RFC 9110, section 10.2.3).
 
@@ -299,9 +386,6 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            until = email.utils.parsedate_to_datetime(value)
-            seconds = (until - email.utils.parsedate_to_datetime(headers["Date"])).total_seconds()
-        except (KeyError, TypeError, ValueError):
-            seconds = 0.0
+        until, answered_at = _http_date(value), _http_date(headers.get("Date", ""))
+        seconds = (until - answered_at).total_seconds() if until and answered_at else 0.0
     return min(max(seconds, 0.0), 3600.0) if seconds == seconds else 0.0

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
+LARGEST_SKEW = timedelta(minutes=5)  # beyond it, the issuer's clock is the one to go by
+
 
 class Outcome(str, Enum):
     """How a check of one token ended; a closed set."""
@@ -56,6 +58,8 @@ class Report:
         successor_expires_at: `exp` of the token that was swapped in, if one was.
         renew_at: when the token now in use is due, if known.
         renewal_requests: how many renewals the issuer was asked for.
+        clock_skew: by how many seconds the issuer's clock was ahead of ours, to within the time
+            that its answers took; None if it was not asked.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Report:
     successor_expires_at: datetime | None = None
     renew_at: datetime | None = None
     renewal_requests: int = 0
+    clock_skew: int | None = None
 
     @property
     def overlap(self) -> timedelta | None:
@@ -82,8 +87,18 @@ class Report:
         """Whether a person should look at it."""
         return self.severity is not Severity.OK
 
+    @property
+    def clock_warning(self) -> str:
+        """A sentence when our clock and the issuer's are more than five minutes apart, or none."""
+        skew = timedelta(seconds=self.clock_skew or 0)
+        if abs(skew) <= LARGEST_SKEW:
+            return ""
+        word = "behind" if skew > timedelta(0) else "ahead of"
+        return f"The clock here is {abs(skew)} {word} the issuer's."
+
     def __str__(self) -> str:
-        return f"{self.name}: {self.outcome}. {self.reason} {self.advice}".rstrip()
+        sentences = (f"{self.name}: {self.outcome}.", self.reason, self.clock_warning, self.advice)
+        return " ".join(filter(None, sentences))
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values; times are epoch seconds."""

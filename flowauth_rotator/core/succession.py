@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
 from flowauth_rotator.core.policy import RotationPolicy, clock, decide, share, utc
+from flowauth_rotator.core.report import LARGEST_SKEW
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 MINTS_AN_HOUR = 6
 MINTS_A_DAY = 24
-LAST_EPOCH = 10  # a thousandth of the time between due and expiry is left
+HOUR = timedelta(hours=1)
+LAST_EPOCH = MINTS_AN_HOUR - 1  # so that however short the time is, it is within the budget
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class Renewal:
     """An issuer's answer to a renewal.
 
     Attributes:
-        token: the token that it answered with.
+        token: the token that it answered with; None if that has expired since.
         replayed: whether it said that it had made this token for the same key before.
     """
 
-    token: Token
+    token: Token | None
     replayed: bool = False
 
 
@@ -92,6 +94,7 @@ def judge(
     policy: RotationPolicy,
     now: datetime,
     *,
+    latest: datetime | None = None,
     key: PublicKey | None = None,
     adopted: bool = False,
 ) -> Candidate:
@@ -101,16 +104,24 @@ def judge(
     except MalformedToken as error:
         reason = error.reason[0].lower() + error.reason[1:].rstrip(".")
         return Candidate(token, None, (Objection(f"it cannot be read: {reason}"),), adopted)
-    found = objections(predecessor, claims, policy, now)
+    found = objections(predecessor, claims, policy, now, latest=latest)
     if key and not key.verifies(token):
         found = (*found, Objection("its signature was not made with the configured key"))
     return Candidate(token, claims, found, adopted)
 
 
 def objections(
-    predecessor: Claims, successor: Claims, policy: RotationPolicy, now: datetime
+    predecessor: Claims,
+    successor: Claims,
+    policy: RotationPolicy,
+    now: datetime,
+    *,
+    latest: datetime | None = None,
 ) -> tuple[Objection, ...]:
-    """All that its claims say against putting `successor` in the place of `predecessor`."""
+    """All that its claims say against putting `successor` in the place of `predecessor`.
+
+    Where two clocks disagree, `now` is the earlier one, and `latest` the other.
+    """
     now = utc(now)
     found = []
     if successor.digest == predecessor.digest:
@@ -126,7 +137,7 @@ def objections(
     ):
         if ours != theirs:
             found.append(Objection(f"it has another {what}"))
-    if max(successor.issued_at, successor.not_before) > now + policy.leeway:
+    if max(successor.issued_at, successor.not_before) > (latest or now) + policy.leeway:
         found.append(Objection("it is not valid yet (`nbf` or `iat` is in the future)"))
     gain = successor.expires_at - predecessor.expires_at
     least = share(policy.minimum_gain, predecessor.lifetime)
@@ -160,13 +171,33 @@ def epoch(predecessor: Claims, policy: RotationPolicy, now: datetime) -> int:
 
     An issuer that honours the key repeats an answer of no use for as long as it is asked with the
     same key. So a useless answer is asked anew each time the time left has halved, and no more
-    often: an issuer that grants little is noticed, while there is time, with few requests.
+    often: an issuer that grants little is noticed, while there is time, with few requests. After
+    the expiry it is once more each hour.
     """
     left = predecessor.expires_at - utc(now)
+    if left <= timedelta(0):
+        return LAST_EPOCH + -left // HOUR
     window = share(policy.renew_before, predecessor.lifetime)
-    if left <= window / 2**LAST_EPOCH:
-        return LAST_EPOCH
-    return max(0, int(math.log2(window / left)))
+    return min(LAST_EPOCH, max(0, int(math.log2(window / left))))
+
+
+def may_ask(
+    predecessor: Claims, candidates: Iterable[Candidate], policy: RotationPolicy, now: datetime
+) -> bool:
+    """Whether nothing that the issuer made is an answer in the epoch of `now`.
+
+    Of one that cannot be read nobody knows when it was made: there may be as many as epochs.
+    """
+    number = epoch(predecessor, policy, now)
+    if number > LAST_EPOCH:
+        began = predecessor.expires_at + (number - LAST_EPOCH) * HOUR
+    else:
+        window = share(policy.renew_before, predecessor.lifetime)
+        began = predecessor.expires_at - window / 2**number
+    made = [candidate.claims for candidate in candidates]
+    early = policy.leeway if number else LARGEST_SKEW  # the first may be asked for by a fast clock
+    answered = any(claims and claims.issued_at >= began - early for claims in made)
+    return not answered and made.count(None) <= number
 
 
 def own_row(predecessor: Claims, rows: Iterable[Row]) -> Row | None:
@@ -177,7 +208,8 @@ def own_row(predecessor: Claims, rows: Iterable[Row]) -> Row | None:
 def successors(predecessor: Claims, rows: Iterable[Row]) -> list[Row]:
     """The rows, oldest first, that may descend from the predecessor's.
 
-    They have its owner, audience, name and roles, and are issued no earlier, by their JWTs.
+    They have its owner, audience, name and roles, and are issued no earlier, by their JWTs. One
+    whose JWT cannot be read is among them if it was added later.
     """
     rows = sorted(rows, key=lambda row: row.id)
     own = own_row(predecessor, rows)
@@ -188,8 +220,11 @@ def successors(predecessor: Claims, rows: Iterable[Row]) -> list[Row]:
         for row in rows
         if row.id != own.id
         and _identity(row) == _identity(own)
-        and (issued_at := _issued_at(row))
-        and issued_at >= predecessor.issued_at
+        and (
+            issued_at >= predecessor.issued_at
+            if (issued_at := _issued_at(row))
+            else row.id > own.id
+        )
     ]
 
 

@@ -168,6 +168,8 @@ def _error(response: Response, refused: Refused) -> Response:
         body["bad_field"] = refused.bad_field
     if refused.retry_after is not None:
         response.headers["Retry-After"] = str(refused.retry_after)
+    if refused.code == 410:  # it is the key's answer that has gone, not a page
+        response.headers["Idempotent-Replayed"] = "true"
     response.status_code = refused.code
     response.content_type = "application/json"
     response.set_data(json.dumps(body))

@@ -290,7 +290,7 @@ class Issuing:
         if idempotency_key is not None:
             earlier = self._history.successor(connection, parent.id, idempotency_key)
             if earlier is not None:
-                return self._replayed(earlier, minutes)
+                return self._replayed(earlier, minutes, now)
         owner = User(parent.owner_id, parent.owner)
         limit = _latest_expiry(held.audience, kept, owner, now, "renewed")
         family_ends_at = parent.family_began_at + self._settings.max_family_age
@@ -305,7 +305,7 @@ class Issuing:
         renewal = Renewal(parent.id, parent.family_began_at, idempotency_key, minutes)
         return Grant(owner, held.audience, parent.name, kept, now, expires_at, renewal)
 
-    def _replayed(self, earlier: HistoryRow, minutes: int | None) -> Issued:
+    def _replayed(self, earlier: HistoryRow, minutes: int | None, now: int) -> Issued:
         if earlier.requested_minutes != minutes:
             raise Refused(
                 422,
@@ -313,8 +313,8 @@ class Issuing:
                 "lifetime_minutes",
             )
         token = self._history.reveal(earlier)
-        if not token:
-            raise Refused(400, "What this Idempotency-Key was answered with is gone; use another.")
+        if not token or earlier.expires_at <= now:
+            raise Refused(410, "What this Idempotency-Key was answered with expired; use another.")
         return Issued(
             earlier.id, earlier.owner, earlier.name, earlier.expires_at, token, replayed=True
         )

@@ -331,7 +331,8 @@ def test_a_netrc_file_does_not_replace_the_token(flowauth, make_token, monkeypat
     flowauth.post(f"{URL}/tokens/renew", json={"id": 2, "token": "a.b.c"})
     token = make_token()
     BearerIssuer(URL).renew(token, None, key="k", lifetime_minutes=None)
-    assert calls(flowauth)[0].headers["Authorization"] == f"Bearer {token.reveal()}"
+    kind, _, sent = calls(flowauth)[0].headers["Authorization"].partition(" ")
+    assert (kind, Token(sent)) == ("Bearer", token)
 
 
 @pytest.mark.parametrize(
@@ -573,7 +574,8 @@ def test_no_error_shows_the_password_or_the_token(flowauth, issuer, row, caplog,
     assert failure or path != RENEW
     told = caplog.text + "".join(traceback.format_exception(failure)) if failure else caplog.text
     assert "secret-password" not in told
-    assert row.token.reveal()[-12:] not in told
+    shown = row.token.reveal()[-12:] in told
+    assert not shown
     assert all(isinstance(error, RotatorError) for error in contexts(failure))
 
 
@@ -582,3 +584,43 @@ def contexts(error):
     while error is not None:
         yield error
         error = error.__context__
+
+
+def test_half_a_date_is_no_clock(make_token):
+    """An answer cut in the middle of its date does not put the issuer's clock back by an hour."""
+    with raw_server([b"HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 20:4"]) as url:
+        issuer = BearerIssuer(url, timeout=2)
+        with pytest.raises(AmbiguousAnswer):
+            issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
+        issuer.close()
+    assert issuer.answered_at is None
+
+
+def test_half_a_cookie_is_forgotten(row):
+    """An answer cut in a cookie leaves those of the answers before it."""
+
+    def answer(cookie, body):
+        head = OK + b"Set-Cookie: X-CSRF=" + cookie + b"\r\nConnection: close\r\n"
+        return [head + b"Content-Length: %d\r\n\r\n" % len(body) + body]
+
+    cut = [OK + b"Set-Cookie: X-CSRF=two; Pa"]
+    new = b'{"id": 2, "token": "%s"}' % row.token.reveal().encode()
+    with raw_server(answer(b"one; Path=/", b"{}"), cut, answer(b"two; Path=/", new)) as url:
+        issuer = SessionIssuer(url, "flowbot", "secret-password", timeout=2)
+        with pytest.raises(AmbiguousAnswer):
+            renew(issuer, row)
+        assert renew(issuer, row) == row.token
+        issuer._wire.close()
+
+
+def test_a_broken_head_is_not_logged(make_token, caplog):
+    """What follows the head without a blank line may be a token, and urllib3 would quote it."""
+    caplog.set_level(logging.DEBUG)
+    token = make_token()
+    with raw_server([OK + b"token %s\r\n\r\n" % token.reveal().encode()]) as url:
+        issuer = BearerIssuer(url, timeout=2)
+        with pytest.raises(AmbiguousAnswer):
+            issuer.renew(token, None, key="k", lifetime_minutes=None)
+        issuer.close()
+    assert "Failed to parse the headers" in caplog.text
+    assert not any(token.reveal()[at : at + 12] in caplog.text for at in range(40, 200))

@@ -34,13 +34,16 @@ POLICY = RotationPolicy()
 class MemoryIssuer:
     """An issuer of this process: `answers` are tokens to answer with, or errors to raise."""
 
-    renews_expired = True
+    answered_at, answered_after = None, 0.0
 
     def __init__(self, *answers, rows=()):
         self.answers = list(answers)
         self.history = list(rows)
         self.renewal_requests = 0
         self.keys = []
+
+    def begin(self):
+        self.renewal_requests = 0
 
     def rows(self, claims):
         return self.history
@@ -92,6 +95,16 @@ def test_a_healthy_token_costs_no_request(make_token, now):
     assert (report.outcome, report.renewal_requests, report.severity) == ("healthy", 0, "ok")
     assert report.renew_at > now
     assert report.successor_expires_at is None
+
+
+def test_a_token_from_the_future_tells_of_a_clock_that_is_behind(make_token, now):
+    """Nobody is asked, and somebody should look at the clock."""
+    report = rotate(MemoryStore(make_token(issued=3600)), MemoryIssuer(), POLICY, now=now)
+    assert (report.outcome, report.severity, report.renewal_requests) == ("healthy", "warning", 0)
+    assert "behind the issuer's. The token is from the future" in str(report)
+    assert (
+        rotate(MemoryStore(make_token(issued=60)), MemoryIssuer(), POLICY, now=now).severity == "ok"
+    )
 
 
 def test_a_due_token_is_renewed_verified_swapped_and_reported(due, make_token, now):
@@ -293,15 +306,6 @@ def test_an_expired_token_that_is_refused_is_said_to_be_expired(make_token, now)
         rotate(MemoryStore(make_token(issued=-7200)), MemoryIssuer(refusal), POLICY, now=now)
 
 
-def test_an_expired_token_is_no_credential(make_token, now):
-    """Without a sign-in nothing is asked."""
-    issuer = MemoryIssuer()
-    issuer.renews_expired = False
-    with pytest.raises(ExpiredToken, match="no credential"):
-        rotate(MemoryStore(make_token(issued=-7200)), issuer, POLICY, now=now)
-    assert issuer.renewal_requests == 0
-
-
 class Meddled(MemoryStore):
     """A store in which somebody else writes just before our n-th read."""
 
@@ -479,3 +483,29 @@ def test_a_better_token_in_hand_is_not_thrown_away(due, make_token, row_of, now,
     store = MemoryStore(due)
     assert rotate(store, issuer, POLICY, now=late).outcome is Outcome.CAPPED
     assert store.token == capped
+
+
+class SlowIssuer(MemoryIssuer):
+    """An issuer that answers late, by its own clock."""
+
+    def renew(self, *args, **options):
+        self.answered_at = self.moment
+        return super().renew(*args, **options)
+
+
+def test_a_slow_rotation_takes_no_successor_for_one_of_the_future(make_token, due, now):
+    """Minted three minutes after the beginning, when at last it was answered: good."""
+    issuer = SlowIssuer(make_token(issued=180))
+    issuer.moment = now + timedelta(seconds=181)
+    report = rotate(MemoryStore(due), issuer, POLICY, now=now)
+    assert (report.outcome, report.clock_skew) == ("rotated", 181)
+
+
+def test_a_row_that_nobody_can_read_counts_as_an_answer(make_token, due, row_of, now):
+    """What the issuer spoilt since the renewal was due is not asked for again at once."""
+    issuer = MemoryIssuer(make_token(), rows=[row_of(1, due), row_of(2, Token("spoilt"))])
+    with pytest.raises(Rejected, match="cannot be read"):
+        rotate(MemoryStore(due), issuer, POLICY, now=now)
+    assert issuer.renewal_requests == 0
+    later = now + timedelta(minutes=8)  # the time left has halved
+    assert rotate(MemoryStore(due), issuer, POLICY, now=later).outcome == "rotated"

@@ -174,11 +174,14 @@ def test_a_lost_answer_is_found_again(renewal_server, due):
 
 
 def test_an_expired_token_cannot_renew_itself(renewal_server):
-    """It is no credential any more, and nothing is asked."""
+    """That is for the server to say, which has the clock that counts, and it is asked once."""
     token = renewal_server.mint(NAME, issued_at=int(time.time()) - 7200)
-    with closing(issuer_of("bearer", renewal_server)) as bearer, pytest.raises(ExpiredToken):
+    with (
+        closing(issuer_of("bearer", renewal_server)) as bearer,
+        pytest.raises(ExpiredToken, match=r"presented token has expired\. Mint a new token"),
+    ):
         rotate(MemoryStore(Token(token)), bearer, POLICY, now=now())
-    assert renewal_server.requests == []
+    assert renewal_server.requests == ["POST /tokens/renew"]
 
 
 def test_an_expired_token_needs_a_person(renewal_server, session):
@@ -210,6 +213,7 @@ def test_the_session_is_left_signed_out(renewal_server, due):
     ]
 
 
+@pytest.mark.holds_secrets("flowapi.token")
 def test_a_token_in_a_file_is_rotated_too(renewal_server, issuer, due, tmp_path):
     """The same rotation, another store."""
     path = tmp_path / "flowapi.token"
@@ -292,3 +296,121 @@ def test_a_run_mints_at_most_once_whatever_the_clocks_say(renewal_server, due, k
             with pytest.raises(Capped):
                 rotate(MemoryStore(due), issuer, POLICY, now=now() + timedelta(minutes=10))
             assert len(renewal_server.rows(NAME)) <= 1 + run
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=1), timedelta(days=40)], ids=str)
+def test_a_clock_that_is_ahead_mints_nothing(renewal_server, session, wrong):
+    """Due by the clock here, healthy by the issuer's: said aloud, at every check."""
+    store = MemoryStore(Token(renewal_server.mint(NAME)))
+    for _ in range(3):
+        report = rotate(store, session, POLICY, now=now() + wrong)
+        assert (report.outcome, report.severity) == ("healthy", "critical")
+        assert report.clock_skew == pytest.approx(-wrong.total_seconds(), abs=30)
+        assert "ahead of the issuer's. Nothing was renewed: correct the clock" in str(report)
+    assert len(renewal_server.rows(NAME)) == 1
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=1), timedelta(days=40)], ids=str)
+def test_a_clock_that_is_ahead_of_a_tokens_own_renewals_mints_once(renewal_server, wrong):
+    """Without a sign-in the clock is learnt from the renewal's answer, which is then not used."""
+    store = MemoryStore(Token(renewal_server.mint(NAME)))
+    before = store.token
+    with closing(issuer_of("bearer", renewal_server)) as bearer:
+        for _ in range(3):
+            report = rotate(store, bearer, POLICY, now=now() + wrong)
+            assert (report.outcome, report.severity) == ("healthy", "critical")
+            assert "ahead of the issuer's" in report.clock_warning
+    assert store.token == before
+    assert len(renewal_server.rows(NAME)) == 2
+
+
+@pytest.mark.parametrize("kind", ["session", "bearer"])
+def test_a_token_that_has_expired_by_a_wrong_clock_alone_is_renewed(renewal_server, due, kind):
+    """A day ahead here: by the issuer's clock there is time, and what it grants is good."""
+    with closing(issuer_of(kind, renewal_server)) as issuer:
+        report = rotate(MemoryStore(due), issuer, POLICY, now=now() + timedelta(days=1))
+    assert report.outcome == "rotated"
+    assert "The clock here is " in str(report)
+
+
+@pytest.mark.parametrize("kind", ["session", "bearer"])
+def test_a_clock_that_is_behind_is_told_of(renewal_server, kind):
+    """Expired, by the issuer's clock, which is the one that counts; and by how much ours is off."""
+    token = Token(renewal_server.mint(NAME, issued_at=int(time.time()) - 7200))
+    with (
+        closing(issuer_of(kind, renewal_server)) as issuer,
+        pytest.raises(ExpiredToken) as expired,
+    ):
+        rotate(MemoryStore(token), issuer, POLICY, now=now() - timedelta(minutes=75))
+    assert expired.value.severity == "critical"
+    assert "behind the issuer's" in expired.value.about.clock_warning
+
+
+def test_an_answer_from_before_the_token_was_made_is_no_clock(renewal_server, session, due):
+    """A proxy that dates its answers to 1970 does not keep a token from being renewed."""
+    renewal_server.date_offset = -1_700_000_000
+    report = rotate(MemoryStore(due), session, POLICY, now=now())
+    assert report.outcome == "rotated"
+
+
+def test_a_granted_lifetime_that_has_passed_is_asked_for_anew(renewal_server):
+    """The key's answer has expired, the token has not: the next key, as soon as that is due."""
+    with closing(issuer_of("bearer", renewal_server)) as bearer:
+        store = MemoryStore(Token(renewal_server.mint(NAME, issued_at=renewal_server.now() - 2700)))
+        renewal_server.limit("runner", minutes=1)
+        with pytest.raises(Capped):
+            rotate(store, bearer, POLICY, now=now())
+        renewal_server.limit("runner", minutes=60)
+        renewal_server.clock_offset = 120
+        with pytest.raises(Capped, match="has expired before it"):
+            rotate(store, bearer, POLICY, now=now() + timedelta(minutes=2))
+        renewal_server.clock_offset = 480
+        report = rotate(store, bearer, POLICY, now=now() + timedelta(minutes=8))
+    assert report.outcome == "rotated"
+
+
+@pytest.mark.parametrize("kind", ["session", "bearer"])
+@pytest.mark.parametrize("days", [-3, 10, 400])
+def test_a_date_that_is_wrong_mints_no_storm(renewal_server, kind, days):
+    """Our clock and the stamps are right, a proxy's `Date` is not: few mints, and never quiet."""
+    renewal_server.date_offset = days * 86400
+    week = 7 * 24 * 60
+    old = renewal_server.now() - 6 * 86400
+    store = MemoryStore(Token(renewal_server.mint(NAME, lifetime_minutes=week, issued_at=old)))
+    with closing(issuer_of(kind, renewal_server)) as issuer:
+        for _ in range(20):
+            report = rotate(store, issuer, POLICY, now=now())
+            assert report.outcome in ("rotated", "healthy")
+            assert report.clock_warning or report.renewal_requests == 0
+            assert report.failed is (days < 0)
+    assert len(renewal_server.rows(NAME)) <= 2
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT"])
+def test_a_date_beyond_reason_is_not_believed(renewal_server, session, due, monkeypatch, date):
+    """It ends no rotation, in no other error than those of a rotation."""
+    monkeypatch.setattr("tests.conftest.formatdate", lambda *_args, **_named: date)
+    assert rotate(MemoryStore(due), session, POLICY, now=now()).outcome == "rotated"
+
+
+def test_tokens_that_are_minted_by_hand_hold_nothing_up_for_good(renewal_server, session, due):
+    """Of no use, with the same name and roles, since it was due: the next epoch is ours."""
+    for _ in range(5):
+        renewal_server.mint(NAME, lifetime_minutes=5)
+    with pytest.raises(Capped):
+        rotate(MemoryStore(due), session, POLICY, now=now())
+    renewal_server.clock_offset = 480  # the time left has halved
+    later = now() + timedelta(minutes=8)
+    assert rotate(MemoryStore(due), session, POLICY, now=later).outcome == "rotated"
+
+
+def test_a_fresh_paste_is_no_conflict_by_a_wrong_clock(renewal_server, session, due):
+    """Stored by somebody while we asked; expired by our clock alone, which is a day ahead."""
+    fresh = Token(renewal_server.mint(NAME, lifetime_minutes=120))
+
+    class Pasted(MemoryStore):
+        def preflight(self):
+            self.token = fresh
+
+    report = rotate(Pasted(due), session, POLICY, now=now() + timedelta(days=1))
+    assert report.outcome == "superseded"

@@ -553,16 +553,19 @@ def test_contract(row, caller, connect, request):
     assert (answer.status_code, answer.headers["Content-Type"]) == (
         row.answer.status,
         "application/json",
-    ), answer.text
-    assert fits(row.answer.body, answer.json()), answer.text
+    )
+    as_stated = fits(row.answer.body, answer.json())
+    assert as_stated, f"another body than {row.answer.body}"
     if row.answer.minutes:
-        assert lifetime(answer.json()["token"]) == row.answer.minutes
+        minutes = lifetime(answer.json()["token"])
+        assert minutes == row.answer.minutes
 
 
 def test_what_is_listed_of_a_token(caller):
     """Its own token, whole; `expires` is the JWT's own `exp` (FlowAuth: off by its time zone)."""
     row = caller.mint()
-    assert fits(LISTED, row)
+    as_stated = fits(LISTED, row)
+    assert as_stated
     assert (row["name"], row["username"]) == (caller.name, caller.username)
     assert sorted(role["name"] for role in row["roles"]) == sorted(caller.issuer.roles)
     assert row["server_name"] == claims(row["token"])["aud"]
@@ -587,9 +590,11 @@ def test_a_renewal_is_a_new_row_of_the_same_name_and_roles(caller):
     answer = caller.ask(f"POST /tokens/tokens/{old['id']}/renew", json={}).json()
     rows = {row["id"]: row for row in caller.rows()}
     new = rows[answer["id"]]
-    assert rows[old["id"]] == old
+    untouched = rows[old["id"]] == old
+    assert untouched
     assert new["id"] != old["id"]
-    assert new["token"] == answer["token"] != old["token"]
+    as_told = new["token"] == answer["token"] != old["token"]
+    assert as_told
     assert (new["name"], new["roles"]) == (old["name"], old["roles"])
 
 
@@ -615,17 +620,17 @@ def test_every_answer_brings_a_csrf_token_and_older_ones_stay_good(caller):
     """Also the answer to a stranger."""
     row = caller.row
     older = caller.http.cookies[CSRF_COOKIE]
-    assert CSRF_COOKIE in caller.ask("GET /version").cookies
+    names = caller.ask("GET /version").cookies.keys()
+    assert CSRF_COOKIE in names
     answer = caller.ask(f"POST /tokens/tokens/{row}/renew", headers={CSRF_HEADER: older})
     assert answer.status_code == 200
 
 
 def test_signing_in_sets_the_two_cookies(connect):
     """Scripts read the one that they must send back, and not the session."""
-    cookies = {cookie.name: cookie for cookie in connect().sign_in().cookies}
-    assert cookies.keys() == {"session", CSRF_COOKIE}
-    assert cookies["session"].has_nonstandard_attr("HttpOnly")
-    assert not cookies[CSRF_COOKIE].has_nonstandard_attr("HttpOnly")
+    cookies = connect().sign_in().cookies
+    hidden = {cookie.name: cookie.has_nonstandard_attr("HttpOnly") for cookie in cookies}
+    assert hidden == {"session": True, CSRF_COOKIE: False}
 
 
 def test_signing_out_ends_the_session_at_the_server_unlike_flowauth(caller):

@@ -181,13 +181,14 @@ def test_a_token_that_lives_hardly_longer_is_better_than_none(make_row, noon):
 
 
 def test_a_useless_answer_is_asked_anew_each_time_the_time_left_has_halved(predecessor, noon):
-    """Eight hours before the expiry once, then at four, two, one ... and in the end no more."""
+    """Eight hours before the expiry once, then at four, two, one ... and after it by the hour."""
     policy = RotationPolicy()
     found = [
         epoch(predecessor, policy, predecessor.expires_at - timedelta(hours=hours))
-        for hours in (20, 8, 5, 4, 3, 2, 1, 0.5, 0.001, 0, -1000)
+        for hours in (20, 8, 5, 4, 3, 2, 1, 0.5, 0.001, 0, -0.9, -1, -30)
     ]
-    assert found == [0, 0, 0, 1, 1, 2, 3, 4, LAST_EPOCH, LAST_EPOCH, LAST_EPOCH]
+    last = LAST_EPOCH
+    assert found == [0, 0, 0, 1, 1, 2, 3, 4, last, last, last, last + 1, last + 30]
     keys = {idempotency_key(predecessor, None, number) for number in found}
     assert len(keys) == len(set(found))
 
@@ -198,7 +199,7 @@ def test_without_a_row_of_the_token_itself_nothing_is_adopted(make_row, noon):
     assert successors(predecessor, [make_row(2)]) == []
 
 
-def test_a_row_without_a_token_is_passed_over(make_row, noon):
+def test_a_row_without_a_readable_token_is_passed_over(make_row, noon):
     """FlowAuth in demo mode keeps a sentence in the place of a token."""
     sentence = replace(make_row(2), token=Token("This token is not shown in demo mode"))
     assert chosen([make_row(1, issued=-17), sentence, make_row(3)], noon) == 3

@@ -36,7 +36,8 @@ def test_the_presented_token_is_enough(stranger, flowbot, claims_of):
 
 def test_no_cookie_is_set_or_heeded(stranger, flowbot, refused):
     row = flowbot.minted()
-    assert "Set-Cookie" not in stranger.renew_presented(row["token"]).headers
+    answer = stranger.renew_presented(row["token"])
+    assert "Set-Cookie" not in answer.headers
     refused(flowbot.http.post(PATH), 401)
 
 
@@ -50,7 +51,8 @@ def test_a_successor_renews_itself(stranger, flowbot):
 def test_a_revoked_role_is_refused_with_its_name(stranger, flowbot, parts, refused):
     row = flowbot.minted()
     parts.accounts.revoke("flowbot", ["runner"])
-    assert refused(stranger.renew_presented(row["token"]), 401).endswith("to you: runner")
+    message = refused(stranger.renew_presented(row["token"]), 401)
+    assert message.endswith("to you: runner")
 
 
 def test_an_expired_token_is_refused(stranger, flowbot, clock, refused):
@@ -88,7 +90,8 @@ class TestForgeries:
 
     def test_the_unchanged_claims_pass(self, stranger, forged):
         """So that the refusals below are for what they change."""
-        assert stranger.renew_presented(forged()).status_code == 200
+        answer = stranger.renew_presented(forged())
+        assert answer.status_code == 200
 
     def test_another_key(self, stranger, forged, refused):
         from cryptography.hazmat.primitives.asymmetric import rsa

@@ -142,13 +142,16 @@ class TestAtRest:
         file.write_bytes(new + b"\n" + old)
         cipher = Settings.load(data_dir).directory.cipher()
         assert isinstance(cipher, MultiFernet)
-        assert Fernet(new).decrypt(cipher.encrypt(token.encode())).decode() == token
+        decrypted = Fernet(new).decrypt(cipher.encrypt(token.encode())).decode()
+        same = decrypted == token
+        assert same
         app = create_app(data_dir, clock=lambda: 1_800_000_000)
         app.test_client().get("/version")
         parts = app.extensions["flowauth_rotator"]
         owner = parts.accounts.named_user("flowbot")
         listed = parts.issuing.listing(owner, 1, now=1_800_000_000)
-        assert [text for _, text in listed] == [token]
+        same = [text for _, text in listed] == [token]
+        assert same
         parts.database.close()
 
     def test_commits_are_durable_and_references_hold(self, parts):

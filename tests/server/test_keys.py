@@ -82,7 +82,8 @@ class TestSigningKeyRotation:
         client, old, _ = rotated
         answer = client.post("/tokens/renew", headers={"Authorization": f"Bearer {old}"})
         assert published(stranger).keys() == published(client).keys()
-        assert stranger.renew_presented(answer.json["token"]).status_code == 200
+        answer = stranger.renew_presented(answer.json["token"])
+        assert answer.status_code == 200
 
     def test_the_old_key_is_published_until_its_last_token_has_expired(self, rotated, clock):
         client, _, signer = rotated
@@ -127,7 +128,8 @@ def test_a_lost_encryption_key_costs_the_stored_texts_and_no_more(
     assert done.output == "Gave up the text of 1 token that no key decrypts.\n"
     app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
     bearer = {"Authorization": f"Bearer {row['token']}"}
-    assert app.test_client().post("/tokens/renew", headers=bearer).status_code == 200
+    answer = app.test_client().post("/tokens/renew", headers=bearer)
+    assert answer.status_code == 200
     app.extensions["flowauth_rotator"].database.close()
 
 
@@ -143,8 +145,9 @@ class TestEncryptionKeyRotation:
         assert new not in old
         assert seen == [(3, 3)]
         for row in list(parts.issuing.each_row()):
-            assert Fernet(new).decrypt(row.ciphertext)
-        assert flowbot.rows() == rows
+            Fernet(new).decrypt(row.ciphertext)
+        same = flowbot.rows() == rows
+        assert same
         assert flowbot.renew(rows[0]["id"]).status_code == 200
 
     def test_more_rows_than_are_read_at_a_time(self, flowbot, parts, monkeypatch):
@@ -153,7 +156,8 @@ class TestEncryptionKeyRotation:
         seen = []
         assert rotate_encryption_key(parts, progress=lambda *done: seen.append(done)) == 5
         assert seen == [(2, 5), (4, 5), (5, 5)]
-        assert flowbot.rows() == rows
+        same = flowbot.rows() == rows
+        assert same
 
     def test_an_interrupted_rotation_is_finished_and_none_begun(
         self, flowbot, parts, data_dir, monkeypatch
@@ -167,10 +171,12 @@ class TestEncryptionKeyRotation:
         with pytest.raises(KeyboardInterrupt):
             rotate_encryption_key(parts, progress=interrupt)
         new, _ = (data_dir / "encryption.key").read_bytes().split()
-        assert flowbot.rows() == rows
+        same = flowbot.rows() == rows
+        assert same
         rotate_encryption_key(parts)
         assert (data_dir / "encryption.key").read_bytes().split() == [new]
-        assert flowbot.rows() == rows
+        same = flowbot.rows() == rows
+        assert same
 
     def test_a_row_that_is_added_meanwhile_has_the_new_key(self, flowbot, parts, monkeypatch):
         monkeypatch.setattr("flowauth_rotator.server.history.BATCH", 1)
@@ -189,7 +195,8 @@ class TestEncryptionKeyRotation:
         first = next(batches)
         rotate_encryption_key(parts)
         listed = parts.issuing._revealed(first) + parts.issuing._revealed(next(batches))
-        assert [token for _, token in listed] == [row["token"] for row in rows]
+        same = [token for _, token in listed] == [row["token"] for row in rows]
+        assert same
 
     def test_a_damaged_row_hides_no_other(self, flowbot, parts, caplog):
         good = flowbot.minted(name="GOOD")
@@ -197,7 +204,8 @@ class TestEncryptionKeyRotation:
         with parts.database.writing() as connection:
             damaged = tokens.update().where(tokens.c.id == bad["id"])
             connection.execute(damaged.values(ciphertext=b"damaged"))
-        assert flowbot.rows() == [good, bad | {"token": ""}]
+        same = flowbot.rows() == [good, bad | {"token": ""}]
+        assert same
         assert [r.facts for r in caplog.records if r.message == "token_unreadable"] == [{"row": 2}]
 
     def test_another_key_than_the_tokens_were_stored_with_is_named_at_the_start(
@@ -233,9 +241,10 @@ def test_a_key_is_named_by_its_thumbprint():
 
 def test_a_token_without_a_key_name_is_tried_with_the_current_key(stranger, flowbot, signing_key):
     claims = jwt.decode(flowbot.minted()["token"], options={"verify_signature": False})
-    assert stranger.renew_presented(jwt.encode(claims, signing_key, "RS256")).status_code == 200
+    nameless = jwt.encode(claims, signing_key, "RS256")
     named = jwt.encode(claims, signing_key, "RS256", headers={"kid": "nobody's"})
-    assert stranger.renew_presented(named).status_code == 401
+    answers = [stranger.renew_presented(token) for token in (nameless, named)]
+    assert [answer.status_code for answer in answers] == [200, 401]
 
 
 def test_a_signer_shows_no_key_when_printed(signing_key):

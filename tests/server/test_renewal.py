@@ -16,7 +16,8 @@ def test_a_renewal_is_a_new_row_with_the_same_name_and_roles_and_another_token(f
     assert answer.json.keys() == {"id", "token"}
     new = next(row for row in flowbot.rows() if row["id"] == answer.json["id"])
     assert new["id"] != old["id"]
-    assert new["token"] == answer.json["token"] != old["token"]
+    as_told = new["token"] == answer.json["token"] != old["token"]
+    assert as_told
     assert (new["name"], new["roles"]) == (old["name"], old["roles"])
     before, after = claims_of(old["token"]), claims_of(new["token"])
     for kept in ("sub", "aud", "user_claims", "token_name"):
@@ -74,7 +75,8 @@ def test_a_row_without_roles_asks_for_a_new_token(flowbot, parts, refused):
 def test_the_old_row_is_untouched(flowbot):
     old = flowbot.minted()
     flowbot.renew(old["id"])
-    assert flowbot.rows()[0] == old
+    same = flowbot.rows()[0] == old
+    assert same
 
 
 def test_every_row_knows_its_parent(flowbot, parts):
@@ -121,13 +123,15 @@ class TestLifetime:
     def test_nothing_asked_is_the_maximum(self, flowbot, short, claims_of, asked, granted):
         row = flowbot.minted(roles=["viewer", short], lifetime_minutes=1)
         token = flowbot.renew(row["id"], asked).json["token"]
-        assert self.lifetime(claims_of(token)) == granted
+        lifetime = self.lifetime(claims_of(token))
+        assert lifetime == granted
 
     @pytest.mark.parametrize("minutes", [1, 119, 120])
     def test_a_lifetime_up_to_the_very_maximum_is_granted(self, flowbot, short, claims_of, minutes):
         row = flowbot.minted(roles=["viewer", short])
         token = flowbot.renew(row["id"], {"lifetime_minutes": minutes}).json["token"]
-        assert self.lifetime(claims_of(token)) == minutes
+        lifetime = self.lifetime(claims_of(token))
+        assert lifetime == minutes
 
     @pytest.mark.parametrize("minutes", [121, 10**12, 10**400])
     def test_more_than_the_maximum_is_refused(self, flowbot, short, refused, minutes):
@@ -167,7 +171,8 @@ class TestIdempotencyKey:
         first = flowbot.renew(row["id"], key="one")
         clock.advance(minutes=19)
         again = flowbot.renew(row["id"], key="one")
-        assert again.data == first.data
+        same = again.data == first.data
+        assert same
         assert len(flowbot.rows()) == 2
         replayed = [answer.headers.get("Idempotent-Replayed") for answer in (first, again)]
         assert replayed == [None, "true"]
@@ -208,7 +213,9 @@ class TestIdempotencyKey:
     def test_both_kinds_of_renewal_share_the_key(self, flowbot):
         row = flowbot.minted()
         by_session = flowbot.renew(row["id"], key="one")
-        assert flowbot.renew_presented(row["token"], key="one").data == by_session.data
+        by_token = flowbot.renew_presented(row["token"], key="one")
+        same = by_token.data == by_session.data
+        assert same
 
 
 def test_a_role_revoked_while_the_successor_is_signed_is_still_a_refusal(

@@ -93,12 +93,14 @@ def test_whatever_is_begun_at_one_goes_on_at_the_other(addresses, session):
     first, second = addresses
     token = mint(session, second, "A")
     [row] = rows(session, first, "A")
-    assert row["token"] == token
+    same = row["token"] == token
+    assert same
     renewals = [
         post(session, f"{address}/tokens/tokens/{row['id']}/renew", {}, **{"Idempotency-Key": "k"})
         for address in addresses
     ]
-    assert renewals[0].content == renewals[1].content
+    same = renewals[0].content == renewals[1].content
+    assert same
     with requests.Session() as stolen:
         stolen.cookies.update(session.cookies)
         assert session.get(f"{first}/signout").status_code == 200
@@ -122,10 +124,11 @@ def test_one_key_is_one_successor_whoever_is_asked_however_many_at_once(addresse
         ).content
 
     with ThreadPoolExecutor(16) as pool:
-        answers = set(pool.map(ask, range(16)))
-    assert len(answers) == 1
+        answer, *others = set(pool.map(ask, range(16)))
+    assert len(others) == 0
     _, successor = rows(session, addresses[1], "B")
-    assert json.loads(answers.pop()) == {"id": successor["id"], "token": successor["token"]}
+    same = json.loads(answer) == {"id": successor["id"], "token": successor["token"]}
+    assert same
 
 
 def test_a_signing_key_rotated_at_one_is_known_at_the_other(addresses, session, settings):
@@ -136,7 +139,8 @@ def test_a_signing_key_rotated_at_one_is_known_at_the_other(addresses, session, 
     rotate_signing_key(parts, "EdDSA", now=int(time.time()))
     parts.database.close()
     headers = {"Authorization": f"Bearer {mint(session, first, 'D')}"}
-    assert requests.post(f"{second}/tokens/renew", headers=headers).status_code == 200
+    answer = requests.post(f"{second}/tokens/renew", headers=headers)
+    assert answer.status_code == 200
     jwks = [requests.get(f"{address}/.well-known/jwks.json").json() for address in addresses]
     assert jwks[0] == jwks[1]
     assert len(jwks[0]["keys"]) == 2

@@ -43,7 +43,7 @@ def says(run):
 
     def says(*arguments, **kwargs):
         result = run(*arguments, **kwargs)
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 0, result.stderr
         assert result.stderr == ""
         return result.stdout
 

@@ -19,7 +19,7 @@ def test_from_nothing_to_a_token(tmp_path):
 
     def run(line, **kwargs):
         result = runner.invoke(server, [*line.split(), *directory], **kwargs)
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 0, result.stderr
         return result.stdout
 
     run("init")

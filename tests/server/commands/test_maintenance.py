@@ -35,7 +35,7 @@ class TestInit:
 
         def run(line):
             result = runner.invoke(server, line.split())
-            assert result.exit_code == 0, result.output
+            assert result.exit_code == 0, result.stderr
             return result.stdout
 
         run(f"init --algorithm {algorithm}")
@@ -96,7 +96,8 @@ class TestPrune:
         told = says("prune")
         assert told == "Dropped the text of 700 expired tokens; every row stays.\n"
         assert len(json.loads(says("tokens --all --json"))) == 701
-        assert flowbot.rows()[-1] == row
+        same = flowbot.rows()[-1] == row
+        assert same
         assert says("prune") == "Dropped the text of 0 expired tokens; every row stays.\n"
 
     def test_what_can_still_be_renewed_is_kept(self, says, fill, monkeypatch):

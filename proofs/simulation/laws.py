@@ -1,0 +1,339 @@
+"""What must never happen (I1 to I15 of docs/protocol.md), looked at after every step."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from flowauth_rotator.core.errors import BudgetExhausted, RotatorError
+from flowauth_rotator.core.policy import RotationPolicy, decide
+from flowauth_rotator.core.report import Outcome, Report
+from flowauth_rotator.core.succession import (
+    LAST_EPOCH,
+    MINTS_A_DAY,
+    MINTS_AN_HOUR,
+    Objection,
+    epoch,
+    objections,
+)
+from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
+from proofs.simulation.issuers import AUDIENCE, PASSWORD, ROLES, USERNAME
+from proofs.simulation.keys import signer
+from proofs.simulation.network import Exchange
+from proofs.simulation.store import Place
+from proofs.simulation.world import World
+
+if TYPE_CHECKING:
+    from proofs.simulation.agents import Run
+
+WINDOW = 12
+SECONDS = 2.0  # to which two clocks that tell whole seconds are compared
+MOST_SECONDS = 15 * 60  # of a run: Airflow's task ends then
+MOST_REQUESTS = 3 * (LAST_EPOCH + 1)  # of a run: each attempt may ask with each key
+_RUNS_OF_TEXT = re.compile(r"[\w+/=-]{12,}")
+
+
+OURS = (USERNAME, AUDIENCE, frozenset(ROLES))
+
+
+def identity(claims: Claims) -> tuple[str | None, str | None, frozenset[str]]:
+    """What a token has in common with its predecessor."""
+    return claims.subject, claims.audience, claims.roles
+
+
+class Violation(Exception):
+    """An invariant did not hold."""
+
+
+@dataclass
+class Known:
+    """A token that the issuer really made.
+
+    Attributes:
+        label: what the trace calls it.
+        claims: what it says.
+        parent: the text of its predecessor, if an agent asked for it.
+        made_at: when, in true time.
+        is_late: whether nobody waited for it.
+    """
+
+    label: str
+    claims: Claims
+    parent: str | None
+    made_at: float
+    is_late: bool
+
+
+class Laws:
+    """All that is known of the world, and what must be true of it.
+
+    Args:
+        world: the world.
+        place: the place of the token in use.
+        policy: by which agents judge.
+        agents: how many there are.
+        honours_keys: whether the issuer answers a key once.
+        has_gap: whether the store has one between the last read and the write.
+        is_troubled: whether a renewal would not be granted now, through no fault of the agents.
+
+    Attributes:
+        tokens: what the issuer has made, by text.
+        running: the runs that are under way.
+        texts: what was written beside the tokens.
+        last_end: how the last run ended.
+        date_offset: seconds by which the `Date` of the issuer's answers is ahead of the true time.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        place: Place,
+        policy: RotationPolicy,
+        *,
+        agents: int,
+        honours_keys: bool,
+        has_sign_in: bool,
+        has_gap: bool,
+        is_troubled: Callable[[], bool],
+    ) -> None:
+        self._world, self._place, self._policy = world, place, policy
+        self._agents, self._honours_keys = agents, honours_keys
+        self._has_sign_in, self._has_gap = has_sign_in, has_gap
+        self._is_troubled = is_troubled
+        self._key = PublicKey(signer().public_pem)
+        self.tokens: dict[str, Known] = {}
+        self._ids: dict[int, str] = {}
+        self.running: list[Run] = []
+        self.texts: list[str] = []
+        self.last_end: Report | RotatorError | None = None
+        self.date_offset = 0.0
+
+    def label(self, text: str | None) -> str:
+        """What the trace calls a value."""
+        if text is None:
+            return "nothing"
+        return self.tokens[text].label if text in self.tokens else "something foreign"
+
+    def moment(self) -> datetime:
+        """The true time."""
+        return datetime.fromtimestamp(self._world.now, timezone.utc)
+
+    # What happens at the issuer.
+
+    def by_hand(self, row_id: int, text: str) -> str:
+        """The owner had a token minted, which is given back."""
+        self._know(row_id, text, None, is_late=False)
+        return text
+
+    def minted(self, row_id: int, text: str, parent_id: int, exchange: Exchange) -> None:
+        """The issuer made a token that an agent asked for: I2, I5, I6, I10."""
+        run: Run = exchange.run
+        parent = self._ids[parent_id]
+        known = self._know(row_id, text, parent, is_late=exchange.is_late)
+        self._world.say("issuer", f"mints {known.label} in place of {self.label(parent)}")
+        self._world.count("issuer: minted")
+        self._law(run.has_passed_preflight, "I5: minted before the store was known to take it")
+        self._law(
+            identity(known.claims) == identity(self.tokens[parent].claims) == OURS,
+            "I10: minted for another user, audience or set of roles",
+        )
+        self._check_numbers(parent, known)
+
+    def _check_numbers(self, parent: str, newest: Known) -> None:
+        """How many there may be, of one predecessor and within a time."""
+        before = self.tokens[parent].claims
+        made = [one for one in self.tokens.values() if one.parent == parent]
+        useful = [one for one in made if not self._objections(before, one)]
+        rivals = 0 if self._honours_keys else self._agents - 1
+        extra = 0 if self._honours_keys else rivals + sum(one.is_late for one in made)
+        if newest in useful:
+            self._law(len(useful) <= 1 + extra, f"I2: {len(useful)} useful successors of one token")
+        if newest.made_at < before.expires_at.timestamp():
+            most = 1 + epoch(before, self._policy, self.moment()) + extra
+            self._law(len(made) <= most, f"I6: {len(made)} successors of one token")
+        for seconds, most in ((3600, MINTS_AN_HOUR), (86400, MINTS_A_DAY)):
+            recent = [
+                one
+                for one in self.tokens.values()
+                if one.parent and one.made_at > newest.made_at - seconds
+            ]
+            late = sum(one.is_late for one in recent)
+            holds = len(recent) <= most + rivals + late
+            self._law(holds, f"I6: {len(recent)} mints within {seconds} s")
+
+    def _objections(self, before: Claims, successor: Known) -> tuple[Objection, ...]:
+        return objections(before, successor.claims, self._policy, self.moment())
+
+    def _know(self, row_id: int, text: str, parent: str | None, *, is_late: bool) -> Known:
+        claims = read_unverified(Token(text))
+        known = Known(f"T{len(self.tokens)}", claims, parent, self._world.now, is_late)
+        self._law(text not in self.tokens, "the issuer made the same token twice")
+        self.tokens[text] = known
+        self._ids[row_id] = text
+        return known
+
+    # What happens at the store.
+
+    def check_write(self, run: Run, text: str, description: str) -> None:
+        """An agent writes: I3, I4, and the description."""
+        before = self._place.text
+        self._world.count("store: written")
+        if before != run.read or before != run.found:
+            if not self._has_gap:
+                raise self._violation("I4: wrote over a value that it had not read")
+            self._world.count("store: overwritten in its gap")
+        known, read = self.tokens.get(text), self.tokens.get(run.found or "")
+        if known is None:
+            raise self._violation("I3: wrote what the issuer never made")
+        self._law(text in run.offered, "I9: written before it was masked")
+        self._law(self._key.verifies(Token(text)), "I3: wrote what does not verify")
+        self._law(description != "", "wrote without a description")
+        self.texts.append(description)
+        if read:
+            same = identity(read.claims) == identity(known.claims)
+            self._law(same, "I3: wrote a token of another kind")
+            later = known.claims.expires_at > read.claims.expires_at
+            self._law(later, "I1: swapped for one that expires no later")
+        lives = known.claims.expires_at > self.moment()
+        self._law(lives or bool(self.date_offset), "I1: wrote a token that has expired")
+
+    # What happens to a run.
+
+    def begin(self, run: Run) -> None:
+        """A run begins."""
+        self.running.append(run)
+        if self._is_troubled():
+            run.faults.append("trouble")
+        self._world.say(run.agent.name, f"begins with {self.label(self._place.text)}")
+
+    def died(self, run: Run) -> None:
+        """A run was killed."""
+        self.running.remove(run)
+
+    def meddled(self) -> None:
+        """Somebody changed something: no run that is under way can be blamed for its end."""
+        for run in self.running:
+            run.faults.append("meddled with")
+
+    def end(self, run: Run, ended: Report | RotatorError | None, problem: Exception | None) -> None:
+        """A run came to its end: I1, I7, I8, I9, and its bounds."""
+        self.running.remove(run)
+        self.last_end = ended
+        if problem is not None:
+            raise self._violation(f"I8: ended in {type(problem).__name__}: {problem}") from problem
+        told = self._told(ended)
+        self._world.count(f"outcome: {told.outcome}")
+        self._world.say(run.agent.name, f"ends: {told}")
+        self._check_loud(run, told)
+        self.check_secrecy(str(told), *map(str, vars(told).values()))
+        self._law(all(0 < pause <= 33 for pause in run.pauses), "I6: no pause, or a long one")
+        self._law(len(run.pauses) <= 2, "I6: more than three attempts in a run")
+        self._law(told.renewal_requests <= MOST_REQUESTS, "I6: too many requests in a run")
+        self._law(run.refusals <= 1, "I6: asked again after a refusal")
+        self._law(run.has_looked, "I8: ended without a look at what was written")
+        if run.has_asked and told.clock_skew is not None and not self.date_offset:
+            exact = abs(told.clock_skew + run.skew.total_seconds()) <= SECONDS
+            self._law(exact, f"I8: {told.clock_skew} s is not how far the clocks are apart")
+        if not run.faults and not self._is_troubled() and abs(self.date_offset) < MOST_SECONDS:
+            self._check_progress(run, ended)
+
+    def _told(self, ended: Report | RotatorError | None) -> Report:
+        if isinstance(ended, RotatorError):
+            return ended.report(name="AIRFLOW", place="", checked_at=self.moment())
+        if ended is None:
+            raise self._violation("I8: ended without a report")
+        return ended
+
+    def _check_loud(self, run: Run, told: Report) -> None:
+        """I8: what leaves a token due is no success; what says that it swapped did."""
+        quiet = (Outcome.HEALTHY, Outcome.ROTATED, Outcome.ADOPTED, Outcome.SUPERSEDED)
+        self._law(told.failed or told.outcome in quiet, f"I8: {told.outcome} is said to be well")
+        if told.outcome in (Outcome.ROTATED, Outcome.ADOPTED):
+            seen = run.has_swapped or run.read != run.found
+            self._law(seen, f"I8: {told.outcome} is said, and the old token is in use")
+            known = self.tokens.get(run.read or "")
+            begun = datetime.fromtimestamp(run.began, timezone.utc)
+            due = known is not None and decide(known.claims, self._policy, begun).due
+            self._law(not due, "I8: swapped for a token that is due at once, and called well")
+        if told.outcome is Outcome.HEALTHY and not told.failed and run.read in self.tokens:
+            local = self.moment() + run.skew
+            decision = decide(self.tokens[run.read].claims, self._policy, local)
+            recently = decision.renew_at > local - timedelta(seconds=MOST_SECONDS)
+            self._law(recently, "I8: a due token is said to be healthy")
+
+    def _check_progress(self, run: Run, ended: Report | RotatorError | None) -> None:
+        """I7: nothing stood in the way, so the token in use is not due any more."""
+        found, now = self.tokens.get(run.found or ""), self._place.text
+        if found is None or isinstance(ended, BudgetExhausted) or self.asked_in_vain(run.found):
+            return
+        begun = datetime.fromtimestamp(run.began, timezone.utc)
+        expired = found.claims.expires_at <= begun + timedelta(seconds=MOST_SECONDS)
+        if expired and (self._honours_keys or not self._has_sign_in):
+            return  # there is no credential any more, or no row that can be renewed
+        if decide(found.claims, self._policy, begun + run.skew).due:
+            known = self.tokens.get(now or "")
+            well = known and not decide(known.claims, self._policy, self.moment()).due
+            self._law(bool(well), f"I7: nothing was in the way, and {self.label(now)} is in use")
+
+    def asked_in_vain(self, text: str | None) -> bool:
+        """Whether agents had tokens made that are of no use in the place of this one.
+
+        Then it is right to ask anew later, and not at once.
+        """
+        found = self.tokens.get(text or "")
+        return found is not None and any(
+            one.parent == text or (one.parent is not None and self._has_sign_in)
+            for one in self.tokens.values()
+            if one is not found and one.claims.issued_at >= found.claims.issued_at
+            if self._objections(found.claims, one)
+        )
+
+    def check_secrecy(self, *texts: str) -> None:
+        """I9: no twelve characters of a payload, a signature or the password."""
+        secrets = "\n".join([PASSWORD, *(one.partition(".")[2] for one in self.tokens)])
+        for text in texts:
+            for found in _RUNS_OF_TEXT.findall(text):
+                if found.replace("_", "").islower() and found.replace("_", "").isalpha():
+                    continue  # a word
+                for start in range(len(found) - WINDOW + 1):
+                    piece = found[start : start + WINDOW]
+                    self._law(piece not in secrets, "I9: a secret was told")
+
+    # In the end.
+
+    def check_history(self, rows: list[tuple[int, int | None, str]]) -> None:
+        """I11, I15: every token is there, as it was made; each parent is older than its child."""
+        for row_id, parent_id, text in rows:
+            known = self.tokens.get(text)
+            if text:
+                self._law(known is not None, "I11: a row holds another token than was made")
+            if parent_id is not None:
+                self._law(parent_id < row_id, "I15: a parent is younger than its child")
+                parent = self._ids.get(parent_id)
+                is_right = known is None or known.parent == parent
+                self._law(is_right, "I15: a row names another parent")
+        self._law(len(rows) == len(self.tokens), "I15: the history has lost a row, or won one")
+
+    def _law(self, holds: bool, sentence: str) -> None:
+        if not holds:
+            raise self._violation(sentence)
+
+    def _violation(self, sentence: str) -> Violation:
+        self._world.say("law", f"VIOLATED {sentence}")
+        return Violation(sentence)
+
+
+class Listener(logging.Handler):
+    """Keeps what the agents log, to be looked through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.lines.append(record.getMessage())

@@ -1,0 +1,198 @@
+"""Between an agent and the issuer: whatever a network, a proxy or a busy server may do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jwt
+import requests
+import urllib3
+
+from flowauth_rotator.agent.wire import LARGEST_ANSWER, Wire
+from flowauth_rotator.core.errors import IssuerUnavailable
+from proofs.flowauth import Answer, document
+from proofs.simulation.keys import forger, signer
+from proofs.simulation.world import Process, World
+
+TIMEOUT = 30.0
+UNANSWERED: dict[str, Callable[[], Exception]] = {
+    "refused connection": lambda: requests.ConnectionError(
+        urllib3.exceptions.MaxRetryError(
+            None,  # type: ignore[arg-type]
+            "/",
+            urllib3.exceptions.NewConnectionError(None, "refused"),  # type: ignore[arg-type]
+        )
+    ),
+    "timeout": requests.ReadTimeout,
+    "cut answer": lambda: requests.exceptions.ChunkedEncodingError("cut"),
+}
+PAGE = {"Content-Type": "text/html"}
+STAND_INS: dict[str, Callable[[World], Answer]] = {  # answers, by somebody else than the issuer
+    "busy page": lambda _: Answer(502, PAGE, b"<title>Bad gateway</title>"),
+    "login page": lambda _: Answer(200, PAGE, b"<title>Please sign in</title>"),
+    "signed out": lambda _: Answer(401, PAGE, b"<title>Unauthorized</title>"),
+    "CSRF error": lambda _: Answer(401, PAGE, b"CSRF error"),
+    "throttled": lambda world: Answer(
+        429,
+        {"Retry-After": world.random.choice(["1", "20", "3600", "-5", "soon", "1e9"])},
+        b'{"code": 429, "message": "Too many requests."}',
+    ),
+    "no token": lambda _: Answer(200, {}, b'{"id": 1}'),
+}
+KILLED = ("P5", "P6")  # the issuer, before its commit and after it
+FORGED: dict[str, dict[str, Any]] = {  # answers with a token that is not what was asked for
+    "other roles": {"user_claims": {"admin": ["everything"]}},
+    "fewer roles": {"user_claims": {"viewer": ["get_results"]}},
+    "other user": {"sub": "mallory"},
+    "other audience": {"aud": "OTHER_SERVER"},
+    "far future": {"iat": 4_000_000_000, "nbf": 4_000_000_000, "exp": 4_000_100_000},
+    "expired": {"iat": 1_000_000_000, "nbf": 1_000_000_000, "exp": 1_000_100_000},
+    "other key": {},
+    "cut token": {},
+}
+BEFORE = ("refused connection", "timeout", *STAND_INS)  # the issuer never heard of it
+AFTER = ("timeout", "cut answer", "busy page", "login page", "no token", "cut JSON")
+COMMON = (
+    *(("before", fault) for fault in BEFORE),
+    *(("after", fault) for fault in AFTER),
+    *(("late", "timeout"), ("twice", "delivered")),
+)
+FAULTS = (
+    *COMMON,
+    *(("after", fault) for fault in FORGED),
+    *(("P5", "cut answer"), ("P6", "cut answer")),
+)
+
+
+def forged(fault: str, found: str) -> Answer:
+    """An answer with a token that would do but for one thing."""
+    claims = jwt.decode(found, options={"verify_signature": False})
+    claims |= {"exp": claims["exp"] + 40 * 86400, "iat": claims["iat"] + 1, **FORGED[fault]}
+    key = forger() if fault == "other key" else signer()
+    token = key.sign(claims)
+    if fault == "cut token":
+        token = token[: len(token) // 2]
+    return document({"id": 99, "token": token})
+
+
+class Exchange:
+    """One request on its way, and who asked.
+
+    Attributes:
+        process: whose request it is.
+        run: the run of the rotation that it belongs to.
+        is_late: whether the issuer hears of it once nobody waits any more, or a second time.
+    """
+
+    def __init__(self, wire: SimulatedWire, method: str, path: str, body: object) -> None:
+        self.process = wire.process
+        self.run = wire.run
+        self.method, self.path, self.body = method, path, body
+        self.headers: Mapping[str, str] = {}
+        self.is_late = False
+
+    @property
+    def is_renewal(self) -> bool:
+        """Whether a token may be made of it."""
+        return self.method == "POST" and self.path.endswith("/renew")
+
+
+class SimulatedWire(Wire):
+    """The agent's wire with its real classes of answers, over no socket.
+
+    Args:
+        process: who asks.
+        run: the run of the rotation, handed to the issuer.
+        deliver: hands an exchange to the issuer, which answers it, unless it is down.
+        fault_rate: how likely a fault of the network is at each exchange.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        run: Any,  # noqa: ANN401 - what it is concerns the issuer alone
+        deliver: Callable[[Exchange], Answer | None],
+        fault_rate: float,
+    ) -> None:
+        self.url, self.timeout = "https://issuer.example", TIMEOUT
+        self.secrets = ()
+        self.process, self.run = process, run
+        self._deliver = deliver
+        self._fault_rate = fault_rate
+        self._http: Any = SimpleNamespace(cookies={})
+        self._monotonic = lambda: self.process.world.now
+        self.begin()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: Mapping[str, str] | None,
+        largest: int,
+        lost: type[IssuerUnavailable],  # noqa: ARG002 - nothing here is endless
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        self.run.has_asked = True
+        exchange = Exchange(self, method, path, body)
+        exchange.headers = {
+            **(headers or {}),
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self._http.cookies.items()),
+            "Content-Type": "application/json",
+        }
+        process, world = self.process, self.process.world
+        if exchange.is_renewal:
+            process.point("P4")
+        process.breathe()
+        when, fault = "", ""
+        if world.chance(self._fault_rate):
+            when, fault = world.random.choice(FAULTS if exchange.is_renewal else COMMON)
+            self.run.faults.append(f"{when} {fault}")
+            world.count(f"killed at {when}" if when in KILLED else f"network: {fault}, {when}")
+            world.say(process.name, f"{method} {path}: {fault}, {when}")
+        answer = self._carried(exchange, when)
+        process.breathe()
+        process.point("P7" if exchange.is_renewal else "P3")
+        if fault in UNANSWERED:
+            if fault == "timeout":
+                process.sleep(TIMEOUT)
+            raise UNANSWERED[fault]()
+        if fault in STAND_INS:
+            answer = STAND_INS[fault](world)
+        if fault in FORGED:
+            answer = forged(fault, self.run.found)
+        if answer is None:
+            self.run.faults.append("issuer down")
+            raise UNANSWERED["refused connection"]()
+        said_no = answer.status in (400, 401, 404, 422) and answer.content.startswith(b"{")
+        self.run.refusals += said_no and exchange.is_renewal and not fault
+        content = answer.content
+        if fault == "cut JSON":
+            content = content[: world.random.randrange(len(content) or 1)]
+        for line in answer.headers.get("Set-Cookie", "").splitlines():
+            name, _, value = line.partition(";")[0].partition("=")
+            self._http.cookies[name] = value
+        assert len(content) <= max(largest, LARGEST_ANSWER)  # noqa: S101
+        return answer.status, answer.headers, content
+
+    def _carried(self, exchange: Exchange, when: str) -> Answer | None:
+        """What the issuer answers, if it hears of it in time."""
+        world = self.process.world
+        if when == "before":
+            return None
+        if when == "late":
+            exchange.is_late = True
+            moment = world.now + world.random.choice((1, 31, 40, 400))
+            world.at(moment, lambda: self._deliver(exchange))
+            return None
+        if when == "P5":
+            exchange.headers = {**exchange.headers, "X-Dies": "before the commit"}
+        answer = self._deliver(exchange)
+        if when == "twice":
+            exchange.is_late = True
+            self._deliver(exchange)
+        return answer
