@@ -4,9 +4,13 @@ LOCK := locks/airflow-3.txt
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo up test lint bench bench-server simulate mutants prove secrecy lock clean
+LOCK_2 := locks/airflow-2.txt
+BIN_2 := .venv-airflow-2/bin
+READY_2 := .venv-airflow-2/ready
+
+.PHONY: help setup demo up test test-airflow-3 test-airflow-2 lint bench bench-server simulate mutants prove secrecy lock clean
 help: ## say what there is
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
 setup: $(READY) ## make .venv, with everything in it
 $(READY): $(LOCK) pyproject.toml
@@ -28,6 +32,21 @@ up: $(READY) ## run server, Airflow and its page until Ctrl-C
 
 test: $(READY) ## run all tests, on real parts
 	@$(BIN)/python -m pytest
+
+test-airflow-3: $(READY) ## run the tests of the Airflow side alone
+	@$(BIN)/python -m pytest tests/provider tests/e2e
+
+test-airflow-2: $(READY) $(READY_2) ## run the same in an Airflow 2.11
+	@$(BIN)/python -m pytest --airflow .venv-airflow-2 tests/provider tests/e2e
+
+$(READY_2): $(LOCK_2) pyproject.toml
+	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v <= (3, 12) else \
+	  "Airflow 2.11 needs Python 3.10 to 3.12, .venv has %d.%d. Choose one: make clean test-airflow-2 PYTHON=python3.12" % v)'
+	@echo "Setting up .venv-airflow-2; this takes a minute or two."
+	@$(BIN)/python -m venv --clear .venv-airflow-2
+	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK_2)
+	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY_2)
 
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .
@@ -53,10 +72,11 @@ prove: $(READY) ## kill real processes at every point, and let 50 agents race fo
 	@$(BIN)/python -m proofs.processes
 	@$(BIN)/python -m proofs.rivals
 
+COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.10 \
+  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade
 lock: $(READY) ## resolve the dependencies anew
-	@$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --group airflow-3 \
-	  --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-find-links --upgrade --output-file $(LOCK)
+	@$(COMPILE) --all-extras --group dev --group airflow-3 --output-file $(LOCK)
+	@$(COMPILE) --group build --group airflow-2 --output-file $(LOCK_2)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .demo .up dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-airflow-2 .demo .up dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -10,13 +10,19 @@ import json
 import sys
 from typing import Any
 
+from airflow import __version__
 from airflow.models import Connection, Variable
 from airflow.models.dagrun import DagRun
-from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from demo.parts import CONNECTION, DAG, VARIABLE
+
+AIRFLOW_2 = __version__.startswith("2.")
+if AIRFLOW_2:
+    from airflow.models.xcom import XCom
+else:
+    from airflow.models.xcom import XComModel as XCom
 
 
 def put(document: dict[str, Any]) -> None:
@@ -38,11 +44,16 @@ def last_reports(_: object) -> Any:  # noqa: ANN401 - JSON
     """What the last run of the DAG reported; None if it failed."""
     with create_session() as session:
         runs = select(DagRun.run_id).where(DagRun.dag_id == DAG).order_by(DagRun.id.desc()).limit(1)
-        reports = XComModel.get_many(
-            run_id=session.scalars(runs).one(), key="return_value", task_ids="report", dag_ids=DAG
+        reports = select(XCom).where(
+            XCom.dag_id == DAG,
+            XCom.run_id == session.scalars(runs).one(),
+            XCom.task_id == "report",
+            XCom.key == "return_value",
         )
         row = session.scalars(reports).first()
-        return None if row is None else XComModel.deserialize_value(row)
+        if row is None or AIRFLOW_2:
+            return row and row.value
+        return XCom.deserialize_value(row)
 
 
 FUNCTIONS = {function.__name__: function for function in (put, variable, last_reports)}

@@ -186,13 +186,19 @@ class RenewalServer:
 
 
 class AirflowHome:
-    """An Airflow of its own in `folder`, with this checkout's dags and plugins."""
+    """An Airflow of its own in `folder`, with this checkout's dags and plugins.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        binaries: where its `airflow` and `python` are.
+    """
+
+    def __init__(self, folder: Path, binaries: Path = BIN) -> None:
+        self.binaries = binaries
         self.folder = folder / "airflow"
         self.log = folder / "airflow.log"
         self.env = clean_environment(
             AIRFLOW_HOME=str(self.folder),
+            PATH=f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
             AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
             AIRFLOW__CORE__PLUGINS_FOLDER=str(ROOT / "plugins"),
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
@@ -204,7 +210,7 @@ class AirflowHome:
     def set_up(self) -> None:
         """Make the metadata database."""
         self.folder.mkdir(parents=True)
-        if self._airflow("db", "migrate"):
+        if self.airflow("db", "migrate"):
             raise PartFailed(f"airflow db migrate failed; see {self.log}")
 
     def put(self, token: str, url: str, login: str, password: str) -> None:
@@ -214,7 +220,7 @@ class AirflowHome:
 
     def run_dag(self) -> dict[str, Any]:
         """Run the DAG once, to its end, and return its only token's report."""
-        failed = self._airflow("dags", "test", DAG)
+        failed = self.airflow("dags", "test", DAG)
         reports: list[dict[str, Any]] | None = self._inside("last_reports")
         if failed or not reports or len(reports) != 1:
             raise PartFailed(f"A run of the DAG failed; see {self.log}")
@@ -225,16 +231,45 @@ class AirflowHome:
         variable: dict[str, str] = self._inside("variable")
         return variable
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[str]:
+        """Run its processes until the block ends; the answer is the address of its page."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        self.env |= {
+            "AIRFLOW__API__BASE_URL": url,
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        }
+        two = self.version().startswith("2.")
+        page, health = ("webserver", "health") if two else ("api-server", "api/v2/monitor/health")
+        at = ["--port", str(port), "--workers", "1"]
+        commands = [
+            [page, *at, *(("--hostname", "127.0.0.1") if two else ("--host", "127.0.0.1"))],
+            *([] if two else [["dag-processor"]]),
+            ["scheduler", "--skip-serve-logs"],
+            ["triggerer", "--skip-serve-logs"],
+        ]
+        with contextlib.ExitStack() as parts:
+            for command in commands:
+                log = self.folder.parent / f"{command[0]}.log"
+                whole = [str(self.binaries / "airflow"), *command]
+                process = parts.enter_context(running(whole, env=self.env, log=log))
+                if command[0] == page:
+                    wait_until_healthy(f"{url}/{health}", process, f"Airflow's {page}", log)
+            yield url
+
     def version(self) -> str:
         """Airflow's version."""
-        from importlib.metadata import version
+        ask = "from importlib.metadata import version; print(version('apache-airflow'))"
+        python = str(self.binaries / "python")
+        return subprocess.check_output([python, "-c", ask], text=True).strip()  # noqa: S603
 
-        return version("apache-airflow")
-
-    def _airflow(self, *words: str) -> int:
+    def airflow(self, *words: str) -> int:
+        """Run a command of its; the answer is the exit code."""
         with self.log.open("ab") as log:
             return subprocess.run(  # noqa: S603 - our own command
-                [str(BIN / "airflow"), *words],
+                [str(self.binaries / "airflow"), *words],
                 env=self.env,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -247,7 +282,7 @@ class AirflowHome:
         """Call a function of demo.inside_airflow in this Airflow; secrets pass through pipes."""
         with self.log.open("ab") as log:
             done = subprocess.run(  # noqa: S603 - our own command
-                [sys.executable, "-m", "demo.inside_airflow", what],
+                [str(self.binaries / "python"), "-m", "demo.inside_airflow", what],
                 env=self.env,
                 cwd=ROOT,
                 input=json.dumps(document).encode(),

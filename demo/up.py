@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from rich.console import Console
 
 from demo.parts import (
-    BIN,
     DAG,
     ROLES,
     ROOT,
@@ -21,10 +20,7 @@ from demo.parts import (
     AirflowHome,
     PartFailed,
     RenewalServer,
-    free_port,
     prepare_process,
-    running,
-    wait_until_healthy,
 )
 
 FOLDER = ROOT / ".up"
@@ -33,33 +29,17 @@ LIFETIME_MINUTES = 30
 console = Console(highlight=False)
 
 
-def start_airflow(airflow: AirflowHome, parts: ExitStack) -> tuple[str, str]:
-    """Start Airflow's processes; return its address and the password of the user admin."""
-    port, password = free_port(), secrets.token_urlsafe(12)
-    url = f"http://127.0.0.1:{port}"
+def add_admin(airflow: AirflowHome) -> str:
+    """Make the user admin, who has all rights, and return the password."""
+    password = secrets.token_urlsafe(12)
     passwords = airflow.folder / "passwords.json"
     passwords.touch(mode=0o600)
     passwords.write_text(json.dumps({"admin": password}))
     airflow.env.update(
-        AIRFLOW__API__BASE_URL=url,
-        AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
-        AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"{url}/execution/",
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(passwords),
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS="admin:admin",
     )
-    commands = {
-        "api-server": ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        "dag-processor": [],
-        "scheduler": ["--skip-serve-logs"],
-    }
-    for name, options in commands.items():
-        log = FOLDER / f"{name}.log"
-        command = [str(BIN / "airflow"), name, *options]
-        process = parts.enter_context(running(command, env=airflow.env, log=log))
-        if name == "api-server":
-            health = f"{url}/api/v2/monitor/health"
-            wait_until_healthy(health, process, "Airflow's API server", log)
-    return url, password
+    return password
 
 
 def main() -> int:
@@ -75,7 +55,8 @@ def main() -> int:
                 parts.enter_context(server.running())
                 airflow.set_up()
                 airflow.put(server.mint(LIFETIME_MINUTES), server.url, USER, server.password)
-                url, password = start_airflow(airflow, parts)
+                password = add_admin(airflow)
+                url = parts.enter_context(airflow.running())
             show(url, password, server)
             while True:
                 time.sleep(3600)

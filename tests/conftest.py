@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import jwt
 import pytest
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -33,7 +37,10 @@ WEEK_IN_MINUTES = 7 * 24 * 60
 
 
 def pytest_addoption(parser):
-    """`--issuer-url`: ask another server than the bundled one; `--secrecy`: search for secrets."""
+    """What the tests run on, and whether they are searched for secrets."""
+    parser.addoption(
+        "--airflow", type=Path, help="the environment whose Airflow tests/provider runs"
+    )
     parser.addoption("--secrecy", action="store_true", help="search what tests leave for secrets")
     parser.addoption("--issuer-url", help="the server that tests/contract/test_wire.py asks")
 
@@ -145,6 +152,13 @@ def prepared_database(postgresql, tmp_path_factory, signing_key, cheap_hasher) -
     folder = tmp_path_factory.mktemp("prepared") / "server"
     prepare(Settings.load(folder, {"DATABASE_URL": url}), signing_key, cheap_hasher)
     return url
+
+
+@pytest.fixture(scope="session")
+def airflow_binaries(request) -> Path:
+    """Where the `airflow` and the `python` are that run what runs in an Airflow."""
+    elsewhere = request.config.getoption("--airflow")
+    return elsewhere.resolve() / "bin" if elsewhere else Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -307,3 +321,32 @@ def renewal_server(start_renewal_server, signing_key) -> RenewalServer:
     from flowauth_rotator.server.signing import Signer
 
     return start_renewal_server(Signer(signing_key))
+
+
+@pytest.fixture
+def flowapi(renewal_server):
+    """An API that knows nothing but the issuer's public key, and tells whom it has recognised."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self):
+            token = self.headers["Authorization"].removeprefix("Bearer ")
+            claims = jwt.decode(
+                token,
+                renewal_server.public_key_pem,
+                algorithms=["RS256"],
+                audience=renewal_server.audience,
+            )
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"path": self.path, "user": claims["sub"]}).encode())
+
+        def log_message(self, *_args):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()

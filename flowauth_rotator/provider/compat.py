@@ -1,13 +1,15 @@
 """Every difference between generations of Airflow, and nothing else.
 
-Runs on Airflow 3.3. Elsewhere in this room nothing of Airflow is imported but from here.
+Runs on Airflow 3.3 and 2.11. Elsewhere in this room nothing of Airflow is imported but from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from typing import Any, TypeVar
 
+from airflow import __version__
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
@@ -18,13 +20,16 @@ from airflow.providers.common.compat.sdk import (
     Connection,
     Context,
     TriggerRule,
+    Variable,
     dag,
     get_current_context,
+    mask_secret,
     task,
 )
-from airflow.sdk.log import mask_secret
 
 from flowauth_rotator.core.errors import MalformedToken, StoreUnavailable
+
+AIRFLOW_2 = __version__.startswith("2.")
 
 T = TypeVar("T")
 
@@ -52,19 +57,17 @@ __all__ = [
 def read_connection(conn_id: str) -> Connection | None:
     """A connection as the worker sees it; None if there is none.
 
-    On Airflow 3 an outage looks like a missing connection; a question that fails in an outage
-    tells them apart.
+    An outage looks like a missing connection; a question that fails in an outage tells them apart.
 
     Raises:
         StoreUnavailable: Airflow did not answer.
     """
-    from airflow.sdk import Variable
 
     def get() -> Connection | None:
         try:
             return BaseHook.get_connection(conn_id)
         except AirflowNotFoundException:
-            list(Variable.keys(prefix=conn_id))
+            _has_variable(conn_id)
             return None
 
     return _answer(f"Reading connection {conn_id}", get)
@@ -73,25 +76,14 @@ def read_connection(conn_id: str) -> Connection | None:
 def read_variable(key: str) -> str | None:
     """A Variable as the worker sees it; None if there is none.
 
-    On Airflow 3 an outage and a value that cannot be decrypted both look like a missing Variable;
-    the list of keys tells them apart.
+    An outage and a value that cannot be decrypted both look like a missing Variable; the list of
+    keys tells them apart.
 
     Raises:
         StoreUnavailable: Airflow did not answer.
         MalformedToken: the Variable exists, but cannot be read.
     """
-    from airflow.sdk import Variable
-    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-
-    def get() -> str | None:
-        try:
-            return str(Variable.get(key))
-        except AirflowRuntimeError as error:
-            if error.error.error is ErrorType.VARIABLE_NOT_FOUND:
-                return None
-            raise
-
-    value = _answer(f"Reading Variable {key}", get)
+    value = _answer(f"Reading Variable {key}", lambda: _value_of(key))
     if value is not None:
         return value
     if is_stored(key):
@@ -108,9 +100,7 @@ def is_stored(key: str) -> bool:
     Raises:
         StoreUnavailable: Airflow did not answer.
     """
-    from airflow.sdk import Variable
-
-    return _answer(f"Listing Variable {key}", lambda: key in Variable.keys(prefix=key))
+    return _answer(f"Listing Variable {key}", lambda: _has_variable(key))
 
 
 def hiding_backend(key: str) -> str | None:
@@ -119,13 +109,9 @@ def hiding_backend(key: str) -> str | None:
     Raises:
         StoreUnavailable: a backend did not answer.
     """
-    from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend
-    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
     def look() -> str | None:
-        for backend in ensure_secrets_backend_loaded():
-            if isinstance(backend, ExecutionAPISecretsBackend):
-                break
+        for backend in _backends_before_the_database():
             if backend.get_variable(key=key) is not None:
                 return type(backend).__name__
         return None
@@ -139,9 +125,53 @@ def write_variable(key: str, value: str, description: str) -> None:
     Raises:
         StoreUnavailable: it failed, or nobody knows whether it did.
     """
-    from airflow.sdk import Variable
-
     _answer(f"Writing Variable {key}", lambda: Variable.set(key, value, description=description))
+
+
+if AIRFLOW_2:
+
+    def _value_of(key: str) -> str | None:
+        try:
+            return str(Variable.get(key))
+        except KeyError:
+            return None
+
+    def _has_variable(key: str) -> bool:
+        from airflow.models import Variable as Row
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            return session.query(Row.id).filter_by(key=key).first() is not None
+
+    def _backends_before_the_database() -> Iterator[Any]:
+        from airflow.configuration import ensure_secrets_loaded
+        from airflow.secrets.metastore import MetastoreBackend
+
+        return takewhile(lambda it: not isinstance(it, MetastoreBackend), ensure_secrets_loaded())
+
+else:
+
+    def _value_of(key: str) -> str | None:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+
+        try:
+            return str(Variable.get(key))
+        except AirflowRuntimeError as error:
+            if error.error.error is ErrorType.VARIABLE_NOT_FOUND:
+                return None
+            raise
+
+    def _has_variable(key: str) -> bool:
+        return key in Variable.keys(prefix=key)
+
+    def _backends_before_the_database() -> Iterator[Any]:
+        from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend
+        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+        return takewhile(
+            lambda it: not isinstance(it, ExecutionAPISecretsBackend),
+            ensure_secrets_backend_loaded(),
+        )
 
 
 def _answer(doing: str, ask: Callable[[], T]) -> T:

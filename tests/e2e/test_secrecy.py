@@ -64,9 +64,9 @@ def parts_of(*tokens: str) -> list[str]:
 
 
 @pytest.fixture
-def airflow(tmp_path):
+def airflow(tmp_path, airflow_binaries):
     """A real Airflow with the DAG and the plugin of this checkout."""
-    home = AirflowHome(tmp_path)
+    home = AirflowHome(tmp_path, airflow_binaries)
     home.set_up()
     return home
 

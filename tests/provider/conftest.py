@@ -1,6 +1,5 @@
 import json
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def driven(home, **settings):
     env = {**home.env, "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"), **settings}
     with home.log.open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, HERE / "driver.py"],
+            [home.binaries / "python", HERE / "driver.py"],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -54,9 +53,9 @@ def driven(home, **settings):
 
 
 @pytest.fixture(scope="session")
-def airflow_home(tmp_path_factory):
+def airflow_home(tmp_path_factory, airflow_binaries):
     """The folder of a real Airflow, with its metadata database."""
-    home = AirflowHome(tmp_path_factory.mktemp("airflow"))
+    home = AirflowHome(tmp_path_factory.mktemp("airflow"), airflow_binaries)
     home.set_up()
     return home
 

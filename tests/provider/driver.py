@@ -4,12 +4,23 @@ import json
 import os
 import sys
 
-from airflow.dag_processing.dagbag import BundleDagBag
+from airflow import __version__
 from airflow.models import Connection, Variable
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select, text
+
+AIRFLOW_2 = __version__.startswith("2.")
+if AIRFLOW_2:
+    from airflow.models import DagBag
+    from airflow.models.xcom import XCom
+else:
+    from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.models.xcom import XComModel as XCom
+
+
+def value_of(xcom):
+    return xcom.value if AIRFLOW_2 else XCom.deserialize_value(xcom)
 
 
 def run(dag_id, conf=None, environment=None):
@@ -21,10 +32,8 @@ def run(dag_id, conf=None, environment=None):
         for name in environment or {}:
             del os.environ[name]
     with create_session() as session:
-        xcoms = session.scalars(select(XComModel).where(XComModel.run_id == run.run_id))
-        values = {
-            (row.task_id, row.map_index, row.key): XComModel.deserialize_value(row) for row in xcoms
-        }
+        xcoms = session.scalars(select(XCom).where(XCom.run_id == run.run_id))
+        values = {(row.task_id, row.map_index, row.key): value_of(row) for row in xcoms}
         tasks = session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id))
         return {
             "state": str(run.state),
@@ -65,7 +74,10 @@ if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Airflow prints goes to the log
     folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
-    bag = BundleDagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+    if AIRFLOW_2:
+        bag = DagBag(folder, include_examples=False)
+    else:
+        bag = BundleDagBag(folder, bundle_path=folder, bundle_name="dags-folder")
     for line in sys.stdin:
         name, arguments = json.loads(line)
         print(json.dumps(globals()[name](**arguments)), file=answers, flush=True)

@@ -5,8 +5,6 @@ import subprocess
 
 import pytest
 
-from demo.parts import BIN
-
 
 @pytest.fixture(scope="module")
 def ask(airflow_home):
@@ -14,7 +12,7 @@ def ask(airflow_home):
 
     def run(*words):
         done = subprocess.run(
-            [BIN / "airflow", *words, "--output", "json"],
+            [airflow_home.binaries / "airflow", *words, "--output", "json"],
             env=airflow_home.env,
             capture_output=True,
             text=True,
@@ -34,9 +32,10 @@ def test_the_plugin_is_registered_once_and_without_complaint(ask):
     assert "rror" not in complaints
 
 
-def test_the_dag_file_is_imported_without_complaint(ask):
+def test_the_dag_file_is_imported_without_complaint(ask, airflow_home):
     """The DAG of dags/ is the only one there, and Airflow finds no error in it."""
     errors, _ = ask("dags", "list-import-errors")
     assert errors == []
-    dags, _ = ask("dags", "list", "--local")
+    from_the_files = () if airflow_home.version().startswith("2.") else ("--local",)
+    dags, _ = ask("dags", "list", *from_the_files)
     assert [dag["dag_id"] for dag in dags] == ["flowauth_token_rotation"]

@@ -2,8 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 
-from airflow.sdk import DAG, Variable
-from airflow.sdk.log import redact
+from airflow.providers.common.compat.sdk import DAG, Variable, redact
 
 from flowauth_rotator.provider import RotateTokenOperator
 

@@ -1,9 +1,11 @@
 """An Airflow DAG with one task that does to a Variable what its conf says."""
 
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
+from unittest.mock import Mock, patch
 
-from airflow.sdk import dag, get_current_context, task
-from airflow.sdk.log import redact
+from airflow import __version__
+from airflow.providers.common.compat.sdk import dag, get_current_context, redact, task
 
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.tokens import Token
@@ -11,14 +13,23 @@ from flowauth_rotator.provider import FlowAuthHook, VariableStore
 from flowauth_rotator.provider.variable import mask
 
 
-class NoAirflow:
-    """What a task sees of an API server that is down."""
+@contextmanager
+def outage():
+    """What a task sees when Airflow's API server is down, on Airflow 2 its database."""
+    if __version__.startswith("2."):
+        from sqlalchemy.exc import OperationalError
 
-    def send(self, _message):
+        lost = OperationalError("SELECT 1", {}, ConnectionError("lost"))
+        with patch("airflow.settings.Session", side_effect=lost):
+            yield
+    else:
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time import task_runner
         from airflow.sdk.execution_time.comms import ErrorResponse
 
-        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+        lost = AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+        with patch.object(task_runner, "SUPERVISOR_COMMS", Mock(**{"send.side_effect": lost})):
+            yield
 
 
 def act(conf):
@@ -43,18 +54,12 @@ def act(conf):
 def probe():
     @task
     def answer():
-        from airflow.sdk.execution_time import task_runner
-
         conf = get_current_context()["dag_run"].conf
-        comms = task_runner.SUPERVISOR_COMMS
-        if conf.get("outage"):
-            task_runner.SUPERVISOR_COMMS = NoAirflow()
         try:
-            return {"answer": act(conf)}
+            with outage() if conf.get("outage") else nullcontext():
+                return {"answer": act(conf)}
         except RotatorError as error:
             return {"error": type(error).__name__, "text": str(error)}
-        finally:
-            task_runner.SUPERVISOR_COMMS = comms
 
     answer()
 

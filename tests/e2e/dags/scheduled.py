@@ -1,0 +1,36 @@
+"""A token that is rotated by the schedule, and a task that uses it."""
+
+import time
+from datetime import datetime, timedelta, timezone
+
+from airflow.providers.common.compat.sdk import Variable, dag, task
+
+from flowauth_rotator.provider import ManagedToken, rotation_dag
+
+rotation_dag([ManagedToken("FLOWAPI_TOKEN")], schedule=timedelta(seconds=10))
+
+
+@dag(schedule="@once", start_date=datetime(2024, 1, 1, tzinfo=timezone.utc))
+def consumers():
+    @task
+    def use():
+        """Hold the token from before the swap until after it; what was it answered?"""
+        import requests
+
+        def ask():
+            address = Variable.get("flowapi_address")
+            headers = {"Authorization": f"Bearer {held}"}
+            return requests.get(f"{address}/api/0/available_dates", headers=headers, timeout=30)
+
+        held = Variable.get("FLOWAPI_TOKEN")
+        answers = []
+        while Variable.get("FLOWAPI_TOKEN") == held:
+            answers.append(ask().status_code)
+            time.sleep(0.5)
+        answers.append(ask().status_code)
+        return sorted(set(answers))
+
+    use()
+
+
+consumers()
