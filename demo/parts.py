@@ -218,6 +218,16 @@ class AirflowHome:
         connection = {"host": url, "login": login, "password": password}
         self._inside("put", {"token": token, "connection": connection})
 
+    def load(self, what: str, document: object) -> None:
+        """Import connections or Variables by the command line, from a file that is then removed."""
+        path = self.folder / f"{what}.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(document))
+        failed = self.airflow(what, "import", str(path))
+        path.unlink()
+        if failed:
+            raise PartFailed(f"airflow {what} import failed; see {self.log}")
+
     def run_dag(self) -> dict[str, Any]:
         """Run the DAG once, to its end, and return its only token's report."""
         failed = self.airflow("dags", "test", DAG)

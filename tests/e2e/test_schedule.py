@@ -1,13 +1,16 @@
 """An Airflow with all its processes, left to itself."""
 
+import itertools
 import json
 import time
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
 from demo.parts import AirflowHome
+from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.e2e.test_secrecy import leaks, parts_of
 
 HERE = Path(__file__).parent
@@ -19,23 +22,18 @@ class Deployment:
 
     def __init__(self, home, database):
         self.home, self.database = home, database
-        driver = "psycopg2" if home.version().startswith("2.") else "psycopg"
-        url = database.replace("postgresql:", f"postgresql+{driver}:")
-        home.env |= {
+        home.env |= on_postgresql(database) | {
             "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "8",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": url,
         }
         home.set_up()
 
-    def load(self, what, document):
-        """Import connections or Variables by the command line, from a file that is then removed."""
-        path = self.home.folder / f"{what}.json"
-        path.write_text(json.dumps(document))
-        assert self.home.airflow(what, "import", str(path)) == 0
-        path.unlink()
+    def connect(self, server):
+        """Make the connection to a renewal server."""
+        connection = {"conn_type": "flowauth", "host": server.url, "login": server.username}
+        connection["password"] = server.password
+        self.home.load("connections", {"flowauth_default": connection})
 
     def ask(self, query):
         with psycopg.connect(self.database) as connection:
@@ -60,11 +58,37 @@ class Deployment:
             (folder / table).write_text("\n".join(map(repr, self.ask(f'SELECT * FROM "{table}"'))))
 
 
+def on_postgresql(database):
+    """The settings of an Airflow whose metadata is in this database."""
+    drivers = {"SQL_ALCHEMY_CONN": "psycopg2", "SQL_ALCHEMY_CONN_ASYNC": "psycopg"}
+    return {
+        f"AIRFLOW__DATABASE__{name}": database.replace("postgresql:", f"postgresql+{driver}:")
+        for name, driver in drivers.items()
+    }
+
+
 def until(holds, what):
     deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s"
         time.sleep(0.5)
+
+
+def kill_every_third(server):
+    """Kill the process of every third rotation, when its renewal is committed but not answered."""
+    app, killed, asked = server.app.wsgi_app, [], itertools.count(1)
+
+    def killing(environ, start_response):
+        answer = app(environ, start_response)
+        if environ["PATH_INFO"].endswith("/renew") and next(asked) % 3 == 0:
+            port = int(environ["REMOTE_PORT"])
+            [pid] = {it.pid for it in psutil.net_connections("tcp") if it.laddr.port == port}
+            psutil.Process(pid).kill()
+            killed.append(pid)
+        return answer
+
+    server.app.wsgi_app = killing
+    return killed
 
 
 @pytest.fixture
@@ -76,14 +100,8 @@ def test_the_schedule_swaps_a_token_that_becomes_due(deployment, renewal_server,
     """Without hands; a task that holds the old token all the while is never refused."""
     due_in = 60
     old = renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 2400 + due_in)
-    deployment.load("variables", {"FLOWAPI_TOKEN": old, "flowapi_address": flowapi})
-    connection = {
-        "conn_type": "flowauth",
-        "host": renewal_server.url,
-        "login": renewal_server.username,
-        "password": renewal_server.password,
-    }
-    deployment.load("connections", {"flowauth_default": connection})
+    deployment.home.load("variables", {"FLOWAPI_TOKEN": old, "flowapi_address": flowapi})
+    deployment.connect(renewal_server)
     with deployment.home.running():
         until(
             lambda: deployment.states("consumers") == {"use": "running"},
@@ -104,3 +122,26 @@ def test_the_schedule_swaps_a_token_that_becomes_due(deployment, renewal_server,
     deployment.dump(deployment.home.folder.parent / "database")
     assert leaks(deployment.home.folder.parent, "flowauth_token_rotation") >= {"dag_run"}
     assert leaks(deployment.home.folder.parent, *secrets) == set()
+
+
+def test_rotations_that_are_killed_are_ended_by_the_next_try(deployment, renewal_server):
+    """Twenty tokens due at once, every third process killed: all swapped, none minted twice."""
+    killed = kill_every_third(renewal_server)
+    names = [f"TOKEN_{number}" for number in range(20)]
+    issued_at = int(time.time()) - 2700
+    old = {name: renewal_server.mint(name, issued_at=issued_at) for name in names}
+    deployment.home.load("variables", old)
+    deployment.connect(renewal_server)
+    ended = "SELECT state FROM dag_run WHERE dag_id = 'twenty' AND end_date IS NOT NULL ORDER BY id"
+    with deployment.home.running():
+        until(lambda: len(deployment.ask(ended)) >= 2, "two runs end")
+    assert deployment.ask(ended)[1] == ("success",)
+    assert len(killed) >= 6
+    exported = deployment.home.folder / "exported.json"
+    assert deployment.home.airflow("variables", "export", str(exported)) == 0
+    for name, variable in json.loads(exported.read_text()).items():
+        first, second = renewal_server.rows(name)
+        assert (first.issued_at, second.parent_id) == (issued_at, first.id)
+        text = variable["value"] if isinstance(variable, dict) else variable
+        in_use = read_unverified(Token(text))
+        assert (in_use.token_name, in_use.issued_at.timestamp()) == (name, second.issued_at)

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from demo.parts import ROOT
+
 
 @pytest.fixture(scope="module")
 def ask(airflow_home):
@@ -30,6 +32,14 @@ def test_the_plugin_is_registered_once_and_without_complaint(ask):
     assert [plugin["name"] for plugin in plugins] == ["flowauth_rotator"]
     assert "flowauth_rotator_plugin.py" in plugins[0]["source"]
     assert "rror" not in complaints
+
+
+def test_parsing_a_dag_file_warns_of_nothing_and_asks_nobody(airflow_home):
+    """No Variable, connection, database or network; imports that warn are errors."""
+    files = [*(ROOT / "dags").glob("*.py"), *(ROOT / "tests/e2e/dags").glob("*.py")]
+    command = [airflow_home.binaries / "python", ROOT / "tests/provider/parse.py", *files]
+    done = subprocess.run(command, env=airflow_home.env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr if done.returncode else "") == (0, "")
 
 
 def test_the_dag_file_is_imported_without_complaint(ask, airflow_home):

@@ -1,0 +1,27 @@
+"""Executes DAG files as Airflow's parser does, and fails at any warning or question."""
+
+import runpy
+import sys
+import warnings
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import airflow.settings  # noqa: F401 - what is imported here may warn
+from airflow.providers.common.compat.sdk import DAG, BaseHook, Variable  # noqa: F401
+
+QUESTIONS = (
+    patch("socket.getaddrinfo"),
+    patch("socket.create_connection"),
+    patch("sqlite3.connect"),
+    patch("airflow.settings.Session"),
+    patch.object(Variable, "get"),
+    patch.object(BaseHook, "get_connection"),
+)
+
+with ExitStack() as parsing:
+    for question in QUESTIONS:
+        parsing.enter_context(question).side_effect = AssertionError("asked while it was parsed")
+    parsing.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("error")
+    for path in sys.argv[1:]:
+        runpy.run_path(path)
