@@ -1,7 +1,8 @@
-"""Keeps the FlowAPI token in the Airflow Variable FLOWAPI_TOKEN alive.
+"""Keeps FlowAPI tokens in Airflow's Variables alive.
 
 Copy this file into the dags folder of an Airflow that has `flowauth-rotator` installed and a
-connection `flowauth_default` to the issuer. For more tokens, or another schedule, see the
+connection `flowauth_default` to the issuer. The tokens are those that the Variable
+`flowauth_rotator_tokens` lists, or else the one in FLOWAPI_TOKEN; for another schedule see the
 arguments of `rotation_dag`.
 """
 

@@ -14,7 +14,8 @@ from airflow.sdk import Variable, dag, task
 from airflow.sdk._shared import secrets_masker as sdk
 
 from benchmarks.measure import alternate, timed
-from flowauth_rotator.provider.dag import ManagedToken, survey
+from flowauth_rotator.provider.dag import survey
+from flowauth_rotator.provider.tokens import ManagedToken
 
 # What to call the Variables, how many there are, and how often all are read.
 # A key with `token` in it makes Airflow mask the value: it compiles all that it masks anew each
@@ -66,6 +67,7 @@ benchmark = benchmark_survey()
 
 def store_tokens() -> None:
     """Store healthy tokens of a day in this Airflow's database."""
+    from airflow.models import Connection
     from airflow.models import Variable as StoredVariable
     from airflow.utils.session import create_session
 
@@ -76,6 +78,7 @@ def store_tokens() -> None:
     claims = {"iat": now, "nbf": now, "exp": now + 86400, "sub": "flowbot", "aud": "TEST_SERVER"}
     claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
     with create_session() as session:
+        session.add(Connection(conn_id="flowauth_default", conn_type="flowauth"))
         for key, count, _ in SETS:
             for number in range(count):
                 token = signer.sign({**claims, "jti": f"{key}-{number}"})

@@ -47,12 +47,26 @@ A_YEAR = timedelta(days=366)
 
 @dataclass(frozen=True)
 class Check:
-    """What the first three words found: the token in use, what it says, where it stands."""
+    """What the first three words found: the token in use, what it says, where it stands.
+
+    Attributes:
+        token: the token in use.
+        claims: what it says.
+        decision: where it stands.
+        report: `healthy`, or why it is due.
+        forced: since when a renewal is asked for that the token was made before, if one is.
+    """
 
     token: Token
     claims: Claims
     decision: Decision
     report: Report
+    forced: datetime | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to do."""
+        return self.decision.due or self.forced is not None
 
 
 def check(
@@ -61,6 +75,7 @@ def check(
     *,
     now: datetime,
     name: str | None = None,
+    force: datetime | None = None,
 ) -> Check:
     """Read, decode and decide, with no request to anybody; the report says `healthy`, or due.
 
@@ -71,6 +86,8 @@ def check(
         policy: when it is due.
         now: an aware time.
         name: the issuer's name of the token; without one, the JWT's own, or else the store's.
+        force: when somebody asked for a renewal that need not be due; a token that was made since
+            is the answer, however often it is looked at.
 
     Raises:
         RotatorError: the token is missing or malformed, or has another name.
@@ -83,11 +100,14 @@ def check(
             advice="Correct the name, or store the token of that name.",
         )
     decision = decide(claims, policy, now)
+    forced = force if force and claims.issued_at < force else None
+    answered = force and not forced and not decision.due
+    answer = "It was made since this renewal was asked for. " if answered else ""
     report = Report(
         name=name or claims.token_name or store.name,
         place=store.place,
         outcome=Outcome.HEALTHY,
-        reason=decision.reason,
+        reason=f"{answer}{decision.reason}",
         checked_at=utc(now),
         predecessor_expires_at=claims.expires_at,
         renew_at=decision.renew_at,
@@ -100,7 +120,7 @@ def check(
             severity=Severity.WARNING,
             advice="The token is from the future: correct the clock of this machine.",
         )
-    return Check(token, claims, decision, report)
+    return Check(token, claims, decision, report, forced)
 
 
 def rotate(
@@ -113,8 +133,9 @@ def rotate(
     description: str | None = None,
     public_key: str | None = None,
     on_token: Callable[[Token], None] = lambda _: None,
+    force: datetime | None = None,
 ) -> Report:
-    """Bring the token in `store` one step on, if it is due, and report.
+    """Bring the token in `store` one step on, if it is due or that is forced, and report.
 
     May be called again at any time, after any crash: a successor that exists is found again.
 
@@ -128,12 +149,14 @@ def rotate(
         public_key: the issuer's public key (PEM), to verify the successor's signature.
         on_token: called with the token in use, if it is due, and with each that may succeed it,
             before anything else is done with them.
+        force: when somebody asked for a renewal that need not be due: renew a token that was made
+            before.
 
     Raises:
         RotatorError: the token was not swapped; `severity` tells whether there is time left.
     """
-    found = check(store, policy, now=now, name=name)
-    if not found.decision.due:
+    found = check(store, policy, now=now, name=name, force=force)
+    if not found.due:
         return found.report
     issuer.begin()
     clocks = Clocks(found, issuer)
@@ -154,10 +177,11 @@ def rotate(
     report = clocks.told(report)
     if report.outcome is Outcome.SUPERSEDED:
         return report
+    gained = f", {claims.expires_at - found.claims.expires_at} later" if found.forced else ""
     report = replace(
         report,
         outcome=Outcome.ADOPTED if successor.adopted else Outcome.ROTATED,
-        reason=f"The successor expires at {clock(claims.expires_at)}.",
+        reason=f"The successor expires at {clock(claims.expires_at)}{gained}.",
         successor_expires_at=claims.expires_at,
         renew_at=decide(claims, policy, now).renew_at,
     )
@@ -218,9 +242,13 @@ class Clocks:
         return self.issuer.answered_at - (self.ours + elapsed)
 
     def is_early(self, policy: RotationPolicy) -> bool:
-        """Whether the clocks are far apart, and by the issuer's the token is not due."""
+        """Whether the clocks are far apart, and by the issuer's the token is not due.
+
+        Of a renewal that is forced no clock decides.
+        """
         apart = abs(self.theirs - self.ours) > LARGEST_SKEW
-        return apart and not decide(self.found.claims, policy, self.theirs).due
+        due = self.found.forced or decide(self.found.claims, policy, self.theirs).due
+        return apart and not due
 
     def told(self, report: Report) -> Report:
         """The report, with what the rotation cost and what it showed of the clocks."""
@@ -259,6 +287,7 @@ def _renew(
                 latest=clocks.latest,
                 key=key,
                 adopted=adopted,
+                forced=None if found.decision.due else found.forced,
             )
         )
         return candidates[-1]

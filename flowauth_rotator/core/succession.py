@@ -97,6 +97,7 @@ def judge(
     latest: datetime | None = None,
     key: PublicKey | None = None,
     adopted: bool = False,
+    forced: datetime | None = None,
 ) -> Candidate:
     """A token as a candidate, with all that speaks against it; `key` verifies its signature."""
     try:
@@ -104,7 +105,7 @@ def judge(
     except MalformedToken as error:
         reason = error.reason[0].lower() + error.reason[1:].rstrip(".")
         return Candidate(token, None, (Objection(f"it cannot be read: {reason}"),), adopted)
-    found = objections(predecessor, claims, policy, now, latest=latest)
+    found = objections(predecessor, claims, policy, now, latest=latest, forced=forced)
     if key and not key.verifies(token):
         found = (*found, Objection("its signature was not made with the configured key"))
     return Candidate(token, claims, found, adopted)
@@ -117,10 +118,12 @@ def objections(
     now: datetime,
     *,
     latest: datetime | None = None,
+    forced: datetime | None = None,
 ) -> tuple[Objection, ...]:
     """All that its claims say against putting `successor` in the place of `predecessor`.
 
-    Where two clocks disagree, `now` is the earlier one, and `latest` the other.
+    Where two clocks disagree, `now` is the earlier one, and `latest` the other. What was made since
+    a renewal was `forced` before it was due need only expire later.
     """
     now = utc(now)
     found = []
@@ -141,6 +144,8 @@ def objections(
         found.append(Objection("it is not valid yet (`nbf` or `iat` is in the future)"))
     gain = successor.expires_at - predecessor.expires_at
     least = share(policy.minimum_gain, predecessor.lifetime)
+    if forced and successor.issued_at >= forced - LARGEST_SKEW:
+        least = timedelta(seconds=1)
     if gain < least:
         found.append(
             Objection(

@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flowauth_rotator.provider.dag import ManagedToken as ManagedToken
     from flowauth_rotator.provider.dag import rotation_dag as rotation_dag
     from flowauth_rotator.provider.hook import FlowAuthHook as FlowAuthHook
     from flowauth_rotator.provider.operator import RotateTokenOperator as RotateTokenOperator
     from flowauth_rotator.provider.plugin import FlowAuthRotatorPlugin as FlowAuthRotatorPlugin
+    from flowauth_rotator.provider.tokens import ManagedToken as ManagedToken
     from flowauth_rotator.provider.variable import VariableStore as VariableStore
 
 _HOMES = {
     "FlowAuthHook": "hook",
     "FlowAuthRotatorPlugin": "plugin",
-    "ManagedToken": "dag",
+    "ManagedToken": "tokens",
     "RotateTokenOperator": "operator",
     "VariableStore": "variable",
     "rotation_dag": "dag",

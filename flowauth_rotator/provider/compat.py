@@ -6,6 +6,8 @@ Runs on Airflow 3.3 and 2.11. Elsewhere in this room nothing of Airflow is impor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any, TypeVar
 
@@ -19,8 +21,10 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
     Connection,
     Context,
+    Param,
     TriggerRule,
     Variable,
+    conf,
     dag,
     get_current_context,
     mask_secret,
@@ -41,7 +45,11 @@ __all__ = [
     "BaseOperator",
     "Connection",
     "Context",
+    "Param",
     "TriggerRule",
+    "asked_at",
+    "conf",
+    "cron_after",
     "dag",
     "get_current_context",
     "hiding_backend",
@@ -128,7 +136,33 @@ def write_variable(key: str, value: str, description: str) -> None:
     _answer(f"Writing Variable {key}", lambda: Variable.set(key, value, description=description))
 
 
+@lru_cache(maxsize=4096)
+def cron_after(expression: str, moment: datetime) -> datetime:
+    """When a schedule of this cron expression, or of a word of Airflow's, next fires, in UTC.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    from airflow.providers.common.compat.sdk import timezone  # type: ignore[attr-defined]
+    from airflow.timetables.base import TimeRestriction
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    fires = CronTriggerTimetable(expression, timezone="UTC").next_dagrun_info(
+        last_automated_data_interval=None,
+        restriction=TimeRestriction(timezone.coerce_datetime(moment), None, catchup=True),
+    )
+    if fires is None:
+        raise ValueError(f"{expression!r} never fires")
+    return fires.run_after
+
+
 if AIRFLOW_2:
+
+    def asked_at(context: Context) -> datetime:
+        """When somebody, or the schedule, asked for this run."""
+        run: Any = context["dag_run"]
+        asked: datetime = run.queued_at or run.start_date
+        return asked
 
     def _value_of(key: str) -> str | None:
         try:
@@ -150,6 +184,11 @@ if AIRFLOW_2:
         return takewhile(lambda it: not isinstance(it, MetastoreBackend), ensure_secrets_loaded())
 
 else:
+
+    def asked_at(context: Context) -> datetime:
+        """When somebody, or the schedule, asked for this run."""
+        asked: datetime = context["dag_run"].run_after
+        return asked
 
     def _value_of(key: str) -> str | None:
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType

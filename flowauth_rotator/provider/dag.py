@@ -3,63 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowauth_rotator.core.errors import Misconfigured, RotatorError, StoreUnavailable
-from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.errors import StoreUnavailable
 from flowauth_rotator.core.report import Report
+from flowauth_rotator.provider import surveying
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
+    Param,
     TriggerRule,
+    asked_at,
+    conf,
     dag,
     get_current_context,
     task,
 )
 from flowauth_rotator.provider.operator import RotateTokenOperator
+from flowauth_rotator.provider.tokens import LIST_VARIABLE, ManagedToken, check_tokens
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ManagedToken:
-    """A token that the DAG keeps alive; the fields are those of `RotateTokenOperator`.
-
-    Raises:
-        Misconfigured: a setting is out of its range.
-    """
-
-    variable: str = "FLOWAPI_TOKEN"
-    name: str | None = None
-    flowauth_conn_id: str = "flowauth_default"
-    description: str | None = None
-    renew_before: float | timedelta = RotationPolicy.renew_before
-    critical_before: float | timedelta = RotationPolicy.critical_before
-    lifetime_minutes: int | None = None
-
-    def __post_init__(self) -> None:
-        for setting in ("variable", "flowauth_conn_id", "name", "description"):
-            value = getattr(self, setting)
-            optional = setting in ("name", "description") and value is None
-            if not optional and not (isinstance(value, str) and value):
-                raise Misconfigured(f"`{setting}` is {value!r}.", advice="Give it a text.")
-        self.policy  # noqa: B018 - a wrong setting is told where it is written
-
-    @property
-    def policy(self) -> RotationPolicy:
-        """When this token is due."""
-        return RotationPolicy(
-            renew_before=self.renew_before,
-            critical_before=self.critical_before,
-            lifetime_minutes=self.lifetime_minutes,
-        )
+AT_ONCE = 8  # rotations of a run: an issuer signs in each of them
 
 
 def rotation_dag(
-    tokens: Sequence[ManagedToken] = (ManagedToken(),),
+    tokens: Sequence[ManagedToken] | None = None,
     *,
     dag_id: str = "flowauth_token_rotation",
     schedule: str | timedelta = "*/5 * * * *",
@@ -67,14 +39,16 @@ def rotation_dag(
     """The DAG that checks `tokens` on `schedule` and rotates those that are due.
 
     Args:
-        tokens: the tokens to keep alive; by default the one in the Variable FLOWAPI_TOKEN.
+        tokens: the tokens to keep alive; by default those that the Variable
+            `flowauth_rotator_tokens` lists at each run, and without it the one in FLOWAPI_TOKEN.
         dag_id: the DAG's id.
         schedule: how often to check: several times between due and expiry of any token.
 
     Raises:
-        Misconfigured: `tokens` is no list of managed tokens, or names a Variable twice.
+        Misconfigured: `tokens` is no list of managed tokens, or has a Variable or a name twice.
     """
-    _check_tokens(tokens)
+    if tokens is not None:
+        check_tokens(tokens)
 
     @dag(
         dag_id=dag_id,
@@ -89,79 +63,108 @@ def rotation_dag(
             "retry_delay": timedelta(seconds=30),
             "execution_timeout": timedelta(minutes=15),
         },
+        params=_params(),
         tags=["flowauth"],
         doc_md=__doc__,
     )
     def rotation() -> None:
-        due = task(survey)(tokens)
+        due = task(survey)(tokens, schedule)
         rotate = RotateTokenOperator.partial(
-            task_id="rotate", map_index_template="{{ task.name or task.variable }}"
+            task_id="rotate",
+            map_index_template="{{ task.name or task.variable }}",
+            max_active_tis_per_dagrun=AT_ONCE,
         ).expand_kwargs(due)
-        rotate >> task(trigger_rule=TriggerRule.ALL_DONE, retries=0)(report)()
+        rotate >> task(trigger_rule=TriggerRule.NONE_SKIPPED, retries=0)(report)()
 
     return rotation()
 
 
-def _check_tokens(tokens: Sequence[ManagedToken]) -> None:
-    if not isinstance(tokens, (list, tuple)) or not all(
-        isinstance(token, ManagedToken) for token in tokens
-    ):
-        raise Misconfigured(
-            "`tokens` is no list of managed tokens.",
-            advice='Write it as in rotation_dag([ManagedToken("FLOWAPI_TOKEN")]).',
-        )
-    variables = [token.variable for token in tokens]
-    for variable in variables:
-        if variables.count(variable) > 1:
-            raise Misconfigured(
-                f"Variable {variable} is managed twice.", advice="Leave one of the two out."
-            )
+def _params() -> dict[str, Any]:
+    """What somebody who starts a run by hand may set; a form shows it."""
+    return {
+        "names": Param(
+            [],
+            type=["array", "null"],
+            items={"type": "string"},
+            title="Tokens",
+            description="Names or Variables of the tokens to look at, one a line; none for all.",
+        ),
+        "force": Param(
+            default=False,
+            type="boolean",
+            title="Renew now",
+            description="Renew also what is not due. The old tokens stay valid until they expire.",
+        ),
+        "lifetime_minutes": Param(
+            None,
+            type=["integer", "null"],
+            minimum=1,
+            title="Lifetime in minutes",
+            description="The lifetime to ask for in this run; none for that of each token.",
+        ),
+    }
 
 
-def survey(tokens: Sequence[ManagedToken]) -> list[dict[str, Any]]:
+def survey(
+    tokens: Sequence[ManagedToken] | None, schedule: str | timedelta | None = None
+) -> list[dict[str, Any]]:
     """Read and decide for all tokens; hand on those that are due, or that nobody can read.
 
-    Pushes the reports of the healthy ones as XCom `healthy`.
+    Pushes the reports of the others as XCom `report`, with one for each entry of the list that is
+    wrong and each connection that is not there. With nothing to hand on it tells them itself, and
+    the run ends here.
     """
-    from flowauth_rotator.agent.rotation import check
-    from flowauth_rotator.provider.variable import VariableStore
-
+    context = get_current_context()
+    asked = context["params"]
     now = datetime.now(timezone.utc)
-    due, healthy = [], []
-    for token in tokens:
-        store = VariableStore(token.variable)
-        try:
-            found = check(store, token.policy, now=now, name=token.name)
-        except StoreUnavailable as error:
-            raise AirflowException(str(error)) from None
-        except RotatorError:
-            due.append(asdict(token))  # its own task tells what is wrong with it, and turns red
-        else:
-            if found.decision.due:
-                due.append(asdict(token) | {"name": found.report.name})
-            else:
-                healthy.append(found.report.to_json())
-    get_current_context()["ti"].xcom_push(key="healthy", value=healthy)
-    return due
+    try:
+        listed, wrong = surveying.listed(tokens)
+        force = asked_at(context) if asked.get("force") else None
+        found = [surveying.look(token, schedule, now, force) for token in listed]
+    except StoreUnavailable as error:
+        raise AirflowException(str(error)) from None
+    found = surveying.chosen(found, wrong, asked.get("names"))
+    if minutes := asked.get("lifetime_minutes"):
+        found = [replace(one, token=replace(one.token, lifetime_minutes=minutes)) for one in found]
+    due = sorted((one for one in found if one.due), key=lambda one: one.urgency)
+    most = conf.getint("core", "max_map_length", fallback=1024)
+    due, following = due[:most], due[most:]
+    kept = surveying.told([*(one for one in found if not one.due), *following], now)
+    place = f"Variable {LIST_VARIABLE}"
+    kept += [one.error.report(name=one.label, place=place, checked_at=now) for one in wrong]
+    context["ti"].xcom_push(key="report", value=[report.to_json() for report in kept])
+    if not due:
+        _tell(kept)
+    return [one.arguments for one in due]
 
 
 def report() -> list[dict[str, Any]]:
-    """Tell of every token what became of it; fail if a person should look at one."""
+    """Tell of every token what became of it; fail if a person should look at one.
+
+    Skipped in a run with nothing to rotate, of which the survey tells.
+    """
     ti = get_current_context()["ti"]
-    due = ti.xcom_pull(task_ids="survey")
-    if due is None:
+    documents = ti.xcom_pull(task_ids="survey", key="report")
+    if documents is None:
         raise AirflowFailException("The survey failed: its log says why. No token was rotated.")
-    documents = list(ti.xcom_pull(task_ids="survey", key="healthy"))
     lost = []
-    for index, token in enumerate(due):
+    for index, token in enumerate(ti.xcom_pull(task_ids="survey") or []):
         document = ti.xcom_pull(task_ids="rotate", key="report", map_indexes=index)
         if document is None:
             lost.append(f"{token['name'] or token['variable']}: its task left no report.")
         else:
             documents.append(document)
-    reports = [Report.from_json(document) for document in documents]
-    for report in reports:
-        logger.info("%s", report)
-    if failed := lost + [str(report) for report in reports if report.failed]:
+    _tell([Report.from_json(document) for document in documents], lost)
+    return list(documents)
+
+
+def _tell(reports: Iterable[Report], lost: Sequence[str] = ()) -> None:
+    """Log all reports, and raise what a person should look at."""
+    reports = list(reports)
+    for one in reports:
+        level = logging.WARNING if one.failed or one.advice else logging.INFO
+        logger.log(level, "%s", one)
+    if following := sum(surveying.FOLLOWS in one.advice for one in reports):
+        logger.warning("%d more are due than a run takes; they follow.", following)
+    if failed := [*lost, *(str(one) for one in reports if one.failed)]:
         raise AirflowFailException("\n".join(failed))
-    return documents

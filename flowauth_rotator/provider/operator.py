@@ -15,6 +15,7 @@ from flowauth_rotator.provider.compat import (
     AirflowFailException,
     BaseOperator,
     Context,
+    asked_at,
 )
 from flowauth_rotator.provider.variable import VariableStore, mask
 
@@ -32,6 +33,7 @@ class RotateTokenOperator(BaseOperator):
     :param renew_before: remaining lifetime at which to renew, as a fraction or a duration.
     :param critical_before: remaining lifetime under which a failure is critical, likewise.
     :param lifetime_minutes: the lifetime to ask for; without one, the issuer's maximum.
+    :param force: renew a token that was made before the run was asked for, also if it is not due.
     """
 
     # Not `name`: the survey takes it from a token, and a token is not to be run as a template.
@@ -47,6 +49,7 @@ class RotateTokenOperator(BaseOperator):
         renew_before: float | timedelta = RotationPolicy.renew_before,
         critical_before: float | timedelta = RotationPolicy.critical_before,
         lifetime_minutes: int | None = None,
+        force: bool = False,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's
     ) -> None:
         super().__init__(**kwargs)
@@ -57,6 +60,7 @@ class RotateTokenOperator(BaseOperator):
         self.renew_before = renew_before
         self.critical_before = critical_before
         self.lifetime_minutes = lifetime_minutes
+        self.force = force
 
     def execute(self, context: Context) -> None:
         """Rotate, and push the report."""
@@ -64,7 +68,8 @@ class RotateTokenOperator(BaseOperator):
         store = VariableStore(self.variable)
         failure: type[Exception] = AirflowFailException
         try:
-            report = self._rotate(store, now)
+            force = asked_at(context) if self.force else None
+            report = self._rotate(store, now, force)
         except RotatorError as error:
             report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
             if error.retryable:
@@ -74,7 +79,7 @@ class RotateTokenOperator(BaseOperator):
             raise failure(str(report))
         self.log.info("%s", report)
 
-    def _rotate(self, store: VariableStore, now: datetime) -> Report:
+    def _rotate(self, store: VariableStore, now: datetime, force: datetime | None) -> Report:
         from flowauth_rotator.agent.rotation import rotate
         from flowauth_rotator.provider.hook import FlowAuthHook
 
@@ -94,4 +99,5 @@ class RotateTokenOperator(BaseOperator):
                 description=self.description,
                 public_key=hook.public_key,
                 on_token=mask,
+                force=force,
             )

@@ -509,3 +509,81 @@ def test_a_row_that_nobody_can_read_counts_as_an_answer(make_token, due, row_of,
     assert issuer.renewal_requests == 0
     later = now + timedelta(minutes=8)  # the time left has halved
     assert rotate(MemoryStore(due), issuer, POLICY, now=later).outcome == "rotated"
+
+
+@pytest.fixture
+def fresh(make_token):
+    """A one-hour token, issued ten minutes ago, that is not due for half an hour."""
+    return make_token(issued=-600)
+
+
+def test_a_renewal_that_is_forced_need_not_be_due(fresh, make_token, now):
+    """The successor may expire hardly later, and the report says by how much."""
+    store, successor = MemoryStore(fresh), make_token(lifetime=3001)
+    report = rotate(store, MemoryIssuer(successor), POLICY, now=now, force=now)
+    assert (report.outcome, report.severity, store.token) == ("rotated", "ok", successor)
+    assert "later." in report.reason
+
+
+def test_a_forced_renewal_asks_with_the_same_key(fresh, make_token, now):
+    """Whoever forces it at the same time is answered with the same successor."""
+    issuers = MemoryIssuer(make_token()), MemoryIssuer(make_token())
+    for issuer in issuers:
+        rotate(MemoryStore(fresh), issuer, POLICY, now=now, force=now)
+    assert issuers[0].keys == issuers[1].keys == [idempotency_key(read_unverified(fresh), None)]
+
+
+def test_what_was_made_since_a_renewal_was_forced_is_the_answer(fresh, make_token, now):
+    """A second try of the same run, or a second click, renews nothing more."""
+    store, issuer = MemoryStore(fresh), MemoryIssuer(make_token(issued=2))
+    rotate(store, issuer, POLICY, now=now, force=now)
+    report = rotate(store, MemoryIssuer(), POLICY, now=now, force=now)
+    assert (report.outcome, report.renewal_requests) == ("healthy", 0)
+    assert report.reason.startswith("It was made since this renewal was asked for. Renewal is due")
+
+
+def test_a_successor_of_a_forced_renewal_that_was_lost_is_adopted(fresh, make_token, row_of, now):
+    """Also where it expires hardly later: a crash before the swap costs no second one."""
+    successor = make_token(lifetime=3001)
+    issuer = MemoryIssuer(rows=[row_of(1, fresh), row_of(2, successor)])
+    store = MemoryStore(fresh)
+    report = rotate(store, issuer, POLICY, now=now, force=now)
+    assert (report.outcome, report.renewal_requests, store.token) == ("adopted", 0, successor)
+
+
+def test_an_older_sibling_is_no_answer_to_a_forced_renewal(make_token, row_of, now):
+    """One that expires hardly later and was there before is what nobody asked for."""
+    fresh, sibling = make_token(issued=-1200), make_token(issued=-1190)
+    issuer = MemoryIssuer(make_token(), rows=[row_of(1, fresh), row_of(2, sibling)])
+    report = rotate(MemoryStore(fresh), issuer, POLICY, now=now, force=now)
+    assert (report.outcome, report.renewal_requests) == ("rotated", 1)
+
+
+def test_a_forced_renewal_that_gains_nothing_is_told_once(fresh, make_token, row_of, now):
+    """The issuer's latest expiry stands in the way: one request, and the token in use stays."""
+    store = MemoryStore(fresh)
+    issuer = MemoryIssuer(make_token(lifetime=3000), rows=[row_of(1, fresh)])
+    with pytest.raises(Capped, match="grants too little") as capped:
+        rotate(store, issuer, POLICY, now=now, force=now)
+    assert (issuer.renewal_requests, store.token) == (1, fresh)
+    assert (capped.value.severity, capped.value.retryable) == (Severity.WARNING, False)
+
+
+def test_a_forced_renewal_keeps_to_the_budget(fresh, make_token, row_of, now):
+    """However often somebody asks for it."""
+    spent = [row_of(number, make_token(issued=-700, lifetime=60)) for number in range(2, 8)]
+    issuer = MemoryIssuer(rows=[row_of(1, fresh), *spent])
+    with pytest.raises(BudgetExhausted):
+        rotate(MemoryStore(fresh), issuer, POLICY, now=now, force=now)
+    assert issuer.renewal_requests == 0
+
+
+def test_a_forced_renewal_does_not_ask_the_clocks(make_token, now):
+    """They decide what is due, and that is not the question."""
+    old = make_token(issued=-2700)
+    issuer = MemoryIssuer(make_token())
+    issuer.answered_at = now - timedelta(minutes=30)
+    assert rotate(MemoryStore(old), issuer, POLICY, now=now).outcome == "healthy"
+    issuer = MemoryIssuer(make_token())
+    issuer.answered_at = now - timedelta(minutes=30)
+    assert rotate(MemoryStore(old), issuer, POLICY, now=now, force=now).outcome == "rotated"

@@ -1,11 +1,15 @@
 """The operator and the DAG in a real Airflow, against a real renewal server."""
 
 import itertools
+import json
 import time
+from datetime import timedelta
 
 import pytest
 
 from demo.parts import free_port
+from flowauth_rotator.core.tokens import Token, read_unverified
+from tests.provider.conftest import driven
 
 numbers = itertools.count()
 TEMPLATE = "{{ 1 + 1 }} {{ var.value.HEALTHY }}"  # a token's name is other people's input
@@ -146,3 +150,211 @@ def test_each_token_is_looked_after_whatever_the_others_are(airflow, renewal_ser
     assert airflow.variable(key="DUE")["description"] == "for the nightly ETL"
     renewals = [request for request in renewal_server.requests if request.endswith("/renew")]
     assert len(renewals) == 2
+
+
+@pytest.fixture
+def managed(airflow, connection):
+    """Runs the DAG on a list of tokens, with what a form sends of somebody who starts it by hand.
+
+    All of it, as a form does: of one DAG in one process Airflow remembers the last run's.
+    """
+    by_default = {"names": [], "force": False, "lifetime_minutes": None}
+
+    def run(*entries, airflow=airflow, **params):
+        text = json.dumps([{"flowauth_conn_id": connection, **entry} for entry in entries])
+        environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text}
+        conf = by_default | params
+        return airflow.run(dag_id="managed", conf=conf, environment=environment)
+
+    return run
+
+
+@pytest.fixture
+def put(airflow, renewal_server):
+    """Store a token of the server in the Variable of its name; it is due unless said otherwise."""
+
+    def store(name, *, age=2700, lifetime_minutes=60):
+        issued_at = int(time.time()) - age
+        token = renewal_server.mint(name, lifetime_minutes=lifetime_minutes, issued_at=issued_at)
+        airflow.put_variable(key=name, value=token, description=None)
+        return token
+
+    return store
+
+
+def states(done):
+    return {label: task["state"] for label, task in done["tasks"].items()}
+
+
+def told(done):
+    """What the survey tells of the tokens that it hands to no task, by name."""
+    return {report["name"]: report for report in done["tasks"]["survey"]["report"]}
+
+
+def test_the_tokens_of_the_variable_are_looked_after(managed, put, airflow):
+    """No DAG file is edited: the list is read at each run, with each token's own settings."""
+    old = put("LIST_DUE"), put("LIST_EARLY", age=1200)
+    kept = put("LIST_HEALTHY", age=0)
+    done = managed(
+        {"variable": "LIST_DUE", "name": "LIST_DUE"},
+        {"variable": "LIST_EARLY", "renew_before": 0.5, "critical_before": "5m"},
+        {"variable": "LIST_HEALTHY"},
+    )
+    assert done["state"] == "success"
+    assert {"rotate LIST_DUE", "report"} < states(done).keys()
+    outcomes = {report["name"]: report["outcome"] for report in done["tasks"]["report"]["answer"]}
+    assert outcomes == {"LIST_DUE": "rotated", "LIST_EARLY": "healthy", "LIST_HEALTHY": "healthy"}
+    assert stored(airflow, "LIST_DUE") != old[0]
+    done = managed({"variable": "LIST_EARLY", "renew_before": "40m"}, {"variable": "LIST_HEALTHY"})
+    assert states(done)["survey"] == "success"
+    assert stored(airflow, "LIST_EARLY") == old[1]
+    assert stored(airflow, "LIST_HEALTHY") == kept
+
+
+def test_without_a_list_there_is_one_token(airflow, put):
+    """It is in FLOWAPI_TOKEN, as ever."""
+    put("FLOWAPI_TOKEN", age=0)
+    environment = {"AIRFLOW_CONN_FLOWAUTH_DEFAULT": '{"conn_type": "flowauth"}'}
+    done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
+    assert done["state"] == "success"
+    assert told(done).keys() == {"FLOWAPI_TOKEN"}
+
+
+def test_a_healthy_run_costs_one_task(managed, put, renewal_server):
+    """However many tokens there are; the survey itself tells of them."""
+    for number in range(3):
+        put(f"WELL_{number}", age=0)
+    done = managed(*({"variable": f"WELL_{number}"} for number in range(3)))
+    assert done["state"] == "success"
+    assert states(done) == {"survey": "success", "rotate": "skipped", "report": "skipped"}
+    assert {report["outcome"] for report in told(done).values()} == {"healthy"}
+    assert len(told(done)) == 3
+    assert renewal_server.requests == []
+
+
+def test_a_wrong_entry_stops_no_other(managed, put, airflow):
+    """The others are rotated; the run is red in the end and names the entry."""
+    old = put("BESIDE")
+    done = managed({"variable": "BESIDE"}, {"variable": "X", "name": "ETL", "lifetime": 60})
+    assert done["state"] == "failed"
+    assert states(done) == {"survey": "success", "rotate BESIDE": "success", "report": "failed"}
+    assert stored(airflow, "BESIDE") != old
+    assert told(done)["ETL"]["outcome"] == "misconfigured"
+    assert "unknown key 'lifetime'" in told(done)["ETL"]["reason"]
+
+
+def test_a_wrong_entry_is_told_when_nothing_is_due(managed, put, renewal_server):
+    """A run with nothing to rotate is red all the same."""
+    put("BESIDE", age=0)
+    done = managed({"variable": "BESIDE"}, {"variable": "BESIDE"})
+    assert done["state"] == "failed"
+    assert "Variable BESIDE is managed twice" in done["tasks"]["survey"]["report"][1]["reason"]
+    assert renewal_server.requests == []
+
+
+@pytest.mark.parametrize("text", ["", "{'variable': 'X'}", '{"variable": "X"}'])
+def test_a_list_that_is_none_is_told(airflow, text):
+    """Nothing can be looked after, and the run is red."""
+    environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text}
+    done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
+    assert done["state"] == "failed"
+    [report] = done["tasks"]["survey"]["report"]
+    assert report["reason"].startswith("Variable flowauth_rotator_tokens is no ")
+    assert report["severity"] == "critical"
+
+
+def test_a_missing_connection_is_told_before_the_token_is_due(managed, put, renewal_server):
+    """And stops nobody else; no issuer is asked for it."""
+    put("ALONE", age=0)
+    put("OTHER")
+    put("LATE")
+    done = managed(
+        {"variable": "ALONE", "flowauth_conn_id": "not_made"},
+        {"variable": "LATE", "flowauth_conn_id": "not_made"},
+        {"variable": "OTHER"},
+    )
+    assert done["state"] == "failed"
+    assert states(done) == {
+        "survey": "success",
+        "rotate LATE": "failed",
+        "rotate OTHER": "success",
+        "report": "failed",
+    }
+    assert (told(done)["ALONE"]["outcome"], told(done)["ALONE"]["severity"]) == (
+        "misconfigured",
+        "critical",
+    )
+    assert told(done)["ALONE"]["reason"] == "There is no connection not_made."
+    assert sum(request.endswith("/renew") for request in renewal_server.requests) == 1
+
+
+def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put):
+    """Named, with what to do; the run stays green."""
+    put("SHORT", age=0, lifetime_minutes=12)
+    put("LONG", age=0)
+    done = managed({"variable": "SHORT"}, {"variable": "LONG"})
+    assert done["state"] == "success"
+    assert "4 of 8 wanted checks" in told(done)["SHORT"]["advice"]
+    assert "check every 0:00:30" in told(done)["SHORT"]["advice"]
+    assert told(done)["LONG"]["advice"] == ""
+
+
+def test_a_run_by_hand_looks_at_the_tokens_that_it_names(managed, put, airflow):
+    """By name or by Variable; blank lines of the form are no names."""
+    old = {name: put(name) for name in ("NAMED_1", "NAMED_2", "NAMED_3")}
+    entries = [{"variable": "NAMED_1"}, {"variable": "NAMED_2"}, {"variable": "NAMED_3"}]
+    done = managed(*entries, names=["NAMED_1", " NAMED_3 ", ""])
+    assert done["state"] == "success"
+    assert {name for name in old if stored(airflow, name) != old[name]} == {"NAMED_1", "NAMED_3"}
+
+
+def test_a_name_that_no_token_has_fails_the_run(managed, put, airflow, airflow_home):
+    """The sentence lists those that there are, and nothing is rotated."""
+    old = put("KNOWN")
+    done = managed({"variable": "KNOWN"}, names=["KNOWN", "UNKNOWN"])
+    assert done["state"] == "failed"
+    assert states(done)["survey"] == "failed"
+    assert "No token is called 'UNKNOWN'; there are KNOWN." in airflow_home.log.read_text()
+    assert stored(airflow, "KNOWN") == old
+
+
+def test_force_renews_what_is_not_due(managed, put, airflow, renewal_server):
+    """Once: a token that was made since the run was asked for is left alone."""
+    old = put("FORCED", age=600)
+    later = put("MADE_SINCE", age=-30)
+    done = managed({"variable": "FORCED"}, {"variable": "MADE_SINCE"}, force=True)
+    assert done["state"] == "success"
+    assert done["tasks"]["rotate FORCED"]["report"]["outcome"] == "rotated"
+    assert stored(airflow, "FORCED") != old
+    assert stored(airflow, "MADE_SINCE") == later
+    assert told(done)["MADE_SINCE"]["reason"].startswith("It was made since")
+    assert len(renewal_server.rows("FORCED")) == 2
+
+
+def test_the_lifetime_of_a_run_goes_before_that_of_the_token(managed, put, airflow):
+    """For that run; a successor that lives only a little longer is told by how much."""
+    old = read_unverified(Token(put("LIFETIME", age=600)))
+    entry = {"variable": "LIFETIME", "lifetime_minutes": 600}
+    done = managed(entry, force=True, lifetime_minutes=55)
+    report = done["tasks"]["rotate LIFETIME"]["report"]
+    assert (done["state"], report["outcome"]) == ("success", "rotated")
+    new = read_unverified(Token(stored(airflow, "LIFETIME")))
+    assert new.lifetime == timedelta(minutes=55)
+    assert f"{new.expires_at - old.expires_at} later" in report["reason"]
+
+
+def test_what_is_more_than_a_run_takes_follows(managed, put, airflow_home):
+    """The most urgent first; those that have expired or cannot be read starve nobody."""
+    for name, age in (("EXPIRED", 4000), ("TWO", 2700), ("ONE", 3000), ("THREE", 2600)):
+        put(name, age=age)
+    entries = [{"variable": name} for name in ("NEVER_PUT", "EXPIRED", "THREE", "TWO", "ONE")]
+    with driven(airflow_home, AIRFLOW__CORE__MAX_MAP_LENGTH="2") as limited:
+        done = managed(*entries[1:], airflow=limited)
+        assert done["state"] == "success"
+        assert {"rotate ONE", "rotate TWO"} < states(done).keys()
+        for name in ("THREE", "EXPIRED"):
+            assert told(done)[name]["advice"].endswith("It follows at the next check.")
+        assert "2 more are due than a run takes" in airflow_home.log.read_text()
+        done = managed(*entries, airflow=limited)
+    assert {"rotate THREE", "rotate EXPIRED"} < states(done).keys()
+    assert told(done)["NEVER_PUT"]["outcome"] == "missing"

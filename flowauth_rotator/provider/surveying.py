@@ -1,0 +1,190 @@
+"""What a survey finds of each token, and what there is to say of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from itertools import islice, takewhile
+from typing import Any, TypeAlias
+
+from flowauth_rotator.core.errors import (
+    MalformedToken,
+    Misconfigured,
+    RotatorError,
+    StoreUnavailable,
+)
+from flowauth_rotator.core.report import Report
+from flowauth_rotator.provider.compat import (
+    AirflowFailException,
+    cron_after,
+    read_connection,
+    read_variable,
+)
+from flowauth_rotator.provider.tokens import (
+    LIST_VARIABLE,
+    ManagedToken,
+    WrongEntry,
+    may_be_a_token,
+    read_tokens,
+)
+
+logger = logging.getLogger(__name__)
+
+Schedule: TypeAlias = "str | timedelta | None"
+
+CHECKS_WANTED = 8  # between due and expiry, so that an outage of a few checks is survived
+FOLLOWS = "It follows at the next check."  # what is due, beyond what fits into a run
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the survey found of one token.
+
+    Attributes:
+        token: the token.
+        report: what there is to say if it is not handed on.
+        due: whether its own task is to look at it.
+        forced: whether that is so only because somebody asked for it.
+        remaining: time left until it expires; None if nobody can read it.
+    """
+
+    token: ManagedToken
+    report: Report
+    due: bool = True
+    forced: bool = False
+    remaining: timedelta | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """What one may call it."""
+        return {self.report.name, self.token.variable}
+
+    @property
+    def urgency(self) -> tuple[bool, timedelta]:
+        """The living first, the shortest-lived of them at the head: the others lose nothing."""
+        left = self.remaining or timedelta(0)
+        return left <= timedelta(0), left
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the operator is to be called with."""
+        name = self.token.name if self.remaining is None else self.report.name
+        return asdict(self.token) | {"name": name, "force": self.forced}
+
+
+def listed(
+    tokens: Sequence[ManagedToken] | None,
+) -> tuple[Sequence[ManagedToken], list[WrongEntry]]:
+    """The managed tokens: those of the DAG file, of the Variable, or the one by default."""
+    if tokens is not None:
+        return tokens, []
+    try:
+        text = read_variable(LIST_VARIABLE)
+    except MalformedToken as error:
+        advice = "If the Fernet key was changed, store the list again."
+        return [], [WrongEntry(LIST_VARIABLE, Misconfigured(error.reason, advice=advice))]
+    return ([ManagedToken()], []) if text is None else read_tokens(text)
+
+
+def look(
+    token: ManagedToken,
+    schedule: Schedule,
+    now: datetime,
+    force: datetime | None,
+) -> Found:
+    """Read one token and decide."""
+    from flowauth_rotator.agent.rotation import check
+    from flowauth_rotator.provider.variable import VariableStore
+
+    store = VariableStore(token.variable)
+    try:
+        found = check(store, token.policy, now=now, name=token.name, force=force)
+    except StoreUnavailable:
+        raise
+    except RotatorError as error:
+        name = token.name or token.variable
+        return Found(token, error.report(name=name, place=store.place, checked_at=now))
+    told, decision = found.report, found.decision
+    window = found.claims.expires_at - decision.renew_at
+    checks = checks_between(schedule, decision.renew_at, found.claims.expires_at)
+    if checks is not None and checks < CHECKS_WANTED:
+        every = timedelta(seconds=max(1, window // timedelta(seconds=CHECKS_WANTED)))
+        warning = (
+            f"The schedule has {checks} of {CHECKS_WANTED} wanted checks between due and expiry: "
+            f"check every {every}, renew earlier, or have it live longer."
+        )
+        told = replace(told, advice=f"{told.advice} {warning}".strip())
+        if found.due:  # what its own task reports has no such warning
+            logger.warning("%s: %s", told.name, warning)
+    return Found(token, told, found.due, found.forced is not None, decision.remaining)
+
+
+def checks_between(schedule: Schedule, since: datetime, until: datetime) -> int | None:
+    """How many checks fall between two times, of as many as are wanted; None if nobody knows."""
+    if schedule is None:
+        return None
+    if isinstance(schedule, timedelta):
+        return min((until - since) // schedule, CHECKS_WANTED)
+    try:
+        fires = takewhile(lambda time: time < until, _fires(schedule, since))
+        return sum(1 for _ in islice(fires, CHECKS_WANTED))
+    except ValueError:
+        return None
+
+
+def _fires(schedule: str, moment: datetime) -> Iterator[datetime]:
+    while True:
+        moment = cron_after(schedule, moment)
+        yield moment
+        moment += timedelta(seconds=1)
+
+
+def chosen(found: list[Found], wrong: list[WrongEntry], names: Sequence[str] | None) -> list[Found]:
+    """Those that a run was started for: all, or those of these names or Variables."""
+    wanted = {name.strip() for name in names or ()} - {""}
+    if not wanted:
+        return found
+    known = {called for one in found for called in one.names}
+    if unknown := sorted(wanted - known):
+        sentence = (
+            f"No token is called {' or '.join(map(_shown, unknown))}; "
+            f"there are {', '.join(sorted(known)) or 'none'}."
+        )
+        raise AirflowFailException("\n".join([sentence, *(str(one.error) for one in wrong)]))
+    return [one for one in found if one.names & wanted]
+
+
+def told(found: Iterable[Found], now: datetime) -> list[Report]:
+    """The reports of tokens that no task of their own looks at, whose connection may be missing."""
+    trouble = cache(_trouble)
+    reports = []
+    for one in found:
+        report = one.report
+        error = trouble(one.token.flowauth_conn_id)
+        if error and not report.failed:
+            error.about = report
+            report = error.report(name=report.name, place=report.place, checked_at=now)
+        if one.due and not report.failed:
+            report = replace(report, advice=f"{report.advice} {FOLLOWS}".strip())
+        reports.append(report)
+    return reports
+
+
+def _trouble(conn_id: str) -> RotatorError | None:
+    """What is wrong with a connection: it is not there, or Airflow does not tell."""
+    try:
+        if read_connection(conn_id) is not None:
+            return None
+    except StoreUnavailable as error:
+        return error
+    return Misconfigured(
+        f"There is no connection {conn_id}.",
+        advice="Create it with the issuer's address as its host.",
+    )
+
+
+def _shown(name: str) -> str:
+    return "what looks like a token" if may_be_a_token(name) else repr(name)

@@ -1,0 +1,156 @@
+"""The list of managed tokens: what may stand in it, and how what may not is told."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from flowauth_rotator.core.errors import Misconfigured
+from flowauth_rotator.provider.tokens import ManagedToken, check_tokens, read_tokens
+
+JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
+
+
+def wrong(*entries):
+    """The labels and sentences of what is wrong with a list."""
+    _, problems = read_tokens(json.dumps(list(entries)))
+    return [(problem.label, str(problem.error)) for problem in problems]
+
+
+def test_an_entry_has_the_fields_of_a_managed_token():
+    """Durations as a number and a unit; what is left out has its default."""
+    entry = {
+        "variable": "ETL_TOKEN",
+        "name": "ETL",
+        "flowauth_conn_id": "flowauth_etl",
+        "description": "for the nightly ETL",
+        "renew_before": "8h",
+        "critical_before": 0.2,
+        "lifetime_minutes": 600,
+    }
+    tokens, problems = read_tokens(json.dumps([entry, {"variable": "X", "name": None}]))
+    assert tokens == [
+        ManagedToken(**{**entry, "renew_before": timedelta(hours=8)}),
+        ManagedToken("X"),
+    ]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is no JSON at line 1, column 1"),
+        ('[{"variable": "X"},\n]', "is no JSON at line"),
+        ("[" * 100_000, "is no JSON"),
+        ('[{"lifetime_minutes": ' + "9" * 5000 + "}]", "is no JSON that could be read"),
+        ("null", "is no list"),
+        ('{"variable": "X"}', "is no list"),
+    ],
+    ids=["empty", "comma", "deep", "digits", "null", "object"],
+)
+def test_a_text_that_lists_nothing_is_one_problem(text, words):
+    """With where it is wrong, and how to write it."""
+    tokens, [problem] = read_tokens(text)
+    assert tokens == []
+    assert problem.label == "flowauth_rotator_tokens"
+    assert words in problem.error.reason
+    assert '[{"variable": "FLOWAPI_TOKEN"}' in problem.error.advice
+
+
+@pytest.mark.parametrize(
+    ("entry", "label", "words"),
+    [
+        ("FLOWAPI_TOKEN", "entry 2", "It is no object"),
+        ([], "entry 2", "It is no object"),
+        ({}, "entry 2", "It has no `variable`"),
+        ({"name": "ETL"}, "ETL", "It has no `variable`"),
+        ({"variable": "X", "lifetime": 60}, "X", "unknown key 'lifetime'"),
+        ({"variable": ""}, "entry 2", "`variable` is ''"),
+        ({"variable": 7}, "entry 2", "`variable` is not a text"),
+        ({"variable": None}, "entry 2", "`variable` is not a text"),
+        ({"variable": "V" * 251}, "entry 2", "`variable` is longer than 250"),
+        ({"variable": "X", "name": ["ETL"]}, "X", "`name` is not a text"),
+        ({"variable": "X", "flowauth_conn_id": None}, "X", "`flowauth_conn_id` is not a text"),
+        ({"variable": "X", "renew_before": "soon"}, "X", "`renew_before` is neither"),
+        ({"variable": "X", "renew_before": True}, "X", "`renew_before` is neither"),
+        ({"variable": "X", "renew_before": 0.7}, "X", "`renew_before` is 0.7"),
+        ({"variable": "X", "renew_before": "0h"}, "X", "`renew_before` is not positive"),
+        ({"variable": "X", "critical_before": None}, "X", "`critical_before` is neither"),
+        ({"variable": "X", "critical_before": float("nan")}, "X", "`critical_before` is nan"),
+        ({"variable": "X", "lifetime_minutes": True}, "X", "`lifetime_minutes` is not a whole"),
+        ({"variable": "X", "lifetime_minutes": "60"}, "X", "`lifetime_minutes` is not a whole"),
+        ({"variable": "X", "lifetime_minutes": 0}, "X", "`lifetime_minutes` is 0"),
+        ({"variable": "FIRST"}, "FIRST", "Variable FIRST is managed twice"),
+        ({"variable": "X", "name": "ONE"}, "ONE", "Two tokens are named 'ONE'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_entry_is_named_and_stops_no_other(entry, label, words):
+    """By its name, its Variable or its number, with the setting and what to do."""
+    text = json.dumps([{"variable": "FIRST", "name": "ONE"}, entry, {"variable": "LAST"}])
+    tokens, [problem] = read_tokens(text)
+    assert [token.variable for token in tokens] == ["FIRST", "LAST"]
+    assert problem.label == label
+    assert problem.error.reason.startswith("Entry 2 of Variable flowauth_rotator_tokens is wrong. ")
+    assert words in problem.error.reason
+    assert problem.error.advice
+
+
+def test_a_key_that_stands_twice_in_an_entry_is_told():
+    """JSON would take the last of the two in silence."""
+    tokens, [problem] = read_tokens('[{"variable": "A", "variable": "B"}]')
+    assert tokens == []
+    assert "It has a key twice" in problem.error.reason
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        JWT,
+        {"variable": JWT},
+        {"variable": "X", "name": f"Bearer {JWT}"},
+        {"variable": "X", "token": JWT},
+        {"variable": "X", JWT: 1},
+        {"variable": "X", "renew_before": JWT},
+        {"variable": "X", "lifetime_minutes": JWT},
+    ],
+    ids=["entry", "variable", "name", "unknown", "key", "share", "minutes"],
+)
+def test_a_token_that_is_pasted_into_the_list_is_not_shown(entry):
+    """Neither in the label nor in the sentence."""
+    [(label, sentence)] = wrong(entry)
+    shown = f"{label} {sentence}"
+    assert not any(shown[start : start + 12] in JWT for start in range(len(shown) - 11))
+
+
+def test_a_list_in_code_has_each_variable_and_each_name_once():
+    """Two tokens of one name could not be told apart in a report; without a name they can."""
+    check_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="Y"), ManagedToken("C")])
+    with pytest.raises(Misconfigured, match="Two tokens are named 'X'") as misconfigured:
+        check_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="X")])
+    assert misconfigured.value.advice
+
+
+@pytest.mark.parametrize(
+    ("schedule", "minutes", "checks"),
+    [
+        (timedelta(minutes=5), 40, 8),
+        (timedelta(minutes=5), 39, 7),
+        (timedelta(hours=2), 40, 0),
+        ("*/5 * * * *", 40, 8),
+        ("*/5 * * * *", 36, 7),
+        ("@hourly", 150, 2),
+        ("0 9 * * 1-5", 48 * 60, 0),
+        ("@once", 40, None),
+        (None, 40, None),
+    ],
+    ids=str,
+)
+def test_the_checks_between_due_and_expiry_are_counted(schedule, minutes, checks):
+    """Of an interval and of a cron expression, which may rest at the weekend."""
+    from datetime import datetime, timezone
+
+    from flowauth_rotator.provider.surveying import checks_between
+
+    friday = datetime(2026, 11, 27, 10, 2, tzinfo=timezone.utc)
+    assert checks_between(schedule, friday, friday + timedelta(minutes=minutes)) == checks
