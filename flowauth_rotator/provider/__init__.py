@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from flowauth_rotator.provider.hook import FlowAuthHook as FlowAuthHook
     from flowauth_rotator.provider.operator import RotateTokenOperator as RotateTokenOperator
     from flowauth_rotator.provider.plugin import FlowAuthRotatorPlugin as FlowAuthRotatorPlugin
+    from flowauth_rotator.provider.sensor import FlowAPITokenSensor as FlowAPITokenSensor
     from flowauth_rotator.provider.tokens import ManagedToken as ManagedToken
     from flowauth_rotator.provider.variable import VariableStore as VariableStore
 
 _HOMES = {
+    "FlowAPITokenSensor": "sensor",
     "FlowAuthHook": "hook",
     "FlowAuthRotatorPlugin": "plugin",
     "ManagedToken": "tokens",

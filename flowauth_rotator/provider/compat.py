@@ -17,8 +17,13 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowNotFoundException,
     AirflowPlugin,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    Asset,
+    AssetAlias,
     BaseHook,
     BaseOperator,
+    BaseSensorOperator,
     Connection,
     Context,
     Param,
@@ -41,8 +46,13 @@ __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowPlugin",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "Asset",
+    "AssetAlias",
     "BaseHook",
     "BaseOperator",
+    "BaseSensorOperator",
     "Connection",
     "Context",
     "Param",
@@ -58,6 +68,7 @@ __all__ = [
     "read_connection",
     "read_variable",
     "task",
+    "trigger_at",
     "write_variable",
 ]
 
@@ -158,6 +169,14 @@ def cron_after(expression: str, moment: datetime) -> datetime:
 
 if AIRFLOW_2:
 
+    def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
+        """What ends a deferral at this time."""
+        from airflow.triggers.temporal import (  # type: ignore[import-not-found, unused-ignore]
+            DateTimeTrigger,
+        )
+
+        return DateTimeTrigger(moment)
+
     def asked_at(context: Context) -> datetime:
         """When somebody, or the schedule, asked for this run."""
         run: Any = context["dag_run"]
@@ -184,6 +203,12 @@ if AIRFLOW_2:
         return takewhile(lambda it: not isinstance(it, MetastoreBackend), ensure_secrets_loaded())
 
 else:
+
+    def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
+        """What ends a deferral at this time."""
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        return DateTimeTrigger(moment)
 
     def asked_at(context: Context) -> datetime:
         """When somebody, or the schedule, asked for this run."""

@@ -81,8 +81,12 @@ def kill_every_third(server):
     def killing(environ, start_response):
         answer = app(environ, start_response)
         if environ["PATH_INFO"].endswith("/renew") and next(asked) % 3 == 0:
-            port = int(environ["REMOTE_PORT"])
-            [pid] = {it.pid for it in psutil.net_connections("tcp") if it.laddr.port == port}
+            ends = (int(environ["REMOTE_PORT"]), int(environ["SERVER_PORT"]))
+            [pid] = {
+                it.pid
+                for it in psutil.net_connections("tcp")
+                if it.pid and it.raddr and (it.laddr.port, it.raddr.port) == ends
+            }
             psutil.Process(pid).kill()
             killed.append(pid)
         return answer
@@ -97,20 +101,20 @@ def deployment(tmp_path, airflow_binaries, postgresql):
 
 
 def test_the_schedule_swaps_a_token_that_becomes_due(deployment, renewal_server, flowapi):
-    """Without hands; a task that holds the old token all the while is never refused."""
+    """Without hands; who waits for it goes on, and who holds the old token is never refused."""
     due_in = 60
     old = renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 2400 + due_in)
     deployment.home.load("variables", {"FLOWAPI_TOKEN": old, "flowapi_address": flowapi})
     deployment.connect(renewal_server)
     with deployment.home.running():
         until(
-            lambda: deployment.states("consumers") == {"use": "running"},
-            "a task uses the token",
+            lambda: deployment.states("consumers") == {"wait": "deferred", "use": "running"},
+            "a task waits, and another uses the token",
         )
         assert len(renewal_server.rows("AIRFLOW")) == 1
         until(
-            lambda: deployment.states("consumers") == {"use": "success"},
-            "the task ends well",
+            lambda: deployment.states("consumers") == {"wait": "success", "use": "success"},
+            "both tasks end well",
         )
         runs = "SELECT state FROM dag_run WHERE dag_id = 'flowauth_token_rotation'"
         assert set(deployment.ask(runs)) <= {("success",), ("running",), ("queued",)}

@@ -1,17 +1,24 @@
-"""A token that is rotated by the schedule, and a task that uses it."""
+"""A token that is rotated by the schedule, a task that waits for that, and one that uses it."""
 
 import time
 from datetime import datetime, timedelta, timezone
 
 from airflow.providers.common.compat.sdk import Variable, dag, task
 
-from flowauth_rotator.provider import ManagedToken, rotation_dag
+from flowauth_rotator.provider import FlowAPITokenSensor, ManagedToken, rotation_dag
 
 rotation_dag([ManagedToken("FLOWAPI_TOKEN")], schedule=timedelta(seconds=10))
 
 
 @dag(schedule="@once", start_date=datetime(2024, 1, 1, tzinfo=timezone.utc))
 def consumers():
+    FlowAPITokenSensor(
+        task_id="wait",
+        min_remaining=timedelta(minutes=30),
+        poke_interval=15,
+        deferrable=True,
+    )
+
     @task
     def use():
         """Hold the token from before the swap until after it; what was it answered?"""
