@@ -147,7 +147,7 @@ def plan(*, file: Path, renew_before: float | timedelta, as_json: bool) -> None:
 @click.option(
     "--public-key",
     type=click.File(errors="replace"),
-    help="The issuer's public key (PEM), to verify.",
+    help="The issuer's public key, PEM or JWK Set, to verify.",
 )
 @renew_before
 @click.option("--lifetime-minutes", type=int, help="Lifetime to ask for.  [default: the maximum]")
@@ -177,12 +177,13 @@ def rotate(
     from flowauth_rotator.agent import rotation
     from flowauth_rotator.agent.stores import FileStore
     from flowauth_rotator.core.policy import RotationPolicy
+    from flowauth_rotator.core.tokens import PublicKey
 
     now = datetime.now(timezone.utc)
     store = FileStore(file)
     policy = RotationPolicy(renew_before=renew_before, lifetime_minutes=lifetime_minutes)
     issuer = _issuer(url, username, password_stdin=password_stdin)
-    key = public_key.read() if public_key else None
+    key = PublicKey(public_key.read()) if public_key else None
     with closing(issuer):
         if dry_run:
             found = rotation.check(store, policy, now=now)
@@ -190,7 +191,7 @@ def rotate(
                 store.preflight()
             _print(found.report, state=found.decision.state, as_json=as_json)
             return
-        report = rotation.rotate(store, issuer, policy, now=now, public_key=key)
+        report = rotation.rotate(store, issuer, policy, now=now, public_key=lambda: key)
     _print(report, as_json=as_json)
     if report.failed:
         sys.exit(1)
@@ -217,7 +218,7 @@ def _issuer(
 
 def _print(report: Report, *, state: State | None = None, as_json: bool) -> None:
     """What a person or a machine wants to know: where a token stands, or how a rotation ended."""
-    from flowauth_rotator.core.policy import clock
+    from flowauth_rotator.core.report import clock
 
     if as_json:
         document = report.to_json()

@@ -21,6 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from pyotp import TOTP
+
 SESSION_SECONDS = 1200  # idle
 CSRF_SECONDS = 3600
 LONGEST_SUM = 10**9  # minutes; beyond them Python's dates overflow, which FlowAuth does not catch
@@ -108,7 +110,7 @@ class FlowAuth:
         latest_expiry: when all tokens must have expired, if ever.
         held: the roles that the user holds.
         rows: the history, oldest first; to change a row, put another in its place.
-        two_factor_code: what must come with the password, if anything.
+        totp: whose codes must come with the password, each once, if any.
         https: whether requests are taken for https ones, which need a Referer.
         utc_offset: seconds by which the server's local time is ahead of UTC.
     """
@@ -129,7 +131,8 @@ class FlowAuth:
         self.rows: list[Row] = []
         self.longest_minutes: float = 7 * 24 * 60
         self.latest_expiry: float | None = None
-        self.two_factor_code: str | None = None
+        self.totp: TOTP | None = None
+        self._codes_used: set[str] = set()
         self.https, self.utc_offset = False, 20700  # Kathmandu's
         self._role_ids = {name: number for number, name in enumerate(roles, 1)}
         self._sessions = self._last_id = 0
@@ -206,11 +209,13 @@ class FlowAuth:
         said = asked.body if isinstance(asked.body, dict) else {}
         if (said.get("username"), said.get("password")) != (self.username, self.password):
             return refusal(401, "Incorrect username or password.")
-        code = said.get("two_factor_code")
-        if self.two_factor_code is not None and not code:
-            return refusal(400, "Must supply a two-factor code.", need_two_factor=True)
-        if self.two_factor_code not in (None, code):
-            return refusal(401, "Code not valid.")
+        if self.totp:
+            code = said.get("two_factor_code")
+            if not code:
+                return refusal(400, "Must supply a two-factor code.", need_two_factor=True)
+            if code != self.totp.at(int(asked.now)) or code in self._codes_used:
+                return refusal(401, "Code not valid.")
+            self._codes_used.add(code)
         asked.signed_in = True
         return self._is_signed_in(asked)
 

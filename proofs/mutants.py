@@ -31,11 +31,11 @@ SERVER = tuple(
     f"tests/server/test_{name}.py"
     for name in ("bearer_renewal", "renewal", "tokens", "two_servers")
 )
-rotation, issuer, wire, stores, succession, policy, tokens, issuing = (
+rotation, issuer, wire, stores, succession, policy, report, tokens, issuing = (
     f"flowauth_rotator/{path}.py"
     for path in (
         *("agent/rotation", "agent/issuer", "agent/wire", "agent/stores"),
-        *("core/succession", "core/policy", "core/tokens", "server/issuing"),
+        *("core/succession", "core/policy", "core/report", "core/tokens", "server/issuing"),
     )
 )
 
@@ -247,7 +247,7 @@ MUTANTS = [
     Mutant(
         "a naive time taken for UTC",
         "FlowKit#3089",
-        policy,
+        report,
         "    return now.astimezone(timezone.utc)",
         "    return now.replace(tzinfo=timezone.utc)",
     ),

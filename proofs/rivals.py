@@ -34,7 +34,7 @@ from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.core.succession import Renewal, Row
-from flowauth_rotator.core.tokens import Claims, Token
+from flowauth_rotator.core.tokens import Claims, PublicKey, Token
 from flowauth_rotator.server import Parts, Settings
 from flowauth_rotator.server.history import HistoryRow
 from proofs.processes.serving import AUDIENCE, ROLES, USERNAME, prepare
@@ -91,7 +91,7 @@ class DecidedSession(SessionIssuer):
 def contend(
     issuers: Sequence[DecidedBearer | DecidedSession],
     stores: Sequence[TokenStore],
-    public_key: str,
+    public_key: PublicKey,
 ) -> list[Report]:
     """One thread for each issuer rotates in each store, all at once; how each run ended."""
     start = Start(len(issuers))
@@ -109,11 +109,11 @@ def outcomes_of(reports: Sequence[Report]) -> Counter[str]:
     return Counter(str(report.outcome) for report in reports)
 
 
-def _rotated(store: TokenStore, issuer: Issuer, public_key: str, start: Start) -> Report:
+def _rotated(store: TokenStore, issuer: Issuer, public_key: PublicKey, start: Start) -> Report:
     start.next_event()
     now = datetime.now(timezone.utc)
     try:
-        return rotate(store, issuer, POLICY, now=now, public_key=public_key)
+        return rotate(store, issuer, POLICY, now=now, public_key=lambda: public_key)
     except RotatorError as error:
         return error.report(name=store.name, place=store.place, checked_at=now)
 
@@ -159,7 +159,7 @@ def contest(parts: Parts, url: str, agents: int, events: int) -> Contest:
     with ExitStack() as stack:
         issuers = [stack.enter_context(closing(DecidedBearer(url))) for _ in range(agents)]
         began = time.monotonic()
-        reports = contend(issuers, stores, parts.keyring.current().public_pem)
+        reports = contend(issuers, stores, PublicKey(parts.keyring.current().public_pem))
         seconds = time.monotonic() - began
     outcomes = outcomes_of(reports)
     later = [row for row in parts.issuing.each_row() if row.id > rows[-1].id]

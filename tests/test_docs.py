@@ -51,9 +51,11 @@ def test_every_outcome_is_explained():
 def test_every_setting_is_listed():
     """Of the managed token, of the DAG and of the connection."""
     from flowauth_rotator.provider import ManagedToken
-    from flowauth_rotator.provider.hook import EXTRAS
+    from flowauth_rotator.provider.info import CONNECTION_FIELDS
 
-    for name in [field.name for field in dataclasses.fields(ManagedToken)] + list(EXTRAS):
+    for name in [field.name for field in dataclasses.fields(ManagedToken)] + list(
+        CONNECTION_FIELDS
+    ):
         assert f"| `{name}` |" in README
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -9,8 +10,16 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import tenacity
+from pyotp import TOTP
 
-from flowauth_rotator.agent.wire import LARGEST_ANSWER, KeyExpired, NoSuchPage, SignedOut, Wire
+from flowauth_rotator.agent.wire import (
+    LARGEST_ANSWER,
+    CodeMissing,
+    KeyExpired,
+    NoSuchPage,
+    SignedOut,
+    Wire,
+)
 from flowauth_rotator.core.errors import (
     AmbiguousAnswer,
     IssuerUnavailable,
@@ -20,12 +29,13 @@ from flowauth_rotator.core.errors import (
     Throttled,
 )
 from flowauth_rotator.core.succession import Renewal, Row
-from flowauth_rotator.core.tokens import Claims, Token
+from flowauth_rotator.core.tokens import Claims, PublicKey, Token
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
+CODE_REFUSED = "Code not valid."  # FlowAuth's words, also for a code that was used before
 
 T = TypeVar("T")
 
@@ -117,6 +127,14 @@ class _HttpIssuer:
             reraise=True,
         )(ask)
 
+    def version(self) -> str:
+        """What the issuer says its version is: the least that one can ask it."""
+        document = self._wire.send("GET", "/version").document
+        version = document.get("version") if isinstance(document, dict) else None
+        if not isinstance(version, str):
+            raise IssuerUnavailable(f"{self.url} tells no version: is it an issuer of tokens?")
+        return version[:40]
+
     def close(self) -> None:
         """Close the connections."""
         self._wire.close()
@@ -144,14 +162,46 @@ class SessionIssuer(_HttpIssuer):
         url: see above; so are `timeout`, `verify` and `sleep`.
         username: the owner of the tokens.
         password: their password.
+        totp_secret: the secret of their two-factor codes (RFC 6238), in base 32.
+        clock: the time for these, in seconds since the epoch.
+
+    Raises:
+        Misconfigured: the secret is none, or as above.
     """
 
-    def __init__(self, url: str, username: str, password: str, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: str,
+        *,
+        totp_secret: str | None = None,
+        clock: Callable[[], float] = time.time,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(url, **options)
         self.username = username
         self._password = password
+        self._totp = _checked_totp(totp_secret) if totp_secret else None
+        self._clock = clock
         self._signed_in = False
         self._wire.secrets = (password,)
+
+    def introduce(self) -> str:
+        """Sign in, and say as whom and for which audiences.
+
+        Raises:
+            Refused: the user holds no role at any audience, or any refusal of the issuer.
+        """
+        names = [str(row.get("server_name")) for row in self._get("/tokens/servers")]
+        if not names:
+            raise Refused(
+                f"{self.url} shows user {self.username!r} no server.",
+                words="",
+                status=200,
+                advice="Have a role granted to the user.",
+            )
+        return f"signed in as {self.username!r}, for {', '.join(sorted(names))}"
 
     def rows(self, claims: Claims) -> Sequence[Row]:
         """The user's history at the token's audience.
@@ -239,11 +289,22 @@ class SessionIssuer(_HttpIssuer):
 
     def _sign_in(self) -> None:
         body = {"username": self.username, "password": self._password}
+        now = self._clock()
+        if self._totp:
+            body["two_factor_code"] = self._totp.at(int(now))
         try:
             self._wire.send("POST", "/signin", body=body)
         except SignedOut:
             raise IssuerUnavailable(f"{self.url}/signin answered with a page.") from None
+        except CodeMissing:
+            raise Misconfigured(
+                f"{self.url} asks {self.username!r} for a two-factor code.",
+                advice="Give the connection the account's `totp_secret`, or let an account without "
+                "two-factor authentication own the tokens.",
+            ) from None
         except Refused as refusal:
+            if self._totp and refusal.words == CODE_REFUSED:
+                raise self._code_refused(now) from None
             raise Refused(
                 f"Sign-in of {self.username!r} failed: {refusal.reason}",
                 words=refusal.words,
@@ -252,6 +313,19 @@ class SessionIssuer(_HttpIssuer):
             ) from None
         self._signed_in = True
 
+    def _code_refused(self, now: float) -> Throttled:
+        """A code serves once: another rotation may have used it, and the next one is soon there."""
+        interval = self._totp.interval if self._totp else 0
+        refused = Throttled(
+            f"{self.url} did not accept the two-factor code of {self.username!r}.",
+            retry_after=interval - now % interval,
+        )
+        refused.advice = (
+            "A code serves for one sign-in, so the next is tried; if it stays so, correct "
+            "`totp_secret`, or the clock of this machine."
+        )
+        return refused
+
     def _csrf(self) -> dict[str, str]:
         """What FlowAuth asks of a state-changing request; the Referer over https only."""
         return {"X-CSRF-Token": self._wire.cookie("X-CSRF"), "Referer": f"{self.url}/"}
@@ -259,6 +333,18 @@ class SessionIssuer(_HttpIssuer):
 
 class BearerIssuer(_HttpIssuer):
     """The bundled server, with the token itself as the credential: no password anywhere."""
+
+    def introduce(self) -> str:
+        """Say that tokens renew themselves there.
+
+        Raises:
+            Misconfigured: they do not; the issuer may be FlowAuth.
+        """
+        try:
+            self._wire.send("GET", "/.well-known/jwks.json")
+        except (SignedOut, NoSuchPage):
+            raise self._unwilling() from None
+        return "each token is its own credential"
 
     def rows(self, claims: Claims) -> Sequence[Row]:  # noqa: ARG002 - no token shows any
         """Empty: a token opens no history, and needs none, as the server honours the key."""
@@ -278,10 +364,43 @@ class BearerIssuer(_HttpIssuer):
         try:
             return self._renewal("/tokens/renew", key, lifetime_minutes, headers)
         except (SignedOut, NoSuchPage):
-            raise Misconfigured(
-                f"{self.url} renews no token by itself: is it FlowAuth?",
-                advice="Give the connection the login and password of the token's owner.",
-            ) from None
+            raise self._unwilling() from None
+
+    def _unwilling(self) -> Misconfigured:
+        return Misconfigured(
+            f"{self.url} renews no token by itself: is it FlowAuth?",
+            advice="Give the connection the login and password of the token's owner.",
+        )
+
+
+def load_public_key(text: str, *, timeout: float = 30.0, verify: bool | str = True) -> PublicKey:
+    """The key that a setting gives: as PEM, or as the `http[s]://` address of a JWK Set.
+
+    Raises:
+        Misconfigured: there is no key.
+        IssuerError: the address did not answer with one.
+    """
+    if not text.strip().lower().startswith(("http://", "https://")):
+        return PublicKey(text)
+    wire = Wire(text.strip(), timeout=timeout, verify=verify)
+    try:
+        return PublicKey(json.dumps(wire.send("GET", "").document))
+    finally:
+        wire.close()
+
+
+def _checked_totp(secret: str) -> TOTP:
+    try:
+        totp = TOTP("".join(secret.split()))
+        totp.at(0)
+    except ValueError:  # binascii.Error is one; it may show the secret
+        pass
+    else:
+        return totp
+    raise Misconfigured(
+        "`totp_secret` is no text in base 32.",
+        advice="Give it the secret that the account's authenticator was set up with.",
+    )
 
 
 def _row(row: dict[str, Any]) -> Row:

@@ -21,8 +21,8 @@ from flowauth_rotator.core.errors import (
     ShadowedStore,
     StoreError,
 )
-from flowauth_rotator.core.policy import Decision, RotationPolicy, State, clock, decide, utc
-from flowauth_rotator.core.report import LARGEST_SKEW, Outcome, Report, Severity
+from flowauth_rotator.core.policy import Decision, RotationPolicy, State, decide
+from flowauth_rotator.core.report import LARGEST_SKEW, Outcome, Report, Severity, clock, utc
 from flowauth_rotator.core.succession import (
     Candidate,
     Row,
@@ -131,7 +131,7 @@ def rotate(
     now: datetime,
     name: str | None = None,
     description: str | None = None,
-    public_key: str | None = None,
+    public_key: Callable[[], PublicKey | None] = lambda: None,
     on_token: Callable[[Token], None] = lambda _: None,
     force: datetime | None = None,
 ) -> Report:
@@ -146,7 +146,8 @@ def rotate(
         now: an aware time.
         name: the issuer's name of the token; without one, the JWT's own, or else the store's.
         description: what to write beside the token; without one, its name and expiry.
-        public_key: the issuer's public key (PEM), to verify the successor's signature.
+        public_key: loads the issuer's public key, to verify the successor's signature; called
+            if the token is due, before anything is minted.
         on_token: called with the token in use, if it is due, and with each that may succeed it,
             before anything else is done with them.
         force: when somebody asked for a renewal that need not be due: renew a token that was made
@@ -163,7 +164,7 @@ def rotate(
     on_token(found.token)
     try:
         store.preflight()
-        key = PublicKey(public_key) if public_key else None
+        key = public_key()
         successor = _renew(found, clocks, policy, key, on_token)
         if successor is None:
             return _early(found, clocks, policy)
@@ -194,6 +195,18 @@ def rotate(
             severity=_severity(found, clocks, policy),
         )
     return report
+
+
+def clock_skew(issuer: Issuer, began: datetime) -> timedelta | None:
+    """By how much the issuer's clock was ahead of ours when it answered; None if it did not.
+
+    Args:
+        issuer: who was asked.
+        began: our clock at its `begin`.
+    """
+    if issuer.answered_at is None:
+        return None
+    return issuer.answered_at - (began + timedelta(seconds=issuer.answered_after))
 
 
 @dataclass(frozen=True)
@@ -234,13 +247,6 @@ class Clocks:
         """By it nothing is of the future unless both clocks say so."""
         return max(self.ours, self.theirs)
 
-    def skew(self) -> timedelta | None:
-        """By how much the issuer's was ahead of ours when it answered; None if it did not."""
-        if self.issuer.answered_at is None:
-            return None
-        elapsed = timedelta(seconds=self.issuer.answered_after)
-        return self.issuer.answered_at - (self.ours + elapsed)
-
     def is_early(self, policy: RotationPolicy) -> bool:
         """Whether the clocks are far apart, and by the issuer's the token is not due.
 
@@ -252,7 +258,7 @@ class Clocks:
 
     def told(self, report: Report) -> Report:
         """The report, with what the rotation cost and what it showed of the clocks."""
-        skew = self.skew()
+        skew = clock_skew(self.issuer, self.ours)
         return replace(
             report,
             renewal_requests=self.issuer.renewal_requests,

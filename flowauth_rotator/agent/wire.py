@@ -7,6 +7,7 @@
 | 429 | `Throttled`, with the seconds of `Retry-After` |
 | 401 as a page, or with the words `CSRF error` | `SignedOut`: sign in again, once |
 | 410 with `Idempotent-Replayed` | `KeyExpired`, a `Refused` |
+| 400 with `need_two_factor` | `CodeMissing`, a `Refused` |
 | 404 or 405 as a page | `NoSuchPage`, a `Refused` |
 | any other 4xx | `Refused`, with the issuer's words |
 | a redirect, a certificate that nobody vouches for | `Misconfigured` |
@@ -65,6 +66,10 @@ class SignedOut(IssuerUnavailable):
 
 class KeyExpired(Refused):
     """What this issuer once answered to the same key has expired since."""
+
+
+class CodeMissing(Refused):
+    """The account asks for a two-factor code, and none was sent."""
 
 
 class NoSuchPage(Refused):
@@ -254,6 +259,8 @@ class Wire:
                 kind = NoSuchPage
             elif status == 410 and answer.headers.get("Idempotent-Replayed") == "true":
                 kind = KeyExpired
+            elif isinstance(answer.document, dict) and answer.document.get("need_two_factor"):
+                kind = CodeMissing
             return kind(reason, words=words, status=status)
         if status == 200:
             return lost(f"{self.url} answered a page instead of JSON: is a proxy in between?")

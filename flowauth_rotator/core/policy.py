@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.core.errors import Misconfigured
+from flowauth_rotator.core.report import clock, utc
 
 if TYPE_CHECKING:
     from flowauth_rotator.core.tokens import Claims
@@ -120,22 +121,6 @@ def share(setting: float | timedelta, lifetime: timedelta) -> timedelta:
     """A setting that is a fraction or a duration, as a duration of at most half the lifetime."""
     duration = setting if isinstance(setting, timedelta) else lifetime * setting
     return min(duration, lifetime * LARGEST_FRACTION)
-
-
-def utc(now: datetime) -> datetime:
-    """The same moment in UTC, where subtraction knows no daylight saving time.
-
-    Raises:
-        ValueError: `now` is naive.
-    """
-    if now.utcoffset() is None:
-        raise ValueError("`now` must be aware: a naive time means another moment in every zone")
-    return now.astimezone(timezone.utc)
-
-
-def clock(time: datetime) -> str:
-    """A time as people read it: `2026-11-23 14:05:00 UTC`."""
-    return f"{utc(time):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _check_share(setting: str, value: float | timedelta) -> None:

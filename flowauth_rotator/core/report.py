@@ -10,6 +10,22 @@ from typing import Any
 LARGEST_SKEW = timedelta(minutes=5)  # beyond it, the issuer's clock is the one to go by
 
 
+def utc(now: datetime) -> datetime:
+    """The same moment in UTC, where subtraction knows no daylight saving time.
+
+    Raises:
+        ValueError: `now` is naive.
+    """
+    if now.utcoffset() is None:
+        raise ValueError("`now` must be aware: a naive time means another moment in every zone")
+    return now.astimezone(timezone.utc)
+
+
+def clock(time: datetime) -> str:
+    """A time as people read it: `2026-11-23 14:05:00 UTC`."""
+    return f"{utc(time):%Y-%m-%d %H:%M:%S} UTC"
+
+
 class Outcome(str, Enum):
     """How a check of one token ended; a closed set."""
 
@@ -88,6 +104,15 @@ class Report:
         return self.severity is not Severity.OK
 
     @property
+    def expiry(self) -> str:
+        """A sentence about the token that was in use; none where the reason is just that."""
+        if self.predecessor_expires_at is None or self.outcome is Outcome.EXPIRED:
+            return ""
+        which = "The one before" if self.overlap is not None else "The token in use"
+        past = "d" if self.predecessor_expires_at <= self.checked_at else "s"
+        return f"{which} expire{past} at {clock(self.predecessor_expires_at)}."
+
+    @property
     def clock_warning(self) -> str:
         """A sentence when our clock and the issuer's are more than five minutes apart, or none."""
         skew = timedelta(seconds=self.clock_skew or 0)
@@ -97,7 +122,8 @@ class Report:
         return f"The clock here is {abs(skew)} {word} the issuer's."
 
     def __str__(self) -> str:
-        sentences = (f"{self.name}: {self.outcome}.", self.reason, self.clock_warning, self.advice)
+        head = f"{self.name}: {self.outcome}."
+        sentences = (head, self.reason, self.expiry, self.clock_warning, self.advice)
         return " ".join(filter(None, sentences))
 
     def to_json(self) -> dict[str, Any]:

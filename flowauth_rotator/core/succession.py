@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
-from flowauth_rotator.core.policy import RotationPolicy, clock, decide, share, utc
-from flowauth_rotator.core.report import LARGEST_SKEW
+from flowauth_rotator.core.policy import RotationPolicy, decide, share
+from flowauth_rotator.core.report import LARGEST_SKEW, clock, utc
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 MINTS_AN_HOUR = 6

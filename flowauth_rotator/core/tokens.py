@@ -135,50 +135,85 @@ def read_unverified(token: Token) -> Claims:
 
 
 class PublicKey:
-    """An issuer's public key, to verify signatures with.
+    """An issuer's public key, or the set of them, to verify signatures with.
 
     Args:
-        pem: the key as a PEM text.
+        text: the key as PEM, or a JWK Set (RFC 7517), whose keys for encryption do not count.
 
     Raises:
-        Misconfigured: the text is none.
+        Misconfigured: the text is neither, or holds no public key.
     """
 
-    def __init__(self, pem: str) -> None:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-        try:
-            self._key: Any = load_pem_public_key(pem.encode())
-        except (ValueError, UnsupportedAlgorithm):
-            raise Misconfigured(
-                "The issuer's public key is no PEM text of a public key.",
-                advice="It begins with `-----BEGIN PUBLIC KEY-----`.",
-            ) from None
+    def __init__(self, text: str) -> None:
+        self._keys = _keys_of_set(text) if text.lstrip().startswith("{") else [_key_of_pem(text)]
 
     def verifies(self, token: Token) -> bool:
         """Whether the token's signature is by this key; times and audience are not looked at.
 
-        Only algorithms with a private and a public key count, so that a public key cannot be
-        taken for a shared secret (RFC 8725, section 3.1).
+        Of a set it is the key of the token's `kid`, and without a `kid` any. Only algorithms with a
+        private and a public key count, so that a public key cannot be taken for a shared secret
+        (RFC 8725, section 3.1).
         """
         import jwt
 
-        try:
-            jwt.decode_complete(
-                token.reveal(),
-                self._key,
-                algorithms=SIGNING_ALGORITHMS,
-                options={
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                    "verify_aud": False,
-                },
-            )
-        except (jwt.PyJWTError, TypeError, ValueError):
-            return False
-        return True
+        kid = None
+        with contextlib.suppress(jwt.PyJWTError, ValueError):
+            kid = jwt.get_unverified_header(token.reveal()).get("kid")
+        fitting = [key for known, key in self._keys if None in (known, kid) or known == kid]
+        return any(_verifies(key, token) for key in fitting)
+
+
+def _verifies(key: Any, token: Token) -> bool:  # noqa: ANN401 - of whatever algorithm
+    import jwt
+
+    try:
+        jwt.decode_complete(
+            token.reveal(),
+            key,
+            algorithms=SIGNING_ALGORITHMS,
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": False,
+            },
+        )
+    except (jwt.PyJWTError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _key_of_pem(text: str) -> tuple[None, Any]:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        return None, load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise Misconfigured(
+            "The issuer's public key is no PEM text of a public key.",
+            advice="It begins with `-----BEGIN PUBLIC KEY-----`.",
+        ) from None
+
+
+def _keys_of_set(text: str) -> list[tuple[str | None, Any]]:
+    """The `kid` and the key of each that signs; secrets shared with the issuer are none."""
+    import jwt
+
+    jwks: list[jwt.PyJWK] = []
+    with contextlib.suppress(jwt.PyJWTError, AttributeError, TypeError, ValueError, RecursionError):
+        jwks = jwt.PyJWKSet.from_json(text).keys
+    keys = [
+        (jwk.key_id, jwk.key)
+        for jwk in jwks
+        if jwk.key_type != "oct" and jwk.public_key_use in (None, "sig")
+    ]
+    if not keys:
+        raise Misconfigured(
+            "The issuer's JWK Set has no public key that signs.",
+            advice="Give the address of its jwks.json, or the public key as PEM.",
+        )
+    return keys
 
 
 def _check_text(text: str) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flowauth_rotator.provider.hook import FlowAuthHook as FlowAuthHook
     from flowauth_rotator.provider.operator import RotateTokenOperator as RotateTokenOperator
     from flowauth_rotator.provider.plugin import FlowAuthRotatorPlugin as FlowAuthRotatorPlugin
+    from flowauth_rotator.provider.publishing import token_asset as token_asset
     from flowauth_rotator.provider.sensor import FlowAPITokenSensor as FlowAPITokenSensor
     from flowauth_rotator.provider.tokens import ManagedToken as ManagedToken
     from flowauth_rotator.provider.variable import VariableStore as VariableStore
@@ -22,6 +23,7 @@ _HOMES = {
     "RotateTokenOperator": "operator",
     "VariableStore": "variable",
     "rotation_dag": "dag",
+    "token_asset": "publishing",
 }
 
 __all__ = sorted(_HOMES)

@@ -5,11 +5,12 @@ Runs on Airflow 3.3 and 2.11. Elsewhere in this room nothing of Airflow is impor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from airflow import __version__
 from airflow.providers.common.compat.sdk import (
@@ -23,16 +24,20 @@ from airflow.providers.common.compat.sdk import (
     AssetAlias,
     BaseHook,
     BaseOperator,
+    BaseOperatorLink,
     BaseSensorOperator,
     Connection,
     Context,
     Param,
+    Stats,
     TriggerRule,
     Variable,
+    XCom,
     conf,
     dag,
     get_current_context,
     mask_secret,
+    redact,
     task,
 )
 
@@ -52,23 +57,30 @@ __all__ = [
     "AssetAlias",
     "BaseHook",
     "BaseOperator",
+    "BaseOperatorLink",
     "BaseSensorOperator",
     "Connection",
     "Context",
     "Param",
+    "Stats",
     "TriggerRule",
+    "XCom",
     "asked_at",
     "conf",
     "cron_after",
     "dag",
+    "form_widgets",
     "get_current_context",
     "hiding_backend",
+    "is_hidden",
     "is_stored",
     "mask_secret",
     "read_connection",
     "read_variable",
     "task",
     "trigger_at",
+    "update_asset",
+    "variable_page",
     "write_variable",
 ]
 
@@ -122,6 +134,11 @@ def is_stored(key: str) -> bool:
     return _answer(f"Listing Variable {key}", lambda: _has_variable(key))
 
 
+def is_hidden(key: str) -> bool:
+    """Whether Airflow takes a Variable of this key for a secret, and shows its value to nobody."""
+    return bool(redact("shown", key) != "shown")
+
+
 def hiding_backend(key: str) -> str | None:
     """The secrets backend on this worker that answers for the key before Airflow's database.
 
@@ -147,6 +164,26 @@ def write_variable(key: str, value: str, description: str) -> None:
     _answer(f"Writing Variable {key}", lambda: Variable.set(key, value, description=description))
 
 
+def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What `conn-fields` says of a connection's extra, as Airflow asks a hook for before 3.2."""
+    from flask_appbuilder.fieldwidgets import (
+        BS3PasswordFieldWidget,
+        BS3TextAreaFieldWidget,
+        BS3TextFieldWidget,
+    )
+    from wtforms import PasswordField, StringField
+
+    kinds = {
+        "multiline": (StringField, BS3TextAreaFieldWidget),
+        "password": (PasswordField, BS3PasswordFieldWidget),
+    }
+    widgets = {}
+    for name, field in fields.items():
+        kind, widget = kinds.get(field["schema"].get("format"), (StringField, BS3TextFieldWidget))
+        widgets[name] = kind(field["label"], description=field["description"], widget=widget())
+    return widgets
+
+
 @lru_cache(maxsize=4096)
 def cron_after(expression: str, moment: datetime) -> datetime:
     """When a schedule of this cron expression, or of a word of Airflow's, next fires, in UTC.
@@ -169,6 +206,11 @@ def cron_after(expression: str, moment: datetime) -> datetime:
 
 if AIRFLOW_2:
 
+    def variable_page(key: str) -> str:
+        """Where a person sees a Variable's description."""
+        base = conf.get("webserver", "base_url").rstrip("/")
+        return f"{base}/variable/list/?{urlencode({'_flt_3_key': key})}"
+
     def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
         """What ends a deferral at this time."""
         from airflow.triggers.temporal import (  # type: ignore[import-not-found, unused-ignore]
@@ -176,6 +218,22 @@ if AIRFLOW_2:
         )
 
         return DateTimeTrigger(moment)
+
+    def update_asset(context: Context, alias: AssetAlias, asset: Asset, extra: Any) -> None:  # noqa: ANN401 - JSON
+        """Have Airflow update an asset through its alias when the task has succeeded.
+
+        Not where Airflow does not know the alias, as in a test of a DAG that it has not parsed yet:
+        it would fail the task.
+        """
+        from airflow.models.dataset import (  # type: ignore[import-not-found, unused-ignore]
+            DatasetAliasModel,
+        )
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            known = session.query(DatasetAliasModel.id).filter_by(name=alias.name).first()
+        if known:
+            context["outlet_events"][alias].add(asset, extra=extra)
 
     def asked_at(context: Context) -> datetime:
         """When somebody, or the schedule, asked for this run."""
@@ -204,11 +262,20 @@ if AIRFLOW_2:
 
 else:
 
+    def variable_page(key: str) -> str:
+        """Where a person sees a Variable's description."""
+        base = conf.get("api", "base_url", fallback="").rstrip("/")
+        return f"{base}/variables?{urlencode({'name_pattern': key})}"
+
     def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
         """What ends a deferral at this time."""
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         return DateTimeTrigger(moment)
+
+    def update_asset(context: Context, alias: AssetAlias, asset: Asset, extra: Any) -> None:  # noqa: ANN401 - JSON
+        """Have Airflow update an asset through its alias when the task has succeeded."""
+        context["outlet_events"][alias].add(asset, extra=extra)
 
     def asked_at(context: Context) -> datetime:
         """When somebody, or the schedule, asked for this run."""

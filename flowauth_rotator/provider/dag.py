@@ -23,6 +23,7 @@ from flowauth_rotator.provider.compat import (
     task,
 )
 from flowauth_rotator.provider.operator import RotateTokenOperator
+from flowauth_rotator.provider.publishing import ROTATIONS, count
 from flowauth_rotator.provider.tokens import LIST_VARIABLE, ManagedToken, check_tokens
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def rotation_dag(
             task_id="rotate",
             map_index_template="{{ task.name or task.variable }}",
             max_active_tis_per_dagrun=AT_ONCE,
+            outlets=[ROTATIONS],
         ).expand_kwargs(due)
         rotate >> task(trigger_rule=TriggerRule.NONE_SKIPPED, retries=0)(report)()
 
@@ -130,6 +132,8 @@ def survey(
     most = conf.getint("core", "max_map_length", fallback=1024)
     due, following = due[:most], due[most:]
     kept = surveying.told([*(one for one in found if not one.due), *following], now)
+    for one in kept:
+        count(one)
     place = f"Variable {LIST_VARIABLE}"
     kept += [one.error.report(name=one.label, place=place, checked_at=now) for one in wrong]
     context["ti"].xcom_push(key="report", value=[report.to_json() for report in kept])

@@ -17,14 +17,16 @@ from flowauth_rotator.provider.compat import (
     Context,
     asked_at,
 )
+from flowauth_rotator.provider.publishing import ROTATIONS, TokenLink, announce, count
 from flowauth_rotator.provider.variable import VariableStore, mask
 
 
 class RotateTokenOperator(BaseOperator):
     """Rotate the token in one Variable, if it is due.
 
-    Pushes the report as XCom `report`, also when it fails. A failure that may pass is retried by
-    Airflow; any other fails the task at once, and so does a swap that a person should look at.
+    Pushes the report as XCom `report`, also when it fails, and updates the asset
+    `flowauth://<name>` when the token was swapped. A failure that may pass is retried by Airflow;
+    any other fails the task at once, and so does a swap that a person should look at.
 
     :param variable: key of the Variable that holds the token.
     :param name: the issuer's name of the token; without one, the JWT's own, or else the key.
@@ -38,6 +40,7 @@ class RotateTokenOperator(BaseOperator):
 
     # Not `name`: the survey takes it from a token, and a token is not to be run as a template.
     template_fields: Sequence[str] = ("variable", "flowauth_conn_id", "description")
+    operator_extra_links = (TokenLink(),)
 
     def __init__(
         self,
@@ -53,6 +56,8 @@ class RotateTokenOperator(BaseOperator):
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's
     ) -> None:
         super().__init__(**kwargs)
+        if ROTATIONS not in self.outlets:  # as it is in a copy that a mapped operator makes
+            self.outlets = [*self.outlets, ROTATIONS]
         self.variable = variable
         self.name = name
         self.flowauth_conn_id = flowauth_conn_id
@@ -75,8 +80,10 @@ class RotateTokenOperator(BaseOperator):
             if error.retryable:
                 failure = AirflowException
         context["ti"].xcom_push(key="report", value=report.to_json())
+        count(report)
         if report.failed:
             raise failure(str(report))
+        announce(context, report)
         self.log.info("%s", report)
 
     def _rotate(self, store: VariableStore, now: datetime, force: datetime | None) -> Report:

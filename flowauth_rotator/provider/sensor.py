@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
-from flowauth_rotator.core.policy import clock
+from flowauth_rotator.core.report import clock
 from flowauth_rotator.core.tokens import read_unverified
 from flowauth_rotator.provider.compat import (
     AirflowSensorTimeout,

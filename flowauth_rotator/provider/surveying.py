@@ -16,10 +16,11 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     StoreUnavailable,
 )
-from flowauth_rotator.core.report import Report
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.provider.compat import (
     AirflowFailException,
     cron_after,
+    is_hidden,
     read_connection,
     read_variable,
 )
@@ -116,10 +117,23 @@ def look(
             f"The schedule has {checks} of {CHECKS_WANTED} wanted checks between due and expiry: "
             f"check every {every}, renew earlier, or have it live longer."
         )
-        told = replace(told, advice=f"{told.advice} {warning}".strip())
-        if found.due:  # what its own task reports has no such warning
-            logger.warning("%s: %s", told.name, warning)
+        told = _warned(told, warning, due=found.due)
+        if not checks:
+            told = replace(told, outcome=Outcome.MISCONFIGURED, severity=Severity.CRITICAL)
+    if not is_hidden(token.variable):
+        warning = (
+            f"Airflow shows the value of {store.place} to all who may see Variables: "
+            "choose a key with `token` in it."
+        )
+        told = _warned(told, warning, due=found.due)
     return Found(token, told, found.due, found.forced is not None, decision.remaining)
+
+
+def _warned(report: Report, warning: str, *, due: bool) -> Report:
+    """The report with a warning, logged if it is the token's own task that will report."""
+    if due:
+        logger.warning("%s: %s", report.name, warning)
+    return replace(report, advice=f"{report.advice} {warning}".strip())
 
 
 def checks_between(schedule: Schedule, since: datetime, until: datetime) -> int | None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -27,7 +28,7 @@ from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.core.errors import AmbiguousAnswer, RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.succession import Renewal, Row
-from flowauth_rotator.core.tokens import Claims, Token
+from flowauth_rotator.core.tokens import Claims, PublicKey, Token
 from proofs.processes.points import KILLED
 from proofs.processes.store import KeptStore
 
@@ -157,7 +158,7 @@ def _run(errand: Errand) -> str:
                 issuer,
                 POLICY,
                 now=datetime.now(timezone.utc),
-                public_key=errand.public_key,
+                public_key=partial(PublicKey, errand.public_key),
                 on_token=lambda _: reach("P1"),
             )
             return str(report.outcome)

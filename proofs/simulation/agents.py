@@ -14,7 +14,7 @@ from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
-from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.core.tokens import PublicKey, Token
 from proofs.flowauth import Answer
 from proofs.simulation.issuers import NAME, PASSWORD, USERNAME
 from proofs.simulation.keys import signer
@@ -146,7 +146,7 @@ class Agent:
                     self._setting.policy,
                     now=datetime.fromtimestamp(self._world.now + self.clock_offset, self._zone),
                     name=NAME,
-                    public_key=signer().public_pem,
+                    public_key=lambda: PublicKey(signer().public_pem),
                     on_token=lambda token: self._consider(run, token),
                 )
         except RotatorError as error:

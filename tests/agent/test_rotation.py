@@ -1,5 +1,6 @@
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -26,7 +27,7 @@ from flowauth_rotator.core.errors import (
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.core.succession import Renewal, Row, idempotency_key
-from flowauth_rotator.core.tokens import Token, read_unverified
+from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 
 POLICY = RotationPolicy()
 
@@ -246,9 +247,17 @@ def test_a_signature_is_verified_when_the_key_is_known(due, make_token, signing_
     forged = make_token(key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
     store, genuine = MemoryStore(due), make_token()
     with pytest.raises(Rejected, match="signature"):
-        rotate(store, MemoryIssuer(forged), POLICY, now=now, public_key=pem.decode())
+        rotate(
+            store,
+            MemoryIssuer(forged),
+            POLICY,
+            now=now,
+            public_key=partial(PublicKey, pem.decode()),
+        )
     assert store.token == due
-    rotate(store, MemoryIssuer(genuine), POLICY, now=now, public_key=pem.decode())
+    rotate(
+        store, MemoryIssuer(genuine), POLICY, now=now, public_key=partial(PublicKey, pem.decode())
+    )
     assert store.token == genuine
 
 
@@ -256,7 +265,7 @@ def test_a_public_key_that_is_none_is_found_before_anything_is_minted(due, make_
     """A wrong setting costs no token."""
     issuer = MemoryIssuer(make_token())
     with pytest.raises(Misconfigured, match="public key"):
-        rotate(MemoryStore(due), issuer, POLICY, now=now, public_key="no key")
+        rotate(MemoryStore(due), issuer, POLICY, now=now, public_key=partial(PublicKey, "no key"))
     assert issuer.renewal_requests == 0
 
 
@@ -437,7 +446,7 @@ def test_a_sibling_signed_by_another_key_is_passed_over(due, make_token, row_of,
     issuer = MemoryIssuer(genuine, rows=[row_of(1, due), row_of(2, forged)])
     late = now + timedelta(minutes=8)  # the time left has halved since the token became due
     store = MemoryStore(due)
-    rotate(store, issuer, POLICY, now=late, public_key=pem.decode())
+    rotate(store, issuer, POLICY, now=late, public_key=partial(PublicKey, pem.decode()))
     assert store.token == genuine
 
 

@@ -20,17 +20,19 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import partial
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pyotp import TOTP, random_base32
 
 from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.tokens import Token, read_unverified
+from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 from proofs.flowauth import Answer, FlowAuth, document, page, refusal, serve
 from tests.contract.test_wire import CONTRACT
 from tests.contract.wire import Caller, Issuer, ask, fits
@@ -130,7 +132,7 @@ class Stage:
             self._by_key[key] = replace(answer, headers=replayed)
         return answer
 
-    def rotate(self, kind="session", *, policy=POLICY, timeout=10, public_key=None):
+    def rotate(self, kind="session", *, policy=POLICY, timeout=10, public_key=lambda: None):
         """One run; its outcome, and the report or the error. What must always hold is asserted."""
         pauses: list[float] = []
         asked_before, writes_before = self.renewals, len(self.store.descriptions)
@@ -492,8 +494,8 @@ SIGNING_IN = [
     ),
     Case(
         "a second factor is wanted",
-        once(SIGNIN, meanwhile(lambda flowauth: setattr(flowauth, "two_factor_code", "123456"))),
-        "refused",
+        once(SIGNIN, meanwhile(lambda flowauth: setattr(flowauth, "totp", TOTP(random_base32())))),
+        "misconfigured",
         0,
         says="two-factor",
     ),
@@ -912,10 +914,11 @@ TOKENS = [
 
 
 @pytest.fixture
-def public_key(signing_key) -> str:
+def public_key(signing_key):
     """What verifies the issuer's tokens."""
     key = signing_key.public_key()
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return partial(PublicKey, pem)
 
 
 def table():

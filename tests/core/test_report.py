@@ -64,6 +64,18 @@ def test_every_error_is_an_outcome_that_is_loud(error, noon):
     assert str(report).startswith(f"AIRFLOW: {report.outcome}. Something is wrong.")
 
 
+def test_a_report_tells_until_when_the_token_in_use_lives(report, noon):
+    """Of a swap it is the predecessor that is meant; what has expired is told only once."""
+    before, after = "2026-11-23 12:20:00 UTC", "2026-11-23 11:50:00 UTC"
+    kept = replace(report, successor_expires_at=None, outcome=Outcome.REFUSED)
+    swapped = replace(report, predecessor_expires_at=noon + timedelta(minutes=20))
+    assert f"The one before expires at {before}." in str(swapped)
+    late = replace(kept, predecessor_expires_at=noon - timedelta(minutes=10))
+    assert f"The token in use expired at {after}." in str(late)
+    assert "expired at" not in str(replace(late, outcome=Outcome.EXPIRED))
+    assert "in use" not in str(replace(kept, predecessor_expires_at=None))
+
+
 def test_every_failure_outcome_has_an_error():
     """The closed set of outcomes has no word that nothing says."""
     fine = {Outcome.HEALTHY, Outcome.ROTATED, Outcome.ADOPTED, Outcome.SUPERSEDED}

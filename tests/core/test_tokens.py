@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt.algorithms import RSAAlgorithm
 
-from flowauth_rotator.core.errors import MalformedToken
+from flowauth_rotator.core.errors import MalformedToken, Misconfigured
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 
 GOOD = {"iat": 1_700_000_000, "nbf": 1_700_000_000, "exp": 1_700_086_400, "sub": "flowbot"}
@@ -236,3 +237,46 @@ def test_a_public_key_is_no_shared_secret(signing_key):
 def pem(key) -> str:
     public = key.public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def jwk(key, **members):
+    return {**json.loads(RSAAlgorithm.to_jwk(key.public_key())), **members}
+
+
+def test_a_set_of_keys_verifies_by_the_kid(signing_key):
+    """The key of the token's `kid`, of a token without one any, and no key of another's `kid`."""
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    keys = PublicKey(json.dumps({"keys": [jwk(other, kid="new"), jwk(signing_key, kid="old")]}))
+
+    def signed(key, **headers):
+        return Token(jwt.encode(GOOD, key, algorithm="RS256", headers=headers))
+
+    assert keys.verifies(signed(signing_key, kid="old"))
+    assert keys.verifies(signed(other, kid="new"))
+    assert keys.verifies(signed(signing_key))
+    assert not keys.verifies(signed(signing_key, kid="new"))
+    assert not keys.verifies(signed(signing_key, kid="unknown"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"keys": []}',
+        '{"keys": 7}',
+        '{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}',
+        "{" * 9999,
+    ],
+    ids=["empty", "no keys", "no list", "secret", "deep"],
+)
+def test_a_set_without_a_public_key_is_told(text):
+    """A secret shared with the issuer is none either."""
+    with pytest.raises(Misconfigured, match="JWK Set has no public key"):
+        PublicKey(text)
+
+
+def test_a_key_for_encryption_verifies_nothing(signing_key):
+    """Its `use` says so."""
+    keys = {"keys": [jwk(signing_key, kid="one", use="enc")]}
+    with pytest.raises(Misconfigured, match="no public key that signs"):
+        PublicKey(json.dumps(keys))

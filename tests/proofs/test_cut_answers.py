@@ -4,6 +4,7 @@ import re
 import time
 from contextlib import closing
 from datetime import datetime, timezone
+from functools import partial
 from itertools import count
 
 import jwt
@@ -14,7 +15,7 @@ from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.tokens import Token, read_unverified
+from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 from flowauth_rotator.server import Settings
 from flowauth_rotator.server.signing import Signer
 from proofs.flowauth import FlowAuth, serve
@@ -63,7 +64,8 @@ def rotated(key, caplog):
 
     def rotated(store, issuer):
         now, predecessor = datetime.now(timezone.utc), store.token
-        report = rotate(store, issuer, POLICY, now=now, public_key=Signer(key).public_pem)
+        verifier = partial(PublicKey, Signer(key).public_pem)
+        report = rotate(store, issuer, POLICY, now=now, public_key=verifier)
         shown = [shows(caplog.text + str(report), token) for token in (predecessor, store.token)]
         assert shown == [False, False]
         caplog.clear()

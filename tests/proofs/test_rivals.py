@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flowauth_rotator.agent.stores import MemoryStore
-from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.core.tokens import PublicKey, Token
 from flowauth_rotator.server import Parts, Settings
 from flowauth_rotator.server.signing import Signer
 from proofs.flowauth import FlowAuth, serve
@@ -52,7 +52,7 @@ def rivals(flowauth):
 
 def test_rivals_at_flowauth_add_a_row_each_at_most_and_agree(flowauth, rivals, key):
     """All find no successor, then all ask; whoever comes later adopts what they agreed on."""
-    public_key = Signer(key).public_pem
+    public_key = PublicKey(Signer(key).public_pem)
     due = Token(flowauth.mint("T", ["runner"], 60, issued_at=time.time() - 2700))
     store = MemoryStore(due)
     outcomes = outcomes_of(contend(rivals, [store], public_key))

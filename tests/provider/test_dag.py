@@ -290,13 +290,35 @@ def test_a_missing_connection_is_told_before_the_token_is_due(managed, put, rene
 
 def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put):
     """Named, with what to do; the run stays green."""
-    put("SHORT", age=0, lifetime_minutes=12)
-    put("LONG", age=0)
-    done = managed({"variable": "SHORT"}, {"variable": "LONG"})
+    put("SHORT_TOKEN", age=0, lifetime_minutes=12)
+    put("LONG_TOKEN", age=0)
+    done = managed({"variable": "SHORT_TOKEN"}, {"variable": "LONG_TOKEN"})
     assert done["state"] == "success"
-    assert "4 of 8 wanted checks" in told(done)["SHORT"]["advice"]
-    assert "check every 0:00:30" in told(done)["SHORT"]["advice"]
-    assert told(done)["LONG"]["advice"] == ""
+    assert "4 of 8 wanted checks" in told(done)["SHORT_TOKEN"]["advice"]
+    assert "check every 0:00:30" in told(done)["SHORT_TOKEN"]["advice"]
+    assert told(done)["LONG_TOKEN"]["advice"] == ""
+
+
+def test_a_schedule_without_any_check_in_time_turns_the_run_red(managed, put):
+    """Before the token is lost."""
+    put("BRIEF_TOKEN", age=0, lifetime_minutes=2)
+    done = managed({"variable": "BRIEF_TOKEN"})
+    assert done["state"] == "failed"
+    report = told(done)["BRIEF_TOKEN"]
+    assert (report["outcome"], report["severity"]) == ("misconfigured", "critical")
+    assert "0 of 8 wanted checks" in report["advice"]
+
+
+def test_a_variable_that_airflow_shows_to_all_is_a_warning(managed, put, airflow_home):
+    """Its key does not say that it is a secret; also of one whose own task reports."""
+    put("OPEN", age=0)
+    put("OPEN_DUE")
+    done = managed({"variable": "OPEN"}, {"variable": "OPEN_DUE"})
+    assert done["state"] == "success"
+    sentence = "choose a key with `token` in it."
+    assert told(done)["OPEN"]["advice"].endswith(sentence)
+    shown = "OPEN_DUE: Airflow shows the value of Variable OPEN_DUE to all who may see Variables"
+    assert shown in airflow_home.log.read_text()
 
 
 def test_a_run_by_hand_looks_at_the_tokens_that_it_names(managed, put, airflow):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 from airflow.providers.common.compat.sdk import Variable, dag, task
 
-from flowauth_rotator.provider import FlowAPITokenSensor, ManagedToken, rotation_dag
+from flowauth_rotator.provider import FlowAPITokenSensor, ManagedToken, rotation_dag, token_asset
 
 rotation_dag([ManagedToken("FLOWAPI_TOKEN")], schedule=timedelta(seconds=10))
 
@@ -41,3 +41,21 @@ def consumers():
 
 
 consumers()
+
+
+@dag(
+    schedule=[token_asset("AIRFLOW")],
+    start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
+)
+def after_rotation():
+    @task
+    def told(triggering_asset_events=None, triggering_dataset_events=None):
+        """Of which swap?"""
+        events = triggering_asset_events or triggering_dataset_events
+        [[event]] = events.values()
+        return event.extra
+
+    told()
+
+
+after_rotation()

@@ -37,7 +37,9 @@ def act(conf):
     if conf["do"] == "issuer":
         hook = FlowAuthHook(conf["key"])
         issuer = hook.get_conn()
-        return [type(issuer).__name__, issuer.url, issuer._wire.timeout, hook.public_key]
+        return [type(issuer).__name__, issuer.url, issuer._wire.timeout, issuer._wire._verify]
+    if conf["do"] == "test":
+        return list(FlowAuthHook(conf["key"]).test_connection())
     if conf["do"] == "mask":
         pieces = conf["pieces"]
         before = [redact(piece) == piece for piece in pieces]

@@ -1,0 +1,53 @@
+"""What Airflow itself learns of a rotation: an asset update, a metric, a link."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from flowauth_rotator.core.report import Report
+from flowauth_rotator.provider.compat import (
+    Asset,
+    AssetAlias,
+    BaseOperatorLink,
+    Context,
+    Stats,
+    XCom,
+    update_asset,
+    variable_page,
+)
+
+ROTATIONS = AssetAlias("flowauth_rotations")  # stands for the assets of all names
+
+
+def token_asset(name: str) -> Asset:
+    """The asset `flowauth://<name>`, updated at each swap of the token of this name.
+
+    What a URI cannot hold is percent-encoded (RFC 3986, section 2.1).
+    """
+    return Asset(f"flowauth://{quote(name, safe='')}")
+
+
+def announce(context: Context, report: Report) -> None:
+    """Have Airflow update the token's asset when the task has succeeded, if it was swapped."""
+    if report.successor_expires_at is None:
+        return
+    kept = ("outcome", "predecessor_expires_at", "successor_expires_at")
+    extra = {key: value for key, value in report.to_json().items() if key in kept}
+    update_asset(context, ROTATIONS, token_asset(report.name), extra)
+
+
+def count(report: Report) -> None:
+    """Count an outcome in Airflow's own metrics: best effort, as StatsD may drop what is sent."""
+    Stats.incr(f"flowauth_rotator.checks.{report.outcome}", tags={"name": report.name})
+
+
+class TokenLink(BaseOperatorLink):
+    """Leads from a rotation to its Variable, whose description names the token and its expiry."""
+
+    name = "FlowAPI token"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002
+        """The page of Variables, showing the one that the task's report is about."""
+        report = XCom.get_value(ti_key=ti_key, key="report")
+        return variable_page(report["place"].removeprefix("Variable ")) if report else ""

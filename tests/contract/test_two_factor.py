@@ -1,0 +1,90 @@
+"""An account with two-factor authentication at FlowAuth, and the secret of its codes."""
+
+from contextlib import closing
+from datetime import datetime, timezone
+
+import jwt
+import pytest
+from pyotp import TOTP, random_base32
+
+from flowauth_rotator.agent.issuer import SessionIssuer
+from flowauth_rotator.agent.rotation import rotate
+from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.core.errors import IssuerUnavailable, Misconfigured
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.tokens import Token
+from proofs.flowauth import FlowAuth, serve
+
+WINDOW = 30  # seconds that a code serves
+
+
+class Account:
+    """FlowAuth on a socket, whose one account has a second factor, and a clock for all."""
+
+    def __init__(self, sign, now=1_000_000_005.0):
+        self.now, self.secret = now, random_base32()
+        self.flowauth = FlowAuth(lambda: self.now, sign, roles={"viewer": ["get_results"]})
+        self.flowauth.totp = TOTP(self.secret)
+        self.pauses = []
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def rotate(self, name, secret):
+        """Rotate a due token of this name; the report."""
+        token = self.flowauth.mint(name, ["viewer"], 60, issued_at=self.now - 2700)
+        options = {"totp_secret": secret, "clock": lambda: self.now, "sleep": self.sleep}
+        username, password = self.flowauth.username, self.flowauth.password
+        now = datetime.fromtimestamp(self.now, timezone.utc)
+        with closing(SessionIssuer(self.url, username, password, **options)) as issuer:
+            return rotate(MemoryStore(Token(token)), issuer, RotationPolicy(), now=now)
+
+
+@pytest.fixture
+def account(signing_key):
+    account = Account(lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"))
+    with serve(account.flowauth.answer) as account.url:
+        yield account
+
+
+def test_the_secret_of_the_codes_makes_such_an_account_work(account):
+    """However it is spelt: authenticators show it in groups, in small letters."""
+    grouped = " ".join(account.secret[at : at + 4].lower() for at in range(0, 32, 4))
+    assert account.rotate("SPELT", grouped).outcome == "rotated"
+    assert account.pauses == []
+
+
+def test_a_code_that_was_used_is_followed_by_the_next(account):
+    """Two rotations within one code's time: the second waits for its own."""
+    for name in ("FIRST", "SECOND"):
+        assert account.rotate(name, account.secret).outcome == "rotated"
+    [pause] = account.pauses
+    assert pause <= WINDOW
+    assert len(account.flowauth.rows) == 4
+
+
+def test_a_wrong_secret_is_told_and_not_shown(account):
+    """It is tried again, as the clock may be at fault; nothing was asked for."""
+    wrong = random_base32()
+    with pytest.raises(IssuerUnavailable) as told:
+        account.rotate("WRONG", wrong)
+    assert "did not accept the two-factor code of 'flowbot'" in str(told.value)
+    assert "correct `totp_secret`" in str(told.value)
+    assert wrong not in repr(vars(told.value)) + str(told.value)
+    assert told.value.about.renewal_requests == 0
+
+
+def test_without_the_secret_the_sentence_says_what_to_do(account):
+    """No code, no sign-in, and no second try."""
+    with pytest.raises(Misconfigured, match=r"two-factor code.*`totp_secret`"):
+        account.rotate("NONE", None)
+
+
+@pytest.mark.parametrize("secret", ["not-base-32!", "1234567890", "otpauth://totp/x?secret=A"])
+def test_what_is_no_secret_is_told_without_it(secret):
+    """Where it is configured, before anything is asked."""
+    with pytest.raises(Misconfigured, match="`totp_secret` is no text in base 32") as told:
+        SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret=secret)
+    assert secret not in str(told.value)
+    assert told.value.__context__ is None

@@ -1,0 +1,49 @@
+"""What a real Airflow says of the package once it is installed."""
+
+import json
+import subprocess
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def listed(airflow_home):
+    """Run `airflow providers ...`; the rows, and what it complains of beside Airflow's own."""
+
+    def run(*words):
+        done = subprocess.run(
+            [airflow_home.binaries / "airflow", "providers", *words, "--output", "json"],
+            env=airflow_home.env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        *complaints, document = done.stdout.splitlines()
+        ours = [line for line in [*complaints, *done.stderr.splitlines()] if "flowauth" in line]
+        assert ours == []
+        return json.loads(document)
+
+    return run
+
+
+def test_the_provider_is_listed(listed):
+    """With its version."""
+    from flowauth_rotator import __version__
+
+    [row] = [row for row in listed("list") if row["package_name"] == "flowauth-rotator"]
+    assert row["version"] == __version__
+
+
+def test_the_connection_type_is_listed(listed):
+    """Under the name that the form shows."""
+    [row] = [row for row in listed("hooks") if row["connection_type"] == "flowauth"]
+    assert row["class"] == "flowauth_rotator.provider.hook.FlowAuthHook"
+    assert (row["hook_name"], row["conn_id_attribute_name"]) == ("FlowAuth", "flowauth_conn_id")
+
+
+def test_the_link_is_listed(listed):
+    """Airflow 2 shows only links of classes that it knows."""
+    rows = listed("links")
+    assert "flowauth_rotator.provider.publishing.TokenLink" in {
+        row["extra_link_class_name"] for row in rows
+    }
