@@ -38,10 +38,11 @@ if TYPE_CHECKING or not AIRFLOW_2:  # types are checked against Airflow 3
         conf,
         dag,
         get_current_context,
-        mask_secret,
+        redact,
         task,
     )
     from airflow.sdk import timezone
+    from airflow.sdk.log import mask_secret
 else:
     from airflow.configuration import conf
     from airflow.datasets import Dataset as Asset
@@ -61,7 +62,7 @@ else:
     from airflow.sensors.base import BaseSensorOperator
     from airflow.utils import timezone
     from airflow.utils.context import Context
-    from airflow.utils.log.secrets_masker import mask_secret
+    from airflow.utils.log.secrets_masker import mask_secret, redact
     from airflow.utils.trigger_rule import TriggerRule
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ __all__ = [
     "Context",
     "Param",
     "TriggerRule",
+    "Variable",
     "asked_at",
     "conf",
     "cron_after",
@@ -91,6 +93,7 @@ __all__ = [
     "mask_secret",
     "read_connection",
     "read_variable",
+    "redact",
     "task",
     "trigger_at",
     "write_variable",
