@@ -9,41 +9,67 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from airflow import __version__
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowPlugin,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    Asset,
-    AssetAlias,
-    BaseHook,
-    BaseOperator,
-    BaseOperatorLink,
-    BaseSensorOperator,
-    Connection,
-    Context,
-    Param,
-    Stats,
-    TriggerRule,
-    Variable,
-    XCom,
-    conf,
-    dag,
-    get_current_context,
-    mask_secret,
-    redact,
-    task,
-)
 
 from flowauth_rotator.core.errors import MalformedToken, StoreUnavailable
 
 AIRFLOW_2 = __version__.startswith("2.")
+
+if TYPE_CHECKING or not AIRFLOW_2:  # types are checked against Airflow 3
+    from airflow.providers.common.compat.sdk import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowPlugin,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        Asset,
+        AssetAlias,
+        BaseHook,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        Connection,
+        Context,
+        Param,
+        Stats,
+        TriggerRule,
+        Variable,
+        XCom,
+        conf,
+        dag,
+        get_current_context,
+        redact,
+        task,
+    )
+    from airflow.sdk import timezone
+    from airflow.sdk.log import mask_secret
+else:
+    from airflow.configuration import conf
+    from airflow.datasets import Dataset as Asset
+    from airflow.datasets import DatasetAlias as AssetAlias
+    from airflow.decorators import dag, task
+    from airflow.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
+    from airflow.hooks.base import BaseHook
+    from airflow.models import BaseOperator, Connection, Param, Variable, XCom
+    from airflow.models.baseoperatorlink import BaseOperatorLink
+    from airflow.operators.python import get_current_context
+    from airflow.plugins_manager import AirflowPlugin
+    from airflow.sensors.base import BaseSensorOperator
+    from airflow.stats import Stats
+    from airflow.utils import timezone
+    from airflow.utils.context import Context
+    from airflow.utils.log.secrets_masker import mask_secret, redact
+    from airflow.utils.trigger_rule import TriggerRule
 
 T = TypeVar("T")
 
@@ -64,6 +90,7 @@ __all__ = [
     "Param",
     "Stats",
     "TriggerRule",
+    "Variable",
     "XCom",
     "asked_at",
     "conf",
@@ -77,6 +104,7 @@ __all__ = [
     "mask_secret",
     "read_connection",
     "read_variable",
+    "redact",
     "task",
     "trigger_at",
     "update_asset",
@@ -191,7 +219,6 @@ def cron_after(expression: str, moment: datetime) -> datetime:
     Raises:
         ValueError: it is neither.
     """
-    from airflow.providers.common.compat.sdk import timezone  # type: ignore[attr-defined]
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.trigger import CronTriggerTimetable
 

@@ -7,7 +7,13 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 import airflow.settings  # noqa: F401 - what is imported here may warn
-from airflow.providers.common.compat.sdk import DAG, BaseHook, Variable  # noqa: F401
+from airflow import DAG, __version__  # noqa: F401
+
+if __version__.startswith("2."):
+    from airflow.hooks.base import BaseHook
+    from airflow.models import Variable
+else:
+    from airflow.sdk import BaseHook, Variable
 
 QUESTIONS = (
     patch("socket.getaddrinfo"),

@@ -3,9 +3,8 @@
 import time
 from datetime import datetime, timedelta, timezone
 
-from airflow.providers.common.compat.sdk import Variable, dag, task
-
 from flowauth_rotator.provider import FlowAPITokenSensor, ManagedToken, rotation_dag, token_asset
+from flowauth_rotator.provider.compat import Variable, dag, task  # Airflow
 
 rotation_dag([ManagedToken("FLOWAPI_TOKEN")], schedule=timedelta(seconds=10))
 

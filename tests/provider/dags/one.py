@@ -2,9 +2,10 @@
 
 from datetime import datetime, timedelta, timezone
 
-from airflow.providers.common.compat.sdk import DAG, Variable, redact
+from airflow import DAG
 
 from flowauth_rotator.provider import RotateTokenOperator
+from flowauth_rotator.provider.compat import Variable, redact
 
 
 class Redacting(RotateTokenOperator):

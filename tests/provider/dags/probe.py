@@ -4,19 +4,17 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from unittest.mock import Mock, patch
 
-from airflow import __version__
-from airflow.providers.common.compat.sdk import dag, get_current_context, redact, task
-
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider import FlowAuthHook, VariableStore
+from flowauth_rotator.provider.compat import AIRFLOW_2, dag, get_current_context, redact, task
 from flowauth_rotator.provider.variable import mask
 
 
 @contextmanager
 def outage():
     """What a task sees when Airflow's API server is down, on Airflow 2 its database."""
-    if __version__.startswith("2."):
+    if AIRFLOW_2:
         from sqlalchemy.exc import OperationalError
 
         lost = OperationalError("SELECT 1", {}, ConnectionError("lost"))

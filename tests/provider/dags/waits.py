@@ -2,7 +2,7 @@
 
 from datetime import datetime, timezone
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 
 from flowauth_rotator.provider import FlowAPITokenSensor
 
