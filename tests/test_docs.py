@@ -14,7 +14,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SERVER = (ROOT / "docs" / "server.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
-PAGES = ("README.md", "docs/server.md", "docs/protocol.md", "deploy/README.md")
+PAGES = (
+    "README.md",
+    "docs/airflow.md",
+    "docs/consumers.md",
+    "docs/server.md",
+    "docs/protocol.md",
+    "deploy/README.md",
+)
 
 
 def commands(group=main, prefix="flowauth-rotator"):

@@ -36,6 +36,7 @@ def rotation_dag(
     *,
     dag_id: str = "flowauth_token_rotation",
     schedule: str | timedelta = "*/5 * * * *",
+    on_failure_callback: Any = None,  # noqa: ANN401 - a callable, a notifier, or a list of them
 ) -> Any:  # noqa: ANN401 - a DAG, of a class that differs between generations of Airflow
     """The DAG that checks `tokens` on `schedule` and rotates those that are due.
 
@@ -44,6 +45,8 @@ def rotation_dag(
             `flowauth_rotator_tokens` lists at each run, and without it the one in FLOWAPI_TOKEN.
         dag_id: the DAG's id.
         schedule: how often to check: several times between due and expiry of any token.
+        on_failure_callback: what Airflow calls, once a run, when a person should look at a token;
+            `exception` of its context says in sentences at which, and why.
 
     Raises:
         Misconfigured: `tokens` is no list of managed tokens, or has a Variable or a name twice.
@@ -76,7 +79,12 @@ def rotation_dag(
             max_active_tis_per_dagrun=AT_ONCE,
             outlets=[ROTATIONS],
         ).expand_kwargs(due)
-        rotate >> task(trigger_rule=TriggerRule.NONE_SKIPPED, retries=0)(report)()
+        told = task(
+            trigger_rule=TriggerRule.NONE_SKIPPED,
+            retries=0,
+            on_failure_callback=on_failure_callback,
+        )(report)()
+        rotate >> told
 
     return rotation()
 

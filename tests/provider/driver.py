@@ -65,9 +65,9 @@ def garble(key):
         session.execute(text("UPDATE variable SET val = 'garbled' WHERE key = :key"), {"key": key})
 
 
-def put_connection(conn_id, **settings):
+def put_connection(conn_id, conn_type="flowauth", **settings):
     with create_session() as session:
-        session.add(Connection(conn_id=conn_id, conn_type="flowauth", **settings))
+        session.add(Connection(conn_id=conn_id, conn_type=conn_type, **settings))
 
 
 if __name__ == "__main__":
