@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ SIGNING_ALGORITHMS = [
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 ]
+_PEM = re.compile(r"\s*(-----BEGIN [A-Z ]+-----)(.*)(-----END [A-Z ]+-----)\s*", re.DOTALL)
 LATEST_TIME = 100_000_000_000  # the year 5138; beyond it a time is in milliseconds
 
 
@@ -187,6 +189,8 @@ def _key_of_pem(text: str) -> tuple[None, Any]:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    if parts := _PEM.fullmatch(text):  # fields of a form take its line breaks away
+        text = "\n".join((parts[1], "".join(parts[2].split()), parts[3]))
     try:
         return None, load_pem_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm):

@@ -193,21 +193,19 @@ def write_variable(key: str, value: str, description: str) -> None:
 
 
 def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What `conn-fields` says of a connection's extra, as Airflow asks a hook for before 3.2."""
-    from flask_appbuilder.fieldwidgets import (
-        BS3PasswordFieldWidget,
-        BS3TextAreaFieldWidget,
-        BS3TextFieldWidget,
-    )
+    """What `conn-fields` says of a connection's extra, as Airflow 2 asks a hook for.
+
+    All are of one line: in one of several, Airflow 2 marks all that is no JSON as an error.
+    """
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from wtforms import PasswordField, StringField
 
-    kinds = {
-        "multiline": (StringField, BS3TextAreaFieldWidget),
-        "password": (PasswordField, BS3PasswordFieldWidget),
-    }
     widgets = {}
     for name, field in fields.items():
-        kind, widget = kinds.get(field["schema"].get("format"), (StringField, BS3TextFieldWidget))
+        secret = field["schema"].get("format") == "password"
+        kind, widget = (
+            (PasswordField, BS3PasswordFieldWidget) if secret else (StringField, BS3TextFieldWidget)
+        )
         widgets[name] = kind(field["label"], description=field["description"], widget=widget())
     return widgets
 

@@ -130,7 +130,10 @@ def survey(
     try:
         listed, wrong = surveying.listed(tokens)
         force = asked_at(context) if asked.get("force") else None
-        found = [surveying.look(token, schedule, now, force) for token in listed]
+        scheduled = context["dag_run"].run_type == "scheduled"
+        found = [
+            surveying.look(token, schedule, now, force, scheduled=scheduled) for token in listed
+        ]
     except StoreUnavailable as error:
         raise AirflowException(str(error)) from None
     found = surveying.chosen(found, wrong, asked.get("names"))

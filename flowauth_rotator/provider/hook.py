@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from flowauth_rotator.core.tokens import PublicKey
 
 
+LEAST = timedelta(seconds=2)  # that clocks are apart, to be worth a word: answers take time
+
+
 class FlowAuthHook(compat.BaseHook):
     """The issuer that a connection describes.
 
@@ -97,7 +100,7 @@ class FlowAuthHook(compat.BaseHook):
         skew = clock_skew(issuer, now) or timedelta(0)
         apart = timedelta(seconds=abs(round(skew.total_seconds())))
         word = "ahead of" if skew > timedelta(0) else "behind"
-        clock = f"its clock is {apart} {word} the one here" if apart else "its clock is right"
+        clock = f"its clock is {apart} {word} the one here" if apart > LEAST else "the clocks agree"
         return apart <= LARGEST_SKEW, f"{issuer.url}, version {version}: {whom}; {clock}."
 
     def _options(self) -> dict[str, Any]:
@@ -110,13 +113,16 @@ def _address(host: str, port: int | None, schema: str | None) -> str:
         host = f"{schema or 'https'}://{host}"
     scheme, separator, rest = host.partition("://")
     where, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{where}:{port}{slash}{path}" if port else host
+    if not port or where.endswith(f":{port}"):
+        return host
+    return f"{scheme}{separator}{where}:{port}{slash}{path}"
 
 
 def _checked_extra(connection_id: str, text: str | None) -> dict[str, Any]:
     """The extra's settings. Airflow takes what is no JSON for nothing, and would drop them.
 
-    A field of the form that is left empty is none, and what a URI gives is a text.
+    A field of the form that is left empty is none, what a URI gives is a text, and the button Test
+    of Airflow 2 puts a prefix before each key.
     """
     extra = None
     with contextlib.suppress(ValueError):
@@ -127,7 +133,8 @@ def _checked_extra(connection_id: str, text: str | None) -> dict[str, Any]:
             advice='Write it like {"timeout": 30}.',
         )
     checked = {}
-    for name, value in extra.items():
+    for key, value in extra.items():
+        name = key.removeprefix("extra__flowauth__")
         if name not in CONNECTION_FIELDS:
             raise Misconfigured(
                 f"The extra of connection {connection_id} has an unknown key {name!r}.",

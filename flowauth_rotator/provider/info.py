@@ -31,10 +31,11 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {  # what the extra may hold, as 
 }
 
 FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["schema", "port", "extra"],
+    "hidden-fields": ["schema"],  # Airflow 2.11 cannot test a connection if `extra` is hidden
     "relabeling": {"host": "Address", "login": "Owner of the tokens"},
     "placeholders": {
         "host": "https://flowauth.example.org",
+        "port": "443",
         "login": "empty: each token is its own credential",
     },
 }

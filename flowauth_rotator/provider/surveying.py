@@ -95,8 +95,14 @@ def look(
     schedule: Schedule,
     now: datetime,
     force: datetime | None,
+    *,
+    scheduled: bool = False,
 ) -> Found:
-    """Read one token and decide."""
+    """Read one token and decide.
+
+    A schedule that is too slow for it is a warning; in a run of that schedule, to have no check
+    between due and expiry is an error.
+    """
     from flowauth_rotator.agent.rotation import check
     from flowauth_rotator.provider.variable import VariableStore
 
@@ -118,7 +124,7 @@ def look(
             f"check every {every}, renew earlier, or have it live longer."
         )
         told = _warned(told, warning, due=found.due)
-        if not checks:
+        if scheduled and not checks:
             told = replace(told, outcome=Outcome.MISCONFIGURED, severity=Severity.CRITICAL)
     if not is_hidden(token.variable):
         warning = (

@@ -226,6 +226,13 @@ def test_a_signature_is_verified_with_the_public_key_alone(signing_key):
     assert not PublicKey(pem(signing_key)).verifies(changed)
 
 
+@pytest.mark.parametrize("between", ["", " ", "\r\n  "], ids=["nothing", "blank", "indented"])
+def test_a_public_key_needs_no_line_breaks(signing_key, between):
+    """A field of one line takes them away."""
+    token = Token(jwt.encode(GOOD, signing_key, algorithm="RS256"))
+    assert PublicKey(between.join(pem(signing_key).splitlines())).verifies(token)
+
+
 def test_a_public_key_is_no_shared_secret(signing_key):
     """A token signed by HMAC with the public key as its secret is not verified."""
     signed = ".".join(segment(json.dumps(part).encode()) for part in ({"alg": "HS256"}, GOOD))

@@ -34,6 +34,11 @@ numbers = itertools.count()
             ["BearerIssuer", "https://x.example:8443/flowauth", 30, True],
         ),
         (
+            "with_its_port_twice",
+            {"host": "http://127.0.0.1:9091/flowauth", "port": 9091},
+            ["BearerIssuer", "http://127.0.0.1:9091/flowauth", 30, True],
+        ),
+        (
             "https_by_default",
             {"host": "flowauth.example.org"},
             ["BearerIssuer", "https://flowauth.example.org", 30, True],
@@ -52,6 +57,11 @@ numbers = itertools.count()
             "with_fields_left_empty",
             {"host": "https://x.example", "extra": json.dumps(dict.fromkeys(CONNECTION_FIELDS))},
             ["BearerIssuer", "https://x.example", 30, True],
+        ),
+        (
+            "as_airflow_2_tests_a_form",
+            {"host": "https://x.example", "extra": '{"extra__flowauth__timeout": "9"}'},
+            ["BearerIssuer", "https://x.example", 9, True],
         ),
         (
             "with_empty_texts",

@@ -1,13 +1,14 @@
 """An Airflow DAG with one task that does to a Variable what its conf says."""
 
 from contextlib import contextmanager, nullcontext
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from unittest.mock import Mock, patch
 
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.tokens import Token
-from flowauth_rotator.provider import FlowAuthHook, VariableStore
+from flowauth_rotator.provider import FlowAuthHook, ManagedToken, VariableStore
 from flowauth_rotator.provider.compat import AIRFLOW_2, dag, get_current_context, redact, task
+from flowauth_rotator.provider.surveying import look
 from flowauth_rotator.provider.variable import mask
 
 
@@ -36,6 +37,10 @@ def act(conf):
         hook = FlowAuthHook(conf["key"])
         issuer = hook.get_conn()
         return [type(issuer).__name__, issuer.url, issuer._wire.timeout, issuer._wire._verify]
+    if conf["do"] == "look":
+        now, every = datetime.now(timezone.utc), timedelta(seconds=conf["schedule"])
+        found = look(ManagedToken(conf["key"]), every, now, None, scheduled=conf["scheduled"])
+        return found.report.to_json()
     if conf["do"] == "test":
         return list(FlowAuthHook(conf["key"]).test_connection())
     if conf["do"] == "mask":
