@@ -20,7 +20,7 @@ $(READY): $(LOCK) pyproject.toml
 	  echo "$(PYTHON) has no venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Setting up .venv; this takes a minute or two."
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -44,7 +44,7 @@ $(READY_2): $(LOCK_2) pyproject.toml
 	  "Airflow 2.11 needs Python 3.10 to 3.12, .venv has %d.%d. Choose one: make clean test-airflow-2 PYTHON=python3.12" % v)'
 	@echo "Setting up .venv-airflow-2; this takes a minute or two."
 	@$(BIN)/python -m venv --clear .venv-airflow-2
-	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK_2)
+	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK_2)
 	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY_2)
 
