@@ -8,7 +8,7 @@ LOCK_2 := locks/airflow-2.txt
 BIN_2 := .venv-airflow-2/bin
 READY_2 := .venv-airflow-2/ready
 
-.PHONY: help setup demo up test test-airflow-3 test-airflow-2 lint bench bench-server simulate mutants prove secrecy lock clean
+.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-celery lint bench bench-server simulate mutants prove secrecy lock clean
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
@@ -20,7 +20,7 @@ $(READY): $(LOCK) pyproject.toml
 	  echo "$(PYTHON) has no venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Setting up .venv; this takes a minute or two."
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -39,12 +39,19 @@ test-airflow-3: $(READY) ## run the tests of the Airflow side alone
 test-airflow-2: $(READY) $(READY_2) ## run the same in an Airflow 2.11
 	@$(BIN)/python -m pytest --airflow .venv-airflow-2 tests/provider tests/e2e
 
+test-celery: $(READY) $(READY_2) ## run rotations in a Celery worker of either Airflow, with a Redis
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes redis-server; } || { \
+	  echo "redis-server is needed. On Debian and Ubuntu: apt-get install redis-server" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/e2e/test_celery.py
+	@$(BIN)/python -m pytest --airflow .venv-airflow-2 tests/e2e/test_celery.py
+
 $(READY_2): $(LOCK_2) pyproject.toml
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v <= (3, 12) else \
-	  "Airflow 2.11 needs Python 3.10 to 3.12, .venv has %d.%d. Choose one: make clean test-airflow-2 PYTHON=python3.12" % v)'
+	  "Airflow 2.11 needs Python 3.10 to 3.12, .venv has %d.%d. Choose one: make clean $(MAKECMDGOALS) PYTHON=python3.12" % v)'
 	@echo "Setting up .venv-airflow-2; this takes a minute or two."
 	@$(BIN)/python -m venv --clear .venv-airflow-2
-	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK_2)
+	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK_2)
 	@$(BIN_2)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY_2)
 

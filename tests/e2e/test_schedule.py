@@ -18,16 +18,21 @@ PATIENCE = 180  # seconds
 
 
 class Deployment:
-    """An Airflow on PostgreSQL whose LocalExecutor runs tasks in processes of their own."""
+    """An Airflow on PostgreSQL whose executor runs tasks in processes of their own."""
 
-    def __init__(self, home, database):
+    def __init__(self, home, database, **settings):
         self.home, self.database = home, database
-        home.env |= on_postgresql(database) | {
+        defaults = {
             "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "8",
         }
+        home.env |= on_postgresql(database) | defaults | settings
         home.set_up()
+
+    def running(self):
+        """Run all its processes until the block ends."""
+        return self.home.running()
 
     def connect(self, server):
         """Make the connection to a renewal server."""
@@ -52,10 +57,16 @@ class Deployment:
 
     def dump(self, folder):
         """Write down all that is in the database, a file for each table."""
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         for (table,) in self.ask(tables):
             (folder / table).write_text("\n".join(map(repr, self.ask(f'SELECT * FROM "{table}"'))))
+
+    def leaks(self, *secrets):
+        """The tables and files in which 12 characters in a row of a secret stand."""
+        folder = self.home.folder.parent
+        self.dump(folder / "database")
+        return leaks(folder, *secrets)
 
 
 def on_postgresql(database):
@@ -74,8 +85,11 @@ def until(holds, what):
         time.sleep(0.5)
 
 
-def kill_every_third(server):
-    """Kill the process of every third rotation, when its renewal is committed but not answered."""
+def kill_every_third(server, generations):
+    """Kill the process of every third rotation, when its renewal is committed but not answered.
+
+    `generations` says for each how many die: 1 is the process alone, 2 that and its parent.
+    """
     app, killed, asked = server.app.wsgi_app, [], itertools.count(1)
 
     def killing(environ, start_response):
@@ -87,12 +101,40 @@ def kill_every_third(server):
                 for it in psutil.net_connections("tcp")
                 if it.pid and it.raddr and (it.laddr.port, it.raddr.port) == ends
             }
-            psutil.Process(pid).kill()
+            process = psutil.Process(pid)
+            for victim in reversed([process, *process.parents()][: next(generations)]):
+                victim.kill()
             killed.append(pid)
         return answer
 
     server.app.wsgi_app = killing
     return killed
+
+
+def rotate_twenty(deployment, server, generations):
+    """Have twenty tokens swapped that are due at once, and return all that there were."""
+    killed = kill_every_third(server, generations)
+    names = [f"TOKEN_{number}" for number in range(20)]
+    issued_at = int(time.time()) - 2700
+    old = {name: server.mint(name, issued_at=issued_at) for name in names}
+    deployment.home.load("variables", old)
+    deployment.connect(server)
+    ended = "SELECT state FROM dag_run WHERE dag_id = 'twenty' AND end_date IS NOT NULL ORDER BY id"
+    with deployment.running():
+        until(lambda: len(deployment.ask(ended)) >= 2, "two runs end")
+    assert deployment.ask(ended)[1] == ("success",)
+    assert len(killed) >= 6
+    exported = deployment.home.folder / "exported.json"
+    assert deployment.home.airflow("variables", "export", str(exported)) == 0
+    tokens = list(old.values())
+    for name, variable in json.loads(exported.read_text()).items():
+        first, second = server.rows(name)
+        assert (first.issued_at, second.parent_id) == (issued_at, first.id)
+        tokens.append(variable["value"] if isinstance(variable, dict) else variable)
+        in_use = read_unverified(Token(tokens[-1]))
+        assert (in_use.token_name, in_use.issued_at.timestamp()) == (name, second.issued_at)
+    exported.unlink()
+    return tokens
 
 
 @pytest.fixture
@@ -106,7 +148,7 @@ def test_the_schedule_swaps_a_token_that_becomes_due(deployment, renewal_server,
     old = renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 2400 + due_in)
     deployment.home.load("variables", {"FLOWAPI_TOKEN": old, "flowapi_address": flowapi})
     deployment.connect(renewal_server)
-    with deployment.home.running():
+    with deployment.running():
         until(
             lambda: deployment.states("consumers") == {"wait": "deferred", "use": "running"},
             "a task waits, and another uses the token",
@@ -122,30 +164,10 @@ def test_the_schedule_swaps_a_token_that_becomes_due(deployment, renewal_server,
     first, second = renewal_server.rows("AIRFLOW")
     assert second.parent_id == first.id
     new = deployment.home.variable()["value"]
-    secrets = [*parts_of(old, new), renewal_server.password]
-    deployment.dump(deployment.home.folder.parent / "database")
-    assert leaks(deployment.home.folder.parent, "flowauth_token_rotation") >= {"dag_run"}
-    assert leaks(deployment.home.folder.parent, *secrets) == set()
+    assert deployment.leaks("flowauth_token_rotation") >= {"dag_run"}
+    assert deployment.leaks(*parts_of(old, new), renewal_server.password) == set()
 
 
 def test_rotations_that_are_killed_are_ended_by_the_next_try(deployment, renewal_server):
     """Twenty tokens due at once, every third process killed: all swapped, none minted twice."""
-    killed = kill_every_third(renewal_server)
-    names = [f"TOKEN_{number}" for number in range(20)]
-    issued_at = int(time.time()) - 2700
-    old = {name: renewal_server.mint(name, issued_at=issued_at) for name in names}
-    deployment.home.load("variables", old)
-    deployment.connect(renewal_server)
-    ended = "SELECT state FROM dag_run WHERE dag_id = 'twenty' AND end_date IS NOT NULL ORDER BY id"
-    with deployment.home.running():
-        until(lambda: len(deployment.ask(ended)) >= 2, "two runs end")
-    assert deployment.ask(ended)[1] == ("success",)
-    assert len(killed) >= 6
-    exported = deployment.home.folder / "exported.json"
-    assert deployment.home.airflow("variables", "export", str(exported)) == 0
-    for name, variable in json.loads(exported.read_text()).items():
-        first, second = renewal_server.rows(name)
-        assert (first.issued_at, second.parent_id) == (issued_at, first.id)
-        text = variable["value"] if isinstance(variable, dict) else variable
-        in_use = read_unverified(Token(text))
-        assert (in_use.token_name, in_use.issued_at.timestamp()) == (name, second.issued_at)
+    rotate_twenty(deployment, renewal_server, itertools.repeat(1))
