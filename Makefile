@@ -40,6 +40,7 @@ test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
 	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e
 
+# A lock is complete; pip 23 looks beyond it for what is required with an extra, hence --no-deps.
 .venv-airflow-2/ready: $(LOCK_2)
 .venv-airflow-2-10/ready: $(LOCK_2_10)
 .venv-airflow-2/ready .venv-airflow-2-10/ready: pyproject.toml | $(READY)
@@ -47,7 +48,7 @@ test-airflow-2 test-airflow-2-10:
 	  "Airflow 2 needs Python 3.10 to 3.12, .venv has %d.%d. Choose one: make clean $(MAKECMDGOALS) PYTHON=python3.12" % v)'
 	@echo "Setting up $(@D); this takes a minute or two."
 	@$(BIN)/python -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(filter locks/%,$^)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(filter locks/%,$^)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -77,7 +78,7 @@ prove: $(READY) ## kill real processes at every point, and let 50 agents race fo
 
 COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.10 \
   --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade
-# Airflow 2.10 gets what its images have, not what is newest today.
+# Airflow 2.10 gets the providers of its time, as its images have them.
 lock: $(READY) ## resolve the dependencies anew
 	@$(COMPILE) --all-extras --group dev --group airflow-3 --output-file $(LOCK)
 	@$(COMPILE) --group build --group airflow-2 --output-file $(LOCK_2)

@@ -1,6 +1,7 @@
 """Every difference between generations of Airflow, and nothing else.
 
-Runs on Airflow 3.3 and 2.11. Elsewhere in this room nothing of Airflow is imported but from here.
+Runs on Airflow 2.10, 2.11 and 3.1 to 3.3. Elsewhere in this room nothing of Airflow is imported
+but from here.
 """
 
 from __future__ import annotations
@@ -262,7 +263,7 @@ else:
         def _has_variable(key: str) -> bool:
             return key in Variable.keys(prefix=key)
 
-    else:  # 3.1 and 3.2 list no keys, and their `Variable` keeps an outage to itself
+    else:  # 3.1 and 3.2 list no keys, and their `Variable` hides an outage
 
         def _set_variable(key: str, value: str, description: str) -> None:
             from airflow.sdk.execution_time import comms, task_runner
