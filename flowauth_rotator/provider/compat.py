@@ -1,6 +1,7 @@
 """Every difference between generations of Airflow, and nothing else.
 
-Runs on Airflow 3.3 and 2.11. Elsewhere in this room nothing of Airflow is imported but from here.
+Runs on Airflow 2.10, 2.11 and 3.1 to 3.3. Elsewhere in this room nothing of Airflow is imported
+but from here.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def write_variable(key: str, value: str, description: str) -> None:
     Raises:
         StoreUnavailable: it failed, or nobody knows whether it did.
     """
-    _answer(f"Writing Variable {key}", lambda: Variable.set(key, value, description=description))
+    _answer(f"Writing Variable {key}", lambda: _set_variable(key, value, description))
 
 
 def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -272,6 +273,9 @@ if AIRFLOW_2:
         except KeyError:
             return None
 
+    def _set_variable(key: str, value: str, description: str) -> None:
+        Variable.set(key, value, description=description)
+
     def _has_variable(key: str) -> bool:
         from airflow.models import Variable as Row
         from airflow.utils.session import create_session
@@ -317,8 +321,32 @@ else:
                 return None
             raise
 
-    def _has_variable(key: str) -> bool:
-        return key in Variable.keys(prefix=key)
+    if hasattr(Variable, "keys"):
+
+        def _set_variable(key: str, value: str, description: str) -> None:
+            Variable.set(key, value, description=description)
+
+        def _has_variable(key: str) -> bool:
+            return key in Variable.keys(prefix=key)
+
+    else:  # 3.1 and 3.2 list no keys, and their `Variable` hides an outage
+
+        def _set_variable(key: str, value: str, description: str) -> None:
+            from airflow.sdk.execution_time import comms, task_runner
+
+            message = comms.PutVariable(key=key, value=value, description=description)
+            task_runner.SUPERVISOR_COMMS.send(message)
+
+        def _has_variable(key: str) -> bool:
+            from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+            from airflow.sdk.execution_time import comms, task_runner
+
+            answer = task_runner.SUPERVISOR_COMMS.send(comms.GetVariable(key=key))
+            if not isinstance(answer, comms.ErrorResponse):
+                return True
+            if answer.error is ErrorType.VARIABLE_NOT_FOUND:
+                return False
+            raise AirflowRuntimeError(answer)
 
     def _backends_before_the_database() -> Iterator[Any]:
         from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend

@@ -1,8 +1,12 @@
 """Holds a real Airflow open: a JSON command a line on stdin, a JSON answer a line on stdout."""
 
+# ruff: noqa: E402
 import json
 import os
 import sys
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what Airflow prints, while it is imported too, goes to the log
 
 from airflow import __version__
 from airflow.models import Connection, Variable
@@ -15,7 +19,7 @@ if AIRFLOW_2:
     from airflow.models import DagBag
     from airflow.models.xcom import XCom
 else:
-    from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.dag_processing.processor import BundleDagBag
     from airflow.models.xcom import XComModel as XCom
 
 
@@ -71,13 +75,11 @@ def put_connection(conn_id, conn_type="flowauth", **settings):
 
 
 if __name__ == "__main__":
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what Airflow prints goes to the log
     folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
     if AIRFLOW_2:
         bag = DagBag(folder, include_examples=False)
     else:
-        bag = BundleDagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+        bag = BundleDagBag(folder, bundle_path=folder)
     for line in sys.stdin:
         name, arguments = json.loads(line)
         print(json.dumps(globals()[name](**arguments)), file=answers, flush=True)
