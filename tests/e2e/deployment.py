@@ -1,0 +1,87 @@
+"""An Airflow with all its processes, and what its database and its pages hold."""
+
+import json
+import time
+from pathlib import Path
+
+import sqlalchemy
+
+from tests.e2e.search import leaks
+
+HERE = Path(__file__).parent
+PATIENCE = 180  # seconds
+
+
+class Deployment:
+    """An Airflow whose executor runs tasks in processes of their own.
+
+    Its database is a PostgreSQL, or without one an SQLite file of its own.
+    """
+
+    def __init__(self, home, database=None, **settings):
+        self.home = home
+        defaults = {
+            "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "8",
+        }
+        home.env |= (on_postgresql(database) if database else {}) | defaults | settings
+        home.set_up()
+        url = database or f"sqlite:///{home.folder}/airflow.db"
+        self._engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+
+    def running(self):
+        """Run all its processes until the block ends."""
+        return self.home.running()
+
+    def connect(self, server):
+        """Make the connection to a renewal server."""
+        connection = {"conn_type": "flowauth", "host": server.url, "login": server.username}
+        connection["password"] = server.password
+        self.home.load("connections", {"flowauth_default": connection})
+
+    def ask(self, query):
+        with self._engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+
+    def states(self, dag_id):
+        """The state of each task of a DAG, of its first run."""
+        query = f"SELECT task_id, state FROM task_instance WHERE dag_id = '{dag_id}'"
+        return dict(self.ask(query))
+
+    def answers(self, task_id):
+        """What the tasks of this name have returned."""
+        query = f"SELECT value FROM xcom WHERE task_id = '{task_id}' AND key = 'return_value'"
+        values = (value for (value,) in self.ask(query))
+        return [json.loads(value) if isinstance(value, (bytes, str)) else value for value in values]
+
+    def dump(self, folder):
+        """Write down all that is in the database, a file for each table."""
+        folder.mkdir(exist_ok=True)
+        for table in sqlalchemy.inspect(self._engine).get_table_names():
+            (folder / table).write_text("\n".join(map(repr, self.ask(f'SELECT * FROM "{table}"'))))
+
+    def leaks(self, *secrets):
+        """The tables and files in which 12 characters in a row of a secret stand."""
+        folder = self.home.folder.parent
+        self.dump(folder / "database")
+        return leaks(folder, *secrets)
+
+    def close(self):
+        self._engine.dispose()
+
+
+def on_postgresql(database):
+    """The settings of an Airflow whose metadata is in this database."""
+    drivers = {"SQL_ALCHEMY_CONN": "psycopg2", "SQL_ALCHEMY_CONN_ASYNC": "psycopg"}
+    return {
+        f"AIRFLOW__DATABASE__{name}": database.replace("postgresql:", f"postgresql+{driver}:")
+        for name, driver in drivers.items()
+    }
+
+
+def until(holds, what):
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s"
+        time.sleep(0.5)
