@@ -246,12 +246,12 @@ class AirflowHome:
         """Run its processes until the block ends; the answer is the address of its page."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
+        two = self.version().startswith("2.")
         self.env |= {
-            "AIRFLOW__API__BASE_URL": url,
+            f"AIRFLOW__{'WEBSERVER' if two else 'API'}__BASE_URL": url,
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         }
-        two = self.version().startswith("2.")
         page, health = ("webserver", "health") if two else ("api-server", "api/v2/monitor/health")
         at = ["--port", str(port), "--workers", "1"]
         commands = [

@@ -78,8 +78,10 @@ def _airflow_2(see, deployment):
     """Its pages."""
     for path in ("variable", "connection", "log", "xcom", "dagrun", "taskinstance"):
         see(f"/{path}/list/", page_size=1000)
-    for path in ("home", "datasets", "configuration", "plugin", "provider", "variable/edit/1"):
+    [(variable,)] = deployment.ask("SELECT id FROM variable WHERE key = 'FLOWAPI_TOKEN'")
+    for path in ("home", "datasets", "configuration", "plugin", "provider"):
         see(f"/{path}")
+    see(f"/variable/edit/{variable}")
     for dag in DAGS:
         see(f"/dags/{dag}/grid")
         see("/object/grid_data", dag_id=dag)

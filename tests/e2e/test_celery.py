@@ -9,7 +9,9 @@ import shutil
 import pytest
 
 from demo.parts import AirflowHome, clean_environment, running
-from tests.e2e.test_schedule import Deployment, parts_of, rotate_twenty, until
+from tests.e2e.deployment import Deployment, until
+from tests.e2e.search import parts_of
+from tests.e2e.test_schedule import rotate_twenty
 
 # A task proves itself to Airflow 3 by a JWT with the header {"alg":"HS512", ...}: its times read
 # like those of the tokens that are rotated, whose header says RS256.

@@ -2,9 +2,7 @@
 
 import base64
 import json
-import re
 import time
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -12,8 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from demo.parts import AirflowHome, PartFailed
 from flowauth_rotator.server.signing import Signer
-
-WINDOW = 12
+from tests.e2e.search import leaks, parts_of
 
 
 class UnlikeJwt(Signer):
@@ -29,22 +26,6 @@ def encoded(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
-def windows(secret: str) -> set[str]:
-    return {secret[start : start + WINDOW] for start in range(len(secret) - WINDOW + 1)}
-
-
-def leaks(folder: Path, *secrets: str) -> set[str]:
-    """The files under `folder` in which 12 characters in a row of a secret stand."""
-    wanted = set().union(*map(windows, secrets))
-    found = set()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            for run in re.findall(r"[\w+/=.-]{12,}", path.read_bytes().decode("latin-1")):
-                if not wanted.isdisjoint(windows(run)):
-                    found.add(path.name)
-    return found
-
-
 @pytest.mark.parametrize("where", ["airflow.db", "logs/task.log"])
 def test_the_search_finds_what_there_is(tmp_path, renewal_server, where):
     """Twelve characters of a payload, of a signature or of the password are found."""
@@ -56,11 +37,6 @@ def test_the_search_finds_what_there_is(tmp_path, renewal_server, where):
         assert leaks(tmp_path / "home", payload, signature, renewal_server.password) == {file.name}
     file.write_bytes(secret[7:18].encode())
     assert leaks(tmp_path / "home", payload, signature, renewal_server.password) == set()
-
-
-def parts_of(*tokens: str) -> list[str]:
-    """Payloads and signatures; a header says nothing that is secret."""
-    return [segment for token in tokens for segment in token.split(".")[1:]]
 
 
 @pytest.fixture

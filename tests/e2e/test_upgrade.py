@@ -8,7 +8,7 @@ import pytest
 
 from demo.parts import AirflowHome
 from flowauth_rotator.core.tokens import Token
-from tests.e2e.test_schedule import on_postgresql
+from tests.e2e.deployment import on_postgresql
 
 
 @pytest.fixture

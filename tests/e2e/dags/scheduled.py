@@ -21,19 +21,19 @@ def consumers():
     @task
     def use():
         """Hold the token from before the swap until after it; what was it answered?"""
-        import requests
-
-        def ask():
-            address = Variable.get("flowapi_address")
-            headers = {"Authorization": f"Bearer {held}"}
-            return requests.get(f"{address}/api/0/available_dates", headers=headers, timeout=30)
+        import flowclient
 
         held = Variable.get("FLOWAPI_TOKEN")
+        connection = flowclient.Connection(url=Variable.get("flowapi_url"), token=held)
+
+        def ask():
+            return connection.get_url(route="available_dates").status_code
+
         answers = []
         while Variable.get("FLOWAPI_TOKEN") == held:
-            answers.append(ask().status_code)
+            answers.append(ask())
             time.sleep(0.5)
-        answers.append(ask().status_code)
+        answers.append(ask())
         return sorted(set(answers))
 
     use()
@@ -51,7 +51,7 @@ def after_rotation():
     def told(triggering_asset_events=None, triggering_dataset_events=None):
         """Of which swap?"""
         events = triggering_asset_events or triggering_dataset_events
-        [[event]] = events.values()
+        [event] = next(iter(events.values()))
         return event.extra
 
     told()
