@@ -85,7 +85,7 @@ prove: $(READY) ## kill real processes at every point, and let 50 agents race fo
 
 COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.10 \
   --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade
-# Airflow 2.10 gets the providers of its time, as its images have them.
+# Airflow 2.10 gets what was the newest when it came, as its images do.
 lock: $(READY) ## resolve the dependencies anew
 	@$(COMPILE) --all-extras --group dev --group airflow-3 --output-file $(LOCK)
 	@$(COMPILE) --group build --group airflow-2 --output-file $(LOCK_2)
