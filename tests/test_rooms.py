@@ -1,6 +1,7 @@
 """Who may import whom: the rooms of the package, and the reason for each wall."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def test_a_room_imports_only_what_it_may(source):
         target = room_of(module)
         if target not in sys.stdlib_module_names:
             assert target in allowed, f"{room} ({source}) must not import {target} ({module})"
+
+
+def test_only_compat_knows_which_airflow_there_is():
+    """Whoever wants to know what differs between generations reads one file."""
+    asking = {
+        str(source)
+        for source in sources()
+        if re.search(r"AIRFLOW_2|airflow.*__version__", (PACKAGE / source).read_text())
+    }
+    assert asking == {"provider/compat.py"}
 
 
 @pytest.mark.parametrize("source", sorted(HOSTS))

@@ -79,7 +79,10 @@ def deployment(tmp_path, tmp_path_factory, airflow_binaries, postgresql):
         pytest.fail(wanted, pytrace=False)
     redis = Redis(tmp_path_factory.mktemp("redis"))
     with redis.running():
-        yield CeleryDeployment(AirflowHome(tmp_path, airflow_binaries), postgresql.create(), redis)
+        home = AirflowHome(tmp_path, airflow_binaries)
+        deployment = CeleryDeployment(home, postgresql.create(), redis)
+        yield deployment
+        deployment.close()
 
 
 def test_rotations_that_are_killed_in_a_worker_are_ended_by_the_next_try(
