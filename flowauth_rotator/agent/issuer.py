@@ -304,7 +304,7 @@ class SessionIssuer(_HttpIssuer):
             ) from None
         except Refused as refusal:
             if self._totp and refusal.words == CODE_REFUSED:
-                raise self._code_refused(now) from None
+                raise self._code_refused(self._totp.interval - now % self._totp.interval) from None
             raise Refused(
                 f"Sign-in of {self.username!r} failed: {refusal.reason}",
                 words=refusal.words,
@@ -313,12 +313,14 @@ class SessionIssuer(_HttpIssuer):
             ) from None
         self._signed_in = True
 
-    def _code_refused(self, now: float) -> Throttled:
-        """A code serves once: another rotation may have used it, and the next one is soon there."""
-        interval = self._totp.interval if self._totp else 0
+    def _code_refused(self, left: float) -> Throttled:
+        """A code serves once: another rotation may have used it, and `left` seconds on is the next.
+
+        The issuer's clock may be a little behind.
+        """
         refused = Throttled(
             f"{self.url} did not accept the two-factor code of {self.username!r}.",
-            retry_after=interval - now % interval,
+            retry_after=min(left + 1, Throttled.longest_pause),
         )
         refused.advice = (
             "A code serves for one sign-in, so the next is tried; if it stays so, correct "
