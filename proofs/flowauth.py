@@ -111,6 +111,7 @@ class FlowAuth:
         held: the roles that the user holds.
         rows: the history, oldest first; to change a row, put another in its place.
         totp: whose codes must come with the password, each once, if any.
+        codes_used: those that have come.
         https: whether requests are taken for https ones, which need a Referer.
         utc_offset: seconds by which the server's local time is ahead of UTC.
     """
@@ -132,7 +133,7 @@ class FlowAuth:
         self.longest_minutes: float = 7 * 24 * 60
         self.latest_expiry: float | None = None
         self.totp: TOTP | None = None
-        self._codes_used: set[str] = set()
+        self.codes_used: set[str] = set()
         self.https, self.utc_offset = False, 20700  # Kathmandu's
         self._role_ids = {name: number for number, name in enumerate(roles, 1)}
         self._sessions = self._last_id = 0
@@ -213,9 +214,9 @@ class FlowAuth:
             code = said.get("two_factor_code")
             if not code:
                 return refusal(400, "Must supply a two-factor code.", need_two_factor=True)
-            if code != self.totp.at(int(asked.now)) or code in self._codes_used:
+            if code != self.totp.at(int(asked.now)) or code in self.codes_used:
                 return refusal(401, "Code not valid.")
-            self._codes_used.add(code)
+            self.codes_used.add(code)
         asked.signed_in = True
         return self._is_signed_in(asked)
 

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
 CODE_REFUSED = "Code not valid."  # FlowAuth's words, also for a code that was used before
+CODE_SERVES = 30  # seconds
+MOST_CODES = 10  # of one sign-in: more than there are rotations at once
 
 T = TypeVar("T")
 
@@ -128,11 +130,21 @@ class _HttpIssuer:
         )(ask)
 
     def version(self) -> str:
-        """What the issuer says its version is: the least that one can ask it."""
-        document = self._wire.send("GET", "/version").document
+        """What the issuer says its version is: the least that one can ask it.
+
+        Raises:
+            Misconfigured: nobody answers there who knows of versions.
+        """
+        try:
+            document = self._wire.send("GET", "/version").document
+        except (SignedOut, NoSuchPage):
+            document = None
         version = document.get("version") if isinstance(document, dict) else None
         if not isinstance(version, str):
-            raise IssuerUnavailable(f"{self.url} tells no version: is it an issuer of tokens?")
+            raise Misconfigured(
+                f"{self.url} tells no version: it is no issuer of tokens.",
+                advice="Set host to the issuer's address, with the path that it has, if any.",
+            )
         return version[:40]
 
     def close(self) -> None:
@@ -184,6 +196,7 @@ class SessionIssuer(_HttpIssuer):
         self._password = password
         self._totp = _checked_totp(totp_secret) if totp_secret else None
         self._clock = clock
+        self._ahead = 0.0  # seconds by which the issuer's clock is, as far as it has mattered
         self._signed_in = False
         self._wire.secrets = (password,)
 
@@ -288,10 +301,32 @@ class SessionIssuer(_HttpIssuer):
             raise IssuerUnavailable(f"{error.reason} It was signed in a moment ago.") from None
 
     def _sign_in(self) -> None:
+        """Sign in, if there are codes then with one that nobody else has used.
+
+        A code serves once, and another rotation may have used it: then the next is waited for, by
+        the issuer's clock.
+        """
+        for _ in range(MOST_CODES if self._totp else 1):
+            if self._is_let_in():
+                self._signed_in = True
+                return
+            if self._wire.answered_at:
+                self._ahead = self._wire.answered_at.timestamp() - self._clock()
+            pause = CODE_SERVES - (self._clock() + self._ahead) % CODE_SERVES + 1
+            logger.info("Waiting %.0f s for the next two-factor code.", pause)
+            self._sleep(pause)
+        raise Refused(
+            f"{self.url} did not accept {MOST_CODES} two-factor codes of {self.username!r}.",
+            words=CODE_REFUSED,
+            status=401,
+            advice="Correct `totp_secret`.",
+        )
+
+    def _is_let_in(self) -> bool:
+        """Whether the credentials are taken; not if their code was used before, or is none."""
         body = {"username": self.username, "password": self._password}
-        now = self._clock()
         if self._totp:
-            body["two_factor_code"] = self._totp.at(int(now))
+            body["two_factor_code"] = self._totp.at(int(self._clock() + self._ahead))
         try:
             self._wire.send("POST", "/signin", body=body)
         except SignedOut:
@@ -304,29 +339,14 @@ class SessionIssuer(_HttpIssuer):
             ) from None
         except Refused as refusal:
             if self._totp and refusal.words == CODE_REFUSED:
-                raise self._code_refused(self._totp.interval - now % self._totp.interval) from None
+                return False
             raise Refused(
                 f"Sign-in of {self.username!r} failed: {refusal.reason}",
                 words=refusal.words,
                 status=refusal.status,
                 advice="Correct the login and password for the issuer.",
             ) from None
-        self._signed_in = True
-
-    def _code_refused(self, left: float) -> Throttled:
-        """A code serves once: another rotation may have used it, and `left` seconds on is the next.
-
-        The issuer's clock may be a little behind.
-        """
-        refused = Throttled(
-            f"{self.url} did not accept the two-factor code of {self.username!r}.",
-            retry_after=min(left + 1, Throttled.longest_pause),
-        )
-        refused.advice = (
-            "A code serves for one sign-in, so the next is tried; if it stays so, correct "
-            "`totp_secret`, or the clock of this machine."
-        )
-        return refused
+        return True
 
     def _csrf(self) -> dict[str, str]:
         """What FlowAuth asks of a state-changing request; the Referer over https only."""
@@ -387,6 +407,11 @@ def load_public_key(text: str, *, timeout: float = 30.0, verify: bool | str = Tr
     wire = Wire(text.strip(), timeout=timeout, verify=verify)
     try:
         return PublicKey(json.dumps(wire.send("GET", "").document))
+    except (SignedOut, NoSuchPage):
+        raise Misconfigured(
+            f"There is no JWK Set at {wire.url}.",
+            advice="Correct the address in `public_key`, or give the key as PEM.",
+        ) from None
     finally:
         wire.close()
 

@@ -208,7 +208,7 @@ def _keys_of_set(text: str) -> list[tuple[str | None, Any]]:
     with contextlib.suppress(jwt.PyJWTError, AttributeError, TypeError, ValueError, RecursionError):
         jwks = jwt.PyJWKSet.from_json(text).keys
     keys = [
-        (jwk.key_id, jwk.key)
+        (jwk.key_id, jwk.key.public_key() if hasattr(jwk.key, "public_key") else jwk.key)
         for jwk in jwks
         if jwk.key_type != "oct" and jwk.public_key_use in (None, "sig")
     ]

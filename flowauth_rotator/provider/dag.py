@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowauth_rotator.core.errors import StoreUnavailable
+from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.provider import surveying
 from flowauth_rotator.provider.compat import (
@@ -49,8 +49,13 @@ def rotation_dag(
             `exception` of its context says in sentences at which, and why.
 
     Raises:
-        Misconfigured: `tokens` is no list of managed tokens, or has a Variable or a name twice.
+        Misconfigured: `tokens` is no list of managed tokens, or has a Variable or a name twice, or
+            `schedule` is none.
     """
+    if not isinstance(schedule, (str, timedelta)) or schedule == timedelta(0):
+        raise Misconfigured(
+            f"`schedule` is {schedule!r}.", advice="Give it a cron expression or a `timedelta`."
+        )
     if tokens is not None:
         check_tokens(tokens)
 
@@ -65,7 +70,9 @@ def rotation_dag(
         default_args={
             "retries": 3,
             "retry_delay": timedelta(seconds=30),
-            "execution_timeout": timedelta(minutes=15),
+            "execution_timeout": timedelta(
+                minutes=10
+            ),  # four tries of it end within the run's hour
         },
         params=_params(),
         tags=["flowauth"],
@@ -134,15 +141,20 @@ def survey(
         found = [
             surveying.look(token, schedule, now, force, scheduled=scheduled) for token in listed
         ]
-    except StoreUnavailable as error:
-        raise AirflowException(str(error)) from None
-    found = surveying.chosen(found, wrong, asked.get("names"))
-    if minutes := asked.get("lifetime_minutes"):
-        found = [replace(one, token=replace(one.token, lifetime_minutes=minutes)) for one in found]
-    due = sorted((one for one in found if one.due), key=lambda one: one.urgency)
-    most = conf.getint("core", "max_map_length", fallback=1024)
-    due, following = due[:most], due[most:]
-    kept = surveying.told([*(one for one in found if not one.due), *following], now)
+        found = surveying.chosen(surveying.named_apart(found), wrong, asked.get("names"))
+        if asked.get("lifetime_minutes"):
+            minutes = int(asked["lifetime_minutes"])  # 60.0 is an integer to a form
+            found = [
+                replace(one, token=replace(one.token, lifetime_minutes=minutes)) for one in found
+            ]
+        due = sorted((one for one in found if one.due), key=lambda one: one.urgency)
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        due, following = due[:most], due[most:]
+        kept = surveying.told([*(one for one in found if not one.due), *following], now)
+    except RotatorError as error:
+        context["ti"].xcom_push(key="failure", value=str(error))
+        failure = AirflowException if error.retryable else AirflowFailException
+        raise failure(str(error)) from None
     for one in kept:
         count(one)
     place = f"Variable {LIST_VARIABLE}"
@@ -161,7 +173,8 @@ def report() -> list[dict[str, Any]]:
     ti = get_current_context()["ti"]
     documents = ti.xcom_pull(task_ids="survey", key="report")
     if documents is None:
-        raise AirflowFailException("The survey failed: its log says why. No token was rotated.")
+        failure = ti.xcom_pull(task_ids="survey", key="failure") or "Its log says why."
+        raise AirflowFailException(f"The survey failed, no token was rotated. {failure}")
     lost = []
     for index, token in enumerate(ti.xcom_pull(task_ids="survey") or []):
         document = ti.xcom_pull(task_ids="rotate", key="report", map_indexes=index)

@@ -96,7 +96,7 @@ class FlowAuthHook(compat.BaseHook):
                 whom = issuer.introduce()
                 self.public_key()
         except RotatorError as error:
-            return False, str(error)
+            return False, error.reason if error.retryable else str(error)  # nobody tries again
         skew = clock_skew(issuer, now) or timedelta(0)
         apart = timedelta(seconds=abs(round(skew.total_seconds())))
         word = "ahead of" if skew > timedelta(0) else "behind"

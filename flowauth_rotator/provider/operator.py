@@ -24,9 +24,9 @@ from flowauth_rotator.provider.variable import VariableStore, mask
 class RotateTokenOperator(BaseOperator):
     """Rotate the token in one Variable, if it is due.
 
-    Pushes the report as XCom `report`, also when it fails, and updates the asset
-    `flowauth://<name>` when the token was swapped. A failure that may pass is retried by Airflow;
-    any other fails the task at once, and so does a swap that a person should look at.
+    Pushes the report as XCom `report`, also when it fails. A failure that may pass is retried by
+    Airflow; any other fails the task at once, and so does a swap that a person should look at. Any
+    other swap updates the asset `flowauth://<name>`.
 
     :param variable: key of the Variable that holds the token.
     :param name: the issuer's name of the token; without one, the JWT's own, or else the key.

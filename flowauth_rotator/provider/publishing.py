@@ -17,11 +17,12 @@ from flowauth_rotator.provider.compat import (
     variable_page,
 )
 
+LONGEST_QUOTED_NAME = 1400
 ROTATIONS = AssetAlias("flowauth_rotations")  # stands for the assets of all names
 
 
 def token_asset(name: str) -> Asset:
-    """The asset `flowauth://<name>`, updated at each swap of the token of this name.
+    """The asset `flowauth://<name>`, updated by each rotation of that token that ends green.
 
     What a URI cannot hold is percent-encoded (RFC 3986, section 2.1).
     """
@@ -29,8 +30,11 @@ def token_asset(name: str) -> Asset:
 
 
 def announce(context: Context, report: Report) -> None:
-    """Have Airflow update the token's asset when the task has succeeded, if it was swapped."""
-    if report.successor_expires_at is None:
+    """Have Airflow update the token's asset when the task has succeeded, if it was swapped.
+
+    Not that of a name too long for a URI of Airflow's, 1,500 characters.
+    """
+    if report.successor_expires_at is None or len(quote(report.name)) > LONGEST_QUOTED_NAME:
         return
     kept = ("outcome", "predecessor_expires_at", "successor_expires_at")
     extra = {key: value for key, value in report.to_json().items() if key in kept}

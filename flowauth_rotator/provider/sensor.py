@@ -74,22 +74,31 @@ class FlowAPITokenSensor(BaseSensorOperator):
         """Look until the token lives long enough."""
         if not self.deferrable:
             return super().execute(context)
-        return self.look_again(context, None, datetime.now(timezone.utc).isoformat())
+        until = datetime.now(timezone.utc) + timedelta(seconds=self.timeout)
+        return self.look_again(context, None, until.isoformat())
 
-    def look_again(self, context: Context, event: object, since: str) -> None:  # noqa: ARG002
-        """Look once more, and defer unless it is enough; `since` is when the waiting began."""
+    def look_again(
+        self,
+        context: Context,
+        event: object,  # noqa: ARG002 - the trigger's
+        until: str | None = None,
+    ) -> None:
+        """Look once more, and defer unless it is enough.
+
+        `until` is when the waiting ends; `airflow dags test` drops it, and then it ends now.
+        """
         if self.poke(context):
             return
         now = datetime.now(timezone.utc)
-        until = datetime.fromisoformat(since) + timedelta(seconds=self.timeout)
-        if now >= until:
+        end = datetime.fromisoformat(until) if until else now
+        if now >= end:
             sentence = f"Waited {self.timeout:g} s for the token in Variable {self.variable}."
             raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(sentence)
-        pause = max(timedelta(seconds=self.poke_interval), SHORTEST_DEFERRAL)
+        next_look = min(now + timedelta(seconds=self.poke_interval), end)
         self.defer(
-            trigger=trigger_at(min(now + pause, until)),
+            trigger=trigger_at(max(next_look, now + SHORTEST_DEFERRAL)),
             method_name="look_again",
-            kwargs={"since": since},
+            kwargs={"until": until},
         )
 
 

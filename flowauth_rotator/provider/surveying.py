@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +19,6 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.provider.compat import (
-    AirflowFailException,
     cron_after,
     is_hidden,
     read_connection,
@@ -48,7 +48,7 @@ class Found:
         token: the token.
         report: what there is to say if it is not handed on.
         due: whether its own task is to look at it.
-        forced: whether that is so only because somebody asked for it.
+        forced: whether somebody asked for it.
         remaining: time left until it expires; None if nobody can read it.
     """
 
@@ -162,8 +162,24 @@ def _fires(schedule: str, moment: datetime) -> Iterator[datetime]:
         moment += timedelta(seconds=1)
 
 
+def named_apart(found: list[Found]) -> list[Found]:
+    """The same, with a warning for those whose tokens say that they have one name."""
+    names = Counter(one.report.name for one in found)
+    warning = "Another token has this name too: give each its own at the issuer."
+    return [
+        replace(one, report=_warned(one.report, warning, due=one.due))
+        if names[one.report.name] > 1
+        else one
+        for one in found
+    ]
+
+
 def chosen(found: list[Found], wrong: list[WrongEntry], names: Sequence[str] | None) -> list[Found]:
-    """Those that a run was started for: all, or those of these names or Variables."""
+    """Those that a run was started for: all, or those of these names or Variables.
+
+    Raises:
+        Misconfigured: there is none of one of these.
+    """
     wanted = {name.strip() for name in names or ()} - {""}
     if not wanted:
         return found
@@ -173,7 +189,7 @@ def chosen(found: list[Found], wrong: list[WrongEntry], names: Sequence[str] | N
             f"No token is called {' or '.join(map(_shown, unknown))}; "
             f"there are {', '.join(sorted(known)) or 'none'}."
         )
-        raise AirflowFailException("\n".join([sentence, *(str(one.error) for one in wrong)]))
+        raise Misconfigured("\n".join([sentence, *(str(one.error) for one in wrong)]))
     return [one for one in found if one.names & wanted]
 
 
@@ -193,13 +209,10 @@ def told(found: Iterable[Found], now: datetime) -> list[Report]:
     return reports
 
 
-def _trouble(conn_id: str) -> RotatorError | None:
-    """What is wrong with a connection: it is not there, or Airflow does not tell."""
-    try:
-        if read_connection(conn_id) is not None:
-            return None
-    except StoreUnavailable as error:
-        return error
+def _trouble(conn_id: str) -> Misconfigured | None:
+    """What is wrong with a connection: it is not there."""
+    if read_connection(conn_id) is not None:
+        return None
     return Misconfigured(
         f"There is no connection {conn_id}.",
         advice="Create it with the issuer's address as its host.",

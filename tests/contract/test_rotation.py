@@ -19,7 +19,7 @@ from flowauth_rotator.core.errors import (
     RotatorError,
 )
 from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.tokens import Token, read_unverified
+from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 
 NAME = "AIRFLOW"
 POLICY = RotationPolicy()
@@ -87,7 +87,8 @@ def test_a_due_token_is_swapped_for_one_with_the_same_name_and_roles(renewal_ser
 def test_both_tokens_verify_during_the_overlap(renewal_server, issuer, due):
     """What was in use stays valid until its own expiry: FlowAPI accepts both by the public key."""
     store = MemoryStore(due)
-    rotate(store, issuer, POLICY, now=now(), public_key=renewal_server.public_key_pem)
+    key = PublicKey(renewal_server.public_key_pem)
+    rotate(store, issuer, POLICY, now=now(), public_key=lambda: key)
     for token in (due, store.token):
         claims = jwt.decode(
             token.reveal(),

@@ -282,6 +282,13 @@ def test_a_set_without_a_public_key_is_told(text):
         PublicKey(text)
 
 
+def test_a_private_key_in_a_set_verifies_as_its_public_one(signing_key):
+    """Whoever publishes it has other troubles; the rotation does not end in another error."""
+    private = json.loads(RSAAlgorithm.to_jwk(signing_key))
+    token = Token(jwt.encode(GOOD, signing_key, algorithm="RS256"))
+    assert PublicKey(json.dumps({"keys": [private]})).verifies(token)
+
+
 def test_a_key_for_encryption_verifies_nothing(signing_key):
     """Its `use` says so."""
     keys = {"keys": [jwk(signing_key, kid="one", use="enc")]}

@@ -329,13 +329,27 @@ def test_a_run_by_hand_looks_at_the_tokens_that_it_names(managed, put, airflow):
     assert {name for name in old if stored(airflow, name) != old[name]} == {"NAMED_1", "NAMED_3"}
 
 
+def test_two_tokens_of_one_name_are_told(managed, airflow, renewal_server):
+    """The list cannot tell, but their JWTs do; both are looked after."""
+    for key in ("TWIN_1_TOKEN", "TWIN_2_TOKEN"):
+        airflow.put_variable(key=key, value=renewal_server.mint("TWINS"), description=None)
+    done = managed({"variable": "TWIN_1_TOKEN"}, {"variable": "TWIN_2_TOKEN"})
+    assert done["state"] == "success"
+    for report in done["tasks"]["survey"]["report"]:
+        assert (
+            report["advice"] == "Another token has this name too: give each its own at the issuer."
+        )
+
+
 def test_a_name_that_no_token_has_fails_the_run(managed, put, airflow, airflow_home):
     """The sentence lists those that there are, and nothing is rotated."""
     old = put("KNOWN")
     done = managed({"variable": "KNOWN"}, names=["KNOWN", "UNKNOWN"])
     assert done["state"] == "failed"
     assert states(done)["survey"] == "failed"
-    assert "No token is called 'UNKNOWN'; there are KNOWN." in airflow_home.log.read_text()
+    sentence = "No token is called 'UNKNOWN'; there are KNOWN."
+    log = airflow_home.log.read_text()
+    assert f"The survey failed, no token was rotated. {sentence}" in log
     assert stored(airflow, "KNOWN") == old
 
 

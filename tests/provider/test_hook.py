@@ -221,3 +221,4 @@ def test_public_keys_are_read_where_the_issuer_publishes_them(tested, renewal_se
     assert "GET /.well-known/jwks.json" in renewal_server.requests
     good, words = tested({"public_key": f"{renewal_server.url}/version"})
     assert (good, "JWK Set has no public key" in words) == (False, True)
+    assert not tested({"public_key": f"{renewal_server.url}/keys"})[0]

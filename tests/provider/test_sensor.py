@@ -34,10 +34,14 @@ def test_a_token_that_lives_long_enough_is_not_waited_for(
 
 
 @MODES
-def test_a_token_that_is_too_short_lived_is_waited_for_in_vain(airflow, renewal_server, mode):
-    """The sensor ends with its timeout."""
+def test_a_token_that_is_too_short_lived_is_waited_for_in_vain(
+    airflow, airflow_home, renewal_server, mode
+):
+    """The sensor ends with its timeout, which is its own and no other error."""
     put(airflow, renewal_server, f"SHORT_{mode}", minutes_left=10)
+    before = airflow_home.log.read_text().count("AirflowSensorTimeout")
     assert wait(airflow, mode, f"SHORT_{mode}") == "failed"
+    assert airflow_home.log.read_text().count("AirflowSensorTimeout") > before
 
 
 @MODES

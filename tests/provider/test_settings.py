@@ -46,3 +46,12 @@ def test_a_variable_is_managed_once():
 
     with pytest.raises(Misconfigured, match="Variable A is managed twice"):
         rotation_dag([ManagedToken("A"), ManagedToken("B"), ManagedToken("A", name="X")])
+
+
+@pytest.mark.parametrize("schedule", [None, timedelta(0), 5, ["0 * * * *"]], ids=str)
+def test_what_is_no_schedule_is_refused(schedule):
+    """Where it is written, and not by each run."""
+    from flowauth_rotator.provider import rotation_dag
+
+    with pytest.raises(Misconfigured, match="`schedule` is"):
+        rotation_dag(schedule=schedule)
