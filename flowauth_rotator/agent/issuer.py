@@ -37,7 +37,6 @@ ATTEMPTS = 3
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
 CODE_REFUSED = "Code not valid."  # FlowAuth's words, also for a code that was used before
 CODE_SERVES = 30  # seconds
-MOST_CODES = 10  # of one sign-in: more than there are rotations at once
 
 T = TypeVar("T")
 
@@ -177,9 +176,14 @@ class SessionIssuer(_HttpIssuer):
         totp_secret: the secret of their two-factor codes (RFC 6238), in base 32.
         clock: the time for these, in seconds since the epoch.
 
+    Attributes:
+        most_codes: how many of them a sign-in tries, 30 s apart.
+
     Raises:
         Misconfigured: the secret is none, or as above.
     """
+
+    most_codes = 10  # more than there are rotations at once
 
     def __init__(
         self,
@@ -306,17 +310,18 @@ class SessionIssuer(_HttpIssuer):
         A code serves once, and another rotation may have used it: then the next is waited for, by
         the issuer's clock.
         """
-        for _ in range(MOST_CODES if self._totp else 1):
+        for number in range(1, self.most_codes + 1):
             if self._is_let_in():
                 self._signed_in = True
                 return
             if self._wire.answered_at:
                 self._ahead = self._wire.answered_at.timestamp() - self._clock()
-            pause = CODE_SERVES - (self._clock() + self._ahead) % CODE_SERVES + 1
-            logger.info("Waiting %.0f s for the next two-factor code.", pause)
-            self._sleep(pause)
+            if number < self.most_codes:
+                pause = CODE_SERVES - (self._clock() + self._ahead) % CODE_SERVES + 1
+                logger.info("Waiting %.0f s for the next two-factor code.", pause)
+                self._sleep(pause)
         raise Refused(
-            f"{self.url} did not accept {MOST_CODES} two-factor codes of {self.username!r}.",
+            f"{self.url} did not accept {self.most_codes} two-factor codes of {self.username!r}.",
             words=CODE_REFUSED,
             status=401,
             advice="Correct `totp_secret`.",

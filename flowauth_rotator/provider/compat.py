@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from airflow import __version__
 
-from flowauth_rotator.core.errors import MalformedToken, StoreUnavailable
+from flowauth_rotator.core.errors import MalformedToken, Misconfigured, StoreUnavailable
 
 AIRFLOW_2 = __version__.startswith("2.")
 
@@ -114,12 +114,13 @@ __all__ = [
 ]
 
 
-def read_connection(conn_id: str) -> Connection | None:
-    """A connection as the worker sees it; None if there is none.
+def read_connection(conn_id: str) -> Connection:
+    """A connection as the worker sees it.
 
     An outage looks like a missing connection; a question that fails in an outage tells them apart.
 
     Raises:
+        Misconfigured: there is none.
         StoreUnavailable: Airflow did not answer.
     """
 
@@ -130,7 +131,13 @@ def read_connection(conn_id: str) -> Connection | None:
             _has_variable(conn_id)
             return None
 
-    return _answer(f"Reading connection {conn_id}", get)
+    connection = _answer(f"Reading connection {conn_id}", get)
+    if connection is None:
+        raise Misconfigured(
+            f"There is no connection {conn_id}.",
+            advice="Create it with the issuer's address as its host.",
+        )
+    return connection
 
 
 def read_variable(key: str) -> str | None:

@@ -52,14 +52,8 @@ class FlowAuthHook(compat.BaseHook):
     def __init__(self, flowauth_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.flowauth_conn_id = flowauth_conn_id
-        connection = compat.read_connection(flowauth_conn_id)
-        if connection is None:
-            raise Misconfigured(
-                f"There is no connection {flowauth_conn_id}.",
-                advice="Create it with the issuer's address as its host.",
-            )
-        self._connection = connection
-        self._extra = _checked_extra(flowauth_conn_id, connection.extra)
+        self._connection = compat.read_connection(flowauth_conn_id)
+        self._extra = _checked_extra(flowauth_conn_id, self._connection.extra)
 
     def public_key(self) -> PublicKey | None:
         """The issuer's public key, if the connection has it or says where it is."""
@@ -86,11 +80,14 @@ class FlowAuthHook(compat.BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the issuer who it is, and sign in: whether all is well, and a sentence."""
+        from flowauth_rotator.agent.issuer import SessionIssuer
         from flowauth_rotator.agent.rotation import clock_skew
 
         now = datetime.now(timezone.utc)
         try:
             with closing(self.get_conn()) as issuer:
+                if isinstance(issuer, SessionIssuer):
+                    issuer.most_codes = 2  # a person waits, and one code may have been used
                 issuer.begin()
                 version = issuer.version()
                 whom = issuer.introduce()

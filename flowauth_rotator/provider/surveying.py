@@ -211,12 +211,11 @@ def told(found: Iterable[Found], now: datetime) -> list[Report]:
 
 def _trouble(conn_id: str) -> Misconfigured | None:
     """What is wrong with a connection: it is not there."""
-    if read_connection(conn_id) is not None:
-        return None
-    return Misconfigured(
-        f"There is no connection {conn_id}.",
-        advice="Create it with the issuer's address as its host.",
-    )
+    try:
+        read_connection(conn_id)
+    except Misconfigured as error:
+        return error
+    return None
 
 
 def _shown(name: str) -> str:

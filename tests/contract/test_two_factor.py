@@ -104,6 +104,18 @@ def test_a_wrong_secret_is_told_and_not_shown(account):
     assert "Correct `totp_secret`." in str(told.value)
     assert wrong not in repr(vars(told.value)) + str(told.value)
     assert told.value.about.renewal_requests == 0
+    assert len(account.pauses) == 9
+
+
+def test_whoever_waits_in_person_waits_for_one_code_alone(account):
+    """As the button that tests a connection does."""
+    login = account.flowauth.username, account.flowauth.password
+    options = {"totp_secret": random_base32(), "clock": lambda: account.now}
+    with closing(SessionIssuer(account.url, *login, sleep=account.sleep, **options)) as issuer:
+        issuer.most_codes = 2
+        with pytest.raises(Refused, match="did not accept 2 two-factor codes"):
+            issuer.introduce()
+    assert len(account.pauses) == 1
 
 
 def test_without_the_secret_the_sentence_says_what_to_do(account):
