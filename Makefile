@@ -7,7 +7,7 @@ READY := .venv/ready
 LOCK_2 := locks/airflow-2.txt
 LOCK_2_10 := locks/airflow-2.10.txt
 
-.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery lint bench bench-server simulate mutants prove secrecy lock clean
+.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery chromium redis-server lint bench bench-server simulate mutants prove secrecy lock clean
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
@@ -33,19 +33,27 @@ test: $(READY) ## run all tests, on real parts
 	@$(BIN)/python -m pytest
 
 test-airflow-3: $(READY) ## run the tests of the Airflow side alone
-	@$(BIN)/python -m pytest tests/provider tests/e2e
+	@$(BIN)/python -m pytest tests/provider tests/e2e tests/page
 
 test-airflow-2: .venv-airflow-2/ready ## run the same in an Airflow 2.11
 test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
-	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e
+	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page
+test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium
 
-test-celery: .venv-airflow-2/ready ## run rotations in a Celery worker of either Airflow, with a Redis
-	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes redis-server; } || { \
-	  echo "redis-server is needed. On Debian and Ubuntu: apt-get install redis-server" >&2; exit 1; }
+test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery worker of either Airflow, with a Redis
 	@$(BIN)/python -m pytest tests/e2e/test_celery.py
 	@$(BIN)/python -m pytest --airflow .venv-airflow-2 tests/e2e/test_celery.py
+
+# What is no Python package: installed where one may, asked for elsewhere.
+chromium: LIKE := chromium-browser google-chrome
+chromium: HOW := On Debian: apt-get install chromium. Google's Chrome will do, too.
+redis-server: HOW := On Debian and Ubuntu: apt-get install redis-server
+chromium redis-server:
+	@for one in $@ $(LIKE); do command -v $$one >/dev/null && exit; done; \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $@ || { \
+	  echo "$@ is needed. $(HOW)" >&2; exit 1; }
 
 # A lock is complete; pip 23 looks beyond it for what is required with an extra, hence --no-deps.
 .venv-airflow-2/ready: $(LOCK_2)
