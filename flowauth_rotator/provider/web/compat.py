@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from airflow.api.common.trigger_dag import trigger_dag
 from airflow.exceptions import DagRunAlreadyExists
 from airflow.models import DagModel, DagRun
+from sqlalchemy.exc import IntegrityError
 
 from flowauth_rotator.provider.compat import AIRFLOW_2, XCom
 
@@ -40,7 +42,7 @@ def value_of(row: XComRow) -> Any:  # noqa: ANN401 - JSON
 def asked_at(run: DagRun) -> datetime:
     """When somebody asked for a run."""
     asked: Any = run.queued_at or run.start_date
-    return asked or datetime.now(timezone.utc)
+    return asked  # type: ignore[no-any-return]
 
 
 def dag_page(dag_id: str) -> str:
@@ -58,21 +60,26 @@ if AIRFLOW_2:
         """Who started a run; Airflow 2 knows it only in its audit log."""
         return None
 
-    def start_run(dag_id: str, run_id: str, conf: dict[str, Any], user: str) -> bool:  # noqa: ARG001
-        """Start a run in somebody's name; False if there is one of this id."""
-        while DagRun.find(dag_id=dag_id, run_id=run_id) == []:
-            try:
+    def start_run(
+        dag_id: str,
+        run_id: str,
+        conf: dict[str, Any],
+        *,
+        user: str,  # noqa: ARG001
+        now: datetime,
+    ) -> None:
+        """Start a run in somebody's name, unless there is one of this id."""
+        moment = now
+        while not DagRun.find(dag_id=dag_id, run_id=run_id):
+            with suppress(DagRunAlreadyExists, IntegrityError):
                 trigger_dag(  # type: ignore[call-arg, unused-ignore]
                     dag_id,
                     run_id=run_id,
                     conf=conf,
-                    execution_date=datetime.now(timezone.utc),
+                    execution_date=moment,
                     replace_microseconds=False,
                 )
-            except DagRunAlreadyExists:
-                continue  # perhaps only of the same time: no two of its runs may be
-            return True
-        return False
+            moment += timedelta(microseconds=1)  # no two runs of a DAG may have one
 
     def run_page(dag_id: str, run_id: str) -> str:
         """Where a person sees a run."""
@@ -101,21 +108,21 @@ else:
         """Who started a run."""
         return run.triggering_user_name
 
-    def start_run(dag_id: str, run_id: str, conf: dict[str, Any], user: str) -> bool:
-        """Start a run in somebody's name; False if there is one of this id."""
+    def start_run(
+        dag_id: str, run_id: str, conf: dict[str, Any], *, user: str, now: datetime
+    ) -> None:
+        """Start a run in somebody's name, unless there is one of this id."""
         from airflow.utils.types import DagRunTriggeredByType
 
-        try:
+        with suppress(DagRunAlreadyExists, IntegrityError):
             trigger_dag(
                 dag_id,
                 run_id=run_id,
                 conf=conf,
+                run_after=now,
                 triggered_by=DagRunTriggeredByType.REST_API,
                 triggering_user_name=user,
             )
-        except DagRunAlreadyExists:
-            return False
-        return True
 
     def run_page(dag_id: str, run_id: str) -> str:
         """Where a person sees a run."""

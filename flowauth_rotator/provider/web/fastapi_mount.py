@@ -87,7 +87,11 @@ def tokens(user: GetUserDep) -> JSONResponse:
     status_code=202,
     dependencies=[Depends(same_site), Depends(action_logging(event="flowauth_rotator.renew"))],
 )
-def renew(user: GetUserDep, called: str, body: Annotated[Any, Body()] = None) -> JSONResponse:
+def renew(
+    user: GetUserDep,
+    called: str,
+    body: Annotated[Any, Body()] = None,  # noqa: ANN401 - JSON
+) -> JSONResponse:
     """Start a renewal."""
     return JSONResponse(service.renew(Viewer(user), called, body, _now()), 202)
 

@@ -102,7 +102,7 @@ class _Said:
 
 def _agent(session: Session, dag: DagModel) -> Agent:
     said = _said_by_surveys(session, dag.dag_id)
-    managed = next((one.value for one in said if one.key == "managed"), {})
+    managed: dict[str, Any] = next((one.value for one in said if one.key == "managed"), {})
     checks = [one for one in said if one.key == "report"]
     checked_at = checks[0].at if checks else None
     failure = next((one for one in said if one.key == "failure"), None)

@@ -101,7 +101,8 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
             one.agent.dag_id,
             records.next_run_id(one.variable, one.run),
             {"names": [one.variable], "force": True, "lifetime_minutes": minutes},
-            viewer.name,
+            user=viewer.name,
+            now=now,
         )
         _, managed = _seen(viewer, now)
         shown = overview.row(_called(managed, called), managed, may_renew, now)
