@@ -1,3 +1,3 @@
-"""Registers flowauth-rotator with the Airflow whose plugins folder holds this file."""
+"""Registers flowauth-rotator where it is on the path of Airflow, but not installed."""
 
-from flowauth_rotator.provider import FlowAuthRotatorPlugin as FlowAuthRotatorPlugin
+from flowauth_rotator.provider import FolderPlugin as FolderPlugin

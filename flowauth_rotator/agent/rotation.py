@@ -161,21 +161,24 @@ def rotate(
         return found.report
     issuer.begin()
     clocks = Clocks(found, issuer)
+    candidates: list[Candidate] = []
     on_token(found.token)
     try:
         store.preflight()
         key = public_key()
-        successor = _renew(found, clocks, policy, key, on_token)
+        successor = _renew(found, clocks, policy, key, on_token, candidates)
         if successor is None:
             return _early(found, clocks, policy)
         claims = _verified(found.claims, successor, clocks)
         description = description or _described(found.report, claims)
         report = _swap(store, found, successor.token, description, clocks)
     except RotatorError as error:
-        error.about = clocks.told(found.report)
+        error.about = replace(
+            clocks.told(found.report), newest_issued_expires_at=_newest(candidates)
+        )
         error.severity = _severity(found, clocks, policy)
         raise
-    report = clocks.told(report)
+    report = replace(clocks.told(report), newest_issued_expires_at=_newest(candidates))
     if report.outcome is Outcome.SUPERSEDED:
         return report
     gained = f", {claims.expires_at - found.claims.expires_at} later" if found.forced else ""
@@ -186,6 +189,8 @@ def rotate(
         successor_expires_at=claims.expires_at,
         renew_at=decide(claims, policy, now).renew_at,
     )
+    if policy.lifetime_minutes is None and not successor.adopted:
+        report = replace(report, longest_minutes=round(claims.lifetime / timedelta(minutes=1)))
     if successor.objections:
         report = replace(
             report,
@@ -272,15 +277,16 @@ def _renew(
     policy: RotationPolicy,
     key: PublicKey | None,
     on_token: Callable[[Token], None],
+    candidates: list[Candidate],
 ) -> Candidate | None:
     """Adopt a successor that the issuer already holds; otherwise ask for one.
 
     None if by the issuer's clock, far from ours, there is nothing to do. An ambiguous answer leads
     back to the start: look, then ask again with the same key. A replayed answer of no use is asked
-    anew with the next key, as far as `epoch` permits; a new one ends it.
+    anew with the next key, as far as `epoch` permits; a new one ends it. What was seen is left in
+    `candidates`.
     """
     token, claims, issuer = found.token, found.claims, clocks.issuer
-    candidates: list[Candidate] = []
 
     def consider(token: Token, *, adopted: bool = False) -> Candidate:
         on_token(token)
@@ -344,6 +350,11 @@ def _renew(
         reason = f"It expired at {clock(claims.expires_at)}. {error.reason}"
         advice = error.advice if error.advice != Refused.advice else None
         raise ExpiredToken(reason, advice=advice) from None
+
+
+def _newest(candidates: list[Candidate]) -> datetime | None:
+    """The latest expiry that was seen at the issuer."""
+    return max((one.claims.expires_at for one in candidates if one.claims), default=None)
 
 
 def _least_bad(candidates: list[Candidate]) -> Candidate:

@@ -74,6 +74,9 @@ class Report:
         successor_expires_at: `exp` of the token that was swapped in, if one was.
         renew_at: when the token now in use is due, if known.
         renewal_requests: how many renewals the issuer was asked for.
+        newest_issued_expires_at: the latest `exp` among the successors that the issuer showed or
+            made, if any, whether one of them was swapped in or not.
+        longest_minutes: the lifetime that the issuer granted when asked for its maximum.
         clock_skew: by how many seconds the issuer's clock was ahead of ours, to within the time
             that its answers took; None if it was not asked.
     """
@@ -89,6 +92,8 @@ class Report:
     successor_expires_at: datetime | None = None
     renew_at: datetime | None = None
     renewal_requests: int = 0
+    newest_issued_expires_at: datetime | None = None
+    longest_minutes: int | None = None
     clock_skew: int | None = None
 
     @property

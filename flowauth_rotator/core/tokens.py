@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 
@@ -74,6 +74,7 @@ class Claims:
         expires_at: `exp`.
         subject, audience, issuer: `sub`, `aud`, `iss`; None where missing.
         roles: the names of the roles in `user_claims`.
+        scopes: what each role permits, by its name.
         token_name: the issuer's name of the token, where the issuer writes it into the JWT.
     """
 
@@ -86,6 +87,7 @@ class Claims:
     audience: str | None = None
     issuer: str | None = None
     roles: frozenset[str] = frozenset()
+    scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     token_name: str | None = None
 
     @property
@@ -122,6 +124,7 @@ def read_unverified(token: Token) -> Claims:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm.lower() == "none":
         raise MalformedToken("The token is not signed.")
+    scopes = _scopes(payload.get("user_claims", {}))
     return Claims(
         digest=token.digest,
         algorithm=algorithm,
@@ -131,7 +134,8 @@ def read_unverified(token: Token) -> Claims:
         subject=_text(payload, "sub"),
         audience=_text(payload, "aud"),
         issuer=_text(payload, "iss"),
-        roles=_roles(payload.get("user_claims", {})),
+        roles=frozenset(scopes),
+        scopes=scopes,
         token_name=_text(payload, "token_name"),
     )
 
@@ -262,13 +266,18 @@ def _text(payload: Mapping[str, Any], claim: str) -> str | None:
     raise MalformedToken(f"The token's `{claim}` is not a printable text.")
 
 
-def _roles(user_claims: object) -> frozenset[str]:
-    """The role names of FlowAuth's `user_claims`: an object, or that object zipped into a text."""
+def _scopes(user_claims: object) -> dict[str, tuple[str, ...]]:
+    """The roles of FlowAuth's `user_claims`: an object, or that object zipped into a text."""
     if isinstance(user_claims, str):
         user_claims = _unzipped(user_claims)
     if not isinstance(user_claims, dict):
         raise MalformedToken("The token's `user_claims` is neither an object nor a zipped one.")
-    return frozenset(user_claims)
+    return {
+        role: tuple(scope for scope in scopes if isinstance(scope, str))
+        if isinstance(scopes, list)
+        else ()
+        for role, scopes in user_claims.items()
+    }
 
 
 def _unzipped(text: str) -> object:

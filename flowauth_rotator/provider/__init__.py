@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flowauth_rotator.provider.hook import FlowAuthHook as FlowAuthHook
     from flowauth_rotator.provider.operator import RotateTokenOperator as RotateTokenOperator
     from flowauth_rotator.provider.plugin import FlowAuthRotatorPlugin as FlowAuthRotatorPlugin
+    from flowauth_rotator.provider.plugin import FolderPlugin as FolderPlugin
     from flowauth_rotator.provider.publishing import token_asset as token_asset
     from flowauth_rotator.provider.sensor import FlowAPITokenSensor as FlowAPITokenSensor
     from flowauth_rotator.provider.tokens import ManagedToken as ManagedToken
@@ -19,6 +20,7 @@ _HOMES = {
     "FlowAPITokenSensor": "sensor",
     "FlowAuthHook": "hook",
     "FlowAuthRotatorPlugin": "plugin",
+    "FolderPlugin": "plugin",
     "ManagedToken": "tokens",
     "RotateTokenOperator": "operator",
     "VariableStore": "variable",

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from airflow import __version__
 
@@ -73,6 +73,7 @@ else:
     from airflow.utils.trigger_rule import TriggerRule
 
 T = TypeVar("T")
+PAGE = "flowapi-tokens"  # in the addresses of Airflow's pages
 
 __all__ = [
     "AirflowException",
@@ -97,6 +98,7 @@ __all__ = [
     "conf",
     "cron_after",
     "dag",
+    "for_this_airflow",
     "form_widgets",
     "get_current_context",
     "hiding_backend",
@@ -107,11 +109,17 @@ __all__ = [
     "read_variable",
     "redact",
     "task",
+    "tokens_page",
     "trigger_at",
+    "unreadable",
     "update_asset",
-    "variable_page",
     "write_variable",
 ]
+
+
+def for_this_airflow(*, two: T, three: T) -> T:
+    """What fits the generation of Airflow that runs."""
+    return two if AIRFLOW_2 else three
 
 
 def read_connection(conn_id: str) -> Connection:
@@ -154,11 +162,16 @@ def read_variable(key: str) -> str | None:
     if value is not None:
         return value
     if is_stored(key):
-        raise MalformedToken(
-            f"Variable {key} exists, but Airflow cannot read it.",
-            advice="If the Fernet key was changed, store the token again.",
-        )
+        raise unreadable(key)
     return None
+
+
+def unreadable(key: str) -> MalformedToken:
+    """The error of a Variable that cannot be decrypted."""
+    return MalformedToken(
+        f"Variable {key} exists, but Airflow cannot read it.",
+        advice="If the Fernet key was changed, store the token again.",
+    )
 
 
 def is_stored(key: str) -> bool:
@@ -239,10 +252,10 @@ def cron_after(expression: str, moment: datetime) -> datetime:
 
 if AIRFLOW_2:
 
-    def variable_page(key: str) -> str:
-        """Where a person sees a Variable's description."""
+    def tokens_page(key: str) -> str:
+        """Where a person sees the token in a Variable."""
         base = conf.get("webserver", "base_url").rstrip("/")
-        return f"{base}/variable/list/?{urlencode({'_flt_3_key': key})}"
+        return f"{base}/{PAGE}/#{quote(key)}"
 
     def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
         """What ends a deferral at this time."""
@@ -298,10 +311,10 @@ if AIRFLOW_2:
 
 else:
 
-    def variable_page(key: str) -> str:
-        """Where a person sees a Variable's description."""
+    def tokens_page(key: str) -> str:
+        """Where a person sees the token in a Variable."""
         base = conf.get("api", "base_url", fallback="").rstrip("/")
-        return f"{base}/variables?{urlencode({'name_pattern': key})}"
+        return f"{base}/plugin/{PAGE}#{quote(key)}"
 
     def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
         """What ends a deferral at this time."""

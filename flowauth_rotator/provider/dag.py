@@ -24,10 +24,11 @@ from flowauth_rotator.provider.compat import (
 )
 from flowauth_rotator.provider.operator import RotateTokenOperator
 from flowauth_rotator.provider.publishing import ROTATIONS, count
-from flowauth_rotator.provider.tokens import LIST_VARIABLE, ManagedToken, check_tokens
+from flowauth_rotator.provider.tokens import LIST_VARIABLE, TAG, ManagedToken, check_tokens
 
 logger = logging.getLogger(__name__)
 
+LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 AT_ONCE = 8  # rotations of a run: an issuer signs in each of them
 
 
@@ -75,14 +76,14 @@ def rotation_dag(
             ),  # four tries of it end within the run's hour
         },
         params=_params(),
-        tags=["flowauth"],
+        tags=[TAG],
         doc_md=__doc__,
     )
     def rotation() -> None:
         due = task(survey)(tokens, schedule)
         rotate = RotateTokenOperator.partial(
             task_id="rotate",
-            map_index_template="{{ task.name or task.variable }}",
+            map_index_template=f"{{{{ (task.name or task.variable)[:{LONGEST_LABEL}] }}}}",
             max_active_tis_per_dagrun=AT_ONCE,
             outlets=[ROTATIONS],
         ).expand_kwargs(due)
@@ -129,13 +130,14 @@ def survey(
 
     Pushes the reports of the others as XCom `report`, with one for each entry of the list that is
     wrong and each connection that is not there. With nothing to hand on it tells them itself, and
-    the run ends here.
+    the run ends here. XCom `managed` has the schedule and the settings of all, for the page.
     """
     context = get_current_context()
     asked = context["params"]
     now = datetime.now(timezone.utc)
     try:
         listed, wrong = surveying.listed(tokens)
+        context["ti"].xcom_push(key="managed", value=_managed(listed, schedule))
         force = asked_at(context) if asked.get("force") else None
         scheduled = context["dag_run"].run_type == "scheduled"
         found = [
@@ -163,6 +165,12 @@ def survey(
     if not due:
         _tell(kept)
     return [one.arguments for one in due]
+
+
+def _managed(tokens: Sequence[ManagedToken], schedule: str | timedelta | None) -> dict[str, Any]:
+    """What is kept alive, and how often it is looked at: a cron expression or seconds."""
+    every = schedule.total_seconds() if isinstance(schedule, timedelta) else schedule
+    return {"schedule": every, "tokens": [token.to_json() for token in tokens]}
 
 
 def report() -> list[dict[str, Any]]:

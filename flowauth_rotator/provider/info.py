@@ -40,6 +40,24 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     },
 }
 
+CONFIG: dict[str, Any] = {
+    "flowauth_rotator": {
+        "description": "Settings of flowauth-rotator.",
+        "options": {
+            "scrape_token": {
+                "description": (
+                    "What a scraper of /flowauth-rotator/metrics sends as `Authorization: Bearer`."
+                ),
+                "version_added": "0.1.0",
+                "type": "string",
+                "sensitive": True,
+                "example": None,
+                "default": "",
+            }
+        },
+    }
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """The connection type with its form, the hook, the operator and its link, the sensor."""
@@ -61,6 +79,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{**about, "python-modules": [f"{room}.operator"]}],
         "sensors": [{**about, "python-modules": [f"{room}.sensor"]}],
         "extra-links": [f"{room}.publishing.TokenLink"],
+        "config": CONFIG,
         "connection-types": [
             {
                 "connection-type": "flowauth",

@@ -13,8 +13,8 @@ from flowauth_rotator.provider.compat import (
     Context,
     Stats,
     XCom,
+    tokens_page,
     update_asset,
-    variable_page,
 )
 
 LONGEST_QUOTED_NAME = 1400
@@ -47,11 +47,11 @@ def count(report: Report) -> None:
 
 
 class TokenLink(BaseOperatorLink):
-    """Leads from a rotation to its Variable, whose description names the token and its expiry."""
+    """Leads from a rotation to its token on the page "FlowAPI tokens"."""
 
     name = "FlowAPI token"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002
-        """The page of Variables, showing the one that the task's report is about."""
+        """The page, at the token that the task's report is about."""
         report = XCom.get_value(ti_key=ti_key, key="report")
-        return variable_page(report["place"].removeprefix("Variable ")) if report else ""
+        return tokens_page(report["place"].removeprefix("Variable ")) if report else ""

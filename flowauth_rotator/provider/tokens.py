@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,9 +14,11 @@ from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 
 LIST_VARIABLE = "flowauth_rotator_tokens"
+TAG = "flowauth-rotator"  # of the DAGs that keep tokens alive
 LONGEST_KEY = 250  # of a Variable, in Airflow's database
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 TEXTS = ("variable", "name", "flowauth_conn_id", "description")
+_DURATION = re.compile(r"(\d{1,6})([smhdw])|(\d{7,9})(s)")
 SHARES = ("renew_before", "critical_before")
 
 
@@ -52,6 +55,15 @@ class ManagedToken:
                 advice="Give it the key of a Variable.",
             )
         self.policy  # noqa: B018 - a wrong setting is told where it is written
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, in the words of the Variable's list."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: f"{math.ceil(value.total_seconds())}s" if isinstance(value, timedelta) else value
+            for name, value in settings.items()
+            if name == "variable" or value != getattr(type(self), name)
+        }
 
     @property
     def policy(self) -> RotationPolicy:
@@ -154,9 +166,10 @@ def _value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
     if setting in SHARES:
         if type(value) in (int, float):
             return value
-        duration = re.fullmatch(r"(\d{1,6})([smhdw])", value) if isinstance(value, str) else None
+        duration = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if duration:
-            return timedelta(**{UNITS[duration[2]]: int(duration[1])})
+            number, unit = filter(None, duration.groups())
+            return timedelta(**{UNITS[unit]: int(number)})
         raise Misconfigured(
             f"`{setting}` is neither a number nor a duration.",
             advice='Use a fraction of the lifetime such as 0.25, or a duration such as "8h".',

@@ -13,20 +13,33 @@ def mask(token: Token) -> None:
     compat.mask_secret([text, *filter(None, text.split("."))])
 
 
+def place_of(key: str) -> str:
+    """What reports call the Variable of this key."""
+    return f"Variable {key}"
+
+
+def token_in(key: str, value: str | None) -> Token:
+    """The token that the Variable of this key holds, whose value this is.
+
+    Raises:
+        MissingToken: there is no Variable, or nothing in it.
+    """
+    if not value or not value.strip():
+        what = "There is no" if value is None else "Nothing is stored in"
+        raise MissingToken(f"{what} {place_of(key)}.")
+    return Token(value)
+
+
 class VariableStore:
     """The Airflow Variable of this key, read and written inside a task."""
 
     def __init__(self, key: str) -> None:
         self.key = self.name = key
-        self.place = f"Variable {key}"
+        self.place = place_of(key)
 
     def read(self) -> Token:
         """The Variable as this worker sees it."""
-        value = compat.read_variable(self.key)
-        if not value or not value.strip():
-            what = "There is no" if value is None else "Nothing is stored in"
-            raise MissingToken(f"{what} {self.place}.")
-        return Token(value)
+        return token_in(self.key, compat.read_variable(self.key))
 
     def preflight(self) -> None:
         """Check that nothing answers for the key before Airflow's database does."""

@@ -1,0 +1,141 @@
+"""Every difference between generations of Airflow that its web server shows, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from airflow.api.common.trigger_dag import trigger_dag
+from airflow.exceptions import DagRunAlreadyExists
+from airflow.models import DagModel, DagRun
+from sqlalchemy.exc import IntegrityError
+
+from flowauth_rotator.provider.compat import AIRFLOW_2, XCom
+
+if TYPE_CHECKING or not AIRFLOW_2:  # types are checked against Airflow 3
+    from airflow.models.xcom import XComModel as XComRow
+else:
+    from airflow.models.xcom import BaseXCom as XComRow
+
+__all__ = [
+    "XComRow",
+    "asked_at",
+    "asked_by",
+    "dag_page",
+    "import_errors_page",
+    "is_there",
+    "run_page",
+    "start_run",
+    "task_page",
+    "value_of",
+    "variable_page",
+]
+
+
+def value_of(row: XComRow) -> Any:  # noqa: ANN401 - JSON
+    """What a task pushed, by way of the XCom backend that is configured."""
+    return XCom.deserialize_value(row)
+
+
+def asked_at(run: DagRun) -> datetime:
+    """When somebody asked for a run."""
+    asked: Any = run.queued_at or run.start_date
+    return asked  # type: ignore[no-any-return]
+
+
+def dag_page(dag_id: str) -> str:
+    """Where a person sees a DAG; like all pages here, relative to Airflow's own address."""
+    return f"dags/{quote(dag_id, safe='')}"
+
+
+if AIRFLOW_2:
+
+    def is_there(dag: DagModel) -> bool:
+        """Whether the file of the DAG still has it."""
+        return bool(dag.is_active)  # type: ignore[attr-defined, unused-ignore]
+
+    def asked_by(run: DagRun) -> str | None:  # noqa: ARG001
+        """Who started a run; Airflow 2 knows it only in its audit log."""
+        return None
+
+    def start_run(
+        dag_id: str,
+        run_id: str,
+        conf: dict[str, Any],
+        *,
+        user: str,  # noqa: ARG001
+        now: datetime,
+    ) -> None:
+        """Start a run in somebody's name, unless there is one of this id."""
+        moment = now
+        while not DagRun.find(dag_id=dag_id, run_id=run_id):
+            with suppress(DagRunAlreadyExists, IntegrityError):
+                trigger_dag(  # type: ignore[call-arg, unused-ignore]
+                    dag_id,
+                    run_id=run_id,
+                    conf=conf,
+                    execution_date=moment,
+                    replace_microseconds=False,
+                )
+            moment += timedelta(microseconds=1)  # no two runs of a DAG may have one
+
+    def run_page(dag_id: str, run_id: str) -> str:
+        """Where a person sees a run."""
+        return f"{dag_page(dag_id)}/grid?{urlencode({'dag_run_id': run_id})}"
+
+    def task_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        """Where a person sees what a task did, and its log."""
+        where = {"dag_run_id": run_id, "task_id": task_id, "map_index": map_index, "tab": "logs"}
+        return f"{dag_page(dag_id)}/grid?{urlencode(where)}"
+
+    def variable_page(key: str) -> str:
+        """Where a person sees a Variable."""
+        return f"variable/list/?{urlencode({'_flt_3_key': key})}"
+
+    def import_errors_page() -> str:
+        """Where a person sees why a file of DAGs is broken."""
+        return "home"
+
+else:
+
+    def is_there(dag: DagModel) -> bool:
+        """Whether the file of the DAG still has it."""
+        return not dag.is_stale
+
+    def asked_by(run: DagRun) -> str | None:
+        """Who started a run."""
+        return run.triggering_user_name
+
+    def start_run(
+        dag_id: str, run_id: str, conf: dict[str, Any], *, user: str, now: datetime
+    ) -> None:
+        """Start a run in somebody's name, unless there is one of this id."""
+        from airflow.utils.types import DagRunTriggeredByType
+
+        with suppress(DagRunAlreadyExists, IntegrityError):
+            trigger_dag(
+                dag_id,
+                run_id=run_id,
+                conf=conf,
+                run_after=now,
+                triggered_by=DagRunTriggeredByType.REST_API,
+                triggering_user_name=user,
+            )
+
+    def run_page(dag_id: str, run_id: str) -> str:
+        """Where a person sees a run."""
+        return f"{dag_page(dag_id)}/runs/{quote(run_id, safe='')}"
+
+    def task_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        """Where a person sees what a task did, and its log."""
+        return f"{run_page(dag_id, run_id)}/tasks/{task_id}/mapped/{map_index}"
+
+    def variable_page(key: str) -> str:
+        """Where a person sees a Variable."""
+        return f"variables?{urlencode({'name_pattern': key})}"
+
+    def import_errors_page() -> str:
+        """Where a person sees why a file of DAGs is broken."""
+        return ""

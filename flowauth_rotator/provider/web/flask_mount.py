@@ -1,0 +1,154 @@
+"""The page and its API on Airflow 2, whose web server is a Flask app."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from airflow.api_connexion.exceptions import Unauthenticated
+from airflow.api_connexion.security import check_authentication
+from airflow.auth.managers.models.resource_details import (
+    DagAccessEntity,
+    DagDetails,
+    VariableDetails,
+)
+from airflow.www.decorators import action_logging
+from airflow.www.extensions.init_auth_manager import get_auth_manager
+from flask import Blueprint, Response, jsonify, redirect, request, url_for
+from flask_appbuilder import BaseView, expose
+
+from flowauth_rotator.provider.compat import PAGE, conf
+from flowauth_rotator.provider.web import service
+from flowauth_rotator.provider.web.metrics import CONTENT_TYPE
+from flowauth_rotator.provider.web.service import Denied
+
+STATIC = Path(__file__).parent / "static"
+
+blueprint = Blueprint(
+    "flowauth_rotator",
+    __name__,
+    url_prefix="/flowauth-rotator",
+    static_folder=str(STATIC),
+    static_url_path="/static",
+    template_folder=str(Path(__file__).parent / "templates"),
+)
+
+
+class Viewer:
+    """Who asks, as the auth manager knows them."""
+
+    @property
+    def name(self) -> str:
+        """What the audit log calls them."""
+        return str(get_auth_manager().get_user_name())
+
+    def may_read(self, variable: str | None = None) -> bool:
+        """Whether they may read this Variable, or Variables at all."""
+        details = VariableDetails(key=variable) if variable is not None else None
+        return bool(get_auth_manager().is_authorized_variable(method="GET", details=details))
+
+    def may_renew(self, dag_id: str) -> bool:
+        """Whether they may start runs of the DAG."""
+        return bool(
+            get_auth_manager().is_authorized_dag(
+                method="POST",
+                access_entity=DagAccessEntity.RUN,
+                details=DagDetails(id=dag_id),
+            )
+        )
+
+
+class TokensPage(BaseView):  # type: ignore[misc, unused-ignore]
+    """The page in the frame of Airflow's own."""
+
+    route_base = f"/{PAGE}"
+    default_view = "show"
+
+    @expose("/")  # type: ignore[untyped-decorator, unused-ignore]
+    def show(self) -> Any:  # noqa: ANN401 - of Flask
+        """The page below Airflow's navigation, or the page alone where it permits no frames."""
+        if not get_auth_manager().is_logged_in():
+            return redirect(get_auth_manager().get_url_login(next_url=request.url))
+        if not conf.getboolean("webserver", "x_frame_enabled", fallback=True):
+            return redirect(url_for("flowauth_rotator.page"))
+        return self.render_template("flowauth_rotator/frame.html")
+
+
+@blueprint.get("/")
+def page() -> Any:  # noqa: ANN401 - of Flask
+    """The page, or the way to sign in."""
+    if not _is_known():
+        return redirect(get_auth_manager().get_url_login(next_url=request.url))
+    return blueprint.send_static_file("index.html")
+
+
+@blueprint.get("/api/tokens")
+def tokens() -> Any:  # noqa: ANN401 - of Flask
+    """All that the page shows."""
+    return jsonify(service.tokens(_viewer(), _now()))
+
+
+@blueprint.post("/api/tokens/<path:called>/renew")
+def renew(called: str) -> Any:  # noqa: ANN401 - of Flask
+    """Start a renewal."""
+    service.check_origin(request.headers.get)
+    viewer = _viewer()
+    body = request.get_json(silent=True)
+    if body is None and request.get_data() not in (b"", b"null"):
+        raise Denied(400, "The body is no JSON object.")
+    return _audited(called=called, viewer=viewer, body=body)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """What a scraper reads, with the scrape token or as somebody who may read Variables."""
+    scraper = service.is_scraper(request.headers.get("Authorization", ""))
+    return Response(
+        service.exposition(None if scraper else _viewer(), _now()), mimetype=CONTENT_TYPE
+    )
+
+
+@blueprint.after_request
+def secure(response: Response) -> Response:
+    """Give each answer the headers of a page that trusts nobody."""
+    response.headers.update(service.SECURITY_HEADERS)
+    return response
+
+
+@blueprint.errorhandler(Denied)
+def denied(error: Denied) -> Any:  # noqa: ANN401 - of Flask
+    """Say why not."""
+    return jsonify(error.document), error.code
+
+
+@blueprint.record_once
+def _check_origin_itself(state: Any) -> None:  # noqa: ANN401 - of Flask
+    """Clients of the API have no form to take Flask's own CSRF token from."""
+    state.app.extensions["csrf"].exempt(blueprint)
+
+
+@action_logging(event="flowauth_rotator.renew")  # type: ignore[untyped-decorator, unused-ignore]
+def _audited(*, called: str, viewer: Viewer, body: Any) -> Any:  # noqa: ANN401 - of Flask
+    return jsonify(service.renew(viewer, called, body, _now())), 202
+
+
+def _viewer() -> Viewer:
+    if not _is_known():
+        raise Denied(401, "Sign in to Airflow.")
+    return Viewer()
+
+
+def _is_known() -> bool:
+    """Whether there is a session, or what Airflow's own API takes instead."""
+    if get_auth_manager().is_logged_in():
+        return True
+    try:
+        check_authentication()
+    except Unauthenticated:
+        return False
+    return True
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,61 @@
+/** What the page says in its own words. */
+
+const STATES = {
+  ok: "Well",
+  budget_exhausted: "Budget exhausted",
+};
+
+/** A state or an outcome as a label: `Budget exhausted`. */
+export function label(state) {
+  return STATES[state] ?? state.charAt(0).toUpperCase() + state.slice(1).replaceAll("_", " ");
+}
+
+/** How loud an agent's state is, in the words that tokens have for it. */
+export function severityOf(agent) {
+  const severities = { ok: "ok", new: "ok", paused: "warning", late: "warning" };
+  return severities[agent.state] ?? "critical";
+}
+
+const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+
+/** One sentence or two about all of it, in parts; a part with a `group` is about that group. */
+export function summary(tokens, agents) {
+  const troubled = agents.filter((agent) => severityOf(agent) !== "ok").length;
+  const count = (group) => tokens.filter((token) => token.group === group).length;
+  const troubles = [
+    { group: "attention", text: counted(count("attention"), "needs care", "need care") },
+    { group: "expired", text: counted(count("expired"), "has expired", "have expired") },
+  ].filter(({ group }) => count(group) > 0);
+
+  const parts = [{ text: tokens.length ? counted(tokens.length, "token", "tokens") : "No tokens yet" }];
+  if (troubles.length) parts.push({ text: ": " }, ...between(troubles, { text: ", " }));
+  else if (tokens.length) parts.push({ text: troubled ? ", all well so far" : ", all well" });
+  parts.push({ text: "." });
+  if (troubled) {
+    const who = agents.length === 1 ? "The rotation DAG needs" : counted(troubled, "rotation DAG needs", "rotation DAGs need");
+    parts.push({ text: ` ${who} care.` });
+  }
+  return parts;
+}
+
+function between(items, separator) {
+  return items.flatMap((item, index) => (index ? [separator, item] : [item]));
+}
+
+/** `runner, viewer, user and 3 more`. */
+export function listed(names, most = 3) {
+  const rest = names.length - most;
+  return rest > 1 ? `${names.slice(0, most).join(", ")} and ${rest} more` : names.join(", ");
+}
+
+/** The lifetimes that one may pick, in minutes. */
+export function lifetimes(longest) {
+  return [60, 360, 720, 1440, 10080, 43200].filter((minutes) => longest === null || minutes < longest);
+}
+
+/** What is wrong with typed minutes; nothing if they will do. */
+export function objection(text, longest) {
+  const whole = /^0*[1-9]\d{0,8}$/.test(text.trim());
+  if (whole && (longest === null || Number(text) <= longest)) return "";
+  return `Give whole minutes, ${longest === null ? "1 or more" : `from 1 to ${longest}`}.`;
+}
