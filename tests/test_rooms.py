@@ -28,7 +28,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "provider/web/compat": {"airflow", "sqlalchemy"},
     "provider/web/records": {"core", "agent", "airflow", "sqlalchemy"},
     "provider/web/service": {"core", "airflow"},
-    "provider/web/metrics": {"core", "agent", "prometheus_client"},
+    "provider/web/metrics": {"core", "agent", "prometheus_client", "__version__"},
     "provider/web/fastapi_mount": {"airflow", "fastapi"},
     "provider/web/flask_mount": {"airflow", "flask", "flask_appbuilder"},
     "cli": {"core", "agent", "server", "click"},

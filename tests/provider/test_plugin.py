@@ -1,7 +1,9 @@
-"""The file in plugins/, in a real Airflow."""
+"""The plugin and its file in plugins/, in a real Airflow."""
 
 import json
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +14,10 @@ from demo.parts import ROOT
 def ask(airflow_home):
     """Run a command of Airflow's and return what it prints as JSON, and what it complains of."""
 
-    def run(*words):
+    def run(*words, airflow=(airflow_home.binaries / "airflow",), **environment):
         done = subprocess.run(
-            [airflow_home.binaries / "airflow", *words, "--output", "json"],
-            env=airflow_home.env,
+            [*airflow, *words, "--output", "json"],
+            env=airflow_home.env | environment,
             capture_output=True,
             text=True,
             check=True,
@@ -27,8 +29,27 @@ def ask(airflow_home):
 
 
 def test_the_plugin_is_registered_once_and_without_complaint(ask):
-    """Airflow lists it under its name, from the folder that holds the file."""
+    """An installed package brings it along; the file in the plugins folder adds nothing to that."""
     plugins, complaints = ask("plugins")
+    assert [plugin["name"] for plugin in plugins] == ["flowauth_rotator"]
+    assert "EntryPoint" in plugins[0]["source"]
+    assert "rror" not in complaints
+    assert "already registered" not in complaints
+
+
+def test_the_file_registers_a_package_that_is_only_on_the_path(ask, airflow_home, tmp_path):
+    """As where an image cannot be changed and a folder is all there is."""
+    where = "import sys, sysconfig; print(sys._base_executable, sysconfig.get_path('purelib'))"
+    python = airflow_home.binaries / "python"
+    base, installed = subprocess.check_output([python, "-c", where], text=True).split()
+    for path in Path(installed).iterdir():
+        if not path.name.startswith("flowauth_rotator"):
+            (tmp_path / path.name).symlink_to(path)
+    plugins, complaints = ask(
+        "plugins",
+        airflow=(base, "-m", "airflow"),
+        PYTHONPATH=os.pathsep.join((str(tmp_path), str(ROOT))),
+    )
     assert [plugin["name"] for plugin in plugins] == ["flowauth_rotator"]
     assert "flowauth_rotator_plugin.py" in plugins[0]["source"]
     assert "rror" not in complaints

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from importlib.metadata import version
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from flowauth_rotator import __version__
 from flowauth_rotator.agent.rotation import Check
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.provider.compat import cron_after
-from flowauth_rotator.provider.info import DISTRIBUTION
 from flowauth_rotator.provider.web.overview import Agent, Managed
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -82,9 +81,7 @@ class _State(Collector):
             },
             ["dag_id"],
         )
-        yield _gauge(
-            "build_info", "The version that answers.", {version(DISTRIBUTION): 1.0}, ["version"]
-        )
+        yield _gauge("build_info", "The version that answers.", {__version__: 1.0}, ["version"])
 
 
 def _gauge(name: str, text: str, values: dict[str, float], labels: list[str]) -> Metric:

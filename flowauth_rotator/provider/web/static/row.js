@@ -35,6 +35,7 @@ export class Row {
     this.token = token;
     this.precise = isShort(token);
     mark(this.root, "data-severity", token.severity);
+    this.root.classList.toggle("timeless", token.expires_at === null);
     this.#identity();
     this.#life(now);
     this.#history(now);
@@ -46,9 +47,7 @@ export class Row {
   /** What depends on the clock alone. */
   tick(now) {
     const { parts, token } = this;
-    const left = token.expires_at - now;
-    const words = inWords(left, this.precise);
-    tell(parts.left, token.expires_at && (left > 0 ? `${words} left` : `expired ${words} ago`));
+    say(parts.left, timeLeft(token.expires_at, now, this.precise));
     tell(parts.due, pointInLife("due", token.renew_at, now, this.precise));
     tell(parts.critical, pointInLife("critical", token.critical_at, now, this.precise));
     parts.bar.style.setProperty("--elapsed", this.#place(now));
@@ -82,9 +81,12 @@ export class Row {
     const number = ++rows;
     for (const [part, element] of Object.entries(this.parts)) element.id = `${part}-${number}`;
     const { parts } = this;
-    for (const part of [parts.renew, parts.lifetime, parts.minutes]) {
-      const own = part.labels?.[0]?.querySelector("[data-part]") ?? part;
-      mark(part, "aria-labelledby", `${own.id} ${parts.name.id}`);
+    for (const [part, own] of [
+      [parts.renew, parts.renew],
+      [parts.lifetime, parts.lifetimeLabel],
+      [parts.minutes, parts.minutesLabel],
+    ]) {
+      mark(part, "aria-labelledby", `${own.id} ${parts.name.id}`); // "Renew AIRFLOW"
     }
     mark(parts.renew, "aria-describedby", parts.whyNot.id);
     mark(parts.minutes, "aria-describedby", `${parts.minutesProblem.id} ${parts.minutesHint.id}`);
@@ -97,7 +99,9 @@ export class Row {
       mark(parts[part], "title", token[part]);
     }
     say(parts.state, label(token.state));
-    tell(parts.roles, listed(token.roles.map((role) => role.name)));
+    const names = token.roles.map((role) => role.name);
+    tell(parts.roles, listed(names));
+    mark(parts.roles, "title", names.join(", "));
     const roles = JSON.stringify(token.roles);
     if (roles === this.shownRoles) return;
     this.shownRoles = roles;
@@ -114,6 +118,8 @@ export class Row {
     const { expires_at: expires, issued_at: issued } = token;
     tell(parts.expires, expires && localMoment(expires, precise));
     tell(parts.expiresUtc, expires && utcMoment(expires, precise));
+    tell(parts.issued, issued && localTime(issued, now, precise));
+    mark(parts.issued, "title", issued && utcMoment(issued, true));
     show(parts.bar, expires !== null && issued !== null);
     parts.bar.style.setProperty("--due", this.#place(token.renew_at));
     parts.bar.style.setProperty("--critical", this.#place(token.critical_at));
@@ -245,6 +251,12 @@ export class Row {
 
 export function keyOf(token) {
   return JSON.stringify([token.dag_id, token.variable]);
+}
+
+function timeLeft(expires, now, precise) {
+  if (expires === null) return "Time left unknown";
+  const words = inWords(expires - now, precise);
+  return expires > now ? `${words} left` : `Expired ${words} ago`;
 }
 
 function pointInLife(word, epoch, now, precise) {
