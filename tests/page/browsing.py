@@ -88,6 +88,18 @@ class Visitor:
             (self._seen / f"{self._record.stem}-{number}").write_text(told)
 
 
+def by_navigation(site, visitor):
+    """Come to Airflow, find the page in its navigation; the answer is the frame that shows it."""
+    page = visitor.page
+    page.goto(site.url)
+    if site.two:
+        page.get_by_role("link", name="Admin").hover()
+    page.get_by_role("link", name="FlowAPI tokens").click()
+    frame = page.frame_locator("iframe")
+    expect(frame.locator("#loading")).to_be_hidden()
+    return frame
+
+
 def row(where, name):
     """The row of a token, on the page or in a frame of it."""
     heading = where.get_by_role("heading", name=name, exact=True)

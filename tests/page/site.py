@@ -109,11 +109,15 @@ class Site(Deployment):
         (self.seen / f"call{next(self._numbers)}").write_bytes(answer.content)
         return answer
 
-    def tokens(self, who="admin"):
-        """What the page's API says of each token, by name."""
+    def overview(self, who="admin"):
+        """What the page's API says."""
         answer = self.call(who, "GET", "flowauth-rotator/api/tokens")
         assert answer.status_code == 200, answer.text
-        return {token["name"]: token for token in answer.json()["tokens"]}
+        return answer.json()
+
+    def tokens(self, who="admin"):
+        """What the page's API says of each token, by name."""
+        return {token["name"]: token for token in self.overview(who)["tokens"]}
 
     def ask_to_renew(self, who, variable, **options):
         """Use the page's API to begin a renewal."""
@@ -146,6 +150,11 @@ class Site(Deployment):
         """The ids of the runs that were started from the page."""
         query = "SELECT run_id FROM dag_run WHERE run_id LIKE 'renew-%' ORDER BY id"
         return [run for (run,) in self.ask(query)]
+
+    def audit(self, event):
+        """What Airflow's own audit log has of an event: who, and about which token."""
+        query = f"SELECT owner, extra FROM log WHERE event = '{event}' ORDER BY id"
+        return self.ask(query)
 
     def _state(self, who):
         """What a browser keeps of somebody who has signed in."""

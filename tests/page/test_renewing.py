@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -11,7 +12,7 @@ from demo.parts import ROOT, free_port
 from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.e2e.deployment import until
 from tests.e2e.search import parts_of
-from tests.page.browsing import pick, renew, renew_button, row
+from tests.page.browsing import Visitor, by_navigation, renew, renew_button, row
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -29,6 +30,13 @@ dag = rotation_dag(
 dag.get_task("rotate").partial_kwargs["retries"] = 0
 """
 OF_DAGS = {"sleeping": "PAUSED", "torn": "BROKEN", "gone": "GONE"}  # what becomes of them
+OF_TOKEN = {name: dag_id for dag_id, name in OF_DAGS.items()}
+WHERE = {  # in Airflow 3 and 2
+    "Open the Variable": ("/variables", "/variable/list"),
+    "See the import errors": ("/$", "/home$"),
+    "Unpause the DAG": ("/dags/sleeping",),
+    "Open the DAG": ("/dags/gone",),
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +51,8 @@ def site(make_site, issuer):
     for role in ("FRAGILE", "SHORT"):
         issuer.add_role(role.lower(), max_lifetime_minutes=1440)
         stored[f"{role}_TOKEN"] = issuer.mint(role, [role.lower()], 1440)
+    stored["BARE_TOKEN"] = issuer.mint("BARE", issued_at=int(time.time()) - 2700)
+    issuer.forget_roles(issuer.rows("BARE")[0].id)
     stored["EXPIRED_TOKEN"] = issuer.mint("EXPIRED", issued_at=int(time.time()) - DAY)
     stored["MALFORMED_TOKEN"] = f"Bearer {stored['TWICE_TOKEN']}"
     listed = [key for key in stored if key.removesuffix("_TOKEN") not in OF_DAGS.values()]
@@ -69,8 +79,164 @@ def site(make_site, issuer):
         yield site
 
 
-def test_what(site, visit):
+@pytest.fixture(scope="module")
+def in_trouble(site):
+    """One DAG is paused, one has an import error, and the file of one is gone."""
+    site.pause("sleeping")
+    site.put_dag("torn", "import airflow.nothing_of_this_name  # dag")
+    (site.dags / "gone.py").unlink()
+
+    def states():
+        return {agent["dag_id"]: agent["state"] for agent in site.overview()["agents"]}
+
+    wanted = {"sleeping": "paused", "torn": "broken", "gone": "missing"}
+    until(lambda: states().items() >= wanted.items(), "Airflow notices")
+
+
+def failure_of(where, name):
+    """What the row says about the last attempt."""
+    return row(where, name).locator(".failure")
+
+
+def test_a_token_is_renewed_in_sight(site, issuer, visit):
+    """Found by the navigation; asked for six hours, swapped, and shown without a reload."""
+    visitor = visit("admin")
+    page = by_navigation(site, visitor)
+    old = Token(site.variable("FLOWAPI_TOKEN"))
+    airflow = row(page, "AIRFLOW")
+    expect(airflow).to_contain_text("23 h")
+    renew(page, "AIRFLOW", "6 h")
+    expect(airflow.locator(".progress")).to_contain_text("Waiting for the scheduler.")
+    expect(renew_button(page, "AIRFLOW")).to_have_attribute("aria-disabled", "true")
+    expect(airflow.locator(".progress")).to_contain_text("Renewing.")
+    expect(page.locator("#announcement")).to_contain_text("AIRFLOW was renewed.")
+    expect(airflow).to_contain_text("5 h 59 min left")
+    expect(airflow).to_contain_text("in use is the newest issued")
+    expect(airflow.locator(".progress")).to_be_hidden()
+    expect(renew_button(page, "AIRFLOW")).not_to_have_attribute("aria-disabled", "true")
+    new = Token(site.variable("FLOWAPI_TOKEN"))
+    assert new != old
+    claims = read_unverified(new)
+    assert claims.expires_at - claims.issued_at == timedelta(hours=6)
+    first, second = issuer.rows("AIRFLOW")
+    assert (second.parent_id, second.expires_at) == (first.id, claims.expires_at.timestamp())
+    assert site.audit("flowauth_rotator.renew") == [("admin", "FLOWAPI_TOKEN")]
+
+
+def test_many_clicks_are_one_renewal(site, issuer, visit):
+    """A double click, another tab, another person: the issuer is asked once, and all see it."""
+    admin, colleague = visit("admin"), visit("colleague")
+    tabs = [admin.page, admin.context.new_page(), colleague.page]
+    for tab in tabs:
+        Visitor.open(admin, site.page, tab)
+    started, asked = len(site.renewals()), renewals_at(issuer)
+    renew_button(tabs[0], "TWICE").dblclick()
+    for tab in tabs[1:]:
+        renew_button(tab, "TWICE").click()
+    for tab in tabs:
+        expect(tab.locator("#announcement")).to_contain_text("TWICE was renewed.")
+    assert len(site.renewals()) == started + 1
+    assert renewals_at(issuer) == asked + 1
+    assert len(issuer.rows("TWICE")) == 2
+    assert site.tokens()["TWICE"]["run"]["asked_by"] in (None, "admin")
+
+
+def test_who_looks_at_an_old_row_is_told_so(site, issuer, visit):
+    """Renewed meanwhile in another tab: said beneath the row, until the next attempt; nothing is
+    renewed a second time.
+    """
+    stale, other = visit("admin"), visit("admin")
+    stale.page.clock.install()
+    page = stale.open(site.page)
+    page.clock.pause_at(time.time() + 1)  # so that it does not look again
+    renew(other.open(site.page), "MEANWHILE")
+    expect(other.page.locator("#announcement")).to_contain_text("MEANWHILE was renewed.")
+    renew_button(page, "MEANWHILE").click()
+    told = row(page, "MEANWHILE").get_by_role("alert")
+    expect(told).to_contain_text("It was renewed meanwhile.")
+    assert len(issuer.rows("MEANWHILE")) == 2
+    page.clock.run_for(35_000)
+    expect(told).to_contain_text("It was renewed meanwhile.")
+    page.clock.resume()
+    renew_button(page, "MEANWHILE").click()
+    expect(told).to_be_hidden()
+    expect(page.locator("#announcement")).to_contain_text("MEANWHILE was renewed.")
+    assert len(issuer.rows("MEANWHILE")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("FRAGILE", "no longer assigned to you: fragile"),
+        ("SHORT", "lifetime"),
+        ("DOWN", "refused"),
+    ],
+)
+def test_a_failure_stays_until_the_next_attempt(site, issuer, visit, name, words):
+    """The issuer's words beneath the row, also for who comes later; the token stays as it is."""
+    if name == "FRAGILE":
+        issuer.revoke("fragile")
+    if name == "SHORT":
+        issuer.limit("short", minutes=60)
+    old = Token(site.variable(f"{name}_TOKEN"))
     visitor = visit("admin")
     page = visitor.open(site.page)
-    page.screenshot(path="/tmp/work/a.png", full_page=True)
-    print(json.dumps(site.tokens(), indent=1))
+    renew(page, name, "12 h")
+    expect(failure_of(page, name)).to_contain_text(words)
+    page.screenshot(path=f"/tmp/work/{name}.png", full_page=True)
+    print(json.dumps(site.tokens()[name], indent=1))
+    expect(page.locator("#announcement")).to_contain_text(f"{name} was not renewed.")
+    visitor.open(site.page)
+    expect(failure_of(page, name)).to_contain_text(words)
+    assert Token(site.variable(f"{name}_TOKEN")) == old
+    if name == "FRAGILE":
+        issuer.grant("fragile")
+        renew(page, name)
+        expect(failure_of(page, name)).to_be_hidden()
+        expect(page.locator("#announcement")).to_contain_text(f"{name} was renewed.")
+        visitor.open(site.page)
+        expect(row(page, name)).to_be_visible()
+        expect(failure_of(page, name)).to_be_hidden()
+
+
+def renewals_at(issuer):
+    return sum(request.endswith("/renew") for request in issuer.requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "way_out"),
+    [
+        ("MISSING_TOKEN", "There is nothing to renew.", "Open the Variable"),
+        ("MALFORMED_TOKEN", "There is nothing to renew.", "Open the Variable"),
+        ("EXPIRED", "the issuer renews it no more", "Open the Variable"),
+        ("BARE", "no roles recorded", "Open the Variable"),
+        ("PAUSED", "The DAG is paused.", "Unpause the DAG"),
+        ("BROKEN", "import error", "See the import errors"),
+        ("GONE", "The DAG is gone", "Open the DAG"),
+    ],
+)
+def test_what_cannot_be_renewed_says_why_and_shows_the_way_out(
+    site, visit, in_trouble, name, why, way_out
+):
+    """The button is disabled, tells a screen reader the reason, and asks nobody when pressed."""
+    visitor = visit("admin")
+    page = by_navigation(site, visitor)
+    button = renew_button(page, name)
+    expect(button).to_have_attribute("aria-disabled", "true")
+    expect(button).to_have_accessible_description(re.compile(re.escape(why)))
+    expect(row(page, name).locator(".impossible")).to_contain_text(why)
+    button.press("Enter")
+    button.click(force=True)
+    assert not [asked for asked in visitor.asked if asked[0] == "POST" and "renew" in asked[1]]
+    row(page, name).get_by_role("link", name=way_out).click()
+    visitor.page.wait_for_url(re.compile("|".join(WHERE[way_out])))
+    expect(visitor.page.locator("body")).to_contain_text(
+        {"Open the Variable": name, "See the import errors": "mport"}.get(way_out, OF_TOKEN[name])
+    )
+
+
+def test_no_part_of_a_token_was_shown(site, signer, issuer):
+    """Not in any answer to a browser or a client, in the database, or in a log."""
+    assert {"dag_run"} < site.leaks("flowauth_token_rotation")
+    assert len(signer.signed) > 10
+    assert site.leaks(*parts_of(*signer.signed), issuer.password) == set()
