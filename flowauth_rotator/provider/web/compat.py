@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-def value_of(row: XComRow) -> Any:  # noqa: ANN401 - JSON
+def value_of(row: Any) -> Any:  # noqa: ANN401 - columns of an `XComRow`; JSON
     """What a task pushed, by way of the XCom backend that is configured."""
     return XCom.deserialize_value(row)
 
