@@ -12,29 +12,17 @@ from airflow.exceptions import DagRunAlreadyExists
 from airflow.models import DagModel, DagRun
 from sqlalchemy.exc import IntegrityError
 
-from flowauth_rotator.provider.compat import AIRFLOW_2, XCom
+from flowauth_rotator.provider.compat import AIRFLOW_2, XCom, for_this_airflow
 
 if TYPE_CHECKING or not AIRFLOW_2:  # types are checked against Airflow 3
     from airflow.models.xcom import XComModel as XComRow
 else:
     from airflow.models.xcom import BaseXCom as XComRow
 
-__all__ = [
-    "XComRow",
-    "asked_at",
-    "asked_by",
-    "dag_page",
-    "import_errors_page",
-    "is_there",
-    "run_page",
-    "start_run",
-    "task_page",
-    "value_of",
-    "variable_page",
-]
+__all__ = ["Pages", "XComRow", "asked_at", "asked_by", "is_there", "start_run", "value_of"]
 
 
-def value_of(row: XComRow) -> Any:  # noqa: ANN401 - JSON
+def value_of(row: Any) -> Any:  # noqa: ANN401 - columns of an `XComRow`; JSON
     """What a task pushed, by way of the XCom backend that is configured."""
     return XCom.deserialize_value(row)
 
@@ -45,10 +33,54 @@ def asked_at(run: DagRun) -> datetime:
     return asked  # type: ignore[no-any-return]
 
 
-def dag_page(dag_id: str) -> str:
-    """Where a person sees a DAG; like all pages here, relative to Airflow's own address."""
-    return f"dags/{quote(dag_id, safe='')}"
+class _Dags:
+    def dag(self, dag_id: str) -> str:
+        """A DAG."""
+        return f"dags/{quote(dag_id, safe='')}"
 
+
+class _Pages2(_Dags):
+    """Where Airflow shows what, relative to its own address."""
+
+    def run(self, dag_id: str, run_id: str) -> str:
+        """A run."""
+        return f"{self.dag(dag_id)}/grid?{urlencode({'dag_run_id': run_id})}"
+
+    def task(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        """What a task did, and its log."""
+        which = {"task_id": task_id, "map_index": map_index, "tab": "logs"}
+        return f"{self.run(dag_id, run_id)}&{urlencode(which)}"
+
+    def variable(self, key: str) -> str:
+        """A Variable."""
+        return f"variable/list/?{urlencode({'_flt_3_key': key})}"
+
+    def import_errors(self) -> str:
+        """Why files of DAGs are broken."""
+        return "home"
+
+
+class _Pages3(_Dags):
+    """Where Airflow shows what, relative to its own address."""
+
+    def run(self, dag_id: str, run_id: str) -> str:
+        """A run."""
+        return f"{self.dag(dag_id)}/runs/{quote(run_id, safe='')}"
+
+    def task(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        """What a task did, and its log."""
+        return f"{self.run(dag_id, run_id)}/tasks/{task_id}/mapped/{map_index}"
+
+    def variable(self, key: str) -> str:
+        """A Variable."""
+        return f"variables?{urlencode({'name_pattern': key})}"
+
+    def import_errors(self) -> str:
+        """Why files of DAGs are broken."""
+        return ""
+
+
+Pages: Any = for_this_airflow(two=_Pages2, three=_Pages3)
 
 if AIRFLOW_2:
 
@@ -81,23 +113,6 @@ if AIRFLOW_2:
                 )
             moment += timedelta(microseconds=1)  # no two runs of a DAG may have one
 
-    def run_page(dag_id: str, run_id: str) -> str:
-        """Where a person sees a run."""
-        return f"{dag_page(dag_id)}/grid?{urlencode({'dag_run_id': run_id})}"
-
-    def task_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-        """Where a person sees what a task did, and its log."""
-        where = {"dag_run_id": run_id, "task_id": task_id, "map_index": map_index, "tab": "logs"}
-        return f"{dag_page(dag_id)}/grid?{urlencode(where)}"
-
-    def variable_page(key: str) -> str:
-        """Where a person sees a Variable."""
-        return f"variable/list/?{urlencode({'_flt_3_key': key})}"
-
-    def import_errors_page() -> str:
-        """Where a person sees why a file of DAGs is broken."""
-        return "home"
-
 else:
 
     def is_there(dag: DagModel) -> bool:
@@ -123,19 +138,3 @@ else:
                 triggered_by=DagRunTriggeredByType.REST_API,
                 triggering_user_name=user,
             )
-
-    def run_page(dag_id: str, run_id: str) -> str:
-        """Where a person sees a run."""
-        return f"{dag_page(dag_id)}/runs/{quote(run_id, safe='')}"
-
-    def task_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-        """Where a person sees what a task did, and its log."""
-        return f"{run_page(dag_id, run_id)}/tasks/{task_id}/mapped/{map_index}"
-
-    def variable_page(key: str) -> str:
-        """Where a person sees a Variable."""
-        return f"variables?{urlencode({'name_pattern': key})}"
-
-    def import_errors_page() -> str:
-        """Where a person sees why a file of DAGs is broken."""
-        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ class Viewer:
     @property
     def name(self) -> str:
         """What the audit log calls them."""
-        return str(get_auth_manager().get_user_name())
+        known = get_auth_manager().is_logged_in()
+        return str(get_auth_manager().get_user_name()) if known else "anonymous"
 
     def may_read(self, variable: str | None = None) -> bool:
         """Whether they may read this Variable, or Variables at all."""
@@ -125,7 +127,9 @@ def denied(error: Denied) -> Any:  # noqa: ANN401 - of Flask
 @blueprint.record_once
 def _check_origin_itself(state: Any) -> None:  # noqa: ANN401 - of Flask
     """Clients of the API have no form to take Flask's own CSRF token from."""
-    state.app.extensions["csrf"].exempt(blueprint)
+    csrf = state.app.extensions.get("csrf")
+    if csrf:  # not where a command of Airflow's, such as `users create`, makes an app
+        csrf.exempt(blueprint)
 
 
 @action_logging(event="flowauth_rotator.renew")  # type: ignore[untyped-decorator, unused-ignore]
@@ -140,14 +144,11 @@ def _viewer() -> Viewer:
 
 
 def _is_known() -> bool:
-    """Whether there is a session, or what Airflow's own API takes instead."""
-    if get_auth_manager().is_logged_in():
-        return True
-    try:
-        check_authentication()
-    except Unauthenticated:
-        return False
-    return True
+    """Whether there is a session, or what Airflow's own API takes instead, or all may see it."""
+    if not get_auth_manager().is_logged_in():
+        with suppress(Unauthenticated):
+            check_authentication()  # signs in who presents credentials, and lets the public pass
+    return get_auth_manager().is_logged_in() or Viewer().may_read()
 
 
 def _now() -> datetime:

@@ -10,24 +10,36 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from flowauth_rotator.agent.rotation import Check
 from flowauth_rotator.core.errors import ExpiredToken, RotatorError
 from flowauth_rotator.core.policy import State
 from flowauth_rotator.core.report import Outcome, Report, Severity, clock
 from flowauth_rotator.provider.tokens import ManagedToken
-from flowauth_rotator.provider.web.compat import (
-    dag_page,
-    import_errors_page,
-    run_page,
-    task_page,
-    variable_page,
-)
 
 NO_ROLES = "no roles recorded"  # in the words of FlowAuth (FlowKit pull request 7279)
 GROUPS = ("active", "attention", "expired")
 LOUDNESS = list(Severity)
+
+
+class Pages(Protocol):
+    """Where Airflow shows what, relative to its own address."""
+
+    def dag(self, dag_id: str) -> str:
+        """A DAG."""
+
+    def run(self, dag_id: str, run_id: str) -> str:
+        """A run."""
+
+    def task(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        """What a task did, and its log."""
+
+    def variable(self, key: str) -> str:
+        """A Variable."""
+
+    def import_errors(self) -> str:
+        """Why files of DAGs are broken."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,10 @@ class Attempt:
     run_id: str
     map_index: int
     report: Report
+
+    def is_before(self, run: Run) -> bool:
+        """Whether it had begun when somebody asked for the run."""
+        return self.report.checked_at < run.asked_at
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,12 @@ class Agent:
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
 
+    @property
+    def follows_at(self) -> datetime | None:
+        """When the next check comes, if one does."""
+        runs = self.there and not (self.broken or self.paused)
+        return self.next_check_at if runs else None
+
     def condition(self, now: datetime) -> tuple[str, str]:
         """A word for how the agent is, and the sentences for it."""
         last = f"The last check was at {clock(self.checked_at)}." if self.checked_at else ""
@@ -157,9 +179,27 @@ class Managed:
         return self.found.claims.expires_at if isinstance(self.found, Check) else None
 
     @property
+    def attempts(self) -> Sequence[Attempt]:
+        """Its last rotations, the newest first."""
+        return self.agent.attempts.get(self.variable, ())
+
+    @property
     def attempt(self) -> Attempt | None:
         """Its last rotation."""
-        return next(iter(self.agent.attempts.get(self.variable, ())), None)
+        return next(iter(self.attempts), None)
+
+    @property
+    def newest_issued_at(self) -> datetime | None:
+        """The latest expiry that the agent has seen at the issuer."""
+        reports = [attempt.report for attempt in self.attempts]
+        seen = [report.newest_issued_expires_at for report in reports]
+        return max((time for time in seen if time), default=None)
+
+    @property
+    def longest_minutes(self) -> int | None:
+        """What the issuer granted when it was last asked for its maximum."""
+        granted = (attempt.report.longest_minutes for attempt in self.attempts)
+        return next((minutes for minutes in granted if minutes), None)
 
     @property
     def run(self) -> Run | None:
@@ -172,6 +212,33 @@ class Managed:
         attempt = self.attempt
         failed = attempt and attempt.report.failed and self._is_of(attempt.report)
         return attempt if failed else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has expired, and the issuer has said that it renews it no more."""
+        failed = self.failed_attempt
+        return failed is not None and failed.report.outcome is Outcome.EXPIRED
+
+    @property
+    def has_no_roles(self) -> bool:
+        """Whether it has no roles, or the issuer none of it on record."""
+        failed = self.failed_attempt
+        said = failed is not None and NO_ROLES in failed.report.reason
+        return said or (isinstance(self.found, Check) and not self.found.claims.roles)
+
+    @property
+    def progress(self) -> str:
+        """How far the renewal has come that was started from the page, or how it ended."""
+        run, attempt = self.run, self.attempt
+        if run is None:
+            return ""
+        report = attempt.report if attempt and attempt.run_id == run.run_id else None
+        if run.state == "queued":
+            return "Waiting for the scheduler."
+        if run.active:
+            return "A try failed; it is tried again." if report and report.failed else "Renewing."
+        ended = report.reason if report else run.survey
+        return ended or "The run ended without a report; its log says why."
 
     @property
     def told(self) -> Report | None:
@@ -188,92 +255,160 @@ class Managed:
         return self.expires_at in (report.predecessor_expires_at, report.successor_expires_at)
 
 
-def document(
-    agents: Sequence[Agent], tokens: Sequence[Managed], may_renew: set[str], now: datetime
-) -> dict[str, Any]:
-    """All that the page shows, as JSON values; times are epoch seconds.
+@dataclass(frozen=True)
+class Overview:
+    """What the page shows to one person.
 
-    Args:
+    Attributes:
         agents: the DAGs.
         tokens: the tokens that the person may see.
         may_renew: the DAGs of which the person may start runs.
+        pages: where Airflow shows the rest.
         now: an aware time.
     """
-    rows = [row(one, tokens, may_renew, now) for one in tokens]
-    return {
-        "agents": [_agent(agent, now) for agent in agents],
-        "notices": [notice for agent in agents for notice in agent.notices],
-        "tokens": sorted(rows, key=lambda one: (GROUPS.index(one["group"]), one["name"])),
-    }
 
+    agents: Sequence[Agent]
+    tokens: Sequence[Managed]
+    may_renew: set[str]
+    pages: Pages
+    now: datetime
 
-def _agent(agent: Agent, now: datetime) -> dict[str, Any]:
-    state, sentence = agent.condition(now)
-    every = agent.schedule
-    return {
-        "dag_id": agent.dag_id,
-        "url": import_errors_page() if state == "broken" else dag_page(agent.dag_id),
-        "schedule": f"every {every}" if isinstance(every, timedelta) else every,
-        "state": state,
-        "sentence": sentence.strip(),
-        "last_check_at": _seconds(agent.checked_at),
-        "next_check_at": _seconds(_next_check(agent)),
-    }
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON values; times are epoch seconds."""
+        rows = [self.row(one) for one in self.tokens]
+        return {
+            "agents": [self._agent(agent) for agent in self.agents],
+            "notices": [notice for agent in self.agents for notice in agent.notices],
+            "tokens": sorted(rows, key=lambda row: (GROUPS.index(row["group"]), row["name"])),
+        }
 
+    def row(self, one: Managed) -> dict[str, Any]:
+        """One token as JSON values."""
+        state, severity, reason, advice = standing(one, self.now)
+        found = one.found if isinstance(one.found, Check) else None
+        claims = found.claims if found else None
+        expired = found is not None and found.decision.state is State.EXPIRED
+        calm = severity is Severity.OK
+        scopes = claims.scopes if claims else {}
+        return {
+            "name": one.name,
+            "variable": one.variable,
+            "dag_id": one.agent.dag_id,
+            "audience": claims.audience if claims else None,
+            "user": claims.subject if claims else None,
+            "roles": [{"name": role, "scopes": sorted(scopes[role])} for role in sorted(scopes)],
+            "state": state,
+            "severity": severity,
+            "group": "expired" if expired else "active" if calm else "attention",
+            "reason": reason,
+            "advice": advice,
+            "issued_at": _seconds(claims.issued_at if claims else None),
+            "renew_at": _seconds(found.decision.renew_at if found else None),
+            "critical_at": _seconds(found.decision.critical_at if found else None),
+            "expires_at": _seconds(one.expires_at),
+            "next_check_at": _seconds(one.agent.follows_at),
+            "last_rotation": self._last_rotation(one),
+            "newest_issued_at_issuer": _seconds(one.newest_issued_at),
+            "renewal": {**self._obstacle(one), "longest_minutes": one.longest_minutes},
+            "run": self._run(one),
+            "error": self._error(one),
+        }
 
-def _next_check(agent: Agent) -> datetime | None:
-    running = agent.there and not (agent.broken or agent.paused)
-    return agent.next_check_at if running else None
+    def _agent(self, agent: Agent) -> dict[str, Any]:
+        state, sentence = agent.condition(self.now)
+        every = agent.schedule
+        return {
+            "dag_id": agent.dag_id,
+            "url": self.pages.dag(agent.dag_id),
+            "schedule": f"every {every}" if isinstance(every, timedelta) else every,
+            "state": state,
+            "sentence": sentence.strip(),
+            "last_check_at": _seconds(agent.checked_at),
+            "next_check_at": _seconds(agent.follows_at),
+        }
 
+    def _last_rotation(self, one: Managed) -> dict[str, Any] | None:
+        attempt = one.attempt
+        if attempt is None:
+            return None
+        return {
+            "outcome": attempt.report.outcome,
+            "failed": attempt.report.failed,
+            "at": _seconds(attempt.report.checked_at),
+            "url": self._task(one, attempt),
+        }
 
-def row(
-    one: Managed, tokens: Sequence[Managed], may_renew: set[str], now: datetime
-) -> dict[str, Any]:
-    """What the page shows of one token, as JSON values."""
-    state, severity, reason, advice = standing(one, now)
-    found = one.found if isinstance(one.found, Check) else None
-    claims = found.claims if found else None
-    expired = found is not None and found.decision.state is State.EXPIRED
-    attention = severity is not Severity.OK
-    attempts = one.agent.attempts.get(one.variable, [])
-    issued = [
-        time
-        for attempt in attempts
-        for time in (attempt.report.newest_issued_expires_at, attempt.report.successor_expires_at)
-        if time
-    ]
-    return {
-        "name": one.name,
-        "variable": one.variable,
-        "dag_id": one.agent.dag_id,
-        "audience": claims.audience if claims else None,
-        "user": claims.subject if claims else None,
-        "roles": [
-            {"name": role, "scopes": sorted(claims.scopes[role])} for role in sorted(claims.scopes)
-        ]
-        if claims
-        else [],
-        "state": state,
-        "severity": severity,
-        "group": "expired" if expired else "attention" if attention else "active",
-        "reason": reason,
-        "advice": advice,
-        "issued_at": _seconds(claims.issued_at if claims else None),
-        "renew_at": _seconds(found.decision.renew_at if found else None),
-        "critical_at": _seconds(found.decision.critical_at if found else None),
-        "expires_at": _seconds(one.expires_at),
-        "next_check_at": _seconds(_next_check(one.agent)),
-        "last_rotation": _last_rotation(one),
-        "newest_issued_at_issuer": _seconds(max(issued, default=None)),
-        "renewal": {
-            **_obstacle(one, tokens, may_renew, now),
-            "longest_minutes": next(
-                (it.report.longest_minutes for it in attempts if it.report.longest_minutes), None
-            ),
-        },
-        "run": _run(one),
-        "error": _error(one),
-    }
+    def _obstacle(self, one: Managed) -> dict[str, Any]:
+        """Whether a renewal can be started; if not, why, and the way out."""
+        dag_id = one.agent.dag_id
+        condition, sentence = one.agent.condition(self.now)
+        to_dag = self.pages.dag(dag_id)
+        store_another = {"text": "Open the Variable", "url": self.pages.variable(one.variable)}
+        why_not, way_out = "", None
+        if Counter(other.variable for other in self.tokens)[one.variable] > 1:
+            dags = " and ".join(
+                sorted(it.agent.dag_id for it in self.tokens if it.variable == one.variable)
+            )
+            why_not = f"It is managed by two DAGs, {dags}: take it out of one of them."
+        elif dag_id not in self.may_renew:
+            why_not = (
+                f"You may not start runs of the DAG {dag_id}: "
+                "the permission to create DAG runs of it is missing."
+            )
+        elif condition == "missing":
+            why_not = sentence
+        elif condition == "broken":
+            why_not = sentence
+            way_out = {"text": "See the import errors", "url": self.pages.import_errors()}
+        elif condition == "paused":
+            why_not, way_out = "The DAG is paused.", {"text": "Unpause the DAG", "url": to_dag}
+        elif isinstance(one.found, RotatorError):
+            why_not, way_out = f"There is nothing to renew. {one.found.advice}", store_another
+        elif one.is_gone:
+            why_not = f"It has expired, and the issuer renews it no more. {ExpiredToken.advice}"
+            way_out = store_another
+        elif one.has_no_roles:
+            why_not = f"The issuer has no roles recorded for it. {ExpiredToken.advice}"
+            way_out = store_another
+        return {"possible": not why_not, "why_not": why_not.strip(), "way_out": way_out}
+
+    def _run(self, one: Managed) -> dict[str, Any] | None:
+        run = one.run
+        if run is None:
+            return None
+        return {
+            "run_id": run.run_id,
+            "state": run.state,
+            "active": run.active,
+            "asked_at": _seconds(run.asked_at),
+            "asked_by": run.asked_by,
+            "sentence": one.progress,
+            "url": self.pages.run(one.agent.dag_id, run.run_id),
+        }
+
+    def _error(self, one: Managed) -> dict[str, Any] | None:
+        """Why the last attempt failed, until there is another one or another token."""
+        run, newest, failed = one.run, one.attempt, one.failed_attempt
+        if run and run.state == "failed" and (newest is None or newest.is_before(run)):
+            return {
+                "outcome": "failed",
+                "reason": one.progress,
+                "advice": "",
+                "at": _seconds(run.asked_at),
+                "url": self.pages.run(one.agent.dag_id, run.run_id),
+            }
+        if failed is None:
+            return None
+        return {
+            "outcome": failed.report.outcome,
+            "reason": failed.report.reason,
+            "advice": failed.report.advice,
+            "at": _seconds(failed.report.checked_at),
+            "url": self._task(one, failed),
+        }
+
+    def _task(self, one: Managed, attempt: Attempt) -> str:
+        return self.pages.task(one.agent.dag_id, attempt.run_id, "rotate", attempt.map_index)
 
 
 def standing(one: Managed, now: datetime) -> tuple[str, Severity, str, str]:
@@ -290,117 +425,13 @@ def standing(one: Managed, now: datetime) -> tuple[str, Severity, str, str]:
         return state, severity, told.reason, told.advice
     advice = told.advice if told else ""
     if decision.due:
-        word, sentence = one.agent.condition(now)
-        if word in ("ok", "new"):
+        condition, sentence = one.agent.condition(now)
+        if condition in ("ok", "new"):
             advice = f"The next check renews it. {advice}".strip()
         else:
             advice = f"Nothing renews it. {sentence}"
             severity = max(severity, Severity.WARNING, key=LOUDNESS.index)
     return decision.state, severity, decision.reason, advice
-
-
-def _last_rotation(one: Managed) -> dict[str, Any] | None:
-    attempt = one.attempt
-    if attempt is None:
-        return None
-    return {
-        "outcome": attempt.report.outcome,
-        "failed": attempt.report.failed,
-        "at": _seconds(attempt.report.checked_at),
-        "url": task_page(one.agent.dag_id, attempt.run_id, "rotate", attempt.map_index),
-    }
-
-
-def _obstacle(
-    one: Managed, tokens: Sequence[Managed], may_renew: set[str], now: datetime
-) -> dict[str, Any]:
-    """Whether a renewal can be started; if not, why, and the way out."""
-    dag_id, found = one.agent.dag_id, one.found
-    word, sentence = one.agent.condition(now)
-    why_not, way_out = "", None
-    expired = found if isinstance(found, Check) and found.decision.state is State.EXPIRED else None
-    failed = one.failed_attempt.report if one.failed_attempt else None
-    to_variable = {"text": "Open the Variable", "url": variable_page(one.variable)}
-    if Counter(other.variable for other in tokens)[one.variable] > 1:
-        dags = " and ".join(it.agent.dag_id for it in tokens if it.variable == one.variable)
-        why_not = f"It is managed by two DAGs, {dags}: take it out of one of them."
-    elif dag_id not in may_renew:
-        why_not = (
-            f"You may not start runs of the DAG {dag_id}. "
-            "An administrator can give you the permission to create them."
-        )
-    elif word in ("missing", "broken"):
-        why_not = sentence
-        way_out = {"text": "Open the DAG", "url": dag_page(dag_id)}
-        if word == "broken":
-            way_out = {"text": "See the import errors", "url": import_errors_page()}
-    elif word == "paused":
-        why_not = "The DAG is paused."
-        way_out = {"text": "Unpause the DAG", "url": dag_page(dag_id)}
-    elif isinstance(found, RotatorError):
-        why_not, way_out = f"There is nothing to renew. {found.advice}".strip(), to_variable
-    elif expired and failed and failed.outcome is Outcome.EXPIRED:
-        why_not = f"It has expired, and the issuer renews it no more. {ExpiredToken.advice}"
-        way_out = to_variable
-    elif not found.claims.roles or (failed and NO_ROLES in failed.reason):
-        why_not = f"The issuer has no roles recorded for it. {ExpiredToken.advice}"
-        way_out = to_variable
-    return {"possible": not why_not, "why_not": why_not, "way_out": way_out}
-
-
-def _run(one: Managed) -> dict[str, Any] | None:
-    run = one.run
-    if run is None:
-        return None
-    return {
-        "run_id": run.run_id,
-        "state": run.state,
-        "active": run.active,
-        "asked_at": _seconds(run.asked_at),
-        "asked_by": run.asked_by,
-        "sentence": _progress(one, run),
-        "url": run_page(one.agent.dag_id, run.run_id),
-    }
-
-
-def _progress(one: Managed, run: Run) -> str:
-    """How far a renewal has come, or how it ended."""
-    report = _report_of(one, run)
-    if run.state == "queued":
-        return "Waiting for the scheduler."
-    if run.active:
-        return "A try failed; it is tried again." if report and report.failed else "Renewing."
-    if report:
-        return report.reason
-    return run.survey or "The run ended without a report; its log says why."
-
-
-def _report_of(one: Managed, run: Run) -> Report | None:
-    attempt = one.attempt
-    return attempt.report if attempt and attempt.run_id == run.run_id else None
-
-
-def _error(one: Managed) -> dict[str, Any] | None:
-    """Why the last attempt failed, until there is another one or another token."""
-    run, newest, attempt = one.run, one.attempt, one.failed_attempt
-    since = newest is None or (run and newest.report.checked_at < run.asked_at)
-    if run and since and run.state == "failed":
-        return {
-            "outcome": "failed",
-            "reason": _progress(one, run),
-            "advice": "",
-            "at": _seconds(run.asked_at),
-            "url": run_page(one.agent.dag_id, run.run_id),
-        }
-    if attempt is None:
-        return None
-    return {
-        "outcome": attempt.report.outcome,
-        "reason": attempt.report.reason,
-        "advice": attempt.report.advice,
-        "at": _seconds(attempt.report.checked_at),
-        "url": task_page(one.agent.dag_id, attempt.run_id, "rotate", attempt.map_index),
-    }
 
 
 def _seconds(time: datetime | None) -> int | None:

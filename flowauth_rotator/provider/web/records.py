@@ -152,13 +152,13 @@ def _said_by_surveys(session: Session, dag_id: str) -> list[_Said]:
     """What the last surveys pushed, the newest first."""
     kinds = {"managed": dict, "report": list, "failure": str}
     pushed = (
-        select(XComRow)
+        select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
         .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(kinds))
         .order_by(XComRow.dag_run_id.desc())
         .limit(len(kinds) * SURVEYS_READ)
     )
     said = [
-        _Said(row.run_id, row.key, row.timestamp, value_of(row)) for row in session.scalars(pushed)
+        _Said(row.run_id, row.key, row.timestamp, value_of(row)) for row in session.execute(pushed)
     ]
     return [one for one in said if isinstance(one.value, kinds[one.key])]
 
@@ -183,7 +183,7 @@ def _attempts(session: Session, dag_id: str) -> dict[str, list[Attempt]]:
         .subquery()
     )
     last = (
-        select(XComRow)
+        select(XComRow.run_id, XComRow.map_index, XComRow.value)
         .join(
             ranked,
             and_(
@@ -199,7 +199,7 @@ def _attempts(session: Session, dag_id: str) -> dict[str, list[Attempt]]:
         .order_by(XComRow.timestamp.desc())
     )
     attempts: dict[str, list[Attempt]] = {}
-    for pushed in session.scalars(last):
+    for pushed in session.execute(last):
         for report in _reports([value_of(pushed)]):
             attempt = Attempt(pushed.run_id, pushed.map_index, report)
             attempts.setdefault(_variable_of(report), []).append(attempt)

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from airflow.utils.session import create_session
 
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.web import metrics, overview, records
-from flowauth_rotator.provider.web.compat import start_run
-from flowauth_rotator.provider.web.overview import Agent, Managed
+from flowauth_rotator.provider.web import metrics, records
+from flowauth_rotator.provider.web.compat import Pages, start_run
+from flowauth_rotator.provider.web.overview import Agent, Managed, Overview
 
 VERSION = 1  # of the JSON
 REQUESTED_WITH = "flowauth-rotator"
@@ -67,8 +67,7 @@ def tokens(viewer: Viewer, now: datetime) -> dict[str, Any]:
     Raises:
         Denied: 403.
     """
-    agents, managed = _seen(viewer, now)
-    shown = overview.document(agents, managed, _renewable(viewer, agents), now)
+    shown = _seen(viewer, now).document()
     return {"version": VERSION, "now": round(now.timestamp()), **shown}
 
 
@@ -87,16 +86,16 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
         Denied: 400, 403, 404 or 409.
     """
     minutes, expires_at = _asked(body)
-    agents, managed = _seen(viewer, now)
-    one, may_renew = _called(managed, called), _renewable(viewer, agents)
-    shown = overview.row(one, managed, may_renew, now)
-    if one.agent.dag_id not in may_renew:
-        raise Denied(403, shown["renewal"]["why_not"])
+    seen = _seen(viewer, now)
+    one = _called(seen.tokens, called)
+    row = seen.row(one)
+    if one.agent.dag_id not in seen.may_renew:
+        raise Denied(403, row["renewal"]["why_not"])
     if not (one.run and one.run.active):
-        if not shown["renewal"]["possible"]:
-            raise Denied(409, shown["renewal"]["why_not"])
-        if expires_at not in (None, shown["expires_at"]):
-            raise Denied(409, f"It was renewed meanwhile. {shown['reason']}")
+        if not row["renewal"]["possible"]:
+            raise Denied(409, row["renewal"]["why_not"])
+        if expires_at not in (None, row["expires_at"]):
+            raise Denied(409, f"It was renewed meanwhile. {row['reason']}")
         start_run(
             one.agent.dag_id,
             records.next_run_id(one.variable, one.run),
@@ -104,9 +103,9 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
             user=viewer.name,
             now=now,
         )
-        _, managed = _seen(viewer, now)
-        shown = overview.row(_called(managed, called), managed, may_renew, now)
-    return {"version": VERSION, "now": round(now.timestamp()), "token": shown}
+        seen = _seen(viewer, now)
+        row = seen.row(_called(seen.tokens, called))
+    return {"version": VERSION, "now": round(now.timestamp()), "token": row}
 
 
 def exposition(viewer: Viewer | None, now: datetime) -> bytes:
@@ -115,8 +114,10 @@ def exposition(viewer: Viewer | None, now: datetime) -> bytes:
     Raises:
         Denied: 403.
     """
-    agents, managed = _seen(viewer, now) if viewer else _read(now)
-    return metrics.exposition(agents, managed, now)
+    if viewer:
+        seen = _seen(viewer, now)
+        return metrics.exposition(seen.agents, seen.tokens, now)
+    return metrics.exposition(*_read(now), now)
 
 
 def check_origin(header: Callable[[str], str | None]) -> None:
@@ -143,14 +144,20 @@ def is_scraper(authorization: str) -> bool:
     return bool(secret) and hmac.compare_digest(given.encode(), secret.encode())
 
 
-def _seen(viewer: Viewer, now: datetime) -> tuple[list[Agent], list[Managed]]:
-    """The DAGs, and the tokens that the viewer may see."""
+def _seen(viewer: Viewer, now: datetime) -> Overview:
+    """What the viewer may see."""
     if not viewer.may_read():
         raise Denied(
             403, "You may not see FlowAPI tokens: the permission to read Variables is missing."
         )
     agents, managed = _read(now)
-    return agents, [one for one in managed if viewer.may_read(one.variable)]
+    return Overview(
+        agents,
+        tokens=[one for one in managed if viewer.may_read(one.variable)],
+        may_renew={agent.dag_id for agent in agents if viewer.may_renew(agent.dag_id)},
+        pages=Pages(),
+        now=now,
+    )
 
 
 def _read(now: datetime) -> tuple[list[Agent], list[Managed]]:
@@ -163,10 +170,6 @@ def _read(now: datetime) -> tuple[list[Agent], list[Managed]]:
         tokens = [(agent, token) for agent in agents for token in agent.tokens]
         found = records.read_in_use(session, [token for _, token in tokens], now)
     return agents, [Managed(*one, what) for one, what in zip(tokens, found, strict=True)]
-
-
-def _renewable(viewer: Viewer, agents: Sequence[Agent]) -> set[str]:
-    return {agent.dag_id for agent in agents if viewer.may_renew(agent.dag_id)}
 
 
 def _called(managed: Sequence[Managed], called: str) -> Managed:
