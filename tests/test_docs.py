@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -13,11 +14,14 @@ from flowauth_rotator.core.report import Outcome
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SERVER = (ROOT / "docs" / "server.md").read_text()
+PAGE = (ROOT / "docs" / "page.md").read_text()
+METRICS = (ROOT / "flowauth_rotator/provider/web/metrics.py").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 PAGES = (
     "README.md",
     "docs/airflow.md",
     "docs/consumers.md",
+    "docs/page.md",
     "docs/server.md",
     "docs/protocol.md",
     "deploy/README.md",
@@ -84,6 +88,17 @@ def test_every_metric_of_the_server_is_listed():
     source = Path(module.__file__).read_text()
     for name in re.findall(r'"(flowauth_[a-z_]+)"', source):
         assert f"`{name}" in SERVER
+
+
+def test_every_metric_and_field_of_the_page_is_listed():
+    """By the name that a scraper or a client sees."""
+    from tests.provider.test_overview import agent, in_use, row
+
+    for name in re.findall(r'"([a-z_]+_seconds|[a-z]+_expected|build_info)"', METRICS):
+        assert f"| `{name}` |" in PAGE
+    shown = row(in_use(timedelta(hours=1)), agent())
+    for name in [*shown, *shown["renewal"]]:
+        assert f"`{name}`" in PAGE
 
 
 def test_every_link_between_the_documents_leads_somewhere():

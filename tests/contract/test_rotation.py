@@ -13,6 +13,7 @@ from flowauth_rotator.agent.stores import FileStore, MemoryStore
 from flowauth_rotator.core.errors import (
     AmbiguousAnswer,
     Capped,
+    ConflictingWrite,
     ExpiredToken,
     Misconfigured,
     Refused,
@@ -102,8 +103,34 @@ def test_both_tokens_verify_during_the_overlap(renewal_server, issuer, due):
 def test_a_lifetime_that_is_asked_for_is_granted(renewal_server, issuer, due):
     """Two hours are asked for and two hours are given."""
     store = MemoryStore(due)
-    rotate(store, issuer, RotationPolicy(lifetime_minutes=120), now=now())
+    report = rotate(store, issuer, RotationPolicy(lifetime_minutes=120), now=now())
     assert read_unverified(store.token).lifetime == timedelta(hours=2)
+    assert report.longest_minutes is None
+
+
+def test_the_report_says_what_the_issuer_grants_at_most(renewal_server, issuer, due):
+    """When it was asked for its maximum, which is that of the role that permits the least."""
+    renewal_server.limit("runner", minutes=900)
+    report = rotate(MemoryStore(due), issuer, POLICY, now=now())
+    assert report.longest_minutes == 900
+    assert report.newest_issued_expires_at == report.successor_expires_at
+
+
+def test_the_report_says_what_was_issued_and_not_put_to_use(renewal_server, issuer, due):
+    """Here since somebody else stored another token meanwhile."""
+    by_hand = Token(renewal_server.mint("BY_HAND", lifetime_minutes=5))
+    store = MemoryStore(due)
+    seen = []
+
+    def paste(token):
+        seen.append(token)
+        if len(seen) == 2:
+            store.token = by_hand
+
+    with pytest.raises(ConflictingWrite) as raised:
+        rotate(store, issuer, POLICY, now=now(), on_token=paste)
+    newest = raised.value.about.newest_issued_expires_at
+    assert newest > read_unverified(by_hand).expires_at
 
 
 def test_a_lifetime_beyond_the_maximum_is_refused(renewal_server, issuer, due):

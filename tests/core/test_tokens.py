@@ -62,6 +62,14 @@ def test_both_forms_of_user_claims_give_the_roles(form):
     roles = {f"role {number}": ["run", "get_results"] for number in range(60)}
     claims = read_unverified(token_of({**GOOD, "user_claims": form(roles)}))
     assert claims.roles == frozenset(roles)
+    assert claims.scopes["role 59"] == ("run", "get_results")
+
+
+@pytest.mark.parametrize("scopes", [None, "run", 7, ["run", 7]])
+def test_odd_scopes_are_left_out(scopes):
+    """The role is there all the same."""
+    claims = read_unverified(token_of({**GOOD, "user_claims": {"viewer": scopes}}))
+    assert claims.scopes == {"viewer": ("run",) if isinstance(scopes, list) else ()}
 
 
 def test_a_lifetime_begins_with_the_later_of_iat_and_nbf():

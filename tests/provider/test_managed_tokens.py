@@ -37,6 +37,25 @@ def test_an_entry_has_the_fields_of_a_managed_token():
 
 
 @pytest.mark.parametrize(
+    "token",
+    [
+        ManagedToken(),
+        ManagedToken("X", name="ETL", flowauth_conn_id="a", description="b", lifetime_minutes=7),
+        ManagedToken("X", renew_before=timedelta(days=400), critical_before=0.05),
+        ManagedToken("X", critical_before=timedelta(minutes=7)),
+    ],
+)
+def test_a_managed_token_is_written_as_the_list_has_it(token):
+    """The survey hands the settings to the page in the words in which a Variable lists them."""
+    assert read_tokens(json.dumps([token.to_json()])) == ([token], [])
+
+
+def test_only_what_differs_from_the_defaults_is_written():
+    """Each run keeps a copy."""
+    assert ManagedToken().to_json() == {"variable": "FLOWAPI_TOKEN"}
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "is no JSON at line 1, column 1"),

@@ -309,7 +309,11 @@ class Overview:
             "next_check_at": _seconds(one.agent.follows_at),
             "last_rotation": self._last_rotation(one),
             "newest_issued_at_issuer": _seconds(one.newest_issued_at),
-            "renewal": {**self._obstacle(one), "longest_minutes": one.longest_minutes},
+            "renewal": {
+                **self._obstacle(one),
+                "usual_minutes": one.token.lifetime_minutes,
+                "longest_minutes": one.longest_minutes,
+            },
             "run": self._run(one),
             "error": self._error(one),
         }
