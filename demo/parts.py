@@ -252,11 +252,12 @@ class AirflowHome:
         """
         port = port or free_port()
         url = base_url or f"http://127.0.0.1:{port}"
+        inside = f"http://127.0.0.1:{port}{urlsplit(url).path}"
         two = self.version().startswith("2.")
         self.env |= {
             f"AIRFLOW__{'WEBSERVER' if two else 'API'}__BASE_URL": url,
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{inside}/execution/",
         }
         page, health = ("webserver", "health") if two else ("api-server", "api/v2/monitor/health")
         at = ["--port", str(port), "--workers", "1"]
@@ -272,7 +273,6 @@ class AirflowHome:
                 whole = [str(self.binaries / "airflow"), *command]
                 process = parts.enter_context(running(whole, env=self.env, log=log))
                 if command[0] == page:
-                    inside = f"http://127.0.0.1:{port}{urlsplit(url).path}"
                     wait_until_healthy(f"{inside}/{health}", process, f"Airflow's {page}", log)
             yield url
 

@@ -61,7 +61,7 @@ def proxy_to(port):
                 ]
                 self.answer(given.status_code, headers, given.content)
 
-        do_GET = do_POST = do_PATCH = do_HEAD = handle_any  # noqa: N815 - of http.server
+        do_GET = do_POST = do_PATCH = handle_any  # noqa: N815 - of http.server
 
     return Proxy
 

@@ -34,7 +34,6 @@ WHERE = {  # in Airflow 3 and 2
     "Open the Variable": ("/variables", "/variable/list/"),
     "See the import errors": ("/", "/home"),
     "Unpause the DAG": ("/dags/sleeping", "/dags/sleeping/grid"),
-    "Open the DAG": ("/dags/gone", "/dags/gone/grid", "/home"),
 }
 
 
@@ -46,7 +45,7 @@ def site(make_site, issuer):
         f"{name}_TOKEN": issuer.mint(name, lifetime_minutes=1440)
         for name in ("TWICE", "MEANWHILE", "DOWN", *OF_DAGS.values())
     }
-    stored["FLOWAPI_TOKEN"] = issuer.mint("AIRFLOW", lifetime_minutes=1440)
+    stored["FLOWAPI_TOKEN"] = issuer.mint("AIRFLOW", lifetime_minutes=120)
     for role in ("FRAGILE", "SHORT"):
         issuer.add_role(role.lower(), max_lifetime_minutes=1440)
         stored[f"{role}_TOKEN"] = issuer.mint(role, [role.lower()], 1440)
@@ -93,8 +92,8 @@ def in_trouble(site):
 
 
 def failure_of(where, name):
-    """What the row says about the last attempt."""
-    return row(where, name).locator(".failure")
+    """What the row says about the last attempt, if it says anything."""
+    return row(where, name).locator(".failure:visible")
 
 
 def test_a_token_is_renewed_in_sight(site, issuer, visit):
@@ -103,7 +102,7 @@ def test_a_token_is_renewed_in_sight(site, issuer, visit):
     page = by_navigation(site, visitor)
     old = Token(site.variable("FLOWAPI_TOKEN"))
     airflow = row(page, "AIRFLOW")
-    expect(airflow).to_contain_text("23 h")
+    expect(airflow).to_contain_text("1 h 5")
     renew(page, "AIRFLOW", "6 h")
     expect(airflow.locator(".progress")).to_contain_text("Waiting for the scheduler.")
     expect(renew_button(page, "AIRFLOW")).to_have_attribute("aria-disabled", "true")
@@ -141,7 +140,7 @@ def test_many_clicks_are_one_renewal(site, issuer, visit):
 
 
 def test_who_looks_at_an_old_row_is_told_so(site, issuer, visit):
-    """Renewed meanwhile in another tab: said beneath the row until the next attempt, not done twice."""
+    """Renewed meanwhile in another tab: not done twice, and said until one asks again."""
     here, elsewhere = visit("admin"), visit("admin")
     page = here.open(site.page)
     page.route(re.compile("/api/tokens$"), lambda route: route.abort())
@@ -167,8 +166,8 @@ def test_who_looks_at_an_old_row_is_told_so(site, issuer, visit):
     ("name", "words"),
     [
         ("FRAGILE", "no longer assigned to you: fragile"),
-        ("SHORT", "lifetime"),
-        ("DOWN", "refused"),
+        ("SHORT", "exceeds the maximum permitted"),
+        ("DOWN", "cannot be reached"),
     ],
 )
 def test_a_failure_stays_until_the_next_attempt(site, issuer, visit, name, words):
@@ -182,8 +181,6 @@ def test_a_failure_stays_until_the_next_attempt(site, issuer, visit, name, words
     page = visitor.open(site.page)
     renew(page, name, "12 h")
     expect(failure_of(page, name)).to_contain_text(words)
-    page.screenshot(path=f"/tmp/work/{name}.png", full_page=True)
-    print(json.dumps(site.tokens()[name], indent=1))
     expect(page.locator("#announcement")).to_contain_text(f"{name} was not renewed.")
     visitor.open(site.page)
     expect(failure_of(page, name)).to_contain_text(words)
@@ -211,7 +208,7 @@ def renewals_at(issuer):
         ("BARE", "no roles recorded", "Open the Variable", "BARE_TOKEN"),
         ("PAUSED", "The DAG is paused.", "Unpause the DAG", "sleeping"),
         ("BROKEN", "import error", "See the import errors", "mport"),
-        ("GONE", "The DAG is gone", "Open the DAG", "gone"),
+        ("GONE", "put its file back into the dags folder", None, ""),
     ],
 )
 def test_what_cannot_be_renewed_says_why_and_shows_the_way_out(
@@ -227,6 +224,8 @@ def test_what_cannot_be_renewed_says_why_and_shows_the_way_out(
     button.press("Enter")
     button.click(force=True)
     assert not [asked for asked in visitor.asked if asked[0] == "POST" and "renew" in asked[1]]
+    if not way_out:
+        return
     row(page, name).get_by_role("link", name=way_out).click()
     visitor.page.wait_for_url(re.compile(f"({'|'.join(WHERE[way_out])})([?#].*)?$"))
     expect(visitor.page.locator("body")).to_contain_text(there)
