@@ -153,7 +153,8 @@ export class Row {
     lead(parts.lastTask, last?.url);
 
     const ended = run && !run.active;
-    tell(parts.lastAsked, ended ? `${label(run.state)}, ${localTime(run.asked_at, now, precise)}` : null);
+    const asked = ended && `${label(run.state)}, ${localTime(run.asked_at, now, precise)}`;
+    tell(parts.lastAsked, asked || null);
     tell(parts.lastAskedBy, ended ? run.asked_by : null);
     lead(parts.lastRun, ended && run.url);
 
@@ -171,7 +172,7 @@ export class Row {
     const maximum = longest === null ? "maximum" : `maximum (${inWords(longest * 60)})`;
     parts.lifetime.replaceChildren(
       create("option", maximum, { value: "maximum" }),
-      ...lifetimes(longest).map((minutes) => create("option", inWords(minutes * 60), { value: minutes })),
+      ...lifetimes(longest).map((value) => create("option", inWords(value * 60), { value })),
       create("option", "other…", { value: "other" }),
     );
     parts.lifetime.value = chosen;
@@ -264,7 +265,7 @@ function timeLeft(expires, now, precise) {
 
 function pointInLife(word, epoch, now, precise) {
   if (epoch === null) return null;
-  return epoch > now ? `${word} in ${inWords(epoch - now, precise)}` : `${word} ${fromNow(epoch, now, precise)}`;
+  return `${word} ${fromNow(epoch, now, precise)}`;
 }
 
 function newestInWords(newest, expires, precise) {
