@@ -53,7 +53,8 @@ async function ask(address, options = {}) {
     const answer = await fetch(address, { ...options, signal, redirect: "manual" });
     if (answer.type === "opaqueredirect") return { status: 401, body: {} };
     const body = await answer.json().catch(() => ({}));
-    return answer.ok && body.version !== 1 ? { status: 0, body: {} } : { status: answer.status, body };
+    const readable = !answer.ok || body.version === 1;
+    return readable ? { status: answer.status, body } : { status: 0, body: {} };
   } catch {
     return { status: 0, body: {} };
   }
@@ -84,7 +85,7 @@ async function renew(row, minutes) {
 
 function withoutMessage(status) {
   if (status === 401) return "You are not signed in any more.";
-  if (status === 0) return "Airflow did not answer. If the renewal has begun all the same, it shows here.";
+  if (status === 0) return "Airflow did not answer. A renewal that has begun all the same shows here.";
   return `Airflow answered with an error (${status}).`;
 }
 
@@ -156,7 +157,7 @@ function showTrouble(status, body) {
   show(byId("trouble"), status !== 200);
   show(byId("sign-in"), status === 401);
   byId("sign-in").href = outermostAddress();
-  show(byId("board"), status !== 403);
+  for (const part of ["summary", "board"]) show(byId(part), status !== 403);
   show(byId("loading"), false);
   tell(byId("as-of"), status === 200 ? `As of ${since}` : null);
 }

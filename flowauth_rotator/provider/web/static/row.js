@@ -19,6 +19,7 @@ export class Row {
     this.watched = null; // the run whose end will be announced
     this.#nameParts();
     this.parts.form.addEventListener("submit", (event) => this.#submit(event));
+    this.parts.details.addEventListener("toggle", () => this.#scopes());
     this.parts.lifetime.addEventListener("change", () => this.#picked());
     this.parts.minutes.addEventListener("input", () => this.#typed());
   }
@@ -77,19 +78,19 @@ export class Row {
     this.#failure(busy, now);
   }
 
+  /** Let each control bear the token's name too: "Renew AIRFLOW". */
   #nameParts() {
-    const number = ++rows;
-    for (const [part, element] of Object.entries(this.parts)) element.id = `${part}-${number}`;
     const { parts } = this;
-    for (const [part, own] of [
-      [parts.renew, parts.renew],
-      [parts.lifetime, parts.lifetimeLabel],
-      [parts.minutes, parts.minutesLabel],
-    ]) {
-      mark(part, "aria-labelledby", `${own.id} ${parts.name.id}`); // "Renew AIRFLOW"
-    }
-    mark(parts.renew, "aria-describedby", parts.whyNot.id);
-    mark(parts.minutes, "aria-describedby", `${parts.minutesProblem.id} ${parts.minutesHint.id}`);
+    const number = ++rows;
+    const refer = (element, attribute, ...names) => {
+      for (const name of names) parts[name].id = `${name}-${number}`;
+      mark(element, attribute, names.map((name) => parts[name].id).join(" "));
+    };
+    refer(parts.renew, "aria-labelledby", "renew", "name");
+    refer(parts.renew, "aria-describedby", "whyNot");
+    refer(parts.lifetime, "aria-labelledby", "lifetimeLabel", "name");
+    refer(parts.minutes, "aria-labelledby", "minutesLabel", "name");
+    refer(parts.minutes, "aria-describedby", "minutesProblem", "minutesHint");
   }
 
   #identity() {
@@ -102,8 +103,14 @@ export class Row {
     const names = token.roles.map((role) => role.name);
     tell(parts.roles, listed(names));
     mark(parts.roles, "title", names.join(", "));
+    this.#scopes();
+  }
+
+  /** The scopes of each role, for those who have opened them. */
+  #scopes() {
+    const { parts, token } = this;
     const roles = JSON.stringify(token.roles);
-    if (roles === this.shownRoles) return;
+    if (!parts.details.open || roles === this.shownRoles) return;
     this.shownRoles = roles;
     parts.scopes.replaceChildren(
       ...token.roles.flatMap((role) => [
@@ -123,12 +130,8 @@ export class Row {
     show(parts.bar, expires !== null && issued !== null);
     parts.bar.style.setProperty("--due", this.#place(token.renew_at));
     parts.bar.style.setProperty("--critical", this.#place(token.critical_at));
-    for (const [part, epoch] of [
-      [parts.due, token.renew_at],
-      [parts.critical, token.critical_at],
-    ]) {
-      mark(part, "title", epoch && `${localMoment(epoch, precise)}, ${utcMoment(epoch, precise)}`);
-    }
+    mark(parts.due, "title", token.renew_at && utcMoment(token.renew_at, precise));
+    mark(parts.critical, "title", token.critical_at && utcMoment(token.critical_at, precise));
     this.tick(now);
   }
 
@@ -150,7 +153,8 @@ export class Row {
     lead(parts.lastTask, last?.url);
 
     const ended = run && !run.active;
-    tell(parts.lastAsked, ended ? `${label(run.state)}, ${localTime(run.asked_at, now, precise)}` : null);
+    const asked = ended && `${label(run.state)}, ${localTime(run.asked_at, now, precise)}`;
+    tell(parts.lastAsked, asked || null);
     tell(parts.lastAskedBy, ended ? run.asked_by : null);
     lead(parts.lastRun, ended && run.url);
 
@@ -168,7 +172,7 @@ export class Row {
     const maximum = longest === null ? "maximum" : `maximum (${inWords(longest * 60)})`;
     parts.lifetime.replaceChildren(
       create("option", maximum, { value: "maximum" }),
-      ...lifetimes(longest).map((minutes) => create("option", inWords(minutes * 60), { value: minutes })),
+      ...lifetimes(longest).map((value) => create("option", inWords(value * 60), { value })),
       create("option", "other…", { value: "other" }),
     );
     parts.lifetime.value = chosen;
@@ -261,7 +265,7 @@ function timeLeft(expires, now, precise) {
 
 function pointInLife(word, epoch, now, precise) {
   if (epoch === null) return null;
-  return epoch > now ? `${word} in ${inWords(epoch - now, precise)}` : `${word} ${fromNow(epoch, now, precise)}`;
+  return `${word} ${fromNow(epoch, now, precise)}`;
 }
 
 function newestInWords(newest, expires, precise) {

@@ -5,17 +5,22 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const SHORT_LIFETIME = 2 * HOUR;
 
-const zone = { timeZoneName: "short" };
-const minutes = { hour: "2-digit", minute: "2-digit" };
-const seconds = { ...minutes, second: "2-digit" };
 const date = { weekday: "short", day: "numeric", month: "short", year: "numeric" };
+const minutes = { hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
+const withMinutes = formatsOf(minutes);
+const withSeconds = formatsOf({ ...minutes, second: "2-digit" });
 
-const formats = new Map();
+function formatsOf(time) {
+  const inBrowsersWay = (options) => new Intl.DateTimeFormat(undefined, options);
+  return { time: inBrowsersWay(time), moment: inBrowsersWay({ ...date, ...time }) };
+}
 
-function format(epoch, options) {
-  const key = JSON.stringify(options);
-  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(undefined, options));
-  return formats.get(key).format(epoch * 1000);
+function format(epoch, way) {
+  return way.format(epoch * 1000);
+}
+
+function dayOf(epoch) {
+  return new Date(epoch * 1000).toDateString();
 }
 
 /** Whether seconds matter to a token that lives that long. */
@@ -43,13 +48,13 @@ export function inWords(duration, precise = false) {
 
 /** With its date: `Thu, 26 Nov 2026, 02:40 CET`. */
 export function localMoment(epoch, precise = false) {
-  return format(epoch, { ...date, ...(precise ? seconds : minutes), ...zone });
+  return format(epoch, (precise ? withSeconds : withMinutes).moment);
 }
 
 /** `02:40 CET`, with the date in front where it is not that of `now`. */
 export function localTime(epoch, now, precise = false) {
-  const sameDay = format(epoch, date) === format(now, date);
-  return format(epoch, { ...(sameDay ? {} : date), ...(precise ? seconds : minutes), ...zone });
+  const { time, moment } = precise ? withSeconds : withMinutes;
+  return format(epoch, dayOf(epoch) === dayOf(now) ? time : moment);
 }
 
 /** `2026-11-25 01:40 UTC`. */

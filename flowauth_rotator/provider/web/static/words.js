@@ -27,13 +27,14 @@ export function summary(tokens, agents) {
     { group: "expired", text: counted(count("expired"), "has expired", "have expired") },
   ].filter(({ group }) => count(group) > 0);
 
-  const parts = [{ text: tokens.length ? counted(tokens.length, "token", "tokens") : "No tokens yet" }];
+  const all = tokens.length ? counted(tokens.length, "token", "tokens") : "No tokens yet";
+  const parts = [{ text: all }];
   if (troubles.length) parts.push({ text: ": " }, ...between(troubles, { text: ", " }));
   else if (tokens.length) parts.push({ text: troubled ? ", all well so far" : ", all well" });
   parts.push({ text: "." });
   if (troubled) {
-    const who = agents.length === 1 ? "The rotation DAG needs" : counted(troubled, "rotation DAG needs", "rotation DAGs need");
-    parts.push({ text: ` ${who} care.` });
+    const several = counted(troubled, "rotation DAG needs", "rotation DAGs need");
+    parts.push({ text: ` ${agents.length === 1 ? "The rotation DAG needs" : several} care.` });
   }
   return parts;
 }
@@ -50,7 +51,8 @@ export function listed(names, most = 3) {
 
 /** The lifetimes that one may pick, in minutes. */
 export function lifetimes(longest) {
-  return [60, 360, 720, 1440, 10080, 43200].filter((minutes) => longest === null || minutes < longest);
+  const usual = [60, 360, 720, 1440, 10080, 43200];
+  return usual.filter((minutes) => longest === null || minutes < longest);
 }
 
 /** What is wrong with typed minutes; nothing if they will do. */
