@@ -1,6 +1,6 @@
 import { Agent } from "./agent.js";
 import { arrange, byId, create, say, show, tell, Views } from "./dom.js";
-import { followTheme, openLinksAround, outermostAddress } from "./frame.js";
+import { followTheme, openLinksAround, outermostAddress, placeAsked } from "./frame.js";
 import { keyOf, Row } from "./row.js";
 import { localTime } from "./time.js";
 import { summary } from "./words.js";
@@ -15,6 +15,7 @@ const rows = new Views(keyOf, () => new Row(renew, announce));
 
 let ahead = 0; // seconds by which the server's clock is ahead of the browser's
 let shownAt = null; // the server's time of what is shown
+let asked = placeAsked(); // the Variable to show first, until it has been
 let looks = 0;
 let timer;
 
@@ -141,6 +142,15 @@ function showTokens(tokens) {
     say(section.querySelector(".count"), String(members.length));
   }
   for (const [section, members] of groups) show(section, members.length);
+  showAsked(views);
+}
+
+function showAsked(views) {
+  const found = asked && views.find((row) => row.token.variable === asked);
+  if (!found) return;
+  asked = "";
+  found.root.scrollIntoView({ block: "center" });
+  found.highlight();
 }
 
 function showTrouble(status, body) {
