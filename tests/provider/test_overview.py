@@ -245,19 +245,26 @@ def test_a_renewal_is_followed_to_its_end(state, attempts, survey, sentence):
     assert (shown["error"] is not None) == (state == "failed")
 
 
-def test_a_try_that_failed_is_said_to_be_tried_again():
-    """While Airflow waits for the next try of the task."""
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        (Outcome.UNAVAILABLE, "A try failed; it is tried again."),
+        (Outcome.REFUSED, "The run is ending."),
+    ],
+)
+def test_only_a_failure_that_may_pass_is_tried_again(outcome, sentence):
+    """While Airflow waits for the next try of the task, or for the run to end."""
     found = in_use(20 * HOUR)
-    failed = attempted(told(found, Outcome.UNAVAILABLE), run_id="renew-1")
+    failed = attempted(told(found, outcome), run_id="renew-1")
     run = Run("renew-1", "running", NOON - HOUR)
     shown = row(found, agent(runs={"FLOWAPI_TOKEN": run}, attempts=failed))
-    assert shown["run"]["sentence"] == "A try failed; it is tried again."
+    assert shown["run"]["sentence"] == sentence
 
 
 @pytest.mark.parametrize(
     ("known", "state", "words"),
     [
-        ({}, "ok", "The last check was at 2026-11-25 11:59:00 UTC."),
+        ({}, "ok", ""),
         ({"checked_at": None}, "new", "It has not checked any token yet"),
         ({"paused": True}, "paused", "unpause it"),
         ({"broken": True, "there": False}, "broken", "import error"),

@@ -130,21 +130,20 @@ class Agent:
         return self.next_check_at if runs else None
 
     def condition(self, now: datetime) -> tuple[str, str]:
-        """A word for how the agent is, and the sentences for it."""
-        last = f"The last check was at {clock(self.checked_at)}." if self.checked_at else ""
-        if not self.there and not self.broken:
-            return "missing", f"The DAG is gone: put its file back into the dags folder. {last}"
+        """A word for how the agent is, and what a person can do if it is not well."""
         if self.broken:
-            return "broken", f"Its file has an import error: mend the file. {last}"
+            return "broken", "Its file has an import error: mend the file."
+        if not self.there:
+            return "missing", "The DAG is gone: put its file back into the dags folder."
         if self.paused:
-            return "paused", f"It is paused, and nothing is renewed: unpause it. {last}"
+            return "paused", "It is paused, and nothing is renewed: unpause it."
         if self.failed_at:
             return "failed", f"The check at {clock(self.failed_at)} failed. {self.failure}"
-        if not last:
+        if not self.checked_at:
             return "new", "It has not checked any token yet; its next run does."
         if self.late_at and now > self.late_at:
-            return "late", f"Checks do not come: is the scheduler running? {last}"
-        return "ok", last
+            return "late", "Checks do not come: is the scheduler running?"
+        return "ok", ""
 
 
 @dataclass(frozen=True)
@@ -235,8 +234,11 @@ class Managed:
         report = attempt.report if attempt and attempt.run_id == run.run_id else None
         if run.state == "queued":
             return "Waiting for the scheduler."
+        if run.active and report:
+            again = report.failed and report.outcome is Outcome.UNAVAILABLE
+            return "A try failed; it is tried again." if again else "The run is ending."
         if run.active:
-            return "A try failed; it is tried again." if report and report.failed else "Renewing."
+            return "Renewing."
         ended = report.reason if report else run.survey
         return ended or "The run ended without a report; its log says why."
 
@@ -326,7 +328,7 @@ class Overview:
             "url": self.pages.dag(agent.dag_id),
             "schedule": f"every {every}" if isinstance(every, timedelta) else every,
             "state": state,
-            "sentence": sentence.strip(),
+            "sentence": sentence,
             "last_check_at": _seconds(agent.checked_at),
             "next_check_at": _seconds(agent.follows_at),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,6 +97,9 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
             raise Denied(409, row["renewal"]["why_not"])
         if expires_at not in (None, row["expires_at"]):
             raise Denied(409, f"It was renewed meanwhile. {row['reason']}")
+        ends = now.timestamp() + 60 * minutes if minutes else math.inf
+        if ends <= (row["expires_at"] or 0):
+            raise Denied(400, f"The token in use lives longer than {minutes} more minutes.")
         start_run(
             one.agent.dag_id,
             records.next_run_id(one.variable, one.run),

@@ -15,7 +15,7 @@ export class Agent {
     lead(parts.dag, agent.url);
     mark(this.root, "data-severity", severityOf(agent));
     say(parts.state, label(agent.state));
-    say(parts.sentence, agent.sentence);
+    tell(parts.sentence, agent.sentence);
     tell(parts.schedule, agent.schedule);
     this.tick(now);
   }

@@ -53,6 +53,16 @@ export function openLinksAround() {
   });
 }
 
+/** The Variable that an address leads to, of this page or of Airflow's around it. */
+export function placeAsked() {
+  const hash = document.location.hash || parentDocument()?.location.hash || "";
+  try {
+    return decodeURIComponent(hash.slice(1));
+  } catch {
+    return "";
+  }
+}
+
 /** Where signing in again leads: the page that the browser shows, without a place in it. */
 export function outermostAddress() {
   const address = new URL((parentDocument() ?? document).location.href);

@@ -1,6 +1,6 @@
 import { Agent } from "./agent.js";
 import { arrange, byId, create, say, show, tell, Views } from "./dom.js";
-import { followTheme, openLinksAround, outermostAddress } from "./frame.js";
+import { followTheme, openLinksAround, outermostAddress, placeAsked } from "./frame.js";
 import { keyOf, Row } from "./row.js";
 import { localTime } from "./time.js";
 import { summary } from "./words.js";
@@ -15,6 +15,7 @@ const rows = new Views(keyOf, () => new Row(renew, announce));
 
 let ahead = 0; // seconds by which the server's clock is ahead of the browser's
 let shownAt = null; // the server's time of what is shown
+let asked = placeAsked(); // the Variable to show first, until it has been
 let looks = 0;
 let timer;
 
@@ -53,7 +54,8 @@ async function ask(address, options = {}) {
     const answer = await fetch(address, { ...options, signal, redirect: "manual" });
     if (answer.type === "opaqueredirect") return { status: 401, body: {} };
     const body = await answer.json().catch(() => ({}));
-    return answer.ok && body.version !== 1 ? { status: 0, body: {} } : { status: answer.status, body };
+    const readable = !answer.ok || body.version === 1;
+    return readable ? { status: answer.status, body } : { status: 0, body: {} };
   } catch {
     return { status: 0, body: {} };
   }
@@ -84,7 +86,7 @@ async function renew(row, minutes) {
 
 function withoutMessage(status) {
   if (status === 401) return "You are not signed in any more.";
-  if (status === 0) return "Airflow did not answer. If the renewal has begun all the same, it shows here.";
+  if (status === 0) return "Airflow did not answer. A renewal that has begun all the same shows here.";
   return `Airflow answered with an error (${status}).`;
 }
 
@@ -140,6 +142,15 @@ function showTokens(tokens) {
     say(section.querySelector(".count"), String(members.length));
   }
   for (const [section, members] of groups) show(section, members.length);
+  showAsked(views);
+}
+
+function showAsked(views) {
+  const found = asked && views.find((row) => row.token.variable === asked);
+  if (!found) return;
+  asked = "";
+  found.root.scrollIntoView({ block: "center" });
+  found.highlight();
 }
 
 function showTrouble(status, body) {
@@ -156,7 +167,7 @@ function showTrouble(status, body) {
   show(byId("trouble"), status !== 200);
   show(byId("sign-in"), status === 401);
   byId("sign-in").href = outermostAddress();
-  show(byId("board"), status !== 403);
+  for (const part of ["summary", "board"]) show(byId(part), status !== 403);
   show(byId("loading"), false);
   tell(byId("as-of"), status === 200 ? `As of ${since}` : null);
 }

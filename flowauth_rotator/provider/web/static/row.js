@@ -40,7 +40,7 @@ export class Row {
     this.#identity();
     this.#life(now);
     this.#history(now);
-    this.#picker();
+    this.#picker(now);
     this.refresh(now);
     this.#watch(now);
   }
@@ -153,7 +153,8 @@ export class Row {
     lead(parts.lastTask, last?.url);
 
     const ended = run && !run.active;
-    tell(parts.lastAsked, ended ? `${label(run.state)}, ${localTime(run.asked_at, now, precise)}` : null);
+    const asked = ended && `${label(run.state)}, ${localTime(run.asked_at, now, precise)}`;
+    tell(parts.lastAsked, asked || null);
     tell(parts.lastAskedBy, ended ? run.asked_by : null);
     lead(parts.lastRun, ended && run.url);
 
@@ -162,20 +163,24 @@ export class Row {
     tell(parts.newest, newestInWords(newest, token.expires_at, precise));
   }
 
-  #picker() {
+  #picker(now) {
     const { parts, token } = this;
-    const longest = token.renewal.longest_minutes;
-    if (longest === this.shownLongest) return;
-    this.shownLongest = longest;
+    const { longest_minutes: longest, usual_minutes: usual } = token.renewal;
+    this.least = Math.max(1, Math.floor((token.expires_at - now) / 60) + 1);
+    const offered = lifetimes(this.least, longest);
+    const shown = JSON.stringify([offered, longest, usual]);
+    if (shown === this.shownLifetimes) return;
+    this.shownLifetimes = shown;
     const chosen = parts.lifetime.value;
     const maximum = longest === null ? "maximum" : `maximum (${inWords(longest * 60)})`;
+    const first = usual === null ? maximum : `as it is set (${inWords(usual * 60)})`;
     parts.lifetime.replaceChildren(
-      create("option", maximum, { value: "maximum" }),
-      ...lifetimes(longest).map((minutes) => create("option", inWords(minutes * 60), { value: minutes })),
+      create("option", first, { value: "usual" }),
+      ...offered.map((value) => create("option", inWords(value * 60), { value })),
       create("option", "other…", { value: "other" }),
     );
     parts.lifetime.value = chosen;
-    if (parts.lifetime.selectedIndex < 0) parts.lifetime.value = "maximum";
+    if (parts.lifetime.selectedIndex < 0) parts.lifetime.value = "usual";
     this.#picked();
   }
 
@@ -186,9 +191,13 @@ export class Row {
 
   #typed() {
     const { minutes, minutesHint } = this.parts;
-    const wrong = objection(minutes.value, this.token.renewal.longest_minutes);
+    const wrong = this.#objection();
     say(minutesHint, wrong ? "" : inWords(Number(minutes.value) * 60));
     if (!wrong || minutes.hasAttribute("aria-invalid")) this.#object(minutes.value && wrong);
+  }
+
+  #objection() {
+    return objection(this.parts.minutes.value, this.least, this.token.renewal.longest_minutes);
   }
 
   #object(objectionToMinutes) {
@@ -199,18 +208,18 @@ export class Row {
 
   #submit(event) {
     event.preventDefault();
-    const { parts, token } = this;
+    const { parts } = this;
     if (parts.renew.hasAttribute("aria-disabled")) return;
     const picked = parts.lifetime.value;
     if (picked === "other") {
-      const wrong = objection(parts.minutes.value, token.renewal.longest_minutes);
+      const wrong = this.#objection();
       this.#object(wrong);
       if (wrong) {
         parts.minutes.focus();
         return;
       }
     }
-    const typed = { maximum: null, other: Number(parts.minutes.value) };
+    const typed = { usual: null, other: Number(parts.minutes.value) };
     this.renew(this, picked in typed ? typed[picked] : Number(picked));
   }
 
@@ -239,14 +248,15 @@ export class Row {
       return;
     }
     this.announce(this.token, `was renewed. ${run.sentence}`);
-    this.#highlight();
+    this.highlight();
   }
 
   #failed(run) {
     return run.state === "failed" || this.token.error?.at >= run.asked_at;
   }
 
-  #highlight() {
+  /** Let the eye find it. */
+  highlight() {
     this.root.classList.add("fresh");
     setTimeout(() => this.root.classList.remove("fresh"), HIGHLIGHT);
   }
@@ -264,7 +274,7 @@ function timeLeft(expires, now, precise) {
 
 function pointInLife(word, epoch, now, precise) {
   if (epoch === null) return null;
-  return epoch > now ? `${word} in ${inWords(epoch - now, precise)}` : `${word} ${fromNow(epoch, now, precise)}`;
+  return `${word} ${fromNow(epoch, now, precise)}`;
 }
 
 function newestInWords(newest, expires, precise) {

@@ -27,13 +27,14 @@ export function summary(tokens, agents) {
     { group: "expired", text: counted(count("expired"), "has expired", "have expired") },
   ].filter(({ group }) => count(group) > 0);
 
-  const parts = [{ text: tokens.length ? counted(tokens.length, "token", "tokens") : "No tokens yet" }];
+  const all = tokens.length ? counted(tokens.length, "token", "tokens") : "No tokens yet";
+  const parts = [{ text: all }];
   if (troubles.length) parts.push({ text: ": " }, ...between(troubles, { text: ", " }));
   else if (tokens.length) parts.push({ text: troubled ? ", all well so far" : ", all well" });
   parts.push({ text: "." });
   if (troubled) {
-    const who = agents.length === 1 ? "The rotation DAG needs" : counted(troubled, "rotation DAG needs", "rotation DAGs need");
-    parts.push({ text: ` ${who} care.` });
+    const several = counted(troubled, "rotation DAG needs", "rotation DAGs need");
+    parts.push({ text: ` ${agents.length === 1 ? "The rotation DAG needs" : several} care.` });
   }
   return parts;
 }
@@ -48,14 +49,18 @@ export function listed(names, most = 3) {
   return rest > 1 ? `${names.slice(0, most).join(", ")} and ${rest} more` : names.join(", ");
 }
 
-/** The lifetimes that one may pick, in minutes. */
-export function lifetimes(longest) {
-  return [60, 360, 720, 1440, 10080, 43200].filter((minutes) => longest === null || minutes < longest);
+/** The lifetimes that one may pick, in minutes, from the least to below the longest. */
+export function lifetimes(least, longest) {
+  const usual = [60, 360, 720, 1440, 10080, 43200];
+  return usual.filter((minutes) => minutes >= least && (longest === null || minutes < longest));
 }
 
 /** What is wrong with typed minutes; nothing if they will do. */
-export function objection(text, longest) {
+export function objection(text, least, longest) {
   const whole = /^0*[1-9]\d{0,8}$/.test(text.trim());
-  if (whole && (longest === null || Number(text) <= longest)) return "";
-  return `Give whole minutes, ${longest === null ? "1 or more" : `from 1 to ${longest}`}.`;
+  const minutes = Number(text);
+  if (whole && minutes >= least && (longest === null || minutes <= longest)) return "";
+  const reason = least > 1 ? ", longer than the token in use lives" : "";
+  const range = longest === null ? `${least} or more` : `from ${least} to ${longest}`;
+  return `Give whole minutes, ${range}${reason}.`;
 }
