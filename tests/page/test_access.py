@@ -134,6 +134,7 @@ def test_a_renewal_by_the_page_below_a_path(site, visit):
     """All requests go below the path, and all links of the page do."""
     visitor = visit("admin")
     page = by_navigation(site, visitor)
+    expect(row(page, "AIRFLOW")).to_be_visible()
     links = [link.get_attribute("href") for link in page.locator("a[href]:visible").all()]
     assert links
     assert all(urlsplit(link).path.startswith("/team/a/") for link in links)
