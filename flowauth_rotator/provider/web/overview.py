@@ -6,10 +6,10 @@ and what the DAG is set to. No part of a token is in it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 
 from flowauth_rotator.agent.rotation import Check
@@ -320,6 +320,14 @@ class Overview:
             "error": self._error(one),
         }
 
+    @cached_property
+    def _keepers(self) -> dict[str, list[str]]:
+        """The DAGs that manage each Variable."""
+        keepers: dict[str, list[str]] = {}
+        for one in self.tokens:
+            keepers.setdefault(one.variable, []).append(one.agent.dag_id)
+        return keepers
+
     def _agent(self, agent: Agent) -> dict[str, Any]:
         state, sentence = agent.condition(self.now)
         every = agent.schedule
@@ -351,11 +359,10 @@ class Overview:
         to_dag = self.pages.dag(dag_id)
         store_another = {"text": "Open the Variable", "url": self.pages.variable(one.variable)}
         why_not, way_out = "", None
-        if Counter(other.variable for other in self.tokens)[one.variable] > 1:
-            dags = " and ".join(
-                sorted(it.agent.dag_id for it in self.tokens if it.variable == one.variable)
-            )
-            why_not = f"It is managed by two DAGs, {dags}: take it out of one of them."
+        keepers = self._keepers[one.variable]
+        if len(keepers) > 1:
+            dags = " and ".join(sorted(keepers))
+            why_not = f"It is managed by several DAGs, {dags}: leave it in one of them."
         elif dag_id not in self.may_renew:
             why_not = (
                 f"You may not start runs of the DAG {dag_id}: "
