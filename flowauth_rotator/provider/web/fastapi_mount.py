@@ -16,11 +16,12 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
 )
 from airflow.api_fastapi.core_api.security import GetUserDep, bearer_scheme, get_user
 from airflow.api_fastapi.logging.decorators import action_logging
-from fastapi import Body, Depends, FastAPI, HTTPException, Request
+from fastapi import Body, Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from flowauth_rotator.provider.web import service
 from flowauth_rotator.provider.web.metrics import CONTENT_TYPE
