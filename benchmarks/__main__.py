@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Figure
+from benchmarks.page import showing
 from benchmarks.rotation import rotating
 from benchmarks.startup import parsing, starting
 from benchmarks.survey import surveying
@@ -34,6 +35,7 @@ def main() -> None:
             "starting the package and its command": starting,
             "surveying in Airflow": lambda: surveying(Path(folder) / "survey"),
             "rotating": lambda: rotating(Path(folder) / "rotation"),
+            "showing the page": lambda: showing(Path(folder) / "page"),
         }
         for doing, measure in measures.items():
             with console.status(f"{doing} ..."):

@@ -30,6 +30,7 @@ ROLES = {"runner": ["run", "get_results"], "viewer": ["get_results"]}
 VARIABLE = "FLOWAPI_TOKEN"
 CONNECTION = "flowauth_default"
 DAG = "flowauth_token_rotation"
+PAGE = "flowapi-tokens"
 
 
 class PartFailed(Exception):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from demo.parts import (
     DAG,
+    PAGE,
     ROLES,
     ROOT,
     USER,
@@ -74,8 +75,9 @@ def show(url: str, password: str, server: RenewalServer) -> None:
     folder = FOLDER.relative_to(ROOT)
     console.print(
         f"""
-[bold]Airflow[/bold]         {url}/dags/{DAG}
+[bold]The page[/bold]        {url}/plugin/{PAGE}
                 user admin, password {password}
+[bold]The DAG[/bold]         {url}/dags/{DAG}
 [bold]Renewal server[/bold]  {server.url}
                 user {USER}, password {server.password}, roles {", ".join(sorted(ROLES))}
                 .venv/bin/flowauth-rotator server tokens --data-dir {folder}/server

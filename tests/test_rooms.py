@@ -29,7 +29,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "provider/web/records": {"core", "agent", "airflow", "sqlalchemy"},
     "provider/web/service": {"core", "airflow"},
     "provider/web/metrics": {"core", "agent", "prometheus_client", "__version__"},
-    "provider/web/fastapi_mount": {"airflow", "fastapi"},
+    "provider/web/fastapi_mount": {"airflow", "fastapi", "starlette"},
     "provider/web/flask_mount": {"airflow", "flask", "flask_appbuilder"},
     "cli": {"core", "agent", "server", "click"},
     "__init__": {"core", "agent"},

@@ -24,11 +24,18 @@ from flowauth_rotator.provider.compat import (
 )
 from flowauth_rotator.provider.operator import RotateTokenOperator
 from flowauth_rotator.provider.publishing import ROTATIONS, count
-from flowauth_rotator.provider.tokens import LIST_VARIABLE, TAG, ManagedToken, check_tokens
+from flowauth_rotator.provider.tokens import (
+    LIST_VARIABLE,
+    LONGEST_LABEL,
+    LONGEST_RUN,
+    TAG,
+    ManagedToken,
+    check_tokens,
+)
+from flowauth_rotator.provider.variable import place_of
 
 logger = logging.getLogger(__name__)
 
-LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 AT_ONCE = 8  # rotations of a run: an issuer signs in each of them
 
 
@@ -67,7 +74,7 @@ def rotation_dag(
         start_date=datetime(2024, 1, 1, tzinfo=timezone.utc),
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=1),
+        dagrun_timeout=LONGEST_RUN,
         default_args={
             "retries": 3,
             "retry_delay": timedelta(seconds=30),
@@ -137,7 +144,8 @@ def survey(
     now = datetime.now(timezone.utc)
     try:
         listed, wrong = surveying.listed(tokens)
-        context["ti"].xcom_push(key="managed", value=_managed(listed, schedule))
+        if listed or not wrong:  # what a list named that cannot be read any more is managed still
+            context["ti"].xcom_push(key="managed", value=_managed(listed, schedule))
         force = asked_at(context) if asked.get("force") else None
         scheduled = context["dag_run"].run_type == "scheduled"
         found = [
@@ -159,7 +167,7 @@ def survey(
         raise failure(str(error)) from None
     for one in kept:
         count(one)
-    place = f"Variable {LIST_VARIABLE}"
+    place = place_of(LIST_VARIABLE)
     kept += [one.error.report(name=one.label, place=place, checked_at=now) for one in wrong]
     context["ti"].xcom_push(key="report", value=[report.to_json() for report in kept])
     if not due:

@@ -9,7 +9,7 @@ from typing import Any
 from flowauth_rotator.provider.compat import PAGE, AirflowPlugin, for_this_airflow
 
 TITLE = "FlowAPI tokens"
-MOUNT = "/flowauth-rotator"
+MOUNT = "flowauth-rotator"
 
 
 class _FlaskPage(AirflowPlugin):
@@ -36,11 +36,11 @@ class _FastAPIPage(AirflowPlugin):
     external_views = [  # noqa: RUF012 - Airflow's
         {
             "name": TITLE,
-            "href": f"{MOUNT}/".lstrip("/"),
+            "href": f"{MOUNT}/",
             "url_route": PAGE,
             "destination": "nav",
             "nav_top_level": True,
-            "icon": f"{MOUNT}/static/icon.svg".lstrip("/"),
+            "icon": f"{MOUNT}/static/icon.svg",
         }
     ]
 
@@ -49,7 +49,7 @@ class _FastAPIPage(AirflowPlugin):
         """The page and its API."""
         from flowauth_rotator.provider.web.fastapi_mount import app
 
-        return [{"app": app, "url_prefix": MOUNT, "name": TITLE}]
+        return [{"app": app, "url_prefix": f"/{MOUNT}", "name": TITLE}]
 
 
 class FlowAuthRotatorPlugin(for_this_airflow(two=_FlaskPage, three=_FastAPIPage)):  # type: ignore[misc]

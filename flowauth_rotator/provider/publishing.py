@@ -16,6 +16,7 @@ from flowauth_rotator.provider.compat import (
     tokens_page,
     update_asset,
 )
+from flowauth_rotator.provider.variable import key_of
 
 LONGEST_QUOTED_NAME = 1400
 ROTATIONS = AssetAlias("flowauth_rotations")  # stands for the assets of all names
@@ -54,4 +55,4 @@ class TokenLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002
         """The page, at the token that the task's report is about."""
         report = XCom.get_value(ti_key=ti_key, key="report")
-        return tokens_page(report["place"].removeprefix("Variable ")) if report else ""
+        return tokens_page(key_of(report["place"])) if report else ""

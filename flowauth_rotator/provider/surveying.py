@@ -190,7 +190,8 @@ def chosen(found: list[Found], wrong: list[WrongEntry], names: Sequence[str] | N
             f"there are {', '.join(sorted(known)) or 'none'}."
         )
         raise Misconfigured("\n".join([sentence, *(str(one.error) for one in wrong)]))
-    return [one for one in found if one.names & wanted]
+    keys = {one.token.variable for one in found} & wanted
+    return [one for one in found if one.token.variable in keys or one.report.name in wanted - keys]
 
 
 def told(found: Iterable[Found], now: datetime) -> list[Report]:

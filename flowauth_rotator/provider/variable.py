@@ -18,6 +18,11 @@ def place_of(key: str) -> str:
     return f"Variable {key}"
 
 
+def key_of(place: str) -> str:
+    """The key of the Variable that a report calls so."""
+    return place.removeprefix(place_of(""))
+
+
 def token_in(key: str, value: str | None) -> Token:
     """The token that the Variable of this key holds, whose value this is.
 

@@ -39,6 +39,8 @@ def look_at_all(url, deployment, folder):
             (folder / f"{number}{re.sub('[^a-z]+', '-', path)}").write_bytes(answer.content)
             return answer.text
 
+        for path in ("", "api/tokens", "metrics"):
+            see(f"/flowauth-rotator/{path}")
         return (_airflow_2 if two else _airflow_3)(see, deployment)
 
 

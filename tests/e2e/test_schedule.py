@@ -112,7 +112,7 @@ def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_s
         assert set(deployment.ask(runs)) <= {("success",), ("running",), ("queued",)}
         link = look_at_all(url, deployment, folder / "pages")
     assert link.startswith(url)
-    assert link.endswith("=FLOWAPI_TOKEN")
+    assert link.endswith("#FLOWAPI_TOKEN")
     assert deployment.answers("use") == [[200]]
     first, second = renewal_server.rows("AIRFLOW")
     assert second.parent_id == first.id

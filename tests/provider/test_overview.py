@@ -11,7 +11,14 @@ from flowauth_rotator.core.policy import RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.tokens import Claims, Token
 from flowauth_rotator.provider.tokens import ManagedToken
-from flowauth_rotator.provider.web.overview import Agent, Attempt, Managed, Overview, Run
+from flowauth_rotator.provider.web.overview import (
+    Agent,
+    Attempt,
+    Managed,
+    Overview,
+    Run,
+    without_the_dead,
+)
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -291,3 +298,56 @@ def test_what_needs_care_comes_after_what_is_active_and_before_what_has_expired(
         managed.append(Managed(keeper, ManagedToken(f"TOKEN_{name}"), found))
     shown = Overview([keeper], managed, {DAG}, Pages(), NOON).document()["tokens"]
     assert [one["name"] for one in shown] == ["A", "C", "D", "B"]
+
+
+def test_a_failure_before_the_token_was_read_is_about_the_one_of_its_time():
+    """As of a connection that is not there: its report knows no expiry."""
+    found = in_use(7 * HOUR)
+    unread = replace(told(found, Outcome.MISCONFIGURED, "No."), predecessor_expires_at=None)
+    keeper = agent(attempts=attempted(unread))
+    shown = row(found, keeper)
+    assert (shown["state"], shown["group"]) == ("misconfigured", "attention")
+    assert shown["error"]["reason"] == "No."
+    assert row(in_use(24 * HOUR), keeper)["error"] is None
+
+
+def test_a_shadowed_variable_is_told_of_whatever_is_stored():
+    """The report has the expiry of what hides it."""
+    hiding = in_use(5 * HOUR)
+    keeper = agent(attempts=attempted(told(hiding, Outcome.SHADOWED, "It is hidden.")))
+    for found in (in_use(7 * HOUR), MissingToken("No.")):
+        shown = row(found, keeper)
+        assert (shown["state"], shown["reason"]) == ("shadowed", "It is hidden.")
+
+
+def test_a_token_stored_by_hand_ends_the_error_of_a_run():
+    """What the run failed of is not about it."""
+    run = Run("renew-1", "failed", NOON - HOUR, "admin", "No list.")
+    keeper = agent(runs={"FLOWAPI_TOKEN": run})
+    assert row(in_use(20 * HOUR), keeper)["error"]["reason"] == "No list."
+    assert row(in_use(24 * HOUR), keeper)["error"] is None
+
+
+def test_a_run_that_was_followed_by_others_says_how_it_ended():
+    """Not that it left no report."""
+    found = in_use(20 * HOUR)
+    run = Run("renew-1", "success", NOON - 2 * HOUR)
+    own = replace(told(found, Outcome.ROTATED, "It was swapped."), severity=Severity.OK)
+    attempts = [
+        Attempt("scheduled", 0, replace(own, reason="Again.")),
+        Attempt("renew-1", 0, own),
+    ]
+    keeper = agent(runs={"FLOWAPI_TOKEN": run}, attempts={"FLOWAPI_TOKEN": attempts})
+    assert row(found, keeper)["run"]["sentence"] == "It was swapped."
+
+
+def test_a_dag_that_is_gone_keeps_only_what_no_other_has_taken_over():
+    """A token that was moved to another DAG is there once."""
+    gone = replace(agent(there=False), dag_id="old")
+    assert without_the_dead([gone, agent()]) == [agent()]
+    assert without_the_dead([gone]) == [gone]
+    more = replace(gone, tokens=[ManagedToken(), ManagedToken("ETL_TOKEN")])
+    kept, _ = without_the_dead([more, agent()])
+    assert kept.tokens == [ManagedToken("ETL_TOKEN")]
+    broken = replace(gone, broken=True)
+    assert without_the_dead([broken, agent()]) == [broken, agent()]

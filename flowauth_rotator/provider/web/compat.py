@@ -101,17 +101,17 @@ if AIRFLOW_2:
         now: datetime,
     ) -> None:
         """Start a run in somebody's name, unless there is one of this id."""
-        moment = now
-        while not DagRun.find(dag_id=dag_id, run_id=run_id):
+        for number in range(100):  # no two runs of a DAG may be of one moment
+            if DagRun.find(dag_id=dag_id, run_id=run_id):
+                return
             with suppress(DagRunAlreadyExists, IntegrityError):
                 trigger_dag(  # type: ignore[call-arg, unused-ignore]
                     dag_id,
                     run_id=run_id,
                     conf=conf,
-                    execution_date=moment,
+                    execution_date=now + timedelta(microseconds=number),
                     replace_microseconds=False,
                 )
-            moment += timedelta(microseconds=1)  # no two runs of a DAG may have one
 
 else:
 

@@ -16,12 +16,15 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
 )
 from airflow.api_fastapi.core_api.security import GetUserDep, bearer_scheme, get_user
 from airflow.api_fastapi.logging.decorators import action_logging
-from fastapi import Body, Depends, FastAPI, HTTPException, Request
+from airflow.models import DagModel, Variable
+from fastapi import Body, Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
+from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.web import service
 from flowauth_rotator.provider.web.metrics import CONTENT_TYPE
 from flowauth_rotator.provider.web.service import Denied
@@ -45,7 +48,9 @@ class Viewer:
 
     def may_read(self, variable: str | None = None) -> bool:
         """Whether they may read this Variable, or Variables at all."""
-        details = VariableDetails(key=variable) if variable is not None else None
+        details = None
+        if variable is not None:
+            details = VariableDetails(key=variable, team_name=_team(Variable, variable))
         return get_auth_manager().is_authorized_variable(
             method="GET", details=details, user=self.user
         )
@@ -55,7 +60,7 @@ class Viewer:
         return get_auth_manager().is_authorized_dag(
             method="POST",
             access_entity=DagAccessEntity.RUN,
-            details=DagDetails(id=dag_id),
+            details=DagDetails(id=dag_id, team_name=_team(DagModel, dag_id)),
             user=self.user,
         )
 
@@ -134,6 +139,13 @@ async def malformed(_request: Request, _error: RequestValidationError) -> JSONRe
 
 async def _user(request: Request) -> Any:  # noqa: ANN401 - of whatever auth manager
     return await get_user(request, None, await bearer_scheme(request))
+
+
+def _team(model: Any, name: str) -> str | None:  # noqa: ANN401 - a class of Airflow's models
+    """Whose it is, where Airflow serves several teams."""
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return None
+    return model.get_team_name(name)  # type: ignore[no-any-return]
 
 
 def _now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,9 +15,10 @@ from airflow.auth.managers.models.resource_details import (
     DagDetails,
     VariableDetails,
 )
-from airflow.www.decorators import action_logging
+from airflow.models import Log
+from airflow.utils.session import create_session
 from airflow.www.extensions.init_auth_manager import get_auth_manager
-from flask import Blueprint, Response, jsonify, redirect, request, url_for
+from flask import Blueprint, Response, current_app, jsonify, redirect, request, session, url_for
 from flask_appbuilder import BaseView, expose
 
 from flowauth_rotator.provider.compat import PAGE, conf
@@ -99,7 +101,10 @@ def renew(called: str) -> Any:  # noqa: ANN401 - of Flask
     body = request.get_json(silent=True)
     if body is None and request.get_data() not in (b"", b"null"):
         raise Denied(400, "The body is no JSON object.")
-    return _audited(called=called, viewer=viewer, body=body)
+    extra = json.dumps({"called": called, "body": body if isinstance(body, dict) else None})
+    with create_session() as database:
+        database.add(Log("flowauth_rotator.renew", owner=viewer.name, extra=extra))
+    return jsonify(service.renew(viewer, called, body, _now())), 202
 
 
 @blueprint.get("/metrics")
@@ -113,7 +118,12 @@ def metrics() -> Response:
 
 @blueprint.after_request
 def secure(response: Response) -> Response:
-    """Give each answer the headers of a page that trusts nobody."""
+    """Give each answer the headers of a page that trusts nobody, and nobody a session.
+
+    Airflow keeps each session in its database, also that of a scraper, one a request.
+    """
+    if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
+        session.clear()
     response.headers.update(service.SECURITY_HEADERS)
     return response
 
@@ -130,11 +140,6 @@ def _check_origin_itself(state: Any) -> None:  # noqa: ANN401 - of Flask
     csrf = state.app.extensions.get("csrf")
     if csrf:  # not where a command of Airflow's, such as `users create`, makes an app
         csrf.exempt(blueprint)
-
-
-@action_logging(event="flowauth_rotator.renew")  # type: ignore[untyped-decorator, unused-ignore]
-def _audited(*, called: str, viewer: Viewer, body: Any) -> Any:  # noqa: ANN401 - of Flask
-    return jsonify(service.renew(viewer, called, body, _now())), 202
 
 
 def _viewer() -> Viewer:

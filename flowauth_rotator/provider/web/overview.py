@@ -6,10 +6,10 @@ and what the DAG is set to. No part of a token is in it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 
 from flowauth_rotator.agent.rotation import Check
@@ -19,6 +19,7 @@ from flowauth_rotator.core.report import Outcome, Report, Severity, clock
 from flowauth_rotator.provider.tokens import ManagedToken
 
 NO_ROLES = "no roles recorded"  # in the words of FlowAuth (FlowKit pull request 7279)
+UNREAD = (Outcome.MISCONFIGURED, Outcome.UNAVAILABLE)  # may end a rotation before it begins
 GROUPS = ("active", "attention", "expired")
 LOUDNESS = list(Severity)
 
@@ -212,6 +213,10 @@ class Managed:
         failed = attempt and attempt.report.failed and self._is_of(attempt.report)
         return attempt if failed else None
 
+    def is_newer_than(self, run: Run) -> bool:
+        """Whether it was issued after somebody asked for the run."""
+        return isinstance(self.found, Check) and self.found.claims.issued_at > run.asked_at
+
     @property
     def is_gone(self) -> bool:
         """Whether it has expired, and the issuer has said that it renews it no more."""
@@ -228,10 +233,10 @@ class Managed:
     @property
     def progress(self) -> str:
         """How far the renewal has come that was started from the page, or how it ended."""
-        run, attempt = self.run, self.attempt
+        run = self.run
         if run is None:
             return ""
-        report = attempt.report if attempt and attempt.run_id == run.run_id else None
+        report = next((it.report for it in self.attempts if it.run_id == run.run_id), None)
         if run.state == "queued":
             return "Waiting for the scheduler."
         if run.active and report:
@@ -240,7 +245,9 @@ class Managed:
         if run.active:
             return "Renewing."
         ended = report.reason if report else run.survey
-        return ended or "The run ended without a report; its log says why."
+        if run.state == "failed":
+            return ended or "The run ended without a report; its log says why."
+        return ended
 
     @property
     def told(self) -> Report | None:
@@ -251,10 +258,32 @@ class Managed:
         return newest if newest and self._is_of(newest) else None
 
     def _is_of(self, report: Report) -> bool:
-        """Whether a report is about the token in use."""
-        if self.expires_at is None:
+        """Whether a report is about the token in use.
+
+        One that failed before it could read the token is about that of its time, and one of a
+        Variable that is shadowed about whatever is stored there.
+        """
+        if report.outcome is Outcome.SHADOWED:
+            return True
+        if not isinstance(self.found, Check):
             return report.predecessor_expires_at is None
-        return self.expires_at in (report.predecessor_expires_at, report.successor_expires_at)
+        claims = self.found.claims
+        if report.outcome in UNREAD and report.predecessor_expires_at is None:
+            return claims.issued_at <= report.checked_at
+        return claims.expires_at in (report.predecessor_expires_at, report.successor_expires_at)
+
+
+def without_the_dead(agents: Sequence[Agent]) -> list[Agent]:
+    """The same, but for DAGs that are gone and whose tokens others have taken over."""
+    living = {token.variable for agent in agents if agent.there for token in agent.tokens}
+    kept = []
+    for agent in agents:
+        alone = [token for token in agent.tokens if token.variable not in living]
+        if agent.there or agent.broken:
+            kept.append(agent)
+        elif alone:
+            kept.append(replace(agent, tokens=alone))
+    return kept
 
 
 @dataclass(frozen=True)
@@ -320,6 +349,14 @@ class Overview:
             "error": self._error(one),
         }
 
+    @cached_property
+    def _keepers(self) -> dict[str, list[str]]:
+        """The DAGs that manage each Variable."""
+        keepers: dict[str, list[str]] = {}
+        for one in self.tokens:
+            keepers.setdefault(one.variable, []).append(one.agent.dag_id)
+        return keepers
+
     def _agent(self, agent: Agent) -> dict[str, Any]:
         state, sentence = agent.condition(self.now)
         every = agent.schedule
@@ -351,11 +388,10 @@ class Overview:
         to_dag = self.pages.dag(dag_id)
         store_another = {"text": "Open the Variable", "url": self.pages.variable(one.variable)}
         why_not, way_out = "", None
-        if Counter(other.variable for other in self.tokens)[one.variable] > 1:
-            dags = " and ".join(
-                sorted(it.agent.dag_id for it in self.tokens if it.variable == one.variable)
-            )
-            why_not = f"It is managed by two DAGs, {dags}: take it out of one of them."
+        keepers = self._keepers[one.variable]
+        if len(keepers) > 1:
+            dags = " and ".join(sorted(keepers))
+            why_not = f"It is managed by several DAGs, {dags}: leave it in one of them."
         elif dag_id not in self.may_renew:
             why_not = (
                 f"You may not start runs of the DAG {dag_id}: "
@@ -395,7 +431,8 @@ class Overview:
     def _error(self, one: Managed) -> dict[str, Any] | None:
         """Why the last attempt failed, until there is another one or another token."""
         run, newest, failed = one.run, one.attempt, one.failed_attempt
-        if run and run.state == "failed" and (newest is None or newest.is_before(run)):
+        since = newest is None or (run is not None and newest.is_before(run))
+        if run and run.state == "failed" and since and not one.is_newer_than(run):
             return {
                 "outcome": "failed",
                 "reason": one.progress,
@@ -421,7 +458,9 @@ def standing(one: Managed, now: datetime) -> tuple[str, Severity, str, str]:
     """State, severity, reason and advice: of the token itself, and of what was told of it."""
     found, told = one.found, one.told
     if not isinstance(found, Check):
-        return found.outcome, found.severity, found.reason, found.advice
+        hidden = told if told and told.outcome is Outcome.SHADOWED else None
+        error = hidden or found
+        return error.outcome, error.severity, error.reason, error.advice
     decision = found.decision
     loud = decision.state in (State.CRITICAL, State.EXPIRED)
     severity = Severity.CRITICAL if loud else Severity.OK

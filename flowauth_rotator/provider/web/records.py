@@ -13,24 +13,33 @@ from typing import Any
 from airflow.models import DagModel, DagRun, Variable
 from airflow.models.dag import DagTag
 from airflow.models.taskinstance import TaskInstance
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from flowauth_rotator.agent.rotation import Check, check
 from flowauth_rotator.core.errors import RotatorError
-from flowauth_rotator.core.report import Report
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider.compat import cron_after, unreadable
-from flowauth_rotator.provider.tokens import LIST_VARIABLE, TAG, ManagedToken, read_tokens
-from flowauth_rotator.provider.variable import VariableStore, place_of, token_in
+from flowauth_rotator.provider.tokens import (
+    LIST_VARIABLE,
+    LONGEST_LABEL,
+    LONGEST_RUN,
+    TAG,
+    ManagedToken,
+    read_tokens,
+)
+from flowauth_rotator.provider.variable import VariableStore, key_of, place_of, token_in
 from flowauth_rotator.provider.web.compat import XComRow, asked_at, asked_by, is_there, value_of
 from flowauth_rotator.provider.web.overview import Agent, Attempt, Run
 
 SURVEYS_READ = 8  # the last ones, since one of a run by hand may look at some tokens only
-ATTEMPTS_READ = 3  # of each token, since the last may have failed
+ATTEMPTS_READ = 2  # of each token, of those that ended well and of those that did not
 STARTED_HERE = "renew-"  # begins the id of each run that was started from the page
+SCHEDULED = "scheduled__"  # begins the id of each run of the schedule
 PREFIX_LENGTH = len(STARTED_HERE) + 13
 GRACE = timedelta(minutes=2)  # for a check to begin and to end
+LOST = "The rotation ended without a report; its log says why."
 
 
 def read_agents(session: Session) -> list[Agent]:
@@ -46,8 +55,10 @@ def read_in_use(
     """Of each token what is in use and where it stands, or why nobody can tell."""
     tokens = list(tokens)
     keys = {token.variable for token in tokens}
-    rows = session.scalars(select(Variable).where(Variable.key.in_(keys)))
-    stored = {row.key: row for row in rows}
+    # Columns: a Variable that is loaded whole makes Airflow's masker learn its value, at a cost
+    # that grows with the square of what it knows.
+    columns = select(Variable.key, Variable._val, Variable.is_encrypted)
+    stored = {row.key: row for row in session.execute(columns.where(Variable.key.in_(keys)))}
     found: list[Check | RotatorError] = []
     for token in tokens:
         variable = _StoredVariable(token.variable, stored.get(token.variable))
@@ -60,7 +71,7 @@ def read_in_use(
 
 def next_run_id(variable: str, last: Run | None) -> str:
     """The id of the run after the last one: two who have seen the same ask for the same run."""
-    number = int(last.run_id[PREFIX_LENGTH:]) + 1 if last else 1
+    number = _number(last.run_id) + 1 if last else 1
     return f"{_prefix(variable)}{number}"
 
 
@@ -69,16 +80,24 @@ def _prefix(variable: str) -> str:
     return f"{STARTED_HERE}{hashlib.sha256(variable.encode()).hexdigest()[:12]}-"
 
 
+def _number(run_id: str) -> int:
+    return int(run_id[PREFIX_LENGTH:])
+
+
 class _StoredVariable(VariableStore):
     """The same as the web server has it: a row of the database, which it only reads."""
 
-    def __init__(self, key: str, row: Any) -> None:  # noqa: ANN401 - a Variable, or None
+    def __init__(self, key: str, row: Any) -> None:  # noqa: ANN401 - columns, or None
         super().__init__(key)
         self._row = row
 
     def read(self) -> Token:
-        value = self._row.get_val() if self._row else None
-        if self._row and value is None:
+        if self._row is None:
+            return token_in(self.key, None)
+        variable: Any = Variable()  # type: ignore[no-untyped-call]
+        variable._val, variable.is_encrypted = self._row._val, self._row.is_encrypted
+        value = variable.get_val()
+        if value is None:
             raise unreadable(self.key)
         return token_in(self.key, value)
 
@@ -101,20 +120,22 @@ class _Said:
 
 
 def _agent(session: Session, dag: DagModel) -> Agent:
-    said = _said_by_surveys(session, dag.dag_id)
-    managed: dict[str, Any] = next((one.value for one in said if one.key == "managed"), {})
-    checks = [one for one in said if one.key == "report"]
-    checked_at = checks[0].at if checks else None
-    failure = next((one for one in said if one.key == "failure"), None)
-    if failure and checked_at and failure.at < checked_at:
-        failure = None
+    said = _said(session, dag.dag_id, {"report": list, "failure": str}, 2 * SURVEYS_READ)
+    last = _said(session, dag.dag_id, {"managed": dict}, 1)
+    managed: dict[str, Any] = last[0].value if last else {}
     tokens, _ = read_tokens(json.dumps(managed.get("tokens", [])))
     schedule = managed.get("schedule")
     if isinstance(schedule, (int, float)):
         schedule = timedelta(seconds=schedule)
+    checks = [one for one in said if one.key == "report"]
+    checked_at = checks[0].at if checks else None
+    failed = [one for one in said if one.key == "failure" and one.run_id.startswith(SCHEDULED)]
+    failure = failed[0] if failed and (not checked_at or failed[0].at > checked_at) else None
     reports: dict[str, Report] = {}
     for report in (report for one in checks for report in _reports(one.value)):
-        reports.setdefault(_variable_of(report), report)
+        reports.setdefault(key_of(report.place), report)
+    called = {token.name or token.variable: token.variable for token in tokens}
+    called |= {report.name: variable for variable, report in reports.items()}
     return Agent(
         dag_id=dag.dag_id,
         there=is_there(dag),
@@ -122,7 +143,7 @@ def _agent(session: Session, dag: DagModel) -> Agent:
         paused=bool(dag.is_paused),
         schedule=schedule,
         next_check_at=dag.next_dagrun_create_after,
-        late_at=_late_at(schedule, checked_at) if checked_at else None,
+        late_at=_late_at(session, dag.dag_id, schedule, checked_at),
         checked_at=checked_at,
         failed_at=failure.at if failure else None,
         failure=failure.value if failure else "",
@@ -130,16 +151,29 @@ def _agent(session: Session, dag: DagModel) -> Agent:
         notices=[
             f"{report.reason} {report.advice}".strip()
             for report in (_reports(checks[0].value) if checks else ())
-            if report.place == place_of(LIST_VARIABLE)
+            if key_of(report.place) == LIST_VARIABLE
         ],
         reports=reports,
-        attempts=_attempts(session, dag.dag_id),
+        attempts=_attempts(session, dag.dag_id, called),
         runs=_runs(session, dag.dag_id, [token.variable for token in tokens], said),
     )
 
 
-def _late_at(schedule: str | timedelta | None, checked_at: datetime) -> datetime | None:
-    """When two checks have been missed, if anybody knows the schedule."""
+def _late_at(
+    session: Session, dag_id: str, schedule: str | timedelta | None, checked_at: datetime | None
+) -> datetime | None:
+    """When two checks have been missed, if anybody knows the schedule.
+
+    A run that goes on holds up those after it, for as long as a run may last.
+    """
+    if checked_at is None:
+        return None
+    running = select(func.max(DagRun.start_date)).where(
+        DagRun.dag_id == dag_id, DagRun.state == "running"
+    )
+    began = session.scalar(running)
+    if began:
+        checked_at = max(checked_at, began + LONGEST_RUN)
     if isinstance(schedule, timedelta):
         return checked_at + 2 * schedule + GRACE
     with suppress(ValueError, TypeError):
@@ -148,61 +182,73 @@ def _late_at(schedule: str | timedelta | None, checked_at: datetime) -> datetime
     return None
 
 
-def _said_by_surveys(session: Session, dag_id: str) -> list[_Said]:
-    """What the last surveys pushed, the newest first."""
-    kinds = {"managed": dict, "report": list, "failure": str}
+def _said(session: Session, dag_id: str, kinds: dict[str, type], most: int) -> list[_Said]:
+    """What the last surveys pushed of these kinds, the newest first."""
     pushed = (
         select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
         .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(kinds))
         .order_by(XComRow.dag_run_id.desc())
-        .limit(len(kinds) * SURVEYS_READ)
+        .limit(most)
     )
     said = [
-        _Said(row.run_id, row.key, row.timestamp, value_of(row)) for row in session.execute(pushed)
+        _Said(row.run_id, row.key, row.timestamp, _value(row)) for row in session.execute(pushed)
     ]
     return [one for one in said if isinstance(one.value, kinds[one.key])]
 
 
-def _attempts(session: Session, dag_id: str) -> dict[str, list[Attempt]]:
-    """The last reports of rotations, by Variable; Airflow labels each task with the name."""
-    rank = func.row_number().over(
-        partition_by=TaskInstance.rendered_map_index, order_by=XComRow.timestamp.desc()
-    )
+def _attempts(session: Session, dag_id: str, called: dict[str, str]) -> dict[str, list[Attempt]]:
+    """The last rotations of each token, by Variable, the newest first.
+
+    Airflow labels each task with the token's name, as far as it has room. A task that failed
+    without a report stands as one that says so.
+
+    Args:
+        session: of the database.
+        dag_id: the DAG.
+        called: the Variables by the names of their tokens.
+    """
+    label: Any = TaskInstance.rendered_map_index
+    began = func.coalesce(TaskInstance.start_date, TaskInstance.end_date)
+    rank = func.row_number().over(partition_by=(label, TaskInstance.state), order_by=began.desc())
     ranked = (
-        select(XComRow.dag_run_id, XComRow.map_index, rank.label("rank"))
-        .join(
-            TaskInstance,
-            and_(
-                TaskInstance.dag_id == XComRow.dag_id,
-                TaskInstance.run_id == XComRow.run_id,
-                TaskInstance.task_id == XComRow.task_id,
-                TaskInstance.map_index == XComRow.map_index,
-            ),
+        select(
+            TaskInstance.run_id,
+            TaskInstance.map_index,
+            label.label("label"),
+            began.label("began"),
+            XComRow.value,
+            rank.label("rank"),
         )
-        .where(XComRow.dag_id == dag_id, XComRow.task_id == "rotate", XComRow.key == "report")
-        .subquery()
-    )
-    last = (
-        select(XComRow.run_id, XComRow.map_index, XComRow.value)
-        .join(
-            ranked,
+        .outerjoin(
+            XComRow,
             and_(
-                XComRow.dag_run_id == ranked.c.dag_run_id,
-                XComRow.map_index == ranked.c.map_index,
+                XComRow.dag_id == TaskInstance.dag_id,
+                XComRow.run_id == TaskInstance.run_id,
+                XComRow.task_id == TaskInstance.task_id,
+                XComRow.map_index == TaskInstance.map_index,
+                XComRow.key == "report",
             ),
         )
         .where(
-            XComRow.task_id == "rotate",
-            XComRow.key == "report",
-            ranked.c.rank <= ATTEMPTS_READ,
+            TaskInstance.dag_id == dag_id,
+            TaskInstance.task_id == "rotate",
+            or_(XComRow.key.is_not(None), TaskInstance.state == "failed"),
         )
-        .order_by(XComRow.timestamp.desc())
+        .subquery()
     )
+    last = select(ranked).where(ranked.c.rank <= ATTEMPTS_READ).order_by(ranked.c.began.desc())
+    by_label = {name[:LONGEST_LABEL]: variable for name, variable in called.items()}
     attempts: dict[str, list[Attempt]] = {}
-    for pushed in session.execute(last):
-        for report in _reports([value_of(pushed)]):
-            attempt = Attempt(pushed.run_id, pushed.map_index, report)
-            attempts.setdefault(_variable_of(report), []).append(attempt)
+    for row in session.execute(last):
+        told = list(_reports([_value(row)])) if row.value is not None else []
+        if not told and row.began and row.label in by_label:
+            place = place_of(by_label[row.label])
+            told = [
+                Report(row.label, place, Outcome.UNAVAILABLE, LOST, row.began, Severity.WARNING)
+            ]
+        for report in told:
+            attempt = Attempt(row.run_id, row.map_index, report)
+            attempts.setdefault(key_of(report.place), []).append(attempt)
     return attempts
 
 
@@ -210,13 +256,16 @@ def _runs(
     session: Session, dag_id: str, variables: Iterable[str], said: Sequence[_Said]
 ) -> dict[str, Run]:
     """The last renewal of each Variable's token that was started from the page."""
-    newest = (
-        select(func.max(DagRun.id))
-        .where(DagRun.dag_id == dag_id, DagRun.run_id.startswith(STARTED_HERE))
-        .group_by(func.substr(DagRun.run_id, 1, PREFIX_LENGTH))
+    started = select(DagRun.id, DagRun.run_id).where(
+        DagRun.dag_id == dag_id, DagRun.run_id.startswith(STARTED_HERE)
     )
-    runs = session.scalars(select(DagRun).where(DagRun.id.in_(newest)))
-    by_prefix = {run.run_id[:PREFIX_LENGTH]: run for run in runs}
+    last: dict[str, tuple[int, int]] = {}  # by prefix: the highest number, and the row
+    for row_id, run_id in session.execute(started):
+        if run_id[PREFIX_LENGTH:].isdecimal():
+            prefix = run_id[:PREFIX_LENGTH]
+            last[prefix] = max(last.get(prefix, (0, 0)), (_number(run_id), row_id))
+    newest = select(DagRun).where(DagRun.id.in_([row_id for _, row_id in last.values()]))
+    by_prefix = {run.run_id[:PREFIX_LENGTH]: run for run in session.scalars(newest)}
     return {
         variable: Run(
             run_id=run.run_id,
@@ -237,7 +286,7 @@ def _survey_of(run_id: str, variable: str, said: Sequence[_Said]) -> str:
             return str(one.value)
         if one.run_id == run_id and one.key == "report":
             for report in _reports(one.value):
-                if _variable_of(report) == variable:
+                if key_of(report.place) == variable:
                     return report.reason
     return ""
 
@@ -249,5 +298,8 @@ def _reports(documents: Iterable[Any]) -> Iterator[Report]:
             yield Report.from_json(one)
 
 
-def _variable_of(report: Report) -> str:
-    return report.place.removeprefix(place_of(""))
+def _value(row: Any) -> Any:  # noqa: ANN401 - columns of an XCom; JSON
+    """What a task pushed; None if the XCom backend cannot tell any more."""
+    with suppress(Exception):  # whatever backend there is
+        return value_of(row)
+    return None

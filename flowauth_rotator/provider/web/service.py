@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 from airflow.utils.session import create_session
 
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.web import metrics, records
+from flowauth_rotator.provider.web import metrics, overview, records
 from flowauth_rotator.provider.web.compat import Pages, start_run
 from flowauth_rotator.provider.web.overview import Agent, Managed, Overview
 
@@ -97,18 +96,16 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
             raise Denied(409, row["renewal"]["why_not"])
         if expires_at not in (None, row["expires_at"]):
             raise Denied(409, f"It was renewed meanwhile. {row['reason']}")
-        ends = now.timestamp() + 60 * minutes if minutes else math.inf
-        if ends <= (row["expires_at"] or 0):
-            raise Denied(400, f"The token in use lives longer than {minutes} more minutes.")
-        start_run(
-            one.agent.dag_id,
-            records.next_run_id(one.variable, one.run),
-            {"names": [one.variable], "force": True, "lifetime_minutes": minutes},
-            user=viewer.name,
-            now=now,
-        )
+        asked = minutes or one.token.lifetime_minutes
+        if asked and now.timestamp() + 60 * asked <= row["expires_at"]:
+            raise Denied(400, f"The token in use lives longer than {asked} more minutes.")
+        run_id = records.next_run_id(one.variable, one.run)
+        conf = {"names": [one.variable], "force": True, "lifetime_minutes": minutes}
+        start_run(one.agent.dag_id, run_id, conf, user=viewer.name, now=now)
         seen = _seen(viewer, now)
         row = seen.row(_called(seen.tokens, called))
+        if row["run"] is None or row["run"]["run_id"] != run_id:
+            raise Denied(503, "Airflow did not start the run; try again.")
     return {"version": VERSION, "now": round(now.timestamp()), "token": row}
 
 
@@ -155,13 +152,11 @@ def _seen(viewer: Viewer, now: datetime) -> Overview:
             403, "You may not see FlowAPI tokens: the permission to read Variables is missing."
         )
     agents, managed = _read(now)
-    return Overview(
-        agents,
-        tokens=[one for one in managed if viewer.may_read(one.variable)],
-        may_renew={agent.dag_id for agent in agents if viewer.may_renew(agent.dag_id)},
-        pages=Pages(),
-        now=now,
-    )
+    tokens = [one for one in managed if viewer.may_read(one.variable)]
+    may_renew = {agent.dag_id for agent in agents if viewer.may_renew(agent.dag_id)}
+    theirs = may_renew | {one.agent.dag_id for one in tokens}
+    agents = [agent for agent in agents if agent.dag_id in theirs]
+    return Overview(agents, tokens, may_renew, Pages(), now)
 
 
 def _read(now: datetime) -> tuple[list[Agent], list[Managed]]:
@@ -170,7 +165,7 @@ def _read(now: datetime) -> tuple[list[Agent], list[Managed]]:
     What is in use is read last: whoever finds no renewal under way sees what the last one did.
     """
     with create_session() as session:
-        agents = records.read_agents(session)
+        agents = overview.without_the_dead(records.read_agents(session))
         tokens = [(agent, token) for agent in agents for token in agent.tokens]
         found = records.read_in_use(session, [token for _, token in tokens], now)
     return agents, [Managed(*one, what) for one, what in zip(tokens, found, strict=True)]

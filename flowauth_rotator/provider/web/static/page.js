@@ -8,6 +8,7 @@ import { summary } from "./words.js";
 const QUICK = 2000; // ms between two looks while a renewal is under way
 const SLOW = 30000;
 const PATIENCE = 20000; // ms for one answer
+const AT_FIRST = 24; // rows before the first paint: more than a screen has
 const GROUPS = ["active", "attention", "expired"];
 
 const agents = new Views((agent) => agent.dag_id, () => new Agent());
@@ -16,6 +17,7 @@ const rows = new Views(keyOf, () => new Row(renew, announce));
 let ahead = 0; // seconds by which the server's clock is ahead of the browser's
 let shownAt = null; // the server's time of what is shown
 let asked = placeAsked(); // the Variable to show first, until it has been
+let latest = []; // the tokens of the last answer
 let looks = 0;
 let timer;
 
@@ -101,7 +103,13 @@ function showAnswer(answer) {
   showSummary(answer);
   showAgents(answer.agents);
   showNotices(answer.notices);
-  showTokens(answer.tokens);
+  latest = answer.tokens;
+  if (rows.all.length === 0 && latest.length > AT_FIRST) {
+    showTokens(latest.slice(0, AT_FIRST));
+    requestAnimationFrame(() => setTimeout(() => showTokens(latest)));
+  } else {
+    showTokens(latest);
+  }
   show(byId("start"), answer.tokens.length === 0);
   show(byId("start-dag"), answer.agents.length === 0);
 }
@@ -139,7 +147,8 @@ function showTokens(tokens) {
   for (const [section, members] of groups) if (members.length) show(section, true);
   for (const [section, members] of groups) {
     arrange(section.querySelector("ul"), members);
-    say(section.querySelector(".count"), String(members.length));
+    const all = latest.filter((token) => token.group === section.id).length;
+    say(section.querySelector(".count"), String(all));
   }
   for (const [section, members] of groups) show(section, members.length);
   showAsked(views);

@@ -15,7 +15,7 @@ export class Row {
   constructor(renew, announce) {
     Object.assign(this, stamp("row"), { renew, announce });
     this.asking = false;
-    this.problem = null; // what the last click was answered with: {text, at, signIn}
+    this.problem = null; // what the last click was answered with: {text, at}
     this.watched = null; // the run whose end will be announced
     this.#nameParts();
     this.parts.form.addEventListener("submit", (event) => this.#submit(event));
@@ -225,8 +225,7 @@ export class Row {
 
   #failure(busy, now) {
     const { parts, precise, token } = this;
-    const run = token.run?.state === "failed" ? token.run : null;
-    const error = token.error ?? (run && { reason: run.sentence, at: run.asked_at, url: run.url });
+    const { error } = token;
     show(parts.failure, error && !busy);
     if (!error) return;
     const outcome = error.outcome ? `: ${label(error.outcome).toLowerCase()}` : "";
@@ -242,17 +241,13 @@ export class Row {
     const watched = this.watched !== null && this.watched === run?.run_id;
     this.watched = this.active ? run.run_id : null;
     if (!watched || this.active) return;
-    const failure = this.#failed(run) && (this.token.error?.reason ?? run.sentence);
-    if (failure) {
-      this.announce(this.token, `was not renewed. ${failure}`);
+    const { error } = this.token;
+    if (error?.at >= run.asked_at) {
+      this.announce(this.token, `was not renewed. ${error.reason}`);
       return;
     }
     this.announce(this.token, `was renewed. ${run.sentence}`);
     this.highlight();
-  }
-
-  #failed(run) {
-    return run.state === "failed" || this.token.error?.at >= run.asked_at;
   }
 
   /** Let the eye find it. */

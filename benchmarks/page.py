@@ -1,0 +1,129 @@
+"""Figures 5 and 6: the page and its API with many tokens, in a real Airflow and a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import Page, Route, sync_playwright
+
+from benchmarks.measure import Figure, alternate
+from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed
+from demo.up import add_admin
+from flowauth_rotator.provider.tokens import LIST_VARIABLE
+from flowauth_rotator.server.signing import Signer, compress_claims, generate_key
+
+TOKENS = 200
+AIRFLOWS_PAGE = 100  # rows that its own API gives at once
+REPETITIONS = 12
+PAINTED = """() => new Promise((resolve) => {
+  const look = () => {
+    if (document.body?.hasAttribute("aria-busy") ?? true) requestAnimationFrame(look);
+    else requestAnimationFrame(() => setTimeout(() => resolve(performance.now()), 0));
+  };
+  look();
+})"""
+
+
+def showing(folder: Path) -> list[Figure]:
+    """The API against Airflow's own list, and the browser against the page without a token."""
+    home = AirflowHome(folder)
+    home.set_up()
+    _store_tokens(home)
+    if home.airflow("dags", "test", DAG):
+        raise PartFailed(f"A run of the DAG failed; see {home.log}")
+    password = add_admin(home)
+    with home.running() as url:
+        return [_answering(url, password), _painting(url, password)]
+
+
+def _store_tokens(home: AirflowHome) -> None:
+    signer, now = Signer(generate_key()), int(time.time())
+    claims = {"iat": now, "nbf": now, "exp": now + 86400, "sub": "flowbot", "aud": "TEST_SERVER"}
+    claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
+    keys = [f"FLOWAPI_JWT_{number}" for number in range(TOKENS)]
+    values: dict[str, object] = {key: signer.sign({**claims, "jti": key}) for key in keys}
+    home.load("variables", values | {LIST_VARIABLE: [{"variable": key} for key in keys]})
+    home.load("connections", {CONNECTION: {"conn_type": "flowauth", "host": "127.0.0.1"}})
+
+
+def _answering(url: str, password: str) -> Figure:
+    asked = json.dumps({"username": "admin", "password": password}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/auth/token", asked, headers)  # noqa: S310 - loopback
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        bearer = {"Authorization": f"Bearer {json.load(answer)['access_token']}"}
+
+    def get(path: str) -> int:
+        request = urllib.request.Request(f"{url}/{path}", headers=bearer)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return len(answer.read())
+
+    def variables() -> float:
+        began = time.perf_counter()
+        for offset in range(0, TOKENS, AIRFLOWS_PAGE):
+            get(f"api/v2/variables?limit={AIRFLOWS_PAGE}&offset={offset}")
+        return time.perf_counter() - began
+
+    def tokens() -> float:
+        began = time.perf_counter()
+        get("flowauth-rotator/api/tokens")
+        return time.perf_counter() - began
+
+    pairs = alternate(variables, tokens, REPETITIONS)
+    size = get("flowauth-rotator/api/tokens") // 1024
+    return Figure(
+        5,
+        f"the page's API, {TOKENS} tokens",
+        f"Airflow's own list of the {TOKENS} Variables",
+        pairs,
+        1.0,
+        note=f"{size} KiB",
+    )
+
+
+def _painting(url: str, password: str) -> Figure:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-background-networking"],
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(f"{url}/flowauth-rotator/")
+        page.fill("input[name=username]", "admin")
+        page.fill("input[name=password]", password)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url("**/flowauth-rotator/")
+        all_of_it = page.request.get(f"{url}/flowauth-rotator/api/tokens").json()
+        none = {**all_of_it, "tokens": []}
+        pairs = alternate(
+            lambda: _painted(page, url, none),
+            lambda: _painted(page, url, all_of_it),
+            REPETITIONS,
+        )
+        browser.close()
+    return Figure(
+        6,
+        f"first paint, {TOKENS} tokens",
+        "the same without a token",
+        pairs,
+        200,
+        unit="ms",
+        note="from an answer that is there",
+    )
+
+
+def _painted(page: Page, url: str, document: object) -> float:
+    """Seconds from the call of the page to the frame in which its rows are."""
+
+    def answer(route: Route) -> None:
+        route.fulfill(json=document)
+
+    page.route("**/api/tokens", answer)
+    page.goto(f"{url}/flowauth-rotator/", wait_until="commit")
+    seconds = float(page.evaluate(PAINTED)) / 1000
+    page.unroute("**/api/tokens", answer)
+    return seconds
