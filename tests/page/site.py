@@ -151,11 +151,6 @@ class Site(Deployment):
         query = "SELECT run_id FROM dag_run WHERE run_id LIKE 'renew-%' ORDER BY id"
         return [run for (run,) in self.ask(query)]
 
-    def audit(self, event):
-        """What Airflow's own audit log has of an event: who, and about which token."""
-        query = f"SELECT owner, extra FROM log WHERE event = '{event}' ORDER BY id"
-        return self.ask(query)
-
     def _state(self, who):
         """What a browser keeps of somebody who has signed in."""
         if who and who not in self._signed_in:

@@ -137,10 +137,11 @@ def test_a_renewal_by_the_page_below_a_path(site, visit):
     expect(row(page, "AIRFLOW")).to_be_visible()
     links = [link.get_attribute("href") for link in page.locator("a[href]:visible").all()]
     assert links
-    assert all(urlsplit(link).path.startswith("/team/a/") for link in links)
+    assert [link for link in links if not urlsplit(link).path.startswith("/team/a/")] == []
     renew(page, "AIRFLOW")
     expect(page.locator("#announcement")).to_contain_text("AIRFLOW was renewed.")
-    assert all(urlsplit(address).path.startswith("/team/a") for _, address in visitor.asked)
+    asked = [address for _, address in visitor.asked if address.startswith("http")]
+    assert [it for it in asked if not urlsplit(it).path.startswith("/team/a")] == []
 
 
 def test_metrics_are_for_who_may_read_variables_and_for_the_scraper(site):
