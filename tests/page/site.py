@@ -32,6 +32,8 @@ PROMPT = {  # what is changed under its hands an Airflow is to notice soon
     "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "3",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "3",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
+    # The only worker of Airflow 2's web server is not to wait for what a browser connected ahead.
+    "AIRFLOW__WEBSERVER__WORKER_CLASS": "gthread",
 }
 
 
@@ -148,8 +150,8 @@ class Site(Deployment):
 
     def renewals(self):
         """The ids of the runs that were started from the page."""
-        query = "SELECT run_id FROM dag_run WHERE run_id LIKE 'renew-%' ORDER BY id"
-        return [run for (run,) in self.ask(query)]
+        runs = self.ask("SELECT run_id FROM dag_run ORDER BY id")
+        return [run for (run,) in runs if run.startswith("renew-")]
 
     def _state(self, who):
         """What a browser keeps of somebody who has signed in."""
