@@ -100,4 +100,4 @@ lock: $(READY) ## resolve the dependencies anew
 	@$(COMPILE) --exclude-newer 2025-03-01 --group build --group airflow-2-10 --output-file $(LOCK_2_10)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .venv-airflow-* .demo .up dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-airflow-* .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache

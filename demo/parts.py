@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 
@@ -243,15 +244,21 @@ class AirflowHome:
         return variable
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[str]:
-        """Run its processes until the block ends; the answer is the address of its page."""
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
+    def running(self, port: int | None = None, base_url: str | None = None) -> Iterator[str]:
+        """Run its processes until the block ends; the answer is the address of its page.
+
+        Args:
+            port: the port of its page; by default a free one.
+            base_url: the page's address, if it is another one to those outside.
+        """
+        port = port or free_port()
+        url = base_url or f"http://127.0.0.1:{port}"
+        inside = f"http://127.0.0.1:{port}{urlsplit(url).path}"
         two = self.version().startswith("2.")
         self.env |= {
             f"AIRFLOW__{'WEBSERVER' if two else 'API'}__BASE_URL": url,
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{inside}/execution/",
         }
         page, health = ("webserver", "health") if two else ("api-server", "api/v2/monitor/health")
         at = ["--port", str(port), "--workers", "1"]
@@ -267,7 +274,7 @@ class AirflowHome:
                 whole = [str(self.binaries / "airflow"), *command]
                 process = parts.enter_context(running(whole, env=self.env, log=log))
                 if command[0] == page:
-                    wait_until_healthy(f"{url}/{health}", process, f"Airflow's {page}", log)
+                    wait_until_healthy(f"{inside}/{health}", process, f"Airflow's {page}", log)
             yield url
 
     def version(self) -> str:

@@ -10,12 +10,8 @@ import pytest
 
 from demo.parts import AirflowHome, clean_environment, running
 from tests.e2e.deployment import Deployment, until
-from tests.e2e.search import parts_of
+from tests.e2e.search import OWN_TOKEN, parts_of
 from tests.e2e.test_schedule import rotate_twenty
-
-# A task proves itself to Airflow 3 by a JWT with the header {"alg":"HS512", ...}: its times read
-# like those of the tokens that are rotated, whose header says RS256.
-OWN_TOKEN = r"eyJhbGciOiJIUzUxMi[\w.-]*"
 
 
 class Redis:

@@ -127,9 +127,8 @@ async def denied(_request: Request, error: Denied) -> JSONResponse:
 @app.exception_handler(HTTPException)
 async def refused(_request: Request, error: HTTPException) -> JSONResponse:
     """What Airflow refuses, in the same form."""
-    return JSONResponse(
-        {"code": error.status_code, "message": str(error.detail)}, error.status_code
-    )
+    message = "Sign in to Airflow." if error.status_code == 401 else str(error.detail)
+    return JSONResponse({"code": error.status_code, "message": message}, error.status_code)
 
 
 @app.exception_handler(RequestValidationError)

@@ -32,8 +32,9 @@ export function tell(element, text) {
 
 /** A link to a page of Airflow's, whose root is one up from here. */
 export function lead(link, url) {
-  show(link, url);
-  if (url) mark(link, "href", new URL(`../${url}`, document.baseURI).href);
+  const known = typeof url === "string"; // "" is Airflow's root
+  show(link, known);
+  if (known) mark(link, "href", new URL(`../${url}`, document.baseURI).href);
 }
 
 export function create(tag, text, attributes = {}) {

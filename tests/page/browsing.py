@@ -1,0 +1,125 @@
+"""A person at a browser, and all that the browser has been told and has complained of."""
+
+import base64
+import contextlib
+import json
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.e2e.search import OWN_TOKEN
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 30_000  # milliseconds
+HARMLESS = re.compile(  # what a test has asked for: a refusal, or no answer
+    r"Failed to load resource: (the server responded with a status of 4\d\d|net::ERR_FAILED)"
+)
+
+
+@contextlib.contextmanager
+def a_browser():
+    """The Chromium of this machine."""
+    found = [path for name in BROWSERS if (path := shutil.which(name))]
+    if not found:
+        pytest.fail("chromium is needed. On Debian: apt-get install chromium", pytrace=False)
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=found[0], args=["--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
+
+
+def sign_in(page, username, password):
+    """Fill in the form that is shown, of either Airflow."""
+    page.fill("input[name=username]", username)
+    page.fill("input[name=password]", password)
+    page.click("input[type=submit], button[type=submit]")
+    page.wait_for_url(lambda url: "/login" not in url)
+
+
+class Visitor:
+    """A person in a browser of their own, with one tab to begin with.
+
+    Attributes:
+        page: the tab.
+        complaints: what the browser complained of on the page or on what it was kept from doing.
+        asked: the requests, as (method, address).
+    """
+
+    def __init__(self, context, record, seen):
+        self.context, self._record, self._seen = context, record, seen
+        self.complaints, self.asked = [], []
+        context.set_default_timeout(PATIENCE)
+        context.on("console", self._hear)
+        context.on("weberror", lambda told: self.complaints.append(str(told.error)))
+        context.on("request", lambda request: self.asked.append((request.method, request.url)))
+        self.page = context.new_page()
+
+    def _hear(self, message):
+        ours = "flowauth-rotator" in message.location.get("url", "")
+        policy = "Content Security Policy" in message.text
+        if message.type == "error" and (ours or policy) and not HARMLESS.match(message.text):
+            self.complaints.append(message.text)
+
+    def open(self, address, tab=None):
+        """Go to the page, and wait until it shows something; the answer is the tab."""
+        tab = tab or self.page
+        tab.goto(address)
+        expect(tab.locator("#loading")).to_be_hidden()
+        return tab
+
+    def leave(self):
+        """Close the browser and keep the text of all answers as files."""
+        self.context.close()
+        entries = json.loads(self._record.read_text())["log"]["entries"]
+        self._record.unlink()
+        for number, entry in enumerate(entries):
+            answer = entry["response"]
+            content = answer["content"]
+            text = content.get("text", "")
+            if content.get("encoding") == "base64":
+                text = base64.b64decode(text).decode("latin-1")
+            headers = "\n".join(
+                f"{it['name']}: {it['value']}" for it in entry["response"]["headers"]
+            )
+            told = re.sub(OWN_TOKEN, "", f"{entry['request']['url']}\n{headers}\n\n{text}")
+            (self._seen / f"{self._record.stem}-{number}").write_text(told)
+
+
+def by_navigation(site, visitor):
+    """Come to Airflow, find the page in its navigation; the answer is the frame that shows it."""
+    page = visitor.page
+    page.goto(site.url)
+    if site.two:
+        page.get_by_role("link", name="Admin").hover()
+    page.get_by_role("link", name="FlowAPI tokens").click()
+    frame = page.frame_locator("iframe")
+    expect(frame.locator("#loading")).to_be_hidden()
+    return frame
+
+
+def row(where, name):
+    """The row of a token, on the page or in a frame of it."""
+    heading = where.get_by_role("heading", name=name, exact=True)
+    return where.get_by_role("listitem").filter(has=heading)
+
+
+def renew_button(where, name):
+    return where.get_by_role("button", name=f"Renew {name}", exact=True)
+
+
+def pick(where, name, lifetime):
+    """Choose the lifetime that is asked for."""
+    picker = where.get_by_role("combobox", name=f"Lifetime {name}", exact=True)
+    picker.select_option(label=lifetime)
+
+
+def renew(where, name, lifetime=None):
+    """Choose a lifetime, if one is given, and press the button."""
+    if lifetime:
+        pick(where, name, lifetime)
+    renew_button(where, name).click()

@@ -1,0 +1,170 @@
+"""Who may see the page and renew, and who may not; all of it behind a proxy, below a path."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+from prometheus_client.parser import text_string_to_metric_families
+
+from demo.parts import ROOT
+from tests.page.browsing import by_navigation, renew, renew_button, row
+from tests.page.proxy import page_of, serving
+
+SCRAPE_TOKEN = "scrape-" + "x" * 24
+HEADER = {"X-Requested-With": "flowauth-rotator"}
+RENEWAL = "flowauth-rotator/api/tokens/FLOWAPI_TOKEN/renew"
+
+
+@pytest.fixture(scope="module")
+def site(make_site, issuer):
+    """One token, in an Airflow that is reached at /team/a."""
+    site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=SCRAPE_TOKEN)
+    site.home.load("variables", {"FLOWAPI_TOKEN": issuer.mint("AIRFLOW", lifetime_minutes=1440)})
+    site.connect(issuer)
+    site.put_dag("default", (ROOT / "dags" / "flowauth_token_rotation.py").read_text())
+    with site.running("/team/a"):
+        site.wait_for_checks("flowauth_token_rotation")
+        yield site
+
+
+def test_a_stranger_signs_in_and_comes_to_the_page(site, visit):
+    """The page leads to the form, and the form leads back to the page."""
+    stranger = visit()
+    stranger.page.goto(site.page)
+    stranger.page.wait_for_url("**/login/**" if site.two else "**/auth/login**")
+    site.sign_in(stranger.page, "admin")
+    stranger.page.wait_for_url(site.page)
+    expect(row(stranger.page, "AIRFLOW")).to_be_visible()
+
+
+def test_who_is_not_signed_in_any_more_is_told_so(site, visit):
+    """A click after the session has ended; the way to sign in again is on the page."""
+    visitor = visit("admin")
+    page = visitor.open(site.page)
+    visitor.context.clear_cookies()
+    renew(page, "AIRFLOW")
+    expect(row(page, "AIRFLOW").get_by_role("alert")).to_contain_text("Sign in to Airflow.")
+    page.get_by_role("link", name="Sign in again").click()
+    page.wait_for_url("**/login**")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "api/tokens"), ("POST", "api/tokens/FLOWAPI_TOKEN/renew"), ("GET", "metrics")],
+)
+def test_the_api_tells_a_stranger_to_sign_in(site, method, path):
+    """With 401 and no redirect."""
+    answer = site.call(None, method, f"flowauth-rotator/{path}", headers=HEADER)
+    assert (answer.status_code, answer.json()["code"]) == (401, 401)
+    assert site.renewals() == []
+
+
+def test_who_may_not_read_variables_sees_no_token(site, visit):
+    """The page and the API name the permission that is missing."""
+    page = visit("clerk").open(site.page)
+    expect(page.locator("#trouble")).to_contain_text("the permission to read Variables is missing")
+    expect(row(page, "AIRFLOW")).to_have_count(0)
+    for method, path in (("GET", "api/tokens"), ("GET", "metrics"), ("POST", RENEWAL)):
+        path = path if path == RENEWAL else f"flowauth-rotator/{path}"
+        answer = site.call("clerk", method, path, headers=HEADER)
+        assert answer.status_code == 403
+        assert "permission to read Variables is missing" in answer.json()["message"]
+    assert site.renewals() == []
+
+
+def test_who_may_not_start_the_dag_sees_and_does_not_renew(site, visit):
+    """The button is disabled, and the API refuses too; both name the permission."""
+    page = by_navigation(site, visit("reader"))
+    missing = "the permission to create DAG runs of it is missing"
+    expect(renew_button(page, "AIRFLOW")).to_have_attribute("aria-disabled", "true")
+    expect(row(page, "AIRFLOW")).to_contain_text(missing)
+    answer = site.ask_to_renew("reader", "FLOWAPI_TOKEN")
+    assert answer.status_code == 403
+    assert missing in answer.json()["message"]
+    assert site.renewals() == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Requested-With": "XMLHttpRequest"},
+        HEADER | {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"},
+        HEADER | {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
+    ],
+    ids=["no header", "another header", "cross-site", "same-site"],
+)
+def test_what_another_site_may_have_sent_begins_nothing(site, headers):
+    """403, in a sentence."""
+    answer = site.ask_to_renew("admin", "FLOWAPI_TOKEN", headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["message"]
+    assert site.renewals() == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_page_of_another_origin_begins_nothing(site, visit, host):
+    """Neither by a form, nor by a script, nor from a frame; the person is signed in meanwhile."""
+    attack = f"""<!doctype html><title>elsewhere</title>
+        <form method="post" enctype="text/plain" action="{site.url}/{RENEWAL}" target="answer">
+        <input name='{{"lifetime_minutes": null, "expires_at": null, "a":"' value='"}}'></form>
+        <iframe name="answer"></iframe><iframe id="page" src="{site.page}"></iframe>
+        <script>
+        document.forms[0].submit();
+        const asked = {{method: "POST", credentials: "include", body: "{{}}"}};
+        const headers = {{"X-Requested-With": "flowauth-rotator"}};
+        Promise.allSettled([
+          fetch("{site.url}/{RENEWAL}", {{...asked, mode: "no-cors"}}),
+          fetch("{site.url}/{RENEWAL}", {{...asked, headers}}),
+        ]).then((done) => document.title = done.map((it) => it.status).join());
+        </script>"""
+    visitor = visit("admin")
+    with serving(page_of(attack)) as port:
+        with visitor.page.expect_response(lambda it: it.request.method == "POST") as answered:
+            visitor.page.goto(f"http://{host}:{port}/")
+        assert answered.value.status in (401, 403)
+        expect(visitor.page).to_have_title("fulfilled,rejected")
+        framed = visitor.page.frame_locator("#page")
+        expect(framed.get_by_role("heading", name="FlowAPI tokens")).to_have_count(0)
+    assert site.renewals() == []
+    visitor.complaints = [it for it in visitor.complaints if "frame-ancestors" not in it]
+
+
+def test_a_renewal_by_the_page_below_a_path(site, visit):
+    """All requests go below the path, and all links of the page do."""
+    visitor = visit("admin")
+    page = by_navigation(site, visitor)
+    expect(row(page, "AIRFLOW")).to_be_visible()
+    links = [link.get_attribute("href") for link in page.locator("a[href]:visible").all()]
+    assert links
+    assert [link for link in links if not urlsplit(link).path.startswith("/team/a/")] == []
+    renew(page, "AIRFLOW")
+    expect(page.locator("#announcement")).to_contain_text("AIRFLOW was renewed.")
+    asked = [address for _, address in visitor.asked if address.startswith("http")]
+    assert [it for it in asked if not urlsplit(it).path.startswith("/team/a")] == []
+
+
+def test_metrics_are_for_who_may_read_variables_and_for_the_scraper(site):
+    """What they say is read by Prometheus's own parser, and tells of the token by its name."""
+    bearer = {"Authorization": f"Bearer {SCRAPE_TOKEN}"}
+    wrong = {"Authorization": f"Bearer {SCRAPE_TOKEN[:-1]}"}
+    path = "flowauth-rotator/metrics"
+    assert site.call(None, "GET", path, headers=wrong).status_code in (401, 403)
+    for answer in (site.call("reader", "GET", path), site.call(None, "GET", path, headers=bearer)):
+        assert answer.status_code == 200
+        families = {it.name: it.samples for it in text_string_to_metric_families(answer.text)}
+        [expiry] = families["flowauth_rotator_token_expiration_timestamp_seconds"]
+        assert expiry.labels == {"name": "AIRFLOW"}
+        assert expiry.value == site.tokens()["AIRFLOW"]["expires_at"]
+
+
+def test_the_page_and_its_api_send_strict_headers(site):
+    """No script of another origin, no frame of another site, nothing kept, no type guessed."""
+    for path in ("", "api/tokens", "static/page.js"):
+        headers = site.call("admin", "GET", f"flowauth-rotator/{path}").headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'self'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"]

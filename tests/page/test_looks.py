@@ -1,0 +1,141 @@
+"""How the page looks: with no token, one, hostile ones and two hundred; in any light and width."""
+
+import time
+from urllib.parse import urlsplit
+
+import jwt
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from demo.parts import ROOT
+from tests.page.browsing import by_navigation
+
+SCREENS = ROOT / ".pytest_screens"
+HEIGHT = 900
+SCRIPT = "<img src=x onerror=\"document.title='owned'\">"
+HOSTILE = {  # names by Variable
+    "SCRIPT_TOKEN": SCRIPT,
+    "QUOTES_TOKEN": "'\"`</script><b>&amp;{{7*7}}",
+    "RIGHT_TO_LEFT_TOKEN": "\u202eגנב\u202d \u2066abc",
+    "EMOJI_TOKEN": "🔑👩‍🚀 clé",
+    "CONTROL_TOKEN": "one\ttwo\x07\x1bthree",
+    "LONG_TOKEN": "n" * 75,
+    "LONGER_TOKEN": "Name of five hundred characters " * 16,
+    f"{'V' * 230}_TOKEN": "long key",
+}
+A_DAG = """
+from flowauth_rotator.provider import ManagedToken, rotation_dag  # Airflow
+
+dag = rotation_dag(
+    [ManagedToken(key, name=name) for key, name in {names!r}.items()], dag_id={dag_id!r}
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(make_site, issuer):
+    """An Airflow that has neither tokens nor DAGs, and the connection."""
+    site = make_site()
+    site.connect(issuer)
+    with site.running():
+        yield site
+
+
+def token_of_flowauth(key):
+    """A token that does not carry its name, as FlowAuth's do not; all it says is hostile."""
+    now = int(time.time())
+    claims = {"iat": now, "nbf": now, "exp": now + 7200, "sub": SCRIPT, "aud": SCRIPT}
+    return jwt.encode(claims | {"user_claims": {SCRIPT: [SCRIPT]}}, key, "RS256")
+
+
+@pytest.fixture(scope="module")
+def one(site, issuer):
+    """A token; its name."""
+    site.home.load("variables", {"FLOWAPI_TOKEN": issuer.mint("AIRFLOW", lifetime_minutes=120)})
+    site.put_dag("one", A_DAG.format(names={"FLOWAPI_TOKEN": "AIRFLOW"}, dag_id="one"))
+    site.wait_for_checks("one")
+    return "AIRFLOW"
+
+
+@pytest.fixture(scope="module")
+def hostile(site, signing_key):
+    """Tokens that say hostile things; their names."""
+    site.home.load("variables", {key: token_of_flowauth(signing_key) for key in HOSTILE})
+    site.put_dag("hostile", A_DAG.format(names=HOSTILE, dag_id="hostile"))
+    site.wait_for_checks("hostile")
+    return list(HOSTILE.values())
+
+
+@pytest.fixture(scope="module", params=["none", "one", "hostile"])
+def names(site, request):
+    """The names of some tokens that are to be seen; each time there are more."""
+    if request.param == "none":
+        return []
+    found = request.getfixturevalue(request.param)
+    return [found] if isinstance(found, str) else found
+
+
+@pytest.mark.parametrize("width", [360, 1920])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_can_read_it(site, visit, names, theme, width):
+    """No sideways scrolling, no script of a name's, and nothing that axe-core calls serious."""
+    look(site, visit, names, theme, width)
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 360), ("dark", 1920)])
+def test_all_can_read_two_hundred(site, visit, one, theme, width):
+    """The same of as many, for which what Airflow says of one token is said two hundred times."""
+    answer = site.overview()
+    [token] = [token for token in answer["tokens"] if token["name"] == one]
+    names = [f"TEAM_{number}" for number in range(200)]
+    answer["tokens"] = [{**token, "name": name, "variable": name} for name in names]
+
+    def serve(page):
+        page.route("**/api/tokens", lambda route: route.fulfill(json=answer))
+
+    look(site, visit, names, theme, width, before=serve)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_in_airflow_it_looks_like_airflow(site, visit, theme):
+    """It takes Airflow's light, now and when that is changed; Airflow 2 inverts what is light."""
+    visitor = visit("admin", color_scheme=theme, viewport={"width": 1280, "height": HEIGHT})
+    frame = by_navigation(site, visitor)
+    keep_picture(visitor.page, f"in-airflow-{theme}")
+    here = frame.locator("html")
+    if site.two:
+        expect(here).to_have_attribute("data-theme", "light")
+        return
+    expect(here).to_have_attribute("data-theme", theme)
+    other = {"light": "dark", "dark": "light"}[theme]
+    visitor.page.evaluate(f"document.documentElement.classList.replace('{theme}', '{other}')")
+    expect(here).to_have_attribute("data-theme", other)
+
+
+def look(site, visit, names, theme, width, before=lambda page: None):
+    """Open the page so, and check all that may be wrong to the eye; one question was asked."""
+    viewport = {"width": width, "height": HEIGHT}
+    visitor = visit("admin", color_scheme=theme, viewport=viewport)
+    before(visitor.page)
+    page = visitor.open(site.page)
+    for name in names:
+        expect(page.get_by_role("heading", name=name.strip(), exact=True)).to_be_visible()
+    if not names:
+        expect(page.get_by_role("heading", name="Add the first token")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("data-theme", theme)
+    keep_picture(page, f"{len(names)}-{theme}-{width}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.title() == "FlowAPI tokens"
+    found = Axe().run(page, {"exclude": [[".row:nth-child(n + 20)"]]}).response["violations"]
+    serious = [it for it in found if it["impact"] in ("serious", "critical")]
+    assert serious == []
+    assert {urlsplit(address)[:2] for _, address in visitor.asked} == {urlsplit(site.page)[:2]}
+    calls = [asked for asked in visitor.asked if "/api/" in asked[1]]
+    assert calls == [("GET", f"{site.page}api/tokens")]
+
+
+def keep_picture(page, name):
+    """For somebody who wants to look at it."""
+    SCREENS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENS / f"{name}.png", full_page=True)

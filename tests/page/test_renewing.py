@@ -1,0 +1,240 @@
+"""Renewing by hand: what is offered and what is not, what one sees of it, and what comes of it."""
+
+import json
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import expect
+
+from demo.parts import ROOT, free_port
+from flowauth_rotator.core.tokens import Token, read_unverified
+from tests.e2e.deployment import until
+from tests.e2e.search import parts_of
+from tests.page.browsing import Visitor, by_navigation, renew, renew_button, row
+
+HOUR = 3600
+DAY = 24 * HOUR
+A_DAG = """
+from flowauth_rotator.provider import ManagedToken, rotation_dag  # Airflow
+
+dag = rotation_dag([ManagedToken({variable!r})], dag_id={dag_id!r})
+"""
+IMPATIENT_DAG = """
+from flowauth_rotator.provider import ManagedToken, rotation_dag  # Airflow
+
+dag = rotation_dag(
+    [ManagedToken("DOWN_TOKEN", flowauth_conn_id="down")], dag_id="impatient"
+)
+dag.get_task("rotate").partial_kwargs["retries"] = 0
+"""
+OF_DAGS = {"sleeping": "PAUSED", "torn": "BROKEN", "gone": "GONE"}  # what becomes of them
+WHERE = {  # in Airflow 3 and 2
+    "Open the Variable": ("/variables", "/variable/list/"),
+    "See the import errors": ("/", "/home"),
+    "Unpause the DAG": ("/dags/sleeping", "/dags/sleeping/grid"),
+}
+
+
+@pytest.fixture(scope="module")
+def site(make_site, issuer):
+    """Tokens of two hours, and each thing that may be wrong with one; all have been looked at."""
+    site = make_site()
+    stored = {"FLOWAPI_TOKEN": issuer.mint("AIRFLOW", lifetime_minutes=120)} | {
+        f"{name}_TOKEN": issuer.mint(name, lifetime_minutes=120)
+        for name in ("TWICE", "MEANWHILE", "DOWN", *OF_DAGS.values())
+    }
+    for role in ("FRAGILE", "SHORT"):
+        issuer.add_role(role.lower(), max_lifetime_minutes=120)
+        stored[f"{role}_TOKEN"] = issuer.mint(role, [role.lower()], 120)
+    stored["BARE_TOKEN"] = issuer.mint("BARE", issued_at=int(time.time()) - 2700)
+    issuer.forget_roles(issuer.rows("BARE")[0].id)
+    stored["EXPIRED_TOKEN"] = issuer.mint("EXPIRED", issued_at=int(time.time()) - DAY)
+    stored["MALFORMED_TOKEN"] = f"Bearer {stored['TWICE_TOKEN']}"
+    listed = [key for key in stored if key.removesuffix("_TOKEN") not in OF_DAGS.values()]
+    listed.remove("DOWN_TOKEN")
+    listed.append("MISSING_TOKEN")
+    site.home.load(
+        "variables",
+        stored | {"flowauth_rotator_tokens": json.dumps([{"variable": key} for key in listed])},
+    )
+    at = {"conn_type": "flowauth", "login": issuer.username, "password": issuer.password}
+    site.home.load(
+        "connections",
+        {
+            "flowauth_default": at | {"host": issuer.url},
+            "down": at | {"host": f"http://127.0.0.1:{free_port()}"},
+        },
+    )
+    site.put_dag("default", (ROOT / "dags" / "flowauth_token_rotation.py").read_text())
+    for dag_id, name in OF_DAGS.items():
+        site.put_dag(dag_id, A_DAG.format(dag_id=dag_id, variable=f"{name}_TOKEN"))
+    site.put_dag("impatient", IMPATIENT_DAG)
+    with site.running():
+        site.wait_for_checks("flowauth_token_rotation", "impatient", *OF_DAGS)
+        yield site
+
+
+@pytest.fixture(scope="module")
+def in_trouble(site):
+    """One DAG is paused, one has an import error, and the file of one is gone."""
+    site.pause("sleeping")
+    site.put_dag("torn", "import airflow.nothing_of_this_name  # dag")
+    (site.dags / "gone.py").unlink()
+
+    def states():
+        return {agent["dag_id"]: agent["state"] for agent in site.overview()["agents"]}
+
+    wanted = {"sleeping": "paused", "torn": "broken", "gone": "missing"}
+    until(lambda: states().items() >= wanted.items(), "Airflow notices")
+
+
+def failure_of(where, name):
+    """What the row says about the last attempt, if it says anything."""
+    return row(where, name).locator(".failure:visible")
+
+
+def test_a_token_is_renewed_in_sight(site, issuer, visit):
+    """Found by the navigation; asked for six hours, swapped, and shown without a reload."""
+    visitor = visit("admin")
+    page = by_navigation(site, visitor)
+    old = Token(site.variable("FLOWAPI_TOKEN"))
+    airflow = row(page, "AIRFLOW")
+    expect(airflow).to_contain_text("1 h 5")
+    renew(page, "AIRFLOW", "6 h")
+    expect(airflow.locator(".progress")).to_contain_text("Waiting for the scheduler.")
+    expect(renew_button(page, "AIRFLOW")).to_have_attribute("aria-disabled", "true")
+    expect(page.locator("#announcement")).to_contain_text("AIRFLOW was renewed.")
+    expect(airflow).to_contain_text("5 h 59 min left")
+    expect(airflow).to_contain_text("in use is the newest issued")
+    expect(airflow.locator(".progress")).to_be_hidden()
+    expect(renew_button(page, "AIRFLOW")).not_to_have_attribute("aria-disabled", "true")
+    new = Token(site.variable("FLOWAPI_TOKEN"))
+    assert new != old
+    claims = read_unverified(new)
+    assert claims.expires_at - claims.issued_at == timedelta(hours=6)
+    first, second = issuer.rows("AIRFLOW")
+    assert (second.parent_id, second.expires_at) == (first.id, claims.expires_at.timestamp())
+    [(who, what)] = site.ask(
+        "SELECT owner, extra FROM log WHERE event = 'flowauth_rotator.renew' ORDER BY id"
+    )
+    assert who == "admin"
+    assert re.search("FLOWAPI_TOKEN", what)
+
+
+def test_many_clicks_are_one_renewal(site, issuer, visit):
+    """A double click, another tab, another person: the issuer is asked once, and all see it."""
+    admin, colleague = visit("admin"), visit("colleague")
+    tabs = [admin.page, admin.context.new_page(), colleague.page]
+    for tab in tabs:
+        Visitor.open(admin, site.page, tab)
+    started, asked = len(site.renewals()), renewals_at(issuer)
+    renew_button(tabs[0], "TWICE").dblclick()
+    for tab in tabs[1:]:
+        renew_button(tab, "TWICE").click()
+    for tab in tabs:
+        expect(tab.locator("#announcement")).to_contain_text("TWICE was renewed.")
+    assert len(site.renewals()) == started + 1
+    assert renewals_at(issuer) == asked + 1
+    assert len(issuer.rows("TWICE")) == 2
+    assert site.tokens()["TWICE"]["run"]["asked_by"] in (None, "admin")
+
+
+def test_who_looks_at_an_old_row_is_told_so(site, issuer, visit):
+    """Renewed meanwhile in another tab: not done twice, and said until one asks again."""
+    here, elsewhere = visit("admin"), visit("admin")
+    page = here.open(site.page)
+    page.route(re.compile("/api/tokens$"), lambda route: route.abort())
+    renew(elsewhere.open(site.page), "MEANWHILE")
+    expect(elsewhere.page.locator("#announcement")).to_contain_text("MEANWHILE was renewed.")
+    renew(page, "MEANWHILE")
+    told = row(page, "MEANWHILE").get_by_role("alert")
+    expect(told).to_contain_text("It was renewed meanwhile.")
+    expect(page.locator("#trouble")).to_contain_text("Airflow does not answer")
+    assert len(issuer.rows("MEANWHILE")) == 2
+    page.unroute(re.compile("/api/tokens$"))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#trouble")).to_be_hidden()
+    expect(row(page, "MEANWHILE")).to_contain_text("in use is the newest issued")
+    expect(told).to_contain_text("It was renewed meanwhile.")
+    renew(page, "MEANWHILE")
+    expect(told).to_be_hidden()
+    expect(page.locator("#announcement")).to_contain_text("MEANWHILE was renewed.")
+    assert len(issuer.rows("MEANWHILE")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("FRAGILE", "no longer assigned to you: fragile"),
+        ("SHORT", "exceeds the maximum permitted"),
+        ("DOWN", "cannot be reached"),
+    ],
+)
+def test_a_failure_stays_until_the_next_attempt(site, issuer, visit, name, words):
+    """The issuer's words beneath the row, also for who comes later; the token stays as it is."""
+    if name == "FRAGILE":
+        issuer.revoke("fragile")
+    if name == "SHORT":
+        issuer.limit("short", minutes=60)
+    old = Token(site.variable(f"{name}_TOKEN"))
+    visitor = visit("admin")
+    page = visitor.open(site.page)
+    renew(page, name, "12 h")
+    expect(failure_of(page, name)).to_contain_text(words)
+    expect(page.locator("#announcement")).to_contain_text(f"{name} was not renewed.")
+    visitor.open(site.page)
+    expect(failure_of(page, name)).to_contain_text(words)
+    assert Token(site.variable(f"{name}_TOKEN")) == old
+    if name == "FRAGILE":
+        issuer.grant("fragile")
+        renew(page, name)
+        expect(failure_of(page, name)).to_be_hidden()
+        expect(page.locator("#announcement")).to_contain_text(f"{name} was renewed.")
+        visitor.open(site.page)
+        expect(row(page, name)).to_be_visible()
+        expect(failure_of(page, name)).to_be_hidden()
+
+
+def renewals_at(issuer):
+    return sum(request.endswith("/renew") for request in issuer.requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "way_out", "there"),
+    [
+        ("MISSING_TOKEN", "There is nothing to renew.", "Open the Variable", "Variable"),
+        ("MALFORMED_TOKEN", "There is nothing to renew.", "Open the Variable", "MALFORMED_TOKEN"),
+        ("EXPIRED", "the issuer renews it no more", "Open the Variable", "EXPIRED_TOKEN"),
+        ("BARE", "no roles recorded", "Open the Variable", "BARE_TOKEN"),
+        ("PAUSED", "The DAG is paused.", "Unpause the DAG", "sleeping"),
+        ("BROKEN", "import error", "See the import errors", "mport"),
+        ("GONE", "put its file back into the dags folder", None, ""),
+    ],
+)
+def test_what_cannot_be_renewed_says_why_and_shows_the_way_out(
+    site, visit, in_trouble, name, why, way_out, there
+):
+    """The button is disabled, tells a screen reader the reason, and asks nobody when pressed."""
+    visitor = visit("admin")
+    page = by_navigation(site, visitor)
+    button = renew_button(page, name)
+    expect(button).to_have_attribute("aria-disabled", "true")
+    expect(button).to_have_accessible_description(re.compile(re.escape(why)))
+    expect(row(page, name).locator(".impossible")).to_contain_text(why)
+    button.press("Enter")
+    button.click(force=True)
+    assert not [asked for asked in visitor.asked if asked[0] == "POST" and "renew" in asked[1]]
+    if not way_out:
+        return
+    row(page, name).get_by_role("link", name=way_out).click()
+    visitor.page.wait_for_url(re.compile(f"({'|'.join(WHERE[way_out])})([?#].*)?$"))
+    expect(visitor.page.locator("body")).to_contain_text(there)
+
+
+def test_no_part_of_a_token_was_shown(site, signer, issuer):
+    """Not in any answer to a browser or a client, in the database, or in a log."""
+    assert {"dag_run"} < site.leaks("flowauth_token_rotation")
+    assert len(signer.signed) > 10
+    assert site.leaks(*parts_of(*signer.signed), issuer.password) == set()
