@@ -191,6 +191,16 @@ def told(done):
     return {report["name"]: report for report in done["tasks"]["survey"]["report"]}
 
 
+def test_who_asks_for_a_variable_gets_no_token_of_that_name(managed, put, airflow, renewal_server):
+    """The page asks so: one click renews one token."""
+    put("ASKED", age=0)
+    named_alike = renewal_server.mint("ASKED")
+    airflow.put_variable(key="NAMED_ALIKE", value=named_alike, description=None)
+    done = managed({"variable": "ASKED"}, {"variable": "NAMED_ALIKE"}, names=["ASKED"], force=True)
+    assert states(done) == {"survey": "success", "rotate ASKED": "success", "report": "success"}
+    assert stored(airflow, "NAMED_ALIKE") == named_alike
+
+
 def test_the_tokens_of_the_variable_are_looked_after(managed, put, airflow):
     """No DAG file is edited: the list is read at each run, with each token's own settings."""
     old = put("LIST_DUE"), put("LIST_EARLY", age=1200)
