@@ -7,6 +7,8 @@ from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.parts import ROOT
+from tests.e2e.deployment import until
+from tests.e2e.search import parts_of
 from tests.page.browsing import by_navigation, renew, renew_button, row
 from tests.page.proxy import page_of, serving
 
@@ -144,6 +146,23 @@ def test_a_renewal_by_the_page_below_a_path(site, visit):
     assert [it for it in asked if not urlsplit(it).path.startswith("/team/a")] == []
 
 
+def test_a_client_renews_by_name(site, issuer):
+    """A program of somebody's: 202 with the run, the same run until that has ended, and 4xx."""
+    before = len(issuer.rows("AIRFLOW"))
+    asked = [site.ask_to_renew("colleague", name) for name in ("AIRFLOW", "FLOWAPI_TOKEN")]
+    assert [answer.status_code for answer in asked] == [202, 202]
+    first, second = (answer.json()["token"]["run"] for answer in asked)
+    assert first["run_id"] == second["run_id"]
+    assert first["active"] is True
+    assert site.ask_to_renew("colleague", "ANOTHER").status_code == 404
+    for body in ([], {"lifetime_minutes": 0}, {"expires_at": "soon"}, {"unknown": 1}):
+        answer = site.ask_to_renew("colleague", "AIRFLOW", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (400, 400)
+    until(lambda: not site.tokens()["AIRFLOW"]["run"]["active"], "the run ends")
+    assert site.tokens()["AIRFLOW"]["run"]["state"] == "success"
+    assert len(issuer.rows("AIRFLOW")) == before + 1
+
+
 def test_metrics_are_for_who_may_read_variables_and_for_the_scraper(site):
     """What they say is read by Prometheus's own parser, and tells of the token by its name."""
     bearer = {"Authorization": f"Bearer {SCRAPE_TOKEN}"}
@@ -168,3 +187,8 @@ def test_the_page_and_its_api_send_strict_headers(site):
         assert "unsafe" not in policy
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"]
+
+
+def test_no_part_of_a_token_was_shown(site, signer, issuer):
+    """Not in any answer to a browser or a client, in the database, or in a log."""
+    assert site.leaks(*parts_of(*signer.signed), issuer.password) == set()

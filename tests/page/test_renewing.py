@@ -12,7 +12,7 @@ from demo.parts import ROOT, free_port
 from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.e2e.deployment import until
 from tests.e2e.search import parts_of
-from tests.page.browsing import Visitor, by_navigation, renew, renew_button, row
+from tests.page.browsing import Visitor, by_navigation, pick, renew, renew_button, row
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -195,6 +195,37 @@ def test_a_failure_stays_until_the_next_attempt(site, issuer, visit, name, words
         visitor.open(site.page)
         expect(row(page, name)).to_be_visible()
         expect(failure_of(page, name)).to_be_hidden()
+
+
+def test_what_one_is_at_is_kept_when_the_page_looks_again(site, visit):
+    """Open details, a chosen lifetime, half-typed minutes and the place of the keyboard."""
+    visitor = visit("admin")
+    page = visitor.open(site.page)
+    twice = row(page, "TWICE")
+    twice.locator("summary").click()
+    pick(page, "TWICE", "other…")
+    minutes = page.get_by_role("textbox", name="Minutes TWICE")
+    minutes.press_sequentially("12x")
+    with page.expect_response("**/api/tokens") as answered:
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    answered.value.finished()
+    expect(minutes).to_be_focused()
+    expect(minutes).to_have_value("12x")
+    expect(twice).to_contain_text("get_available_dates")
+    minutes.press("Enter")
+    expect(twice.get_by_role("alert")).to_contain_text("Give whole minutes")
+    expect(minutes).to_be_focused()
+    assert not [asked for asked in visitor.asked if asked[0] == "POST"]
+
+
+def test_an_address_leads_to_a_row(site, visit):
+    """That of the page in Airflow's navigation with the Variable's key, as a task's link has it."""
+    page = visit("admin").page
+    page.set_viewport_size({"width": 1280, "height": 400})
+    where = "flowapi-tokens/" if site.two else "plugin/flowapi-tokens"
+    page.goto(f"{site.url}/{where}#TWICE_TOKEN")
+    heading = page.frame_locator("iframe").get_by_role("heading", name="TWICE", exact=True)
+    expect(heading).to_be_in_viewport()
 
 
 def renewals_at(issuer):
