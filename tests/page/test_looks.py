@@ -119,8 +119,7 @@ def look(site, visit, names, theme, width, before=lambda page: None):
     visitor = visit("admin", color_scheme=theme, viewport=viewport)
     before(visitor.page)
     page = visitor.open(site.page)
-    for name in names:
-        expect(page.get_by_role("heading", name=name.strip(), exact=True)).to_be_visible()
+    assert set(page.get_by_role("heading", level=3).all_text_contents()) >= set(names)
     if not names:
         expect(page.get_by_role("heading", name="Add the first token")).to_be_visible()
     expect(page.locator("html")).to_have_attribute("data-theme", theme)
