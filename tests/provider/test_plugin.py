@@ -47,7 +47,7 @@ def test_the_file_registers_a_package_that_is_only_on_the_path(ask, airflow_home
             (tmp_path / path.name).symlink_to(path)
     plugins, complaints = ask(
         "plugins",
-        airflow=(base, "-m", "airflow"),
+        airflow=(base, "-S", "-m", "airflow"),  # without what may be installed beside that one
         PYTHONPATH=os.pathsep.join((str(tmp_path), str(ROOT))),
     )
     assert [plugin["name"] for plugin in plugins] == ["flowauth_rotator"]
