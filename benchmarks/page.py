@@ -107,12 +107,12 @@ def _painting(url: str, password: str) -> Figure:
         browser.close()
     return Figure(
         6,
-        f"first paint, {TOKENS} tokens",
+        f"the page with all of {TOKENS} rows",
         "the same without a token",
         pairs,
         200,
         unit="ms",
-        note="from an answer that is there",
+        note="from an answer that is there; the first rows are painted before",
     )
 
 
