@@ -83,7 +83,7 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
         now: an aware time.
 
     Raises:
-        Denied: 400, 403, 404 or 409.
+        Denied: 400, 403, 404, 409 or 503.
     """
     minutes, expires_at = _asked(body)
     seen = _seen(viewer, now)
@@ -100,8 +100,8 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
         if asked and now.timestamp() + 60 * asked <= row["expires_at"]:
             raise Denied(400, f"The token in use lives longer than {asked} more minutes.")
         run_id = records.next_run_id(one.variable, one.run)
-        conf = {"names": [one.variable], "force": True, "lifetime_minutes": minutes}
-        start_run(one.agent.dag_id, run_id, conf, user=viewer.name, now=now)
+        params = {"names": [one.variable], "force": True, "lifetime_minutes": minutes}
+        start_run(one.agent.dag_id, run_id, params, user=viewer.name, now=now)
         seen = _seen(viewer, now)
         row = seen.row(_called(seen.tokens, called))
         if row["run"] is None or row["run"]["run_id"] != run_id:
@@ -141,8 +141,8 @@ def check_origin(header: Callable[[str], str | None]) -> None:
 def is_scraper(authorization: str) -> bool:
     """Whether a request carries the scrape token of Airflow's configuration."""
     secret = conf.get("flowauth_rotator", "scrape_token", fallback="")
-    given = authorization.removeprefix("Bearer ")
-    return bool(secret) and hmac.compare_digest(given.encode(), secret.encode())
+    wanted = f"Bearer {secret}"
+    return bool(secret) and hmac.compare_digest(authorization.encode(), wanted.encode())
 
 
 def _seen(viewer: Viewer, now: datetime) -> Overview:
