@@ -21,6 +21,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
         *("jwt", "cryptography", "argon2", "limits", "prometheus_client", "click"),
     },  # meets the agent on the wire alone, so that FlowAuth can stand in its place
     "server/serving": {"flask", "gunicorn"},
+    "monitoring": {"core"},  # tells of whatever host or issuer it was told about
     "provider": {"core", "agent"},  # Airflow comes through compat alone
     # every difference between generations of Airflow, and its form, is here
     "provider/compat": {"core", "airflow", "flask_appbuilder", "wtforms"},
