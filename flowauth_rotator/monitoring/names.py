@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections import defaultdict
 from collections.abc import Iterable
 
 PREFIX = "FlowAuth_Token_"
-AGENT = "FlowAuth_Rotation_Agent"
-ALLOWED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@/+ -")
+ALLOWED = frozenset(string.ascii_letters + string.digits + "_.:@/+ -")
 
 
 def service_name(name: str) -> str:
@@ -31,7 +31,8 @@ def service_name(name: str) -> str:
 def collisions(names: Iterable[str]) -> dict[str, list[str]]:
     """The services that stand for several names, with these.
 
-    Chance does not bring it about: one name must have been chosen to be what becomes of another.
+    Eight digits leave hardly a chance for it; but a name that needs no change may have been chosen
+    to be what becomes of another one.
     """
     by_service: dict[str, set[str]] = defaultdict(set)
     for name in names:
