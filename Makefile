@@ -40,6 +40,7 @@ test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
 	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page
 test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium
+test: .monitors/ready
 
 test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery worker of either Airflow, with a Redis
 	@$(BIN)/python -m pytest tests/e2e/test_celery.py
@@ -54,6 +55,21 @@ chromium redis-server:
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $@ || { \
 	  echo "$@ is needed. $(HOW)" >&2; exit 1; }
+
+# Prometheus, Nagios, Icinga: unpacked from Debian's packages, since installing them starts services.
+MONITORS := prometheus prometheus-node-exporter prometheus-alertmanager nagios4-core icinga2-bin
+APT := apt-get -qq -o Dir::State::lists=$(CURDIR)/.monitors/lists -o Dir::Cache=$(CURDIR)/.monitors/cache \
+  -o Debug::NoLocking=1 -o APT::Sandbox::User=
+.monitors/ready:
+	@command -v apt-get >/dev/null && command -v dpkg >/dev/null || { \
+	  echo "The tests of monitoring take Prometheus, Nagios and Icinga from Debian's packages:" \
+	  "run them on Debian or Ubuntu." >&2; exit 1; }
+	@mkdir -p .monitors/lists/partial .monitors/cache/archives/partial .monitors/root
+	@$(APT) update
+	@$(APT) install --yes --download-only --no-install-recommends $(MONITORS)
+	@for package in .monitors/cache/archives/*.deb; do dpkg -x $$package .monitors/root || exit; done
+	@rm -rf .monitors/lists .monitors/cache
+	@touch $@
 
 # A lock is complete; pip 23 looks beyond it for what is required with an extra, hence --no-deps.
 .venv-airflow-2/ready: $(LOCK_2)
@@ -100,4 +116,4 @@ lock: $(READY) ## resolve the dependencies anew
 	@$(COMPILE) --exclude-newer 2025-03-01 --group build --group airflow-2-10 --output-file $(LOCK_2_10)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .venv-airflow-* .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache
+	@rm -rf .venv .venv-airflow-* .monitors .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache
