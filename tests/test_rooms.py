@@ -32,7 +32,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "provider/web/metrics": {"core", "agent", "prometheus_client", "__version__"},
     "provider/web/fastapi_mount": {"airflow", "fastapi", "starlette"},
     "provider/web/flask_mount": {"airflow", "flask", "flask_appbuilder"},
-    "cli": {"core", "agent", "server", "click"},
+    "cli": {"core", "agent", "monitoring", "server", "click"},
     "__init__": {"core", "agent"},
 }
 HOSTS = {"dags/flowauth_token_rotation.py", "plugins/flowauth_rotator_plugin.py"}
