@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from flowauth_rotator.monitoring.names import PREFIX, service_name
-from flowauth_rotator.monitoring.state import Assessment, Judged, State, Verdict
+from flowauth_rotator.monitoring.state import Assessment, Judged, State, Verdict, loudest
 from flowauth_rotator.monitoring.words import one_line
 
 AGENT = "FlowAuth_Rotation_Agent"
@@ -27,7 +28,7 @@ def reading(assessment: Assessment) -> str:
     return "".join(f"{line}\n" for line in [*lines, _last_line(assessment, shared)])
 
 
-def failure(sentence: str, names: tuple[str, ...] = ()) -> str:
+def failure(sentence: str, names: Iterable[str] = ()) -> str:
     """What is printed if nothing could be found out: CRITICAL, and UNKNOWN for each name."""
     lines = [_line(State.UNKNOWN, service_name(name), "-", sentence) for name in names]
     lines.append(_line(State.CRITICAL, AGENT, "-", sentence))
@@ -50,8 +51,11 @@ def _last_line(assessment: Assessment, shared: dict[str, list[Judged]]) -> str:
         State.OK, f"{snapshot.issuer} answered, {len(assessment.tokens)} names"
     )
     state, sentence = verdict.state, verdict.sentence
+    if assessment.issuer_clause:
+        state = loudest(state, State.UNKNOWN)
+        sentence = f"{sentence}; {assessment.issuer_clause}"
     if shared:
-        state = max(state, State.WARNING, key=lambda each: each.loudness)
+        state = loudest(state, State.WARNING)
         sentence = f"{sentence}; {len(shared)} services stand for several names each"
     details = [verdict.advice, f"Thresholds: {assessment.thresholds}."]
     details += [

@@ -22,6 +22,7 @@ def document(assessment: Assessment) -> dict[str, Any]:
             "warning": _threshold(thresholds.warning),
             "critical": _threshold(thresholds.critical),
         },
+        "issuer": {"url": snapshot.issuer, "trouble": snapshot.issuer_trouble},
         "agent": assessment.agent
         and {
             "state": assessment.agent.state.name,

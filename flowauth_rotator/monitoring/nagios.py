@@ -8,41 +8,34 @@ from flowauth_rotator.monitoring.state import Assessment, Judged, State, Verdict
 from flowauth_rotator.monitoring.words import one_line
 
 
-def of_one(one: Judged) -> tuple[State, str]:
-    """The reading of one token alone."""
-    head = f"TOKEN {_state_of(one)}{_performance(one)}"
-    return one.verdict.state, _text(head, one.details)
+def reading(assessment: Assessment) -> str:
+    """What a plugin prints; its exit code is the assessment's state.
 
-
-def of_agent(assessment: Assessment) -> tuple[State, str]:
-    """The reading of the DAGs alone."""
-    verdict = assessment.agent or Verdict(State.UNKNOWN, "no Airflow was asked")
-    head = f"AGENT {verdict.state.name} - {one_line(verdict.sentence)}"
-    return verdict.state, _text(head, [verdict.advice])
-
-
-def reading(assessment: Assessment) -> tuple[State, str]:
-    """The reading of all that is watched: the loudest counts, and each has its line."""
-    judged, worst = assessment.loudest_first, assessment.state
-    counts = Counter(one.verdict.state for one in judged)
-    words = [f"{counts[state]} {state.name.lower()}" for state in State if counts[state]]
-    said = f"{len(judged)} tokens: {', '.join(words)}" if judged else "no tokens"
-    if assessment.agent:
-        said += f"; agent {assessment.agent.state.name.lower()}"
-    if judged and judged[0].verdict.state is not State.OK:
-        loudest = judged[0]
-        said += f"; {loudest.token.name!r} {loudest.verdict.sentence}"
-    numbers = [f"{state.name.lower()}={counts[state]}" for state in State]
-    if left := [one.remaining for one in judged if one.life]:
-        numbers.append(f"remaining={int(min(left).total_seconds())}s")
-    lines = [_state_of(one) for one in judged]
-    if assessment.agent:
-        lines.append(
-            f"{assessment.agent.state.name} - agent: {assessment.agent.sentence} "
-            f"{assessment.agent.advice}"
-        )
+    Of one token or of the agent alone, or of all: then the loudest counts, and each has its line.
+    """
+    tokens, agent = assessment.loudest_first, assessment.agent
+    lines = [f"{assessment.issuer_clause}."] if assessment.issuer_clause else []
+    if agent is None and len(tokens) == 1:
+        [one] = tokens
+        head = f"TOKEN {_named(one, assessment.state)}"
+        numbers, lines = _numbers_of_one(one), one.details + lines
+    elif agent and not tokens:
+        head, numbers = f"AGENT {_of_agent(agent, assessment.state)}", ""
+        lines = [agent.advice, *lines]
+    else:
+        head, numbers = _summary(assessment), _numbers(assessment)
+        lines += [_named(one, one.verdict.state) for one in tokens]
+        if agent:
+            lines.append(f"agent {_of_agent(agent, agent.state)} {agent.advice}")
     lines.append(f"Thresholds: {assessment.thresholds}.")
-    return worst, _text(f"TOKENS {worst.name} - {one_line(said)} | {' '.join(numbers)}", lines)
+    head = one_line(head)
+    return "".join(
+        f"{line}\n"
+        for line in [
+            f"{head} | {numbers}" if numbers else head,
+            *filter(None, map(one_line, lines)),
+        ]
+    )
 
 
 def failure(sentence: str) -> str:
@@ -50,11 +43,38 @@ def failure(sentence: str) -> str:
     return f"TOKENS {State.UNKNOWN.name} - {one_line(sentence)}\n"
 
 
-def _state_of(one: Judged) -> str:
-    return one_line(f"{one.verdict.state.name} - {one.token.name!r} {one.verdict.sentence}")
+def _summary(assessment: Assessment) -> str:
+    tokens, agent = assessment.loudest_first, assessment.agent
+    counts = Counter(one.verdict.state for one in tokens)
+    said = [f"{counts[state]} {state.name.lower()}" for state in State if counts[state]]
+    clauses = [f"of {len(tokens)} tokens {', '.join(said)}" if tokens else "no tokens"]
+    if agent:
+        clauses.append(f"agent {agent.state.name.lower()}")
+    if tokens and tokens[0].verdict.state is not State.OK:
+        clauses.append(f"{tokens[0].token.name!r} {tokens[0].verdict.sentence}")
+    elif agent and agent.state is not State.OK:
+        clauses.append(agent.sentence)
+    return f"TOKENS {assessment.state.name} - {'; '.join(clauses)}"
 
 
-def _performance(one: Judged) -> str:
+def _named(one: Judged, state: State) -> str:
+    return f"{state.name} - {one.token.name!r} {one.verdict.sentence}"
+
+
+def _of_agent(agent: Verdict, state: State) -> str:
+    return f"{state.name} - {agent.sentence}"
+
+
+def _numbers(assessment: Assessment) -> str:
+    """How many tokens are in each state, and how long the one lives that expires first."""
+    counts = Counter(one.verdict.state for one in assessment.tokens)
+    numbers = [f"{state.name.lower()}={counts[state]}" for state in State]
+    if left := [one.remaining for one in assessment.tokens if one.life]:
+        numbers.append(f"remaining={int(min(left).total_seconds())}s")
+    return " ".join(numbers)
+
+
+def _numbers_of_one(one: Judged) -> str:
     """Time left with the levels below which it alarms, and use with those above which it does."""
     if one.life is None:
         return ""
@@ -62,8 +82,4 @@ def _performance(one: Judged) -> str:
         int(each.total_seconds()) for each in (one.remaining, one.warning, one.critical)
     )
     levels = ";".join(f"{100 * level:.4g}" for level in one.used_levels)
-    return f" | remaining={left}s;{warning}:;{critical}: used={100 * one.used:.4g}%;{levels};0;100"
-
-
-def _text(head: str, lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in [head, *filter(None, map(one_line, lines))])
+    return f"remaining={left}s;{warning}:;{critical}: used={100 * one.used:.4g}%;{levels};0;100"

@@ -121,6 +121,7 @@ class Snapshot:
         agents: the DAGs; None if only the issuer was asked, who knows of none.
         clock_skews: by connection, by how many seconds the issuer's clock was ahead of ours.
         issuer: the issuer that was asked, if one was.
+        issuer_trouble: why it gave no list, if it did not.
     """
 
     taken_at: datetime
@@ -128,6 +129,7 @@ class Snapshot:
     agents: Sequence[Heartbeat] | None = None
     clock_skews: Mapping[str, int] = field(default_factory=dict)
     issuer: str = ""
+    issuer_trouble: str = ""
 
     def named(self, names: Collection[str]) -> Snapshot:
         """The same of these names alone; one that nobody knows is a missing token."""
@@ -165,6 +167,7 @@ class Snapshot:
                     str(key): int(value) for key, value in document["clock_skews"].items()
                 },
                 issuer=str(document["issuer"]),
+                issuer_trouble=str(document["issuer_trouble"]),
             )
         except (ArithmeticError, AttributeError, KeyError, OSError, TypeError, ValueError):
             pass

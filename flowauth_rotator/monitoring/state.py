@@ -34,6 +34,11 @@ class State(IntEnum):
         return (State.OK, State.UNKNOWN, State.WARNING, State.CRITICAL).index(self)
 
 
+def loudest(*states: State) -> State:
+    """Which of several states counts."""
+    return max(states, key=lambda state: state.loudness, default=State.OK)
+
+
 OF_SEVERITY = {
     Severity.OK: State.OK,
     Severity.WARNING: State.WARNING,
@@ -162,8 +167,18 @@ class Assessment:
     @property
     def state(self) -> State:
         """The loudest of all."""
-        verdicts = [one.verdict for one in self.tokens] + ([self.agent] if self.agent else [])
-        return max((it.state for it in verdicts), key=lambda it: it.loudness, default=State.OK)
+        states = [one.verdict.state for one in self.tokens]
+        if self.agent:
+            states.append(self.agent.state)
+        if self.issuer_clause:
+            states.append(State.UNKNOWN)
+        return loudest(*states)
+
+    @property
+    def issuer_clause(self) -> str:
+        """Why nobody knows whether there are newer tokens, where the issuer was asked in vain."""
+        trouble = self.snapshot.issuer_trouble
+        return f"the newest tokens at the issuer are not known: {trouble}" if trouble else ""
 
     @property
     def loudest_first(self) -> list[Judged]:
@@ -226,13 +241,13 @@ def judge(
     if remaining <= timedelta(0):
         state = State.CRITICAL
     if told and told.severity is not Severity.OK:
-        state = max(state, OF_SEVERITY[told.severity], key=lambda each: each.loudness)
+        state = loudest(state, OF_SEVERITY[told.severity])
         sentence = f"{sentence}; {told.word}: {told.reason}"
     if told:
         advice = told.advice
     newer = token.issued
     if newer and newer.expires_at > life.expires_at and now - newer.issued_at > patience:
-        state = max(state, State.WARNING, key=lambda each: each.loudness)
+        state = loudest(state, State.WARNING)
         sentence = f"{sentence}; a newer one, issued {moment(newer.issued_at)}, is not in use"
         advice = advice or "See why the agent does not take it: its DAG's last runs say."
     lifetime = life.expires_at - life.issued_at

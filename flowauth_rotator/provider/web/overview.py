@@ -66,11 +66,7 @@ class Overview:
 
     def row(self, one: Managed) -> dict[str, Any]:
         """One token as JSON values."""
-        told, facts = told_of(one, self.now), watched(one, self.now)
-        patience = heartbeat(one.agent, self.now).patience
-        verdict = monitoring.judge(
-            facts, facts.in_use, monitoring.Thresholds(), self.now, patience=patience
-        ).verdict
+        told, state = told_of(one, self.now), self._state(one)
         found = one.found if isinstance(one.found, Check) else None
         claims = found.claims if found else None
         expired = found is not None and found.decision.state is policy.State.EXPIRED
