@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -15,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowauth_rotator.checking import check
+from flowauth_rotator.options import renew_before
+
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
     from flowauth_rotator.core.policy import State
@@ -24,7 +26,6 @@ SERVER_COMMANDS = {
     "serve": "Run the renewal server.",
     "server": "Set up the renewal server: keys, users, roles, tokens.",
 }
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class _Commands(click.Group):
@@ -55,28 +56,6 @@ class _Commands(click.Group):
             formatter.write_dl(sorted({**helps, **SERVER_COMMANDS}.items()))
 
 
-class _Share(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5
-    name = "share"
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 - click's
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> float | timedelta:
-        """A fraction like 1/3 or 0.25, or a duration like 8h."""
-        if fraction := re.fullmatch(r"(\d{1,9})/([1-9]\d{0,8})", value):
-            return int(fraction[1]) / int(fraction[2])
-        if duration := re.fullmatch(r"(\d{1,6})([smhdw])", value):
-            return timedelta(**{UNITS[duration[2]]: int(duration[1])})
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(
-                f"{value!r} is neither a fraction like 1/3 nor a duration like 8h.", param, ctx
-            )
-
-
 def _plainly(command: Callable[..., None]) -> Callable[..., None]:
     """Turn the library's errors into one sentence, or the report as JSON, and exit code 1."""
 
@@ -97,13 +76,6 @@ def _plainly(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-renew_before = click.option(
-    "--renew-before",
-    type=_Share(),
-    default="1/3",
-    show_default=True,
-    help="Remaining lifetime at which to renew: a fraction, or a duration like 8h.",
-)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -239,3 +211,6 @@ def _print(report: Report, *, state: State | None = None, as_json: bool) -> None
         if fact is not None:
             text = clock(fact) if isinstance(fact, datetime) else fact
             click.echo(f"{what:<{width}}  {text}")
+
+
+main.add_command(check)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SERVER = (ROOT / "docs" / "server.md").read_text()
 PAGE = (ROOT / "docs" / "page.md").read_text()
-METRICS = (ROOT / "flowauth_rotator/provider/web/metrics.py").read_text()
+METRICS = (ROOT / "flowauth_rotator/monitoring/prometheus.py").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 PAGES = (
     "README.md",

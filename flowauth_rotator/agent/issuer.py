@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar
 
 import tenacity
@@ -242,8 +243,24 @@ class SessionIssuer(_HttpIssuer):
                 advice="Have a role of that server granted to the user.",
             )
         rows = self._get(f"/tokens/tokens/{ids[0]}", largest=LARGEST_LIST)
+        return self._parsed(rows, lambda row: _row(row) if row["token"] else None)
+
+    def issued(self) -> list[tuple[str, Token | datetime]]:
+        """The names and tokens of all that the user was ever issued, at all audiences.
+
+        Of a token whose text the issuer has dropped, its expiry (FlowAuth drops none).
+        """
+        found: list[tuple[str, Token | datetime]] = []
+        for server in self._get("/tokens/servers"):
+            path = f"/tokens/tokens/{server.get('id')}?all=true"
+            found += self._parsed(self._get(path, largest=LARGEST_LIST), _issued)
+        return found
+
+    def _parsed(
+        self, rows: list[dict[str, Any]], parse: Callable[[dict[str, Any]], T | None]
+    ) -> list[T]:
         try:
-            return [_row(row) for row in rows if row["token"]]
+            return [parsed for row in rows if (parsed := parse(row)) is not None]
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             pass
         raise IssuerUnavailable(f"{self.url} answered a history of another form.")
@@ -444,6 +461,12 @@ def _row(row: dict[str, Any]) -> Row:
         roles=frozenset(str(role["name"]) for role in row["roles"]),
         token=Token(str(row["token"])),
     )
+
+
+def _issued(row: dict[str, Any]) -> tuple[str, Token | datetime]:
+    if row["token"]:
+        return str(row["name"]), Token(str(row["token"]))
+    return str(row["name"]), parsedate_to_datetime(str(row["expires"]))
 
 
 def _worth_waiting_for(error: BaseException) -> bool:

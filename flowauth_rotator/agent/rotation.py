@@ -110,6 +110,7 @@ def check(
         reason=f"{answer}{decision.reason}",
         checked_at=utc(now),
         predecessor_expires_at=claims.expires_at,
+        issued_at=claims.issued_at,
         renew_at=decision.renew_at,
     )
     behind = claims.issued_at - utc(now)
@@ -187,6 +188,7 @@ def rotate(
         outcome=Outcome.ADOPTED if successor.adopted else Outcome.ROTATED,
         reason=f"The successor expires at {clock(claims.expires_at)}{gained}.",
         successor_expires_at=claims.expires_at,
+        issued_at=claims.issued_at,
         renew_at=decide(claims, policy, now).renew_at,
     )
     if policy.lifetime_minutes is None and not successor.adopted:
@@ -435,6 +437,7 @@ def _overtaken(store: TokenStore, found: Check, current: Token | None, clocks: C
         found.report,
         outcome=Outcome.SUPERSEDED,
         reason=f"Somebody else stored a token that expires at {clock(claims.expires_at)}.",
+        issued_at=None,
         renew_at=None,
     )
 

@@ -17,7 +17,7 @@ from flowauth_rotator.provider.compat import (
     Context,
     asked_at,
 )
-from flowauth_rotator.provider.publishing import ROTATIONS, TokenLink, announce, count
+from flowauth_rotator.provider.publishing import OUTCOME, ROTATIONS, TokenLink, announce, count
 from flowauth_rotator.provider.variable import VariableStore, mask
 
 
@@ -80,6 +80,7 @@ class RotateTokenOperator(BaseOperator):
             if error.retryable:
                 failure = AirflowException
         context["ti"].xcom_push(key="report", value=report.to_json())
+        context["ti"].xcom_push(key=f"{OUTCOME}{report.outcome}", value=True)
         count(report)
         if report.failed:
             raise failure(str(report))

@@ -19,6 +19,7 @@ from flowauth_rotator.provider.compat import (
 from flowauth_rotator.provider.variable import key_of
 
 LONGEST_QUOTED_NAME = 1400
+OUTCOME = "outcome_"  # begins the key of the XCom by which a rotation is counted
 ROTATIONS = AssetAlias("flowauth_rotations")  # stands for the assets of all names
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import islice, takewhile
-from typing import Any, TypeAlias
+from typing import Any
 
 from flowauth_rotator.core.errors import (
     MalformedToken,
@@ -19,11 +18,11 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.provider.compat import (
-    cron_after,
     is_hidden,
     read_connection,
     read_variable,
 )
+from flowauth_rotator.provider.schedule import Schedule, checks_between
 from flowauth_rotator.provider.tokens import (
     LIST_VARIABLE,
     ManagedToken,
@@ -33,8 +32,6 @@ from flowauth_rotator.provider.tokens import (
 )
 
 logger = logging.getLogger(__name__)
-
-Schedule: TypeAlias = "str | timedelta | None"
 
 CHECKS_WANTED = 8  # between due and expiry, so that an outage of a few checks is survived
 FOLLOWS = "It follows at the next check."  # what is due, beyond what fits into a run
@@ -116,7 +113,7 @@ def look(
         return Found(token, error.report(name=name, place=store.place, checked_at=now))
     told, decision = found.report, found.decision
     window = found.claims.expires_at - decision.renew_at
-    checks = checks_between(schedule, decision.renew_at, found.claims.expires_at)
+    checks = checks_between(schedule, decision.renew_at, found.claims.expires_at, CHECKS_WANTED)
     if checks is not None and checks < CHECKS_WANTED:
         every = timedelta(seconds=max(1, window // timedelta(seconds=CHECKS_WANTED)))
         warning = (
@@ -140,26 +137,6 @@ def _warned(report: Report, warning: str, *, due: bool) -> Report:
     if due:
         logger.warning("%s: %s", report.name, warning)
     return replace(report, advice=f"{report.advice} {warning}".strip())
-
-
-def checks_between(schedule: Schedule, since: datetime, until: datetime) -> int | None:
-    """How many checks fall between two times, of as many as are wanted; None if nobody knows."""
-    if schedule is None:
-        return None
-    if isinstance(schedule, timedelta):
-        return min((until - since) // schedule, CHECKS_WANTED)
-    try:
-        fires = takewhile(lambda time: time < until, _fires(schedule, since))
-        return sum(1 for _ in islice(fires, CHECKS_WANTED))
-    except ValueError:
-        return None
-
-
-def _fires(schedule: str, moment: datetime) -> Iterator[datetime]:
-    while True:
-        moment = cron_after(schedule, moment)
-        yield moment
-        moment += timedelta(seconds=1)
 
 
 def named_apart(found: list[Found]) -> list[Found]:

@@ -1,7 +1,5 @@
 """The monitoring systems that the tests start: real ones, unpacked by `make .monitors/ready`."""
 
-from pathlib import Path
-
 from demo.parts import ROOT
 
 UNPACKED = ROOT / ".monitors" / "root"

@@ -169,7 +169,8 @@ def test_the_checks_between_due_and_expiry_are_counted(schedule, minutes, checks
     """Of an interval and of a cron expression, which may rest at the weekend."""
     from datetime import datetime, timezone
 
-    from flowauth_rotator.provider.surveying import checks_between
+    from flowauth_rotator.provider.schedule import checks_between
 
     friday = datetime(2026, 11, 27, 10, 2, tzinfo=timezone.utc)
-    assert checks_between(schedule, friday, friday + timedelta(minutes=minutes)) == checks
+    until = friday + timedelta(minutes=minutes)
+    assert checks_between(schedule, friday, until, 8) == checks

@@ -11,14 +11,14 @@ from flowauth_rotator.core.policy import RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.tokens import Claims, Token
 from flowauth_rotator.provider.tokens import ManagedToken
-from flowauth_rotator.provider.web.overview import (
+from flowauth_rotator.provider.web.managed import (
     Agent,
     Attempt,
     Managed,
-    Overview,
     Run,
     without_the_dead,
 )
+from flowauth_rotator.provider.web.overview import Overview
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

@@ -24,9 +24,9 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Resp
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from flowauth_rotator.monitoring.prometheus import CONTENT_TYPE
 from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.web import service
-from flowauth_rotator.provider.web.metrics import CONTENT_TYPE
 from flowauth_rotator.provider.web.service import Denied
 
 STATIC = Path(__file__).parent / "static"
@@ -104,10 +104,14 @@ def renew(
 @app.get("/metrics")
 async def metrics(request: Request) -> Response:
     """What a scraper reads, with the scrape token or as somebody who may read Variables."""
-    scraper = service.is_scraper(request.headers.get("Authorization", ""))
-    viewer = None if scraper else Viewer(await _user(request))
-    text = await run_in_threadpool(service.exposition, viewer, _now())
+    text = await run_in_threadpool(service.exposition, await _scraper(request), _now())
     return Response(text, media_type=CONTENT_TYPE)
+
+
+@app.get("/api/check")
+async def check(request: Request) -> JSONResponse:
+    """The same for `flowauth-rotator check`."""
+    return JSONResponse(await run_in_threadpool(service.state, await _scraper(request), _now()))
 
 
 @app.middleware("http")
@@ -135,6 +139,13 @@ async def refused(_request: Request, error: HTTPException) -> JSONResponse:
 async def malformed(_request: Request, _error: RequestValidationError) -> JSONResponse:
     """A body that is no JSON."""
     return JSONResponse({"code": 400, "message": "The body is no JSON object."}, 400)
+
+
+async def _scraper(request: Request) -> Viewer | None:
+    """Who reads what machines read; nobody if it is the scraper itself."""
+    if service.is_scraper(request.headers.get("Authorization", "")):
+        return None
+    return Viewer(await _user(request))
 
 
 async def _user(request: Request) -> Any:  # noqa: ANN401 - of whatever auth manager

@@ -21,9 +21,9 @@ from airflow.www.extensions.init_auth_manager import get_auth_manager
 from flask import Blueprint, Response, current_app, jsonify, redirect, request, session, url_for
 from flask_appbuilder import BaseView, expose
 
+from flowauth_rotator.monitoring.prometheus import CONTENT_TYPE
 from flowauth_rotator.provider.compat import PAGE, conf
 from flowauth_rotator.provider.web import service
-from flowauth_rotator.provider.web.metrics import CONTENT_TYPE
 from flowauth_rotator.provider.web.service import Denied
 
 STATIC = Path(__file__).parent / "static"
@@ -110,10 +110,13 @@ def renew(called: str) -> Any:  # noqa: ANN401 - of Flask
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """What a scraper reads, with the scrape token or as somebody who may read Variables."""
-    scraper = service.is_scraper(request.headers.get("Authorization", ""))
-    return Response(
-        service.exposition(None if scraper else _viewer(), _now()), mimetype=CONTENT_TYPE
-    )
+    return Response(service.exposition(_scraper(), _now()), mimetype=CONTENT_TYPE)
+
+
+@blueprint.get("/api/check")
+def check() -> Any:  # noqa: ANN401 - of Flask
+    """The same for `flowauth-rotator check`."""
+    return jsonify(service.state(_scraper(), _now()))
 
 
 @blueprint.after_request
@@ -140,6 +143,11 @@ def _check_origin_itself(state: Any) -> None:  # noqa: ANN401 - of Flask
     csrf = state.app.extensions.get("csrf")
     if csrf:  # not where a command of Airflow's, such as `users create`, makes an app
         csrf.exempt(blueprint)
+
+
+def _scraper() -> Viewer | None:
+    """Who reads what machines read; nobody if it is the scraper itself."""
+    return None if service.is_scraper(request.headers.get("Authorization", "")) else _viewer()
 
 
 def _viewer() -> Viewer:

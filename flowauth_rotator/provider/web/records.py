@@ -20,7 +20,9 @@ from flowauth_rotator.agent.rotation import Check, check
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.tokens import Token
-from flowauth_rotator.provider.compat import cron_after, unreadable
+from flowauth_rotator.provider.compat import unreadable
+from flowauth_rotator.provider.publishing import OUTCOME
+from flowauth_rotator.provider.schedule import Schedule, deadline
 from flowauth_rotator.provider.tokens import (
     LIST_VARIABLE,
     LONGEST_LABEL,
@@ -31,14 +33,13 @@ from flowauth_rotator.provider.tokens import (
 )
 from flowauth_rotator.provider.variable import VariableStore, key_of, place_of, token_in
 from flowauth_rotator.provider.web.compat import XComRow, asked_at, asked_by, is_there, value_of
-from flowauth_rotator.provider.web.overview import Agent, Attempt, Run
+from flowauth_rotator.provider.web.managed import Agent, Attempt, Run
 
 SURVEYS_READ = 8  # the last ones, since one of a run by hand may look at some tokens only
 ATTEMPTS_READ = 2  # of each token, of those that ended well and of those that did not
 STARTED_HERE = "renew-"  # begins the id of each run that was started from the page
 SCHEDULED = "scheduled__"  # begins the id of each run of the schedule
 PREFIX_LENGTH = len(STARTED_HERE) + 13
-GRACE = timedelta(minutes=2)  # for a check to begin and to end
 LOST = "The rotation ended without a report; its log says why."
 
 
@@ -67,6 +68,38 @@ def read_in_use(
         except RotatorError as error:
             found.append(error)
     return found
+
+
+def read_rotations(session: Session, dag_id: str) -> dict[str, dict[str, int]]:
+    """How many rotations of each label ended with each outcome.
+
+    Those that Airflow tries again are not counted before their last try: each try forgets what the
+    one before it pushed, and a counter must not fall.
+    """
+    label: Any = TaskInstance.rendered_map_index
+    ended = (
+        select(label.label("label"), XComRow.key, func.count().label("ended"))
+        .join(
+            XComRow,
+            and_(
+                XComRow.dag_id == TaskInstance.dag_id,
+                XComRow.run_id == TaskInstance.run_id,
+                XComRow.task_id == TaskInstance.task_id,
+                XComRow.map_index == TaskInstance.map_index,
+            ),
+        )
+        .where(
+            TaskInstance.dag_id == dag_id,
+            TaskInstance.task_id == "rotate",
+            TaskInstance.state.in_(("success", "failed")),
+            XComRow.key.startswith(OUTCOME, autoescape=True),
+        )
+        .group_by(label, XComRow.key)
+    )
+    counts: dict[str, dict[str, int]] = {}
+    for row in session.execute(ended):
+        counts.setdefault(row.label, {})[row.key.removeprefix(OUTCOME)] = row.ended
+    return counts
 
 
 def next_run_id(variable: str, last: Run | None) -> str:
@@ -143,7 +176,7 @@ def _agent(session: Session, dag: DagModel) -> Agent:
         paused=bool(dag.is_paused),
         schedule=schedule,
         next_check_at=dag.next_dagrun_create_after,
-        late_at=_late_at(session, dag.dag_id, schedule, checked_at),
+        late_at=_late_at(session, dag.dag_id, schedule, checked_at or dag.next_dagrun_create_after),
         checked_at=checked_at,
         failed_at=failure.at if failure else None,
         failure=failure.value if failure else "",
@@ -160,9 +193,9 @@ def _agent(session: Session, dag: DagModel) -> Agent:
 
 
 def _late_at(
-    session: Session, dag_id: str, schedule: str | timedelta | None, checked_at: datetime | None
+    session: Session, dag_id: str, schedule: Schedule, checked_at: datetime | None
 ) -> datetime | None:
-    """When two checks have been missed, if anybody knows the schedule.
+    """When two checks after the last one, or after when the first was due, have been missed.
 
     A run that goes on holds up those after it, for as long as a run may last.
     """
@@ -174,12 +207,7 @@ def _late_at(
     began = session.scalar(running)
     if began:
         checked_at = max(checked_at, began + LONGEST_RUN)
-    if isinstance(schedule, timedelta):
-        return checked_at + 2 * schedule + GRACE
-    with suppress(ValueError, TypeError):
-        following = cron_after(str(schedule), checked_at)
-        return cron_after(str(schedule), following + timedelta(seconds=1)) + GRACE
-    return None
+    return deadline(schedule, checked_at)
 
 
 def _said(session: Session, dag_id: str, kinds: dict[str, type], most: int) -> list[_Said]:

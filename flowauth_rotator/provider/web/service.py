@@ -10,10 +10,14 @@ from typing import Any, Protocol
 
 from airflow.utils.session import create_session
 
+from flowauth_rotator.monitoring import prometheus
+from flowauth_rotator.monitoring.snapshot import Snapshot
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.web import metrics, overview, records
+from flowauth_rotator.provider.web import managed, records
 from flowauth_rotator.provider.web.compat import Pages, start_run
-from flowauth_rotator.provider.web.overview import Agent, Managed, Overview
+from flowauth_rotator.provider.web.managed import Agent, Managed
+from flowauth_rotator.provider.web.overview import Overview
+from flowauth_rotator.provider.web.snapshot import snapshot
 
 VERSION = 1  # of the JSON
 REQUESTED_WITH = "flowauth-rotator"
@@ -115,10 +119,21 @@ def exposition(viewer: Viewer | None, now: datetime) -> bytes:
     Raises:
         Denied: 403.
     """
-    if viewer:
-        seen = _seen(viewer, now)
-        return metrics.exposition(seen.agents, seen.tokens, now)
-    return metrics.exposition(*_read(now), now)
+    return prometheus.exposition(_watched(viewer, now))
+
+
+def state(viewer: Viewer | None, now: datetime) -> dict[str, Any]:
+    """The document of `GET api/check`, for the same.
+
+    Raises:
+        Denied: 403.
+    """
+    return _watched(viewer, now).to_json()
+
+
+def everything(now: datetime) -> Snapshot:
+    """All that there is to watch, for who may read Airflow's database."""
+    return _watched(None, now)
 
 
 def check_origin(header: Callable[[str], str | None]) -> None:
@@ -145,6 +160,18 @@ def is_scraper(authorization: str) -> bool:
     return bool(secret) and hmac.compare_digest(authorization.encode(), wanted.encode())
 
 
+def _watched(viewer: Viewer | None, now: datetime) -> Snapshot:
+    """What the viewer may see, or all of it, for those who watch."""
+    if viewer:
+        seen = _seen(viewer, now)
+        agents, tokens = seen.agents, seen.tokens
+    else:
+        agents, tokens = _read(now)
+    with create_session() as session:
+        rotations = {it.dag_id: records.read_rotations(session, it.dag_id) for it in agents}
+    return snapshot(agents, tokens, now, rotations)
+
+
 def _seen(viewer: Viewer, now: datetime) -> Overview:
     """What the viewer may see."""
     if not viewer.may_read():
@@ -165,7 +192,7 @@ def _read(now: datetime) -> tuple[list[Agent], list[Managed]]:
     What is in use is read last: whoever finds no renewal under way sees what the last one did.
     """
     with create_session() as session:
-        agents = overview.without_the_dead(records.read_agents(session))
+        agents = managed.without_the_dead(records.read_agents(session))
         tokens = [(agent, token) for agent in agents for token in agent.tokens]
         found = records.read_in_use(session, [token for _, token in tokens], now)
     return agents, [Managed(*one, what) for one, what in zip(tokens, found, strict=True)]

@@ -1,0 +1,73 @@
+"""The reading of Checkmk: one line a service, as its agent's local checks print them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from flowauth_rotator.monitoring.names import PREFIX, service_name
+from flowauth_rotator.monitoring.state import Assessment, Judged, State, Verdict, loudest
+from flowauth_rotator.monitoring.words import one_line
+
+AGENT = "FlowAuth_Rotation_Agent"
+ISSUER = "FlowAuth_Issuer"  # in place of the agent where only the issuer was asked
+LINE_BREAK = "\\n"  # the two characters; what follows the first is shown in the details
+
+
+def reading(assessment: Assessment) -> str:
+    """A line for each name, and one for the agent or the issuer.
+
+    `STATE "SERVICE" METRICS TEXT`, by Checkmk's documentation of local checks; of names that
+    share a service the loudest counts, and the agent's line says so.
+    """
+    by_service: dict[str, list[Judged]] = defaultdict(list)
+    for one in assessment.tokens:
+        by_service[service_name(one.token.name)].append(one)
+    lines = [_line_of_one(service, some) for service, some in sorted(by_service.items())]
+    shared = {service: some for service, some in by_service.items() if len(some) > 1}
+    return "".join(f"{line}\n" for line in [*lines, _last_line(assessment, shared)])
+
+
+def failure(sentence: str, names: Iterable[str] = ()) -> str:
+    """What is printed if nothing could be found out: CRITICAL, and UNKNOWN for each name."""
+    lines = [_line(State.UNKNOWN, service_name(name), "-", sentence) for name in names]
+    lines.append(_line(State.CRITICAL, AGENT, "-", sentence))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _line_of_one(service: str, some: list[Judged]) -> str:
+    one = max(some, key=lambda each: each.verdict.state.loudness)
+    metrics = "-"
+    if one.life:
+        levels = ";".join(f"{100 * level:.4g}" for level in one.used_levels)
+        remaining = int(one.remaining.total_seconds())
+        metrics = f"used={100 * one.used:.2f};{levels};0;100|remaining={remaining}"
+    return _line(one.verdict.state, service, metrics, one.verdict.sentence, *one.details)
+
+
+def _last_line(assessment: Assessment, shared: dict[str, list[Judged]]) -> str:
+    snapshot = assessment.snapshot
+    verdict = assessment.agent or Verdict(
+        State.OK, f"{snapshot.issuer} answered, {len(assessment.tokens)} names"
+    )
+    state, sentence = verdict.state, verdict.sentence
+    if assessment.issuer_clause:
+        state = loudest(state, State.UNKNOWN)
+        sentence = f"{sentence}; {assessment.issuer_clause}"
+    if shared:
+        state = loudest(state, State.WARNING)
+        sentence = f"{sentence}; {len(shared)} services stand for several names each"
+    details = [verdict.advice, f"Thresholds: {assessment.thresholds}."]
+    details += [
+        f"{service.removeprefix(PREFIX)} is {' and '.join(repr(it.token.name) for it in some)}."
+        for service, some in sorted(shared.items())
+    ]
+    service = ISSUER if assessment.agent is None else AGENT
+    return _line(state, service, "-", sentence, *details)
+
+
+def _line(state: State, service: str, metrics: str, sentence: str, *details: str) -> str:
+    text = one_line(sentence) or state.name
+    text = text[:1].upper() + text[1:]
+    told = [line for line in map(one_line, details) if line]
+    return f'{state.value} "{service}" {metrics} {LINE_BREAK.join([text, *told])}'
