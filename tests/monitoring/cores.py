@@ -39,7 +39,9 @@ class Core:
         done = subprocess.run(
             self.dry, env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
-        said = re.findall(r"^.*(?:warning|error|critical)\b.*$", done.stdout, re.M | re.I)
+        said = re.findall(
+            r"^.*(?:warning|error|critical)\b.*$", done.stdout, re.MULTILINE | re.IGNORECASE
+        )
         said = [line for line in said if not line.endswith("s: 0")]
         return said if done.returncode == 0 else [f"exit code {done.returncode}", *said]
 
@@ -55,8 +57,8 @@ class Core:
             text = (self.folder / "status.dat").read_text()
         except FileNotFoundError:
             return {}
-        blocks = re.findall(r"^servicestatus \{\n(.*?)^\t\}$", text, re.M | re.S)
-        found = [dict(re.findall(r"^\t(\w+)=(.*)$", block, re.M)) for block in blocks]
+        blocks = re.findall(r"^servicestatus \{\n(.*?)^\t\}$", text, re.MULTILINE | re.DOTALL)
+        found = [dict(re.findall(r"^\t(\w+)=(.*)$", block, re.MULTILINE)) for block in blocks]
         return {one["service_description"]: one for one in found if one["has_been_checked"] == "1"}
 
     def state(self, service):
