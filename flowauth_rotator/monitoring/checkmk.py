@@ -42,13 +42,13 @@ def _line_of_one(service: str, some: list[Judged]) -> str:
         levels = ";".join(map(percent, one.used_levels))
         remaining = int(one.remaining.total_seconds())
         metrics = f"used={percent(one.used)};{levels};0;100|remaining={remaining}"
-    return _line(one.verdict.state, service, metrics, one.verdict.sentence, *one.details)
+    return _line(one.verdict.state, service, metrics, _capital(one.verdict.sentence), *one.details)
 
 
 def _last_line(assessment: Assessment, shared: dict[str, list[Judged]]) -> str:
     snapshot = assessment.snapshot
     verdict = assessment.agent or Verdict(
-        State.OK, f"{snapshot.issuer} answered, {len(assessment.tokens)} names"
+        State.OK, f"{snapshot.issuer} answered; names: {len(assessment.tokens)}"
     )
     state, sentence = verdict.state, verdict.sentence
     if assessment.issuer_clause:
@@ -68,6 +68,9 @@ def _last_line(assessment: Assessment, shared: dict[str, list[Judged]]) -> str:
 
 def _line(state: State, service: str, metrics: str, sentence: str, *details: str) -> str:
     text = one_line(sentence) or state.name
-    text = text[:1].upper() + text[1:]
     told = [line for line in map(one_line, details) if line]
     return f'{state.value} "{service}" {metrics} {LINE_BREAK.join([text, *told])}'
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

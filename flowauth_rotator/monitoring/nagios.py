@@ -47,18 +47,23 @@ def _summary(assessment: Assessment) -> str:
     tokens, agent = assessment.loudest_first, assessment.agent
     counts = Counter(one.verdict.state for one in tokens)
     said = [f"{counts[state]} {state.name.lower()}" for state in State if counts[state]]
-    clauses = [f"of {len(tokens)} tokens {', '.join(said)}" if tokens else "no tokens"]
+    clauses = [f"{len(tokens)} tokens: {', '.join(said)}" if tokens else "no tokens"]
     if agent:
         clauses.append(f"agent {agent.state.name.lower()}")
     if tokens and tokens[0].verdict.state is not State.OK:
-        clauses.append(f"{tokens[0].token.name!r} {tokens[0].verdict.sentence}")
+        clauses.append(_sentence(tokens[0]))
     elif agent and agent.state is not State.OK:
         clauses.append(agent.sentence)
     return f"TOKENS {assessment.state.name} - {'; '.join(clauses)}"
 
 
 def _named(one: Judged, state: State) -> str:
-    return f"{state.name} - {one.token.name!r} {one.verdict.sentence}"
+    return f"{state.name} - {_sentence(one)}"
+
+
+def _sentence(one: Judged) -> str:
+    """What goes on in a sentence after the name, or a sentence of its own."""
+    return f"{one.token.name!r}{'' if one.life else ':'} {one.verdict.sentence}"
 
 
 def _of_agent(agent: Verdict, state: State) -> str:

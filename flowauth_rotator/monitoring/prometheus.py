@@ -20,16 +20,22 @@ from flowauth_rotator.monitoring.snapshot import Life, Snapshot, one_a_name
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-def exposition(snapshot: Snapshot) -> bytes:
-    """All of it in the text format of Prometheus; what is unknown has no series."""
+def exposition(snapshot: Snapshot, *, build_info: bool = True) -> bytes:
+    """All of it in the text format of Prometheus; what is unknown has no series.
+
+    Args:
+        snapshot: what was found.
+        build_info: whether to name the version; not where several of these are read as one, since
+            a series may be there only once.
+    """
     registry = CollectorRegistry()
-    registry.register(_Found(snapshot))
+    registry.register(_Found(snapshot, build_info=build_info))
     return generate_latest(registry)
 
 
 class _Found(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, *, build_info: bool) -> None:
+        self._snapshot, self._build_info = snapshot, build_info
 
     def collect(self) -> Iterable[Metric]:
         """One series a name."""
@@ -98,7 +104,8 @@ class _Found(Collector):
             "connection",
             self._snapshot.clock_skews,
         )
-        yield _gauge("build_info", "The version that answers.", "version", {__version__: 1})
+        if self._build_info:
+            yield _gauge("build_info", "The version that answers.", "version", {__version__: 1})
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

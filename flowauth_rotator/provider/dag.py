@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
-from flowauth_rotator.core.report import Report
-from flowauth_rotator.provider import surveying
+from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.provider import files, surveying
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
@@ -28,6 +28,7 @@ from flowauth_rotator.provider.tokens import (
     LIST_VARIABLE,
     LONGEST_LABEL,
     LONGEST_RUN,
+    LOST,
     TAG,
     ManagedToken,
     check_tokens,
@@ -98,7 +99,7 @@ def rotation_dag(
             trigger_rule=TriggerRule.NONE_SKIPPED,
             retries=0,
             on_failure_callback=on_failure_callback,
-        )(report)()
+        )(report)(schedule)
         rotate >> told
 
     return rotation()
@@ -171,6 +172,7 @@ def survey(
     kept += [one.error.report(name=one.label, place=place, checked_at=now) for one in wrong]
     context["ti"].xcom_push(key="report", value=[report.to_json() for report in kept])
     if not due:
+        _write(kept, schedule, now)
         _tell(kept)
     return [one.arguments for one in due]
 
@@ -181,7 +183,7 @@ def _managed(tokens: Sequence[ManagedToken], schedule: str | timedelta | None) -
     return {"schedule": every, "tokens": [token.to_json() for token in tokens]}
 
 
-def report() -> list[dict[str, Any]]:
+def report(schedule: str | timedelta | None = None) -> list[dict[str, Any]]:
     """Tell of every token what became of it; fail if a person should look at one.
 
     Skipped in a run with nothing to rotate, of which the survey tells.
@@ -191,18 +193,30 @@ def report() -> list[dict[str, Any]]:
     if documents is None:
         failure = ti.xcom_pull(task_ids="survey", key="failure") or "Its log says why."
         raise AirflowFailException(f"The survey failed, no token was rotated. {failure}")
-    lost = []
+    now = datetime.now(timezone.utc)
+    reports = [Report.from_json(document) for document in documents]
     for index, token in enumerate(ti.xcom_pull(task_ids="survey") or []):
         document = ti.xcom_pull(task_ids="rotate", key="report", map_indexes=index)
         if document is None:
-            lost.append(f"{token['name'] or token['variable']}: its task left no report.")
+            name, place = token["name"] or token["variable"], place_of(token["variable"])
+            lost = Report(name, place, Outcome.UNAVAILABLE, LOST, now, Severity.WARNING)
+            reports.append(lost)
         else:
             documents.append(document)
-    _tell([Report.from_json(document) for document in documents], lost)
+            reports.append(Report.from_json(document))
+    _write(reports, schedule, now)
+    _tell(reports)
     return list(documents)
 
 
-def _tell(reports: Iterable[Report], lost: Sequence[str] = ()) -> None:
+def _write(reports: Sequence[Report], schedule: str | timedelta | None, now: datetime) -> None:
+    """Write the files of monitoring, unless the run was started for some tokens only."""
+    context = get_current_context()
+    if not any(name.strip() for name in context["params"].get("names") or ()):
+        files.write(reports, context["ti"].dag_id, schedule, now)
+
+
+def _tell(reports: Iterable[Report]) -> None:
     """Log all reports, and raise what a person should look at."""
     reports = list(reports)
     for one in reports:
@@ -210,5 +224,5 @@ def _tell(reports: Iterable[Report], lost: Sequence[str] = ()) -> None:
         logger.log(level, "%s", one)
     if following := sum(surveying.FOLLOWS in one.advice for one in reports):
         logger.warning("%d more are due than a run takes; they follow.", following)
-    if failed := [*lost, *(str(one) for one in reports if one.failed)]:
+    if failed := [str(one) for one in reports if one.failed]:
         raise AirflowFailException("\n".join(failed))

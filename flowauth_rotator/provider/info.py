@@ -53,7 +53,21 @@ CONFIG: dict[str, Any] = {
                 "sensitive": True,
                 "example": None,
                 "default": "",
-            }
+            },
+            "checkmk_spool_dir": {
+                "description": "Folder that gets a Checkmk spool file after each check.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "/var/lib/check_mk_agent/spool",
+                "default": "",
+            },
+            "textfile_dir": {
+                "description": "Folder of node_exporter that gets a textfile after each check.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "/var/lib/prometheus/node-exporter",
+                "default": "",
+            },
         },
     }
 }

@@ -16,6 +16,7 @@ from flowauth_rotator.core.policy import RotationPolicy
 LIST_VARIABLE = "flowauth_rotator_tokens"
 TAG = "flowauth-rotator"  # of the DAGs that keep tokens alive
 LONGEST_RUN = timedelta(hours=1)
+LOST = "The rotation ended without a report; its log says why."
 LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 LONGEST_KEY = 250  # of a Variable, in Airflow's database
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -27,6 +27,7 @@ from flowauth_rotator.provider.tokens import (
     LIST_VARIABLE,
     LONGEST_LABEL,
     LONGEST_RUN,
+    LOST,
     TAG,
     ManagedToken,
     read_tokens,
@@ -40,7 +41,6 @@ ATTEMPTS_READ = 2  # of each token, of those that ended well and of those that d
 STARTED_HERE = "renew-"  # begins the id of each run that was started from the page
 SCHEDULED = "scheduled__"  # begins the id of each run of the schedule
 PREFIX_LENGTH = len(STARTED_HERE) + 13
-LOST = "The rotation ended without a report; its log says why."
 
 
 def read_agents(session: Session) -> list[Agent]:
