@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from flowauth_rotator.monitoring.names import PREFIX, service_name
 from flowauth_rotator.monitoring.state import Assessment, Judged, State, Verdict, loudest
-from flowauth_rotator.monitoring.words import one_line
+from flowauth_rotator.monitoring.words import one_line, percent
 
 AGENT = "FlowAuth_Rotation_Agent"
 ISSUER = "FlowAuth_Issuer"  # in place of the agent where only the issuer was asked
@@ -39,9 +39,9 @@ def _line_of_one(service: str, some: list[Judged]) -> str:
     one = max(some, key=lambda each: each.verdict.state.loudness)
     metrics = "-"
     if one.life:
-        levels = ";".join(f"{100 * level:.4g}" for level in one.used_levels)
+        levels = ";".join(map(percent, one.used_levels))
         remaining = int(one.remaining.total_seconds())
-        metrics = f"used={100 * one.used:.2f};{levels};0;100|remaining={remaining}"
+        metrics = f"used={percent(one.used)};{levels};0;100|remaining={remaining}"
     return _line(one.verdict.state, service, metrics, _capital(one.verdict.sentence), *one.details)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from flowauth_rotator.monitoring.state import Assessment, Judged, State, Verdict
-from flowauth_rotator.monitoring.words import one_line
+from flowauth_rotator.monitoring.words import one_line, percent
 
 
 def reading(assessment: Assessment) -> str:
@@ -86,5 +86,5 @@ def _numbers_of_one(one: Judged) -> str:
     left, warning, critical = (
         int(each.total_seconds()) for each in (one.remaining, one.warning, one.critical)
     )
-    levels = ";".join(f"{100 * level:.4g}" for level in one.used_levels)
-    return f"remaining={left}s;{warning}:;{critical}: used={100 * one.used:.4g}%;{levels};0;100"
+    levels = ";".join(map(percent, one.used_levels))
+    return f"remaining={left}s;{warning}:;{critical}: used={percent(one.used)}%;{levels};0;100"

@@ -26,6 +26,11 @@ def moment(time: datetime) -> str:
     return f"{utc(time):%Y-%m-%d %H:%M} UTC"
 
 
+def percent(share: float) -> str:
+    """A share in percent, in digits alone: who reads performance data need not know exponents."""
+    return f"{round(100 * share, 2):g}"
+
+
 def one_line(text: str) -> str:
     """The text without what would end a line or begin another field of a reading.
 

@@ -1,0 +1,142 @@
+"""A Nagios and an Icinga 2 of the tests' own, with the definitions that are shipped."""
+
+import contextlib
+import getpass
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import flowauth_rotator.monitoring
+from demo.parts import clean_environment, running
+from tests.monitoring.parts import ICINGA, ICINGA_INCLUDES, ICINGA_LIBRARIES, NAGIOS, UNPACKED
+
+SHIPPED = Path(flowauth_rotator.monitoring.__file__).parent / "files"
+NAGIOS_OBJECTS = UNPACKED / "etc/nagios4/objects"  # as Debian configures it
+INSTALLED = "/opt/flowauth-rotator/bin/flowauth-rotator"
+STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+class Core:
+    """What Nagios and Icinga have in common: they check services and write down what they found.
+
+    Attributes:
+        folder: where all of its files are.
+        broken: a folder that comes first on the path of Python's modules, empty so far.
+        log: what it printed.
+    """
+
+    def __init__(self, folder, definitions):
+        self.folder = folder
+        self.broken = folder / "broken"
+        self.broken.mkdir(parents=True)
+        self.log = folder / "core.log"
+        self.env = clean_environment(PYTHONPATH=str(self.broken))
+        (folder / "shipped").write_text(definitions)
+
+    def objections(self):
+        """What it has to say against its configuration: the lines, none if it takes it."""
+        done = subprocess.run(
+            self.dry, env=self.env, capture_output=True, text=True, timeout=60, check=False
+        )
+        said = re.findall(
+            r"^.*(?:warning|error|critical)\b.*$", done.stdout, re.MULTILINE | re.IGNORECASE
+        )
+        said = [line for line in said if not line.endswith("s: 0")]
+        return said if done.returncode == 0 else [f"exit code {done.returncode}", *said]
+
+    @contextlib.contextmanager
+    def running(self):
+        """Have it check until the block ends."""
+        with running(self.command, env=self.env, log=self.log):
+            yield self
+
+    def services(self):
+        """What it knows of each service that it has checked, by the service's name."""
+        try:
+            text = (self.folder / "status.dat").read_text()
+        except FileNotFoundError:
+            return {}
+        blocks = re.findall(r"^servicestatus \{\n(.*?)^\t\}$", text, re.MULTILINE | re.DOTALL)
+        found = [dict(re.findall(r"^\t(\w+)=(.*)$", block, re.MULTILINE)) for block in blocks]
+        return {one["service_description"]: one for one in found if one["has_been_checked"] == "1"}
+
+    def state(self, service):
+        """The state of a service by its word; empty before the first check."""
+        found = self.services().get(service)
+        return STATES[int(found["current_state"])] if found else ""
+
+
+class Nagios(Core):
+    """A Nagios core whose minutes last a second."""
+
+    def __init__(self, folder, definitions, *more):
+        super().__init__(folder, definitions)
+        (folder / "more").write_text("\n".join(more))
+        debian = [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("commands", "contacts")]
+        debian += [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("timeperiods", "templates")]
+        me = getpass.getuser()
+        lines = [
+            *(f"cfg_file={path}" for path in (*debian, folder / "shipped", folder / "more")),
+            *(f"nagios_user={me}", f"nagios_group={os.getgid()}"),
+            f"log_file={folder}/nagios.log",
+            f"object_cache_file={folder}/objects.cache",
+            f"precached_object_file={folder}/objects.precache",
+            *(f"status_file={folder}/status.dat", "status_update_interval=1"),
+            *(f"temp_file={folder}/nagios.tmp", f"temp_path={folder}"),
+            f"lock_file={folder}/nagios.pid",
+            *(f"command_file={folder}/nagios.cmd", f"query_socket={folder}/nagios.qh"),
+            f"check_result_path={folder}",
+            f"state_retention_file={folder}/retention.dat",
+            f"debug_file={folder}/debug",
+            *("use_syslog=0", "check_for_updates=0", "enable_notifications=0"),
+            *("interval_length=1", "check_result_reaper_frequency=1"),
+            *("service_inter_check_delay_method=n", "execute_host_checks=0"),
+            "illegal_object_name_chars=`~!$%^&*|'\"<>?,()=",
+            "illegal_macro_output_chars=`~$&|'\"<>",
+        ]
+        (folder / "nagios.cfg").write_text("\n".join(lines) + "\n")
+        self.command = [str(NAGIOS), str(folder / "nagios.cfg")]
+        self.dry = [str(NAGIOS), "-v", str(folder / "nagios.cfg")]
+
+
+class Icinga(Core):
+    """An Icinga 2 with its library of templates."""
+
+    def __init__(self, folder, definitions, *more):
+        super().__init__(folder, definitions)
+        self.env["LD_LIBRARY_PATH"] = str(ICINGA_LIBRARIES)
+        libraries = ("itl", "plugins", "plugins-contrib", "manubulon", "windows-plugins", "nscp")
+        plugins = ("PluginDir", "ManubulonPluginDir", "PluginContribDir")
+        lines = [
+            *(f'const {name} = "/usr/lib/nagios/plugins"' for name in plugins),
+            *('const NodeName = "here"', "const ZoneName = NodeName"),
+            *("object Endpoint NodeName { }", "object Zone ZoneName { endpoints = [ NodeName ] }"),
+            *(f"include <{name}>" for name in libraries),
+            'object CheckerComponent "checker" { }',
+            'object StatusDataWriter "status" {',
+            f'  status_path = "{folder}/status.dat"',
+            f'  objects_path = "{folder}/objects.cache"',
+            *("  update_interval = 1s", "}"),
+            f'include "{folder}/shipped"',
+            *more,
+        ]
+        (folder / "icinga2.conf").write_text("\n".join(lines) + "\n")
+        me = getpass.getuser()
+        constants = {"RunAsUser": me, "RunAsGroup": me}
+        for name in ("Config", "Data", "Log", "Cache", "Spool", "InitRun"):
+            constants[f"{name}Dir"] = str(folder / name)
+            (folder / name).mkdir()
+        self.command = [str(ICINGA), "daemon", "-c", str(folder / "icinga2.conf")]
+        self.command += ["-I", str(ICINGA_INCLUDES)]
+        self.command += [f"-D{name}={value}" for name, value in constants.items()]
+        self.dry = [*self.command, "-C"]
+
+
+def adapted(path, changes):
+    """A shipped file after what its user is told to change in it."""
+    text = (SHIPPED / path).read_text()
+    for old, new in changes.items():
+        assert old in text, f"{path} has no {old}"
+        text = text.replace(old, str(new))
+    return text

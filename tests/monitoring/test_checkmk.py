@@ -1,0 +1,203 @@
+"""The lines of Checkmk, whatever names and times there are, and the local check for them."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from demo.parts import BIN, clean_environment
+from flowauth_rotator.monitoring import checkmk
+from flowauth_rotator.monitoring.names import service_name
+from flowauth_rotator.monitoring.snapshot import Snapshot, Unreadable
+from flowauth_rotator.monitoring.state import State, assess
+from tests.monitoring import grammar, hostile
+from tests.monitoring.cores import SHIPPED
+
+WRAPPER = SHIPPED / "checkmk" / "flowauth_rotator"
+AGENT = "FlowAuth_Rotation_Agent"
+NO_LINES = {
+    "without a state": '"FlowAuth_Token_a" - Fine\n',
+    "two blanks": '0  "FlowAuth_Token_a" - Fine\n',
+    "a service of two words": "0 FlowAuth_Token_etl main - Fine\n",
+    "no text": '2 "FlowAuth_Token_a" used=1\n',
+    "text of blanks": '2 "FlowAuth_Token_a" used=1  \n',
+    "only details": '2 "FlowAuth_Token_a" - \\nDetails\n',
+    "a bar in the text": '0 "FlowAuth_Token_a" - this|that\n',
+    "another escape": '0 "FlowAuth_Token_a" - tab\\there\n',
+    "not a number": '0 "FlowAuth_Token_a" used=nan;80;90;0;100 Fine\n',
+    "an exponent": '0 "FlowAuth_Token_a" used=3.8e-05;80;90;0;100 Fine\n',
+    "computed of nothing": 'P "FlowAuth_Token_a" - Fine\n',
+    "another line break": '0 "FlowAuth_Token_a" - this\u2028that\n',
+    "no end": '0 "FlowAuth_Token_a" - Fine',
+    "one service twice": '0 "FlowAuth_Token_a" - Fine\n2 "FlowAuth_Token_a" - Not\n',
+}
+
+
+@pytest.mark.parametrize("printed", NO_LINES.values(), ids=NO_LINES)
+def test_the_grammar_refuses_what_checkmk_misreads(printed):
+    """Else the tests below would prove nothing."""
+    with pytest.raises(AssertionError):
+        grammar.checkmk(printed)
+
+
+@given(hostile.snapshots, hostile.thresholds)
+def test_whatever_is_found_makes_a_line_for_each_service(snapshot, thresholds):
+    """One for each name, one for the agent or the issuer, and no other."""
+    assessment = assess(snapshot, thresholds)
+    found = grammar.checkmk(checkmk.reading(assessment))
+    last = checkmk.ISSUER if snapshot.agents is None else checkmk.AGENT
+    assert set(found) == {*(service_name(one.name) for one in snapshot.tokens), last}
+    for one in assessment.tokens:  # of several that share a service the loudest counts
+        shown = State(found[service_name(one.token.name)].state)
+        assert shown.loudness >= one.verdict.state.loudness
+
+
+@given(hostile.texts, st.lists(hostile.texts, max_size=3, unique=True))
+@example("", [])
+def test_a_check_that_failed_makes_lines_too(sentence, names):
+    """CRITICAL for the agent, and UNKNOWN for each name that was asked for."""
+    found = grammar.checkmk(checkmk.failure(sentence, names))
+    assert {service: one.state for service, one in found.items()} == {
+        **{service_name(name): 3 for name in names},
+        AGENT: 2,
+    }
+
+
+numbers = st.sampled_from([float("nan"), float("inf"), -float("inf"), 10**30, -(10**30), -1, 0])
+
+
+@given(hostile.snapshots, st.lists(numbers | st.floats() | st.integers(), min_size=1), st.data())
+def test_times_that_are_none_are_refused_before_they_are_read(snapshot, values, data):
+    """What an Airflow elsewhere says may hold NaN, which compares as smaller than nothing."""
+    document = json.loads(json.dumps(snapshot.to_json()))
+    for value in values:
+        where = data.draw(st.sampled_from(list(_times(document))))
+        where[0][where[1]] = value
+    try:
+        read = Snapshot.from_json(document)
+    except Unreadable:
+        return
+    grammar.checkmk(checkmk.reading(assess(read)))
+
+
+def _times(document):
+    """Where a time stands in the JSON of a snapshot."""
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+        if isinstance(value, (dict, list)):
+            yield from _times(value)
+        elif key in ("taken_at", "issued_at", "expires_at", "checked_at", "deadline_at"):
+            yield document, key
+
+
+@pytest.fixture
+def local_check(tmp_path):
+    """Run what is shipped, as Checkmk's agent does, with these settings; its lines by service."""
+
+    def run(settings, shell="sh", **environment):
+        folder = tmp_path / "check_mk"
+        folder.mkdir(exist_ok=True)
+        if settings is not None:
+            (folder / "flowauth_rotator.cfg").write_text(settings)
+        done = subprocess.run(
+            [shell, WRAPPER],
+            env=clean_environment(MK_CONFDIR=str(folder), LC_ALL="C", **environment),
+            stdout=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, "Checkmk's agent would drop all lines"
+        return grammar.checkmk(done.stdout.decode())
+
+    return run
+
+
+def command(program):
+    """The settings by which a program of Python takes the place of the command."""
+    return "set -- " + shlex.join([sys.executable, "-c", program]) + "\n"
+
+
+HALF = """import os, sys
+os.write(1, b'0 "FlowAuth_Token_a" - Fi')
+"""
+TROUBLE = {
+    "missing": ("set -- /opt/nothing/flowauth-rotator check\n", "there is no command"),
+    "not to be run": (f"set -- {WRAPPER.parent} check\n", "there is no command"),
+    "crashing": (command(HALF + "raise RuntimeError"), "ended with exit code 1"),
+    "crashing after a line": (
+        command(HALF + "print('ne', flush=True); sys.exit(3)"),
+        "ended with exit code 3",
+    ),
+    "killed": (command(HALF + "os.kill(os.getpid(), 9)"), "was killed"),
+    "hanging": (f"TIMEOUT=1\n{command(HALF + 'import time; time.sleep(1000)')}", "within 1 s"),
+    "silent": (command(""), "printed no whole line"),
+    "stopping within a line": (command(HALF), "printed no whole line"),
+    "printing something else": (command("print('Hello')"), "printed no whole line"),
+}
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize(("settings", "said"), TROUBLE.values(), ids=TROUBLE)
+def test_a_command_in_trouble_is_one_critical_line(local_check, settings, said, shell):
+    """And never a half one, nor silence, which would leave the services as they were."""
+    found = local_check(settings, shell)
+    assert [(one.state, one.service) for one in found.values()] == [(2, AGENT)]
+    assert said in found[AGENT].text
+    assert "by hand" in " ".join(found[AGENT].details)
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("settings", ["set -- 'no end\n", "exit 1\n", "set -e\nfalse\n"])
+def test_an_error_in_the_settings_is_one_critical_line(local_check, settings, shell):
+    """A shell ends at once where a quote does not."""
+    found = local_check(settings, shell)
+    assert [(one.state, one.service) for one in found.values()] == [(2, AGENT)]
+    assert "an error in" in found[AGENT].text
+
+
+def test_what_others_print_beside_it_is_left_out(local_check):
+    """A plugin of Airflow that prints is no service."""
+    lines = '[INFO] Loaded.\\n1 "FlowAuth_Token_a" - Soon\\n0 Other - x\\n'
+    found = local_check(command(f"print('{lines}')"))
+    assert list(found) == ["FlowAuth_Token_a"]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_it_prints_the_states_of_tokens(local_check, renewal_server, tmp_path, shell):
+    """With the command that is installed in an environment of its own, and the issuer asked."""
+    password = tmp_path / "password"
+    password.touch(mode=0o600)
+    password.write_text(renewal_server.password)
+    renewal_server.mint("etl main")
+    renewal_server.mint("soon", issued_at=int(time.time()) - 50 * 60)
+    renewal_server.mint("a|b", issued_at=int(time.time()) - 55 * 60)
+    words = [BIN / "flowauth-rotator", "check", "--issuer", renewal_server.url]
+    words += ["--username", renewal_server.username, "--password-file", password]
+    settings = f"set -- {shlex.join(map(str, words))}\n"
+    found = local_check(settings, shell)
+    assert {service: one.state for service, one in found.items()} == {
+        "FlowAuth_Token_etl main": 0,
+        "FlowAuth_Token_soon": 1,
+        "FlowAuth_Token_a_b_0eab8a0a": 2,
+        "FlowAuth_Issuer": 0,
+    }
+    assert found["FlowAuth_Token_soon"].text.startswith("Expires in 9 min")
+    assert found["FlowAuth_Token_soon"].metrics["used"][1:] == ["80", "90", "0", "100"]
+    settings += "set -- \"$@\" --name 'etl main' --name gone\n"
+    named = local_check(settings, shell)
+    assert {service: one.state for service, one in named.items()} == {
+        "FlowAuth_Token_etl main": 0,
+        "FlowAuth_Token_gone": 2,
+        "FlowAuth_Issuer": 0,
+    }
+    renewal_server.stop()
+    gone = local_check(settings, shell)
+    assert {service: one.state for service, one in gone.items()} == {
+        "FlowAuth_Token_etl main": 3,
+        "FlowAuth_Token_gone": 3,
+        AGENT: 2,
+    }
