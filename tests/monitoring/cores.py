@@ -5,10 +5,12 @@ import getpass
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import flowauth_rotator.monitoring
 from demo.parts import clean_environment, running
+from tests.e2e.deployment import until
 from tests.monitoring.parts import ICINGA, ICINGA_INCLUDES, ICINGA_LIBRARIES, NAGIOS, UNPACKED
 
 SHIPPED = Path(flowauth_rotator.monitoring.__file__).parent / "files"
@@ -31,7 +33,7 @@ class Core:
         self.broken = folder / "broken"
         self.broken.mkdir(parents=True)
         self.log = folder / "core.log"
-        self.env = clean_environment(PYTHONPATH=str(self.broken))
+        self.env = clean_environment(PYTHONPATH=str(self.broken), PYTHONDONTWRITEBYTECODE="1")
         (folder / "shipped").write_text(definitions)
 
     def objections(self):
@@ -140,3 +142,48 @@ def adapted(path, changes):
         assert old in text, f"{path} has no {old}"
         text = text.replace(old, str(new))
     return text
+
+
+def walk(core, server):
+    """See the service of `etl main` go through all states, each for its reason.
+
+    Its tokens live for 60 minutes: due when 20 are left, a warning below 12, critical below 6.
+    """
+    service = "FlowAuth_Token_etl main"
+    long_ago = int(time.time()) - 3600
+
+    def seen(state, *words):
+        def holds():
+            found = core.services().get(service, {})
+            told = found.get("plugin_output", "")
+            return core.state(service) == state and all(word in told for word in words)
+
+        until(holds, f"{service} is {state} {words}; last {core.services().get(service)}")
+        return core.services()[service]
+
+    def broken_by(program):
+        (core.broken / "requests.py").write_text(program)
+
+    server.mint("etl main", issued_at=long_ago + 4 * 60)
+    found = seen("CRITICAL", "TOKEN CRITICAL - 'etl main' expires in")
+    left, *levels = found["performance_data"].split(" ")[0].split("=")[1].split(";")
+    assert 0 < int(left.removesuffix("s")) <= 240
+    assert levels == ["720:", "360:"]
+    server.mint("etl main", issued_at=long_ago + 10 * 60)
+    found = seen("WARNING", "TOKEN WARNING - 'etl main' expires in")
+    used, *levels = found["performance_data"].split(" ")[1].removeprefix("used=").split(";")
+    assert 83 <= float(used.removesuffix("%")) < 90
+    assert levels == ["80", "90", "0", "100"]
+    server.mint("etl main")
+    found = seen("OK", "TOKEN OK - 'etl main' expires in 59 min")
+    assert "Renewal due" in found["long_plugin_output"]
+    broken_by("raise RuntimeError\n")
+    found = seen("UNKNOWN", "The check itself failed")
+    assert found["performance_data"] == ""
+    broken_by("import os\nos.kill(os.getpid(), 9)\n")
+    until(lambda: "TOKENS" not in core.services()[service]["plugin_output"], "it was killed")
+    assert core.state(service) in ("CRITICAL", "UNKNOWN")
+    (core.broken / "requests.py").unlink()
+    seen("OK")
+    server.stop()
+    seen("UNKNOWN", "cannot be reached")

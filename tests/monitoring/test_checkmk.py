@@ -167,16 +167,13 @@ def test_what_others_print_beside_it_is_left_out(local_check):
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_it_prints_the_states_of_tokens(local_check, renewal_server, tmp_path, shell):
+def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_file, shell):
     """With the command that is installed in an environment of its own, and the issuer asked."""
-    password = tmp_path / "password"
-    password.touch(mode=0o600)
-    password.write_text(renewal_server.password)
     renewal_server.mint("etl main")
     renewal_server.mint("soon", issued_at=int(time.time()) - 50 * 60)
     renewal_server.mint("a|b", issued_at=int(time.time()) - 55 * 60)
     words = [BIN / "flowauth-rotator", "check", "--issuer", renewal_server.url]
-    words += ["--username", renewal_server.username, "--password-file", password]
+    words += ["--username", renewal_server.username, "--password-file", password_file]
     settings = f"set -- {shlex.join(map(str, words))}\n"
     found = local_check(settings, shell)
     assert {service: one.state for service, one in found.items()} == {
