@@ -10,17 +10,18 @@ from datetime import datetime, timedelta, timezone
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from flowauth_rotator.checking import check
-from flowauth_rotator.options import renew_before
+from flowauth_rotator.checking import check, in_airflow
+from flowauth_rotator.options import airflow, renew_before, scrape_token_file
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
     from flowauth_rotator.core.policy import State
     from flowauth_rotator.core.report import Report
+    from flowauth_rotator.monitoring.snapshot import Snapshot
 
 SERVER_COMMANDS = {
     "serve": "Run the renewal server.",
@@ -67,7 +68,7 @@ def _plainly(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(**arguments)
         except RotatorError as error:
-            if arguments["as_json"]:
+            if arguments["as_json"] and arguments["file"]:
                 store, now = FileStore(arguments["file"]), datetime.now(timezone.utc)
                 report = error.report(name=store.name, place=store.place, checked_at=now)
                 click.echo(json.dumps(report.to_json()))
@@ -88,25 +89,63 @@ def main() -> None:
     """
 
 
-@main.command(short_help="Say when a token will be renewed.")
-@click.argument("file", type=click.Path(path_type=Path))
+@main.command(short_help="Say when tokens will be renewed.")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@airflow
+@scrape_token_file
 @renew_before
 @as_json
 @_plainly
-def plan(*, file: Path, renew_before: float | timedelta, as_json: bool) -> None:
-    """Say when the token in FILE will be renewed. Asks nobody, changes nothing.
+def plan(
+    *,
+    file: Path | None,
+    airflow: str | None,
+    scrape_token_file: IO[bytes] | None,
+    renew_before: float | timedelta,
+    as_json: bool,
+) -> None:
+    """Say when the token in FILE, or each that an Airflow keeps alive, will be renewed.
+
+    Without FILE it asks the Airflow in whose environment it runs, or the one at --airflow. It
+    changes nothing. --renew-before is for a file: in Airflow each token has its own.
 
     \b
-    Example:
+    Examples:
+      flowauth-rotator plan
+      flowauth-rotator plan --airflow https://airflow.example.org \\
+          --scrape-token-file scrape.token
       flowauth-rotator plan flowapi.token
     """  # noqa: D301 - \b is click's, for text to be left as it is
+    now = datetime.now(timezone.utc)
+    if file is None:
+        _print_plan(in_airflow(airflow or "here", scrape_token_file, now), as_json=as_json)
+        return
+    if airflow:
+        raise click.UsageError("Give a FILE or --airflow, not both.")
     from flowauth_rotator.agent.rotation import check
     from flowauth_rotator.agent.stores import FileStore
     from flowauth_rotator.core.policy import RotationPolicy
 
     policy = RotationPolicy(renew_before=renew_before)
-    found = check(FileStore(file), policy, now=datetime.now(timezone.utc))
+    found = check(FileStore(file), policy, now=now)
     _print(found.report, state=found.decision.state, as_json=as_json)
+
+
+def _print_plan(snapshot: Snapshot, *, as_json: bool) -> None:
+    """A table in a terminal, lines of columns with tabs between them in a pipe."""
+    from rich.console import Console
+
+    from flowauth_rotator.monitoring import document, plan
+    from flowauth_rotator.monitoring.state import assess
+
+    assessment = assess(snapshot)
+    console = Console(highlight=False)
+    if as_json:
+        click.echo(json.dumps(document.document(assessment)))
+    elif console.is_terminal:
+        plan.show(assessment, console)
+    else:
+        click.echo(plan.lines(assessment), nl=False)
 
 
 @main.command(short_help="Renew a token, if it is due.")
@@ -214,3 +253,42 @@ def _print(report: Report, *, state: State | None = None, as_json: bool) -> None
 
 
 main.add_command(check)
+
+
+@main.group(short_help="Write out what is shipped for monitoring systems.")
+def monitoring() -> None:
+    """What is shipped for Prometheus, Checkmk, Nagios and Icinga."""
+
+
+@monitoring.command(short_help="Write rules, checks, a dashboard and runbooks into a folder.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--runbook-url", default="", help="Address of the folder that you put runbooks/ into."
+)
+@click.option("--force", is_flag=True, help="Overwrite what is different there.")
+def export(*, folder: Path, runbook_url: str, force: bool) -> None:
+    """Write rules, checks, a dashboard and runbooks into DIR.
+
+    Links to runbooks are relative, or begin with the address that is given. What somebody has
+    changed is not overwritten without --force.
+
+    \b
+    Examples:
+      flowauth-rotator monitoring export monitoring
+      flowauth-rotator monitoring export monitoring \\
+          --runbook-url https://wiki.example.org/flowauth
+    """  # noqa: D301 - \b is click's, for text to be left as it is
+    from flowauth_rotator.monitoring.export import USES, NotWritten
+    from flowauth_rotator.monitoring.export import export as write
+
+    try:
+        written = write(folder, runbook_url=runbook_url, force=force)
+    except NotWritten as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}.") from None
+    paths = {top: str(folder / top) for top in written}
+    width = max(map(len, paths.values()))
+    for top, number in written.items():
+        count = f"{number:>2} file{'s' if number > 1 else ' '}"
+        click.echo(f"{paths[top]:<{width}}  {count}  {USES[top]}")

@@ -23,6 +23,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "server/serving": {"flask", "gunicorn"},
     "monitoring": {"core"},  # tells of whatever host or issuer it was told about
     "monitoring/prometheus": {"core", "prometheus_client", "__version__"},
+    "monitoring/plan": {"core", "rich"},
     "provider": {"core", "agent", "monitoring"},  # Airflow comes through compat alone
     # every difference between generations of Airflow, and its form, is here
     "provider/compat": {"core", "airflow", "flask_appbuilder", "wtforms"},
@@ -32,7 +33,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "provider/web/service": {"core", "monitoring", "airflow"},
     "provider/web/fastapi_mount": {"monitoring", "airflow", "fastapi", "starlette"},
     "provider/web/flask_mount": {"monitoring", "airflow", "flask", "flask_appbuilder"},
-    "cli": {"core", "agent", "server", "monitoring", "checking", "options", "sources", "click"},
+    "cli": {"core", "agent", "server", "monitoring", "checking", "options", "click", "rich"},
     "checking": {"core", "monitoring", "options", "sources", "click"},
     "options": {"click"},
     "sources": {"core", "agent", "monitoring", "provider"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 
@@ -118,6 +118,7 @@ class Judged:
         used: how much of its lifetime has passed, from 0 to 1.
         warning: the remaining lifetime under which it is a warning.
         critical: the same for critical.
+        outlook: what will happen at the next check, in a sentence.
     """
 
     token: Watched
@@ -127,6 +128,7 @@ class Judged:
     used: float = 1.0
     warning: timedelta = timedelta(0)
     critical: timedelta = timedelta(0)
+    outlook: str = ""
 
     @property
     def used_levels(self) -> tuple[float, float]:
@@ -139,12 +141,8 @@ class Judged:
     @property
     def details(self) -> list[str]:
         """What else is worth saying, a sentence each."""
-        due = self.life.renew_at if self.life else None
-        known = [
-            self.verdict.advice,
-            f"Renewal due {moment(due)}." if due else "",
-            f"Kept in {self.token.place}." if self.token.place else "",
-        ]
+        kept = f"Kept in {self.token.place}." if self.token.place else ""
+        known = [self.verdict.advice, self.outlook, kept]
         return [sentence for sentence in known if sentence]
 
 
@@ -192,22 +190,19 @@ def assess(snapshot: Snapshot, thresholds: Thresholds | None = None) -> Assessme
     Of the token in use, if Airflow was asked; else of the newest one that the issuer holds.
     """
     thresholds = thresholds or Thresholds()
-    patience = {agent.dag_id: agent.patience for agent in snapshot.agents or ()}
-    return Assessment(
-        snapshot=snapshot,
-        thresholds=thresholds,
-        tokens=[
-            judge(
-                one,
-                one.issued if snapshot.agents is None else one.in_use,
-                thresholds,
-                snapshot.taken_at,
-                patience=patience.get(one.dag_id or "", PATIENCE),
-            )
-            for one in one_a_name(snapshot.tokens)
-        ],
-        agent=None if snapshot.agents is None else _of_agents(snapshot.agents, snapshot.taken_at),
-    )
+    agents = {agent.dag_id: agent for agent in snapshot.agents or ()}
+    tokens = []
+    for one in one_a_name(snapshot.tokens):
+        life = one.issued if snapshot.agents is None else one.in_use
+        agent = agents.get(one.dag_id or "")
+        judged = judge(
+            one, life, thresholds, snapshot.taken_at, agent.patience if agent else PATIENCE
+        )
+        tokens.append(replace(judged, outlook=_outlook(judged, agent, snapshot.taken_at)))
+    agent_verdict = None
+    if snapshot.agents is not None:
+        agent_verdict = _of_agents(snapshot.agents, snapshot.taken_at)
+    return Assessment(snapshot, thresholds, tokens, agent_verdict)
 
 
 def judge(
@@ -215,7 +210,6 @@ def judge(
     life: Life | None,
     thresholds: Thresholds,
     now: datetime,
-    *,
     patience: timedelta = PATIENCE,
 ) -> Judged:
     """Judge a token: the loudest of the time that it has left and of what else is known.
@@ -273,6 +267,25 @@ def of_heartbeat(agent: Heartbeat, now: datetime) -> Verdict:
     mild = agent.condition in ("new", "failed") and not late
     state = State.WARNING if mild else State.CRITICAL
     return Verdict(state, f"{agent.condition}, {last}", agent.sentence)
+
+
+def _outlook(one: Judged, agent: Heartbeat | None, now: datetime) -> str:
+    """What will happen at the next check, as far as anybody can tell."""
+    due = one.life.renew_at if one.life else None
+    if agent is None:
+        return f"Renewal is due from {moment(due)} on." if due else ""
+    if agent.condition not in ("ok", "new", "failed"):
+        return f"Nothing renews it: {agent.dag_id} is {agent.condition}. {agent.sentence}"
+    following = agent.next_check_at
+    check = f"The next check, at {moment(following)}," if following else "The next check"
+    if due is None:
+        return f"{check} looks again."
+    renewing = one.token.renewal_check_at
+    if now >= due or (renewing is not None and renewing == following):
+        return f"{check} renews it."
+    if renewing is None:
+        return f"Renewal is due from {moment(due)} on."
+    return f"{check} leaves it as it is; the one at {moment(renewing)} renews it."
 
 
 def _of_agents(agents: Sequence[Heartbeat], now: datetime) -> Verdict:

@@ -16,6 +16,7 @@ from flowauth_rotator.core.report import Outcome, Report, clock
 from flowauth_rotator.provider.tokens import LONGEST_LABEL, ManagedToken
 
 NO_ROLES = "no roles recorded"  # in the words of FlowAuth (FlowKit pull request 7279)
+WELL = ("ok", "new")  # conditions of a DAG that renews what is due
 UNREAD = (Outcome.MISCONFIGURED, Outcome.UNAVAILABLE)  # may end a rotation before it begins
 
 

@@ -12,7 +12,7 @@ from flowauth_rotator.agent.rotation import Check
 from flowauth_rotator.core import policy
 from flowauth_rotator.core.errors import ExpiredToken, RotatorError
 from flowauth_rotator.monitoring.state import State, Thresholds, judge
-from flowauth_rotator.provider.web.managed import Agent, Attempt, Managed
+from flowauth_rotator.provider.web.managed import WELL, Agent, Attempt, Managed
 from flowauth_rotator.provider.web.snapshot import heartbeat, told_of, watched
 
 GROUPS = ("active", "attention", "expired")
@@ -83,7 +83,7 @@ class Overview:
             "severity": state.name.lower(),
             "group": "expired" if expired else "active" if calm else "attention",
             "reason": told.reason,
-            "advice": told.advice,
+            "advice": f"{self._prospect(one)} {told.advice}".strip(),
             "issued_at": _seconds(claims.issued_at if claims else None),
             "renew_at": _seconds(found.decision.renew_at if found else None),
             "critical_at": _seconds(found.decision.critical_at if found else None),
@@ -105,6 +105,16 @@ class Overview:
         facts, patience = watched(one, self.now), heartbeat(one.agent, self.now).patience
         judged = judge(facts, facts.in_use, Thresholds(), self.now, patience=patience)
         return judged.verdict.state
+
+    def _prospect(self, one: Managed) -> str:
+        """What becomes of a token that is due, unless its last rotation failed."""
+        due = isinstance(one.found, Check) and one.found.decision.due
+        if not due or (one.told and one.told.failed):
+            return ""
+        condition, sentence = one.agent.condition(self.now)
+        if condition in WELL:
+            return "The next check renews it."
+        return f"Nothing renews it. {sentence}"
 
     @cached_property
     def _keepers(self) -> dict[str, list[str]]:

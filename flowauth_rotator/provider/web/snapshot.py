@@ -10,7 +10,7 @@ from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 from flowauth_rotator.provider.schedule import first_check, interval
 from flowauth_rotator.provider.variable import place_of
-from flowauth_rotator.provider.web.managed import Agent, Managed
+from flowauth_rotator.provider.web.managed import WELL, Agent, Managed
 
 SWAPPED = (Outcome.ROTATED, Outcome.ADOPTED)
 
@@ -85,14 +85,9 @@ def told_of(one: Managed, now: datetime) -> Told:
     if told and told.failed:
         word = decision.state if told.outcome is Outcome.HEALTHY else told.outcome
         return Told(word, told.severity, told.reason, told.advice)
-    severity, advice = Severity.OK, told.advice if told else ""
-    if decision.due:
-        condition, sentence = one.agent.condition(now)
-        if condition in ("ok", "new"):
-            advice = f"The next check renews it. {advice}".strip()
-        else:
-            severity, advice = Severity.WARNING, f"Nothing renews it. {sentence}"
-    return Told(decision.state, severity, decision.reason, advice)
+    idle = decision.due and one.agent.condition(now)[0] not in WELL
+    severity = Severity.WARNING if idle else Severity.OK
+    return Told(decision.state, severity, decision.reason, told.advice if told else "")
 
 
 def _newest_issued(one: Managed) -> Life | None:
