@@ -176,7 +176,7 @@ def walk(core, server):
     assert levels == ["80", "90", "0", "100"]
     server.mint("etl main")
     found = seen("OK", "TOKEN OK - 'etl main' expires in 59 min")
-    assert "Renewal due" in found["long_plugin_output"]
+    assert "Thresholds: warning below 0.6 of" in found["long_plugin_output"]
     broken_by("raise RuntimeError\n")
     found = seen("UNKNOWN", "The check itself failed")
     assert found["performance_data"] == ""

@@ -183,4 +183,6 @@ def test_nagios_watches_what_an_airflow_tells(tmp_path, airflow):
     for service in services.keys() - {"FlowAuth_Tokens"}:  # a name that is not known has no time
         assert "expires in" in found[service]["plugin_output"]
         assert found[service]["performance_data"].startswith("remaining=")
-    assert f"{len(WRITTEN) + 2} tokens: 1 ok, 1 warning" in found["FlowAuth_Tokens"]["plugin_output"]
+    assert (
+        f"{len(WRITTEN) + 2} tokens: 1 ok, 1 warning" in found["FlowAuth_Tokens"]["plugin_output"]
+    )
