@@ -1,8 +1,9 @@
 """A Nagios and an Icinga 2 of the tests' own, with the definitions that are shipped."""
 
 import contextlib
-import getpass
+import grp
 import os
+import pwd
 import re
 import subprocess
 import time
@@ -16,6 +17,8 @@ from tests.monitoring.parts import ICINGA, ICINGA_INCLUDES, ICINGA_LIBRARIES, NA
 SHIPPED = Path(flowauth_rotator.monitoring.__file__).parent / "files"
 NAGIOS_OBJECTS = UNPACKED / "etc/nagios4/objects"  # as Debian configures it
 INSTALLED = "/opt/flowauth-rotator/bin/flowauth-rotator"
+USER = pwd.getpwuid(os.getuid()).pw_name  # neither is to become somebody else
+GROUP = grp.getgrgid(os.getgid()).gr_name
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 
@@ -77,10 +80,9 @@ class Nagios(Core):
         (folder / "more").write_text("\n".join(more))
         debian = [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("commands", "contacts")]
         debian += [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("timeperiods", "templates")]
-        me = getpass.getuser()
         lines = [
             *(f"cfg_file={path}" for path in (*debian, folder / "shipped", folder / "more")),
-            *(f"nagios_user={me}", f"nagios_group={os.getgid()}"),
+            *(f"nagios_user={USER}", f"nagios_group={GROUP}"),
             f"log_file={folder}/nagios.log",
             f"object_cache_file={folder}/objects.cache",
             f"precached_object_file={folder}/objects.precache",
@@ -124,8 +126,7 @@ class Icinga(Core):
             *more,
         ]
         (folder / "icinga2.conf").write_text("\n".join(lines) + "\n")
-        me = getpass.getuser()
-        constants = {"RunAsUser": me, "RunAsGroup": me}
+        constants = {"RunAsUser": USER, "RunAsGroup": GROUP}
         for name in ("Config", "Data", "Log", "Cache", "Spool", "InitRun"):
             constants[f"{name}Dir"] = str(folder / name)
             (folder / name).mkdir()
