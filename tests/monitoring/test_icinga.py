@@ -1,12 +1,15 @@
 """What is shipped for Icinga 2, in a real one."""
 
 import json
+import re
 
-from demo.parts import BIN
+from demo.parts import BIN, ROOT
+from flowauth_rotator.checking import check
 from flowauth_rotator.monitoring.names import service_name
 from tests.e2e.deployment import until
 from tests.monitoring.cores import INSTALLED, STATES, Icinga, adapted, walk
 
+PAGE = (ROOT / "docs/monitoring.md").read_text()
 DEFINITIONS = "icinga2/flowauth_rotator.conf"
 SOON = {"check_interval = 5m": "check_interval = 2s", "retry_interval = 1m": "retry_interval = 1s"}
 
@@ -20,6 +23,17 @@ def test_icinga_says_when_a_definition_is_wrong(tmp_path):
     """The test above is one that can fail."""
     wrong = adapted(DEFINITIONS, {'check_command = "flowauth_rotator"': 'check_command = "none"'})
     assert "none" in " ".join(Icinga(tmp_path / "icinga", wrong).objections())
+
+
+def test_every_option_of_the_check_can_be_set():
+    """And stands in the table; but for the format, which is Icinga's own."""
+    rows = re.findall(
+        r'"(--[a-z-]+)" = \{\s+(?:value|set_if) = "\$(\w+)\$"', adapted(DEFINITIONS, {})
+    )
+    listed = re.findall(r"^\| `(flowauth_\w+)` \| `(--[a-z-]+)`", PAGE, re.MULTILINE)
+    options = {option.opts[0] for option in check.params} - {"--format"}
+    assert {option for option, _ in rows} == options
+    assert {(option, variable) for variable, option in listed} == set(rows)
 
 
 def test_icinga_sees_a_token_through_all_states(tmp_path, renewal_server, password_file):
