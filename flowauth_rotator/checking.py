@@ -107,6 +107,8 @@ def check(
     if sys.stdout is None:  # closed: whatever is opened next takes its place
         sys.exit(UNKNOWN)
     try:
+        if agent and issuer and not airflow:
+            raise click.UsageError("--agent needs --airflow: the issuer knows of no DAG.")
         snapshot = _found(airflow, scrape_token_file, issuer, username, password_file, renew_before)
         thresholds = _thresholds(warning, critical)
         text, code = _read(snapshot, thresholds, form, names, agent=agent)

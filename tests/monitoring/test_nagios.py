@@ -76,6 +76,7 @@ WRONG_CALLS = {
     "no scrape token": ("--airflow", "http://127.0.0.1:1"),
     "no password": ("--issuer", "http://127.0.0.1:1"),
     "nobody answers": NOBODY,
+    "an agent that is not asked": (*NOBODY, "--agent"),
     "levels that cross": (*NOBODY, "--warning", "0.1", "--critical", "0.5"),
 }
 
