@@ -107,8 +107,6 @@ def check(
     if sys.stdout is None:  # closed: whatever is opened next takes its place
         sys.exit(UNKNOWN)
     try:
-        if agent and issuer and not airflow:
-            raise click.UsageError("--agent needs --airflow: the issuer knows of no DAG.")
         snapshot = _found(airflow, scrape_token_file, issuer, username, password_file, renew_before)
         thresholds = _thresholds(warning, critical)
         text, code = _read(snapshot, thresholds, form, names, agent=agent)
@@ -174,6 +172,8 @@ def _read(
     from flowauth_rotator.monitoring import checkmk, document, nagios, prometheus
     from flowauth_rotator.monitoring.state import assess
 
+    if agent and snapshot.agents is None:
+        raise click.UsageError("--agent needs --airflow: an issuer knows of no DAG.")
     if names or agent:
         snapshot = snapshot.named(names)
     if form == "prometheus":

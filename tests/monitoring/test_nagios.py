@@ -76,7 +76,6 @@ WRONG_CALLS = {
     "no scrape token": ("--airflow", "http://127.0.0.1:1"),
     "no password": ("--issuer", "http://127.0.0.1:1"),
     "nobody answers": NOBODY,
-    "an agent that is not asked": (*NOBODY, "--agent"),
     "levels that cross": (*NOBODY, "--warning", "0.1", "--critical", "0.5"),
 }
 
@@ -87,6 +86,13 @@ def test_what_cannot_be_known_is_unknown(words):
     code, printed = check(*words)
     assert code == 3
     assert grammar.plugin(printed).state == "UNKNOWN"
+
+
+def test_of_an_agent_that_was_not_asked_nothing_is_known(renewal_server, password_file):
+    """It is no OK."""
+    asked = ("--issuer", renewal_server.url, "--username", renewal_server.username)
+    code, printed = check(*asked, "--password-file", password_file, "--agent")
+    assert (code, "--agent needs --airflow" in printed) == (3, True)
 
 
 @pytest.mark.parametrize("end", ["RuntimeError('sunk')", "SystemExit(0)", "KeyboardInterrupt"])
