@@ -13,7 +13,7 @@ import yaml
 from demo.parts import clean_environment, free_port, running, wait_until_healthy
 from flowauth_rotator.monitoring.export import export
 from tests.e2e.deployment import until
-from tests.monitoring.parts import ALERTMANAGER, NODE_EXPORTER, PROMETHEUS
+from tests.monitoring.parts import ALERTMANAGER, NODE_EXPORTER, PROMETHEUS, UNPACKED
 
 EVER = "[1h]"  # longer than any test
 
@@ -87,9 +87,9 @@ class Watch:
         """What fires now, by name."""
         return {labels["alertname"] for labels, _ in self.ask('ALERTS{alertstate="firing"}')}
 
-    def ever(self):
+    def ever(self, matcher='alertname!=""'):
         """What fired at any moment: for how many evaluations, by alert."""
-        counted = self.ask(f'count_over_time(ALERTS{{alertstate="firing"}}{EVER})')
+        counted = self.ask(f'count_over_time(ALERTS{{alertstate="firing", {matcher}}}{EVER})')
         return {
             name: max(n for labels, n in counted if labels["alertname"] == name)
             for name in {labels["alertname"] for labels, _ in counted}
@@ -99,28 +99,31 @@ class Watch:
         """Wait until an alert has fired so long that any other would have come by now."""
         until(lambda: self.ever().get(alert, 0) >= evaluations, alert)
 
-    def wait_for_scrapes(self, job, more=12):
+    def wait_for_scrapes(self, *jobs, more=12):
         """Wait until it has scraped so often again that any alert would have come by now."""
-        wanted = self.scrapes(job) + more
-        until(lambda: self.scrapes(job) >= wanted, f"scrapes of {job}")
+        wanted = {job: self.scrapes(job) + more for job in jobs}
+        for job, number in wanted.items():
+            until(lambda job=job, number=number: self.scrapes(job) >= number, f"scrapes of {job}")
 
 
 class Exporter:
     """Says what it is told to say.
 
     Attributes:
-        text: what.
+        name: of the job that scrapes it.
+        text: what, or a function that says it anew each time; None for an error.
     """
 
-    def __init__(self, text=b""):
-        self.text, self._port, exporter = text, free_port(), self
+    def __init__(self, name, text):
+        self.name, self.text, self._port, exporter = name, text, free_port(), self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(200)
+                text = exporter.text() if callable(exporter.text) else exporter.text
+                self.send_response(500 if text is None else 200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()
-                self.wfile.write(exporter.text)
+                self.wfile.write(text or b"")
 
             def log_message(self, *_args):
                 """Say nothing."""
@@ -130,7 +133,8 @@ class Exporter:
     @property
     def job(self):
         """How to scrape it."""
-        return {"job_name": "own", "static_configs": [{"targets": [f"127.0.0.1:{self._port}"]}]}
+        at = {"targets": [f"127.0.0.1:{self._port}"]}
+        return {"job_name": self.name, "static_configs": [at]}
 
     @contextlib.contextmanager
     def running(self):
@@ -174,7 +178,10 @@ class Alertmanager:
     @contextlib.contextmanager
     def running(self):
         """Take alerts until the block ends."""
+        # Debian's looks for its templates at a fixed path: show it that folder as it is unpacked.
+        see = f'mount --bind {UNPACKED}/usr/share /usr/share && exec "$@"'
         command = [
+            *("unshare", "--map-root-user", "--mount", "sh", "-c", see, "sh"),
             str(ALERTMANAGER),
             f"--config.file={self._folder}/alertmanager/inhibition.yml",
             f"--storage.path={self._folder}/data",
