@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 import flowauth_rotator.server.metrics as server_metrics
-from demo.parts import ROOT
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.export import FILES
 from flowauth_rotator.monitoring.prometheus import exposition
@@ -22,7 +21,6 @@ from tests.monitoring.parts import AMTOOL, PROMTOOL
 PROMETHEUS = FILES / "prometheus"
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
 DASHBOARD = json.loads((FILES / "grafana" / "dashboard.json").read_text())
-RUNBOOKS = ROOT / "docs" / "runbooks"
 ALERTS = [
     rule
     for path in RULES
@@ -119,25 +117,6 @@ def test_the_rules_know_which_outcomes_are_failures():
         re.findall(r'outcome!~"([a-z|_]+)"', RULES[1].read_text() + "".join(expressions()))
     )
     assert set(words.split("|")) == WELL
-
-
-def test_every_alert_has_a_runbook_and_every_runbook_its_alert():
-    """By name; the index and the page about monitoring have them all."""
-    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {*NAMES, "README"}
-    page = (ROOT / "docs" / "monitoring.md").read_text()
-    index = (RUNBOOKS / "README.md").read_text()
-    for name in NAMES:
-        assert f"({name}.md)" in index
-        assert f"(runbooks/{name}.md)" in page
-        assert (RUNBOOKS / f"{name}.md").read_text().startswith(f"# {name}\n")
-
-
-@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda it: it.stem)
-def test_the_links_of_a_runbook_lead_to_runbooks(path):
-    """They are read outside the repository."""
-    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
-        assert (RUNBOOKS / target).is_file()
-        assert "/" not in target
 
 
 def test_every_metric_that_is_asked_for_exists():
