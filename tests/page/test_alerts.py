@@ -23,7 +23,7 @@ from datetime import timedelta
 from flowauth_rotator.provider import ManagedToken, rotation_dag  # Airflow
 
 dag = rotation_dag(
-    [ManagedToken({variable!r})], dag_id={dag_id!r}, schedule=timedelta(seconds=10)
+    [ManagedToken({variable!r})], dag_id={dag_id!r}, schedule=timedelta(seconds=30)
 )
 """
 DAGS = ("well", "paused", "torn", "gone")  # what becomes of them
@@ -36,7 +36,7 @@ def metrics_token(issuer):
 
 @pytest.fixture(scope="module")
 def site(make_site, issuer):
-    """Four DAGs with a token each, looked at every ten seconds."""
+    """Four DAGs with a token each, looked at twice a minute."""
     site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=SCRAPE_TOKEN)
     stored = {f"{dag_id}_token": issuer.mint(dag_id, lifetime_minutes=1440) for dag_id in DAGS}
     site.home.load("variables", stored)
@@ -88,6 +88,19 @@ def stop(site, process):
     found.wait(60)
 
 
+def checks_of(site, dag_id):
+    """The ends of all checks of a DAG."""
+    told = "SELECT timestamp FROM xcom WHERE task_id = 'survey' AND key = 'report'"
+    return site.ask(f"{told} AND dag_id = '{dag_id}'")
+
+
+def between_checks(site):
+    """Wait until one has just ended: a DAG that is stopped within one is waited for longer."""
+    active = "SELECT run_id FROM dag_run WHERE state IN ('queued', 'running')"
+    until(lambda: site.ask(active) != [], "a check begins")
+    until(lambda: site.ask(active) == [], "it ends")
+
+
 def stalled(watch):
     """The DAGs of which Prometheus says that they do not check."""
     firing = watch.ask('ALERTS{alertname="FlowAuthRotationAgentStalled", alertstate="firing"}')
@@ -130,21 +143,21 @@ def test_nobody_is_woken_by_a_rotation(site, watch, issuer):
     assert watch.ever() == {}
 
 
-def test_a_dag_that_does_not_check_is_told_and_no_other(site, watch):
-    """Paused, with an import error, its file gone: after two missed checks and two minutes."""
+def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
+    """Paused, broken, its file gone, and at last no scheduler: after two missed checks, by DAG."""
+    between_checks(site)
     site.pause("paused")
     site.put_dag("torn", "import airflow.nothing_of_this_name  # dag")
     (site.dags / "gone.py").unlink()
-    until(lambda: stalled(watch) == {"paused", "torn", "gone"}, "it is told", patience=240)
-    watch.wait_for_scrapes("airflow")
-    assert set(watch.ever()) == {"FlowAuthRotationAgentStalled"}
-    assert stalled(watch) == {"paused", "torn", "gone"}
-
-
-def test_a_scheduler_that_stopped_is_told_and_nothing_else(site, watch):
-    """Of the DAG that was well until then."""
+    checks = len(checks_of(site, "well"))
+    until(lambda: len(checks_of(site, "well")) > checks + 2, "the other one goes on")
+    between_checks(site)
+    assert watch.ever() == {}
     stop(site, "scheduler")
-    until(lambda: "well" in stalled(watch), "it is told", patience=240)
+    first = {"paused", "torn", "gone"}
+    until(lambda: stalled(watch) >= first, "the first are told", patience=300)
+    assert stalled(watch) == first
+    until(lambda: stalled(watch) == set(DAGS), "the scheduler is told", patience=300)
     watch.wait_for_scrapes("airflow")
     assert set(watch.ever()) == {"FlowAuthRotationAgentStalled"}
 
