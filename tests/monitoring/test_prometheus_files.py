@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import flowauth_rotator.server.metrics as server_metrics
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.export import FILES
 from flowauth_rotator.monitoring.prometheus import exposition
-from flowauth_rotator.monitoring.snapshot import Snapshot
+from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Watched
 from tests.monitoring.parts import AMTOOL, PROMTOOL
 
 PROMETHEUS = FILES / "prometheus"
@@ -128,6 +128,15 @@ def test_every_metric_that_is_asked_for_exists():
     there = metrics_in(told + Path(server_metrics.__file__).read_text())
     there |= {f"{name}{suffix}" for name in there for suffix in ("_total", "_bucket")}
     assert asked <= there
+
+
+def test_an_issuer_that_is_asked_alone_makes_no_token_a_missing_one():
+    """It knows what it has issued, and not what is to be in use."""
+    now = datetime.now(timezone.utc)
+    issued = Watched("etl main", issued=Life(now, now + timedelta(hours=1)))
+    told = exposition(Snapshot(now, [issued], agents=None)).decode()
+    assert 'flowauth_rotator_issued_expiration_timestamp_seconds{name="etl main"}' in told
+    assert "flowauth_rotator_token_expected{" not in told
 
 
 def test_alertmanager_takes_the_example():
