@@ -1,6 +1,7 @@
 """A real Prometheus, a real Airflow, a real renewal server: who is woken by what."""
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -77,13 +78,10 @@ def watch(sources, tmp_path_factory):
         yield watch
 
 
-def stop(site, process):
+def stop(part):
     """Stop one of Airflow's processes, which this one has started, with its children."""
-    [found] = [
-        child
-        for child in psutil.Process().children()
-        if process in child.cmdline() and child.environ()["AIRFLOW_HOME"] == str(site.home.folder)
-    ]
+    started = {child: " ".join(child.cmdline()) for child in psutil.Process().children()}
+    [found] = [it for it, line in started.items() if re.search(rf"airflow {part}\b", line)]
     os.killpg(found.pid, signal.SIGTERM)
     found.wait(60)
 
@@ -153,7 +151,7 @@ def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
     until(lambda: len(checks_of(site, "well")) > checks + 2, "the other one goes on")
     between_checks(site)
     assert watch.ever() == {}
-    stop(site, "scheduler")
+    stop("scheduler")
     first = {"paused", "torn", "gone"}
     until(lambda: stalled(watch) >= first, "the first are told", patience=300)
     assert stalled(watch) == first
@@ -164,7 +162,7 @@ def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
 
 def test_a_plugin_that_was_uninstalled_is_an_absent_agent_and_nothing_else(site, watch):
     """Airflow answers, and knows nothing of it."""
-    stop(site, "webserver" if site.two else "api-server")
+    stop("webserver" if site.two else "api[-_]server")
     site.home.env |= {
         "PYTHONPATH": os.pathsep.join(
             [str(HERE / "uninstalled"), site.home.env.get("PYTHONPATH", "")]
