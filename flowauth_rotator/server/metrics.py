@@ -7,6 +7,7 @@ count together (see `Settings.metrics_dir`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -38,9 +39,7 @@ class Metrics:
         self._counted = own
         if parts.settings.metrics_dir is not None:
             self._counted = CollectorRegistry()
-            MultiProcessCollector(  # type: ignore[no-untyped-call]
-                self._counted, str(parts.settings.metrics_dir)
-            )
+            self._counted.register(_Together(parts.settings.metrics_dir))
         self._requests = Histogram(
             "flowauth_renewal_server_request_duration_seconds",
             "Time to answer a request.",
@@ -78,6 +77,24 @@ class Metrics:
         names = CollectorRegistry()
         names.register(_Names(self._parts, now))
         return generate_latest(self._counted) + generate_latest(names)
+
+
+class _Together(Collector):
+    """What all workers have counted, also those that are gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """One series for all workers each."""
+        # A file is empty while a worker makes it, or for good if that was its last act.
+        files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
+        families: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return families
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read the files."""
+        return []
 
 
 class _Names(Collector):
