@@ -39,8 +39,7 @@ test-airflow-2: .venv-airflow-2/ready ## run the same in an Airflow 2.11
 test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
 	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page
-test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium
-test: .monitors/ready
+test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium .monitors/ready
 
 test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery worker of either Airflow, with a Redis
 	@$(BIN)/python -m pytest tests/e2e/test_celery.py

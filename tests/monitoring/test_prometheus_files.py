@@ -5,24 +5,22 @@ import json
 import re
 import shutil
 import subprocess
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import yaml
 
 import flowauth_rotator.server.metrics as server_metrics
-from demo.parts import ROOT
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.export import FILES
 from flowauth_rotator.monitoring.prometheus import exposition
-from flowauth_rotator.monitoring.snapshot import Snapshot
+from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Watched
 from tests.monitoring.parts import AMTOOL, PROMTOOL
 
 PROMETHEUS = FILES / "prometheus"
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
 DASHBOARD = json.loads((FILES / "grafana" / "dashboard.json").read_text())
-RUNBOOKS = ROOT / "docs" / "runbooks"
 ALERTS = [
     rule
     for path in RULES
@@ -121,25 +119,6 @@ def test_the_rules_know_which_outcomes_are_failures():
     assert set(words.split("|")) == WELL
 
 
-def test_every_alert_has_a_runbook_and_every_runbook_its_alert():
-    """By name; the index and the page about monitoring have them all."""
-    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {*NAMES, "README"}
-    page = (ROOT / "docs" / "monitoring.md").read_text()
-    index = (RUNBOOKS / "README.md").read_text()
-    for name in NAMES:
-        assert f"({name}.md)" in index
-        assert f"(runbooks/{name}.md)" in page
-        assert (RUNBOOKS / f"{name}.md").read_text().startswith(f"# {name}\n")
-
-
-@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda it: it.stem)
-def test_the_links_of_a_runbook_lead_to_runbooks(path):
-    """They are read outside the repository."""
-    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
-        assert (RUNBOOKS / target).is_file()
-        assert "/" not in target
-
-
 def test_every_metric_that_is_asked_for_exists():
     """In the rules, their tests and the dashboard."""
     asked = metrics_in("".join(expressions()))
@@ -149,6 +128,15 @@ def test_every_metric_that_is_asked_for_exists():
     there = metrics_in(told + Path(server_metrics.__file__).read_text())
     there |= {f"{name}{suffix}" for name in there for suffix in ("_total", "_bucket")}
     assert asked <= there
+
+
+def test_an_issuer_that_is_asked_alone_makes_no_token_a_missing_one():
+    """It knows what it has issued, and not what is to be in use."""
+    now = datetime.now(timezone.utc)
+    issued = Watched("etl main", issued=Life(now, now + timedelta(hours=1)))
+    told = exposition(Snapshot(now, [issued], agents=None)).decode()
+    assert 'flowauth_rotator_issued_expiration_timestamp_seconds{name="etl main"}' in told
+    assert "flowauth_rotator_token_expected{" not in told
 
 
 def test_alertmanager_takes_the_example():
