@@ -79,8 +79,13 @@ class Thresholds:
             )
 
     def of(self, life: Life) -> tuple[timedelta, timedelta]:
-        """Both as durations for a token of this life."""
-        window = life.expires_at - (life.renew_at or life.issued_at)
+        """Both as durations for a token of this life.
+
+        One that is never due in time has no renewal window: its whole lifetime counts.
+        """
+        due = life.renew_at
+        begin = due if due and due < life.expires_at else life.issued_at
+        window = max(life.expires_at - begin, timedelta(0))
         warning, critical = (
             value if isinstance(value, timedelta) else window * value
             for value in (self.warning, self.critical)

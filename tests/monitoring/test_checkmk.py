@@ -21,6 +21,8 @@ from flowauth_rotator.monitoring.state import State, assess
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import SHIPPED
 
+pytestmark = pytest.mark.holds_secrets("password")
+
 WRAPPER = SHIPPED / "checkmk" / "flowauth_rotator"
 AGENT = "FlowAuth_Rotation_Agent"
 NO_LINES = {
