@@ -20,8 +20,18 @@ from typing import ParamSpec, TypeVar
 import click
 
 from benchmarks.load import THREADS, Account, Load, list_active, renew_at, renew_steadily
+from benchmarks.measure import Pairs, alternate, timed
 from benchmarks.runs import Figure, Run, console, once, table
-from benchmarks.serving import ACTIVE, SCOPES, LoadedServer, Memory, embedded_postgres, syncs
+from benchmarks.serving import (
+    ACTIVE,
+    NAMES,
+    SCOPES,
+    TOKENS_OF_A_NAME,
+    LoadedServer,
+    Memory,
+    embedded_postgres,
+    syncs,
+)
 from demo.parts import prepare_process
 
 P = ParamSpec("P")
@@ -29,7 +39,7 @@ T = TypeVar("T")
 
 FLOWAUTH = 60  # renewals a second on such a machine, and 95 at best
 ROWS = 100_000
-LISTS = 50  # in one run
+LISTS, SCRAPES = 50, 10  # in one run
 CHUNKS = 10  # in which the many renewals of figure 6 are made
 
 
@@ -198,6 +208,63 @@ def in_postgres(bench: Bench) -> list[Figure]:
     return [Figure(7, what, pairs, lambda run: 1 / _slower(run), "x", at_least=0.5, note=note)]
 
 
+def scraping(bench: Bench) -> list[Figure]:
+    """Figure 8: /metrics with many names, against the shortest SELECT of the same, in either."""
+    with ExitStack() as stack:
+        with console.status("starting PostgreSQL ..."):
+            url = stack.enter_context(embedded_postgres(bench.folder / "postgres-names"))
+        figures = []
+        for kind, settings in (("SQLite", {}), ("PostgreSQL", {"DATABASE_URL": url})):
+            server = bench.server(f"names in {kind}", **settings)
+            with console.status(f"writing {NAMES * TOKENS_OF_A_NAME:,} rows ..."):
+                server.add_names()
+            stack.enter_context(server.running())
+            side_by_side = partial(
+                alternate, timed(server.select_names), timed(server.scrape), SCRAPES
+            )
+            pairs = bench.repeat(
+                f"scraping {NAMES:,} names in {kind}", partial(_regardless, side_by_side), _scrapes
+            )
+            of_each = f"{TOKENS_OF_A_NAME} tokens of each; {server.scrape() // 1024} KiB"
+            figures += [
+                Figure(
+                    8,
+                    f"a scrape of {NAMES:,} names in {kind}",
+                    pairs,
+                    lambda run: _scrape(run.result),
+                    "ms",
+                    at_most=2000,
+                    note=of_each,
+                ),
+                Figure(
+                    8,
+                    "... against a SELECT of their newest expiries",
+                    pairs,
+                    lambda run: _against_select(run.result),
+                    "x",
+                ),
+            ]
+        return figures
+
+
+def _regardless(act: Callable[[], T], _number: int) -> T:
+    """Whatever the number of the run."""
+    return act()
+
+
+def _scrapes(pairs: Pairs) -> str:
+    return f"{_scrape(pairs):.0f} ms, {_against_select(pairs):.1f} x"
+
+
+def _scrape(pairs: Pairs) -> float:
+    """Milliseconds."""
+    return median(pairs.ours) * 1000
+
+
+def _against_select(pairs: Pairs) -> float:
+    return median(pairs.ratios)
+
+
 def _in_turn(
     load: Callable[[Account], Load], one: Account, other: Account
 ) -> Callable[[int], tuple[Load, Load]]:
@@ -258,6 +325,7 @@ MEASURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "history": long_history,
     "memory": remembering,
     "postgres": in_postgres,
+    "scrapes": scraping,
 }
 
 

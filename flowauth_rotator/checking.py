@@ -111,7 +111,7 @@ def check(
         thresholds = _thresholds(warning, critical)
         text, code = _read(snapshot, thresholds, form, names, agent=agent)
     except BaseException as error:  # noqa: BLE001 - its 1 would be a warning, a library's exit OK
-        _end_with(form, _sentence(error), names)
+        _end_with(form, _sentence(error), names, issuer_alone=bool(issuer and not airflow))
     _end(text, code)
 
 
@@ -208,14 +208,17 @@ def _format_of(arguments: Sequence[str]) -> str:
     return FORMATS[0]
 
 
-def _end_with(form: str, sentence: str, names: Sequence[str] = ()) -> NoReturn:
+def _end_with(
+    form: str, sentence: str, names: Sequence[str] = (), *, issuer_alone: bool = False
+) -> NoReturn:
     """Say that nothing could be found out, as the format has it."""
     from flowauth_rotator.monitoring import checkmk, nagios
 
     if form == "nagios":
         _end(nagios.failure(sentence), UNKNOWN)
     if form == "checkmk":
-        _end(checkmk.failure(sentence, names), 0)
+        service = checkmk.ISSUER if issuer_alone else checkmk.AGENT
+        _end(checkmk.failure(sentence, names, service=service), 0)
     raise click.ClickException(sentence)
 
 

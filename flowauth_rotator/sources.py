@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from flowauth_rotator.agent.issuer import LARGEST_LIST, SessionIssuer
 from flowauth_rotator.agent.wire import Wire
@@ -17,13 +17,12 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     StoreUnavailable,
 )
-from flowauth_rotator.core.policy import RotationPolicy, decide
+from flowauth_rotator.core.policy import ABANDONED, RotationPolicy, decide
 from flowauth_rotator.core.tokens import Token, read_unverified
 from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Unreadable, Watched, one_a_name
 
 PATH = "/flowauth-rotator/api/check"
 PATIENCE = 20  # seconds for one request: Nagios gives a check 60
-ABANDONED = timedelta(days=30)  # after its expiry nobody waits for a successor any more
 
 
 def airflow_here(now: datetime) -> Snapshot:
@@ -40,7 +39,7 @@ def airflow_here(now: datetime) -> Snapshot:
             from flowauth_rotator.provider.web import service
         except ModuleNotFoundError as error:
             raise Misconfigured(
-                f"There is no Airflow here: {error.name} is not installed.",
+                f"Airflow cannot be loaded here: {error.name} is not installed.",
                 advice="Run it with the Python of Airflow, or give Airflow's address.",
             ) from None
         try:

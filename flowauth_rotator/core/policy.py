@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowauth_rotator.core.tokens import Claims
 
 LARGEST_FRACTION = 1 / 2  # of the lifetime: beyond it a fresh token would be due at birth
+ABANDONED = timedelta(days=30)  # after its expiry nobody waits for a successor any more
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ count together (see `Settings.metrics_dir`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -34,13 +35,11 @@ class Metrics:
 
     def __init__(self, parts: Parts) -> None:
         own = CollectorRegistry()
-        self._registry = own
+        self._parts = parts
+        self._counted = own
         if parts.settings.metrics_dir is not None:
-            self._registry = CollectorRegistry()
-            MultiProcessCollector(  # type: ignore[no-untyped-call]
-                self._registry, str(parts.settings.metrics_dir)
-            )
-        self._registry.register(_Newest(parts))
+            self._counted = CollectorRegistry()
+            self._counted.register(_Together(parts.settings.metrics_dir))
         self._requests = Histogram(
             "flowauth_renewal_server_request_duration_seconds",
             "Time to answer a request.",
@@ -69,28 +68,62 @@ class Metrics:
         if view in ("renew", "renew_presented"):
             self._renewals.labels(event if event in RENEWAL_RESULTS else "failed").inc()
 
-    def exposition(self) -> bytes:
-        """All of it in the text format of Prometheus."""
-        return generate_latest(self._registry)
+    def exposition(self, now: int) -> bytes:
+        """All of it in the text format of Prometheus.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        names = CollectorRegistry()
+        names.register(_Names(self._parts, now))
+        return generate_latest(self._counted) + generate_latest(names)
 
 
-class _Newest(Collector):
-    """The newest token of each owner, server and name, read from the history at each scrape."""
+class _Together(Collector):
+    """What all workers have counted, also those that are gone."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        """One series a name, also long after its last token has expired."""
-        family = GaugeMetricFamily(
+        """One series for all workers each."""
+        # A file is empty while a worker makes it, or for good if that was its last act.
+        files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
+        families: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return families
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read the files."""
+        return []
+
+
+class _Names(Collector):
+    """The newest token of each owner, server and name, read from the history at each scrape."""
+
+    def __init__(self, parts: Parts, now: int) -> None:
+        self._parts = parts
+        self._now = now
+
+    def collect(self) -> Iterable[Metric]:
+        """One series a name of each metric, of the first one long after its last token, too."""
+        labels = ["owner", "server", "name"]
+        expiry = GaugeMetricFamily(
             "flowauth_renewal_server_token_expiration_timestamp_seconds",
             "Latest expiry of the tokens issued under a name.",
-            labels=["owner", "server", "name"],
+            labels=labels,
+        )
+        without_successor = GaugeMetricFamily(
+            "flowauth_renewal_server_name_without_successor",
+            "Whether the newest token of a name is in the last tenth of its lifetime or expired.",
+            labels=labels,
         )
         with self._parts.database.reading() as connection:
-            for owner, audience, name, expires_at in self._parts.history.newest(connection):
-                family.add_metric([owner, audience, name], expires_at)
-        yield family
+            for newest in self._parts.history.newest(connection):
+                name = [newest.owner, newest.audience, newest.name]
+                expiry.add_metric(name, newest.expires_at)
+                if newest.is_renewable and not newest.is_abandoned(self._now):
+                    without_successor.add_metric(name, newest.lacks_successor(self._now))
+        yield from (expiry, without_successor)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not ask the database."""

@@ -59,7 +59,7 @@ class Probes:
         expected = f"Bearer {self._parts.directory.metrics_token()}".encode()
         if not hmac.compare_digest(presented, expected):
             raise Refused(401, "Present what metrics.token holds: Authorization: Bearer <it>.")
-        return Response(self._metrics.exposition(), content_type=CONTENT_TYPE)
+        return Response(self._metrics.exposition(asked().now), content_type=CONTENT_TYPE)
 
 
 def program_version() -> str:

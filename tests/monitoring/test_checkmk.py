@@ -21,6 +21,8 @@ from flowauth_rotator.monitoring.state import State, assess
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import SHIPPED
 
+pytestmark = pytest.mark.holds_secrets("password")
+
 WRAPPER = SHIPPED / "checkmk" / "flowauth_rotator"
 AGENT = "FlowAuth_Rotation_Agent"
 NO_LINES = {
@@ -199,7 +201,7 @@ def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_fi
     assert {service: one.state for service, one in gone.items()} == {
         "FlowAuth_Token_etl main": 3,
         "FlowAuth_Token_gone": 3,
-        AGENT: 2,
+        "FlowAuth_Issuer": 2,
     }
 
 
@@ -233,5 +235,8 @@ def test_the_spool_file_holds_the_same_lines(tmp_path_factory, found):
     assert re.fullmatch(r"[1-9]\d*_flowauth_rotator_rotation", file.name)
     section, _, lines = file.read_bytes().decode().partition("\n")
     assert section == "<<<local:sep(0)>>>"
-    assert set(grammar.checkmk(lines)) == {*(service_name(one.name) for one in found), AGENT}
+    assert set(grammar.checkmk(lines)) == {
+        *(service_name(one.name) for one in found),
+        f"{AGENT}_rotation",
+    }
     assert file.stat().st_mode & 0o777 == 0o644  # Checkmk's agent is another user

@@ -3,11 +3,15 @@
 import json
 import re
 
+import pytest
+
 from demo.parts import BIN, ROOT
 from flowauth_rotator.checking import check
 from flowauth_rotator.monitoring.names import service_name
 from tests.e2e.deployment import until
 from tests.monitoring.cores import INSTALLED, STATES, Icinga, adapted, walk
+
+pytestmark = pytest.mark.holds_secrets("password")
 
 PAGE = (ROOT / "docs/monitoring.md").read_text()
 DEFINITIONS = "icinga2/flowauth_rotator.conf"

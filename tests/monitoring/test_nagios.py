@@ -15,6 +15,8 @@ from tests.e2e.deployment import until
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import INSTALLED, STATES, Nagios, adapted, walk
 
+pytestmark = pytest.mark.holds_secrets("password")
+
 NUMBERS = {"remaining", "used", "ok", "warning", "critical", "unknown"}
 DEFINITIONS = "nagios/flowauth_rotator.cfg"
 NO_OUTPUT = {

@@ -89,7 +89,7 @@ def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, managed, fo
         "FlowAuth_Token_kept": 0,
         "FlowAuth_Token_due": 0,
         "FlowAuth_Token_NO_TOKEN": 2,
-        "FlowAuth_Rotation_Agent": 0,
+        "FlowAuth_Rotation_Agent_managed": 0,
     }
     found = samples(textfiles / TEXTFILE)
     in_use = read_unverified(Token(airflow.variable(key="DUE_TOKEN")["value"]))

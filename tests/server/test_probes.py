@@ -3,6 +3,9 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from flowauth_rotator.server.accounts import Limit
+from flowauth_rotator.server.maintenance import prune
+
 DATABASES = ["SQLite", "PostgreSQL"]
 
 
@@ -74,6 +77,95 @@ class TestMetrics:
         name = "flowauth_renewal_server_request_duration_seconds_count"
         assert counts[name, "200", "version"] == 1
         assert counts[name, "401", "signin"] == 1
+
+
+class TestNobodyRenews:
+    """The dead man: names whose newest token nears its end, or has reached it."""
+
+    WITHOUT_SUCCESSOR = "flowauth_renewal_server_name_without_successor"
+
+    @pytest.fixture
+    def told(self, scrape):
+        """Its value for each name that has one."""
+
+        def read():
+            samples = scrape().items()
+            return {key[2]: value for key, value in samples if key[0] == self.WITHOUT_SUCCESSOR}
+
+        return read
+
+    def test_from_the_last_tenth_of_the_lifetime_until_30_days_after_the_expiry(
+        self, flowbot, clock, told, scrape
+    ):
+        flowbot.mint(name="etl main", lifetime_minutes=100)
+        assert told() == {"etl main": 0}
+        clock.advance(minutes=90, seconds=-1)
+        assert told() == {"etl main": 0}
+        clock.advance(seconds=1)
+        assert told() == {"etl main": 1}
+        clock.advance(minutes=10)
+        assert told() == {"etl main": 1}
+        clock.advance(minutes=30 * 24 * 60, seconds=-1)
+        assert told() == {"etl main": 1}
+        clock.advance(seconds=1)
+        assert told() == {}
+        assert TestMetrics.EXPIRY in {key[0] for key in scrape()}
+
+    def test_a_successor_ends_it(self, flowbot, clock, told):
+        row = flowbot.minted(name="etl main", lifetime_minutes=100)
+        flowbot.mint(name="another", lifetime_minutes=100)
+        clock.advance(minutes=95)
+        assert told() == {"etl main": 1, "another": 1}
+        answer = flowbot.renew_presented(row["token"], {"lifetime_minutes": 100})
+        assert answer.status_code == 200
+        assert told() == {"etl main": 0, "another": 1}
+
+    def test_a_successor_that_expires_no_later_does_not(self, flowbot, clock, parts, told):
+        row = flowbot.minted(name="etl main", lifetime_minutes=100)
+        parts.accounts.set_audience("TEST_SERVER", latest_expiry=clock.now + 100 * 60)
+        clock.advance(minutes=50)
+        for body in ({}, {"lifetime_minutes": 1}):
+            assert flowbot.renew_presented(row["token"], body).status_code == 200
+        assert told() == {"etl main": 0}
+        clock.advance(minutes=40)
+        assert flowbot.renew_presented(row["token"]).status_code == 200
+        assert told() == {"etl main": 1}
+
+    def test_of_each_owner(self, flowbot, mallory, clock, scrape):
+        flowbot.mint(name="etl main", lifetime_minutes=10)
+        mallory.mint(name="etl main", lifetime_minutes=100)
+        clock.advance(minutes=9)
+        labels = (self.WITHOUT_SUCCESSOR, "TEST_SERVER", "etl main")
+        assert scrape()[(*labels, "flowbot")] == 1
+        assert scrape()[(*labels, "mallory")] == 0
+
+    def test_not_of_an_owner_who_holds_no_role_on_the_server(self, flowbot, clock, parts, told):
+        """They have left: nobody can renew their tokens, and nobody should be waiting for it."""
+        flowbot.mint(name="etl main", lifetime_minutes=100)
+        clock.advance(minutes=95)
+        parts.accounts.revoke("flowbot", ["runner"])
+        assert told() == {"etl main": 1}
+        parts.accounts.add_audience("ELSEWHERE", Limit(60))
+        parts.accounts.add_role("guest", "ELSEWHERE", ["run"], Limit(60))
+        parts.accounts.grant("flowbot", ["guest"])
+        parts.accounts.revoke("flowbot", ["viewer"])
+        assert told() == {}
+        parts.accounts.grant("flowbot", ["viewer"])
+        assert told() == {"etl main": 1}
+
+    def test_a_role_that_was_deleted_is_held_by_nobody(self, flowbot, clock, parts, told):
+        flowbot.mint(name="etl main", lifetime_minutes=100)
+        clock.advance(minutes=95)
+        parts.accounts.delete_role("runner")
+        assert told() == {"etl main": 1}
+        parts.accounts.delete_role("viewer")
+        assert told() == {}
+
+    def test_pruning_changes_nothing(self, flowbot, clock, parts, told):
+        flowbot.mint(name="etl main", lifetime_minutes=100)
+        clock.advance(minutes=101)
+        assert prune(parts, now=clock.now) == 1
+        assert told() == {"etl main": 1}
 
 
 def test_health_is_a_process_that_answers(stranger):

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from airflow.models import DagModel, DagRun, Variable
@@ -41,6 +43,7 @@ ATTEMPTS_READ = 2  # of each token, of those that ended well and of those that d
 STARTED_HERE = "renew-"  # begins the id of each run that was started from the page
 SCHEDULED = "scheduled__"  # begins the id of each run of the schedule
 PREFIX_LENGTH = len(STARTED_HERE) + 13
+KINDS = {"managed": dict, "report": list, "failure": str}  # what surveys push
 
 
 def read_agents(session: Session) -> list[Agent]:
@@ -143,30 +146,39 @@ class _Said:
         run_id: of its run.
         key: managed (schedule and settings), report (of the tokens it kept) or failure (why).
         at: when.
-        value: what.
     """
 
     run_id: str
     key: str
     at: datetime
-    value: Any
+    _row: Any  # columns
+
+    @cached_property
+    def value(self) -> Any:  # noqa: ANN401 - JSON
+        """What; read when it is asked for, since that of many tokens takes its time."""
+        value = _value(self._row)
+        return value if isinstance(value, KINDS[self.key]) else None
 
 
 def _agent(session: Session, dag: DagModel) -> Agent:
-    said = _said(session, dag.dag_id, {"report": list, "failure": str}, 2 * SURVEYS_READ)
-    last = _said(session, dag.dag_id, {"managed": dict}, 1)
-    managed: dict[str, Any] = last[0].value if last else {}
+    said = _said(session, dag.dag_id, ("report", "failure"), 2 * SURVEYS_READ)
+    last = _said(session, dag.dag_id, ("managed",), 1)
+    managed: dict[str, Any] = (last[0].value if last else None) or {}
     tokens, _ = read_tokens(json.dumps(managed.get("tokens", [])))
     schedule = managed.get("schedule")
     if isinstance(schedule, (int, float)):
         schedule = timedelta(seconds=schedule)
-    checks = [one for one in said if one.key == "report"]
-    checked_at = checks[0].at if checks else None
+    checks = (one for one in said if one.key == "report" and one.value is not None)
+    check = next(checks, None)
+    checked_at = check.at if check else None
     failed = [one for one in said if one.key == "failure" and one.run_id.startswith(SCHEDULED)]
     failure = failed[0] if failed and (not checked_at or failed[0].at > checked_at) else None
     reports: dict[str, Report] = {}
-    for report in (report for one in checks for report in _reports(one.value)):
-        reports.setdefault(key_of(report.place), report)
+    for one in chain([check] if check else [], checks):
+        unknown = (it for it in one.value if _key(it) not in reports)
+        reports |= {key_of(report.place): report for report in _reports(unknown)}
+        if all(token.variable in reports for token in tokens):
+            break
     called = {token.name or token.variable: token.variable for token in tokens}
     called |= {report.name: variable for variable, report in reports.items()}
     return Agent(
@@ -183,7 +195,7 @@ def _agent(session: Session, dag: DagModel) -> Agent:
         tokens=tokens,
         notices=[
             f"{report.reason} {report.advice}".strip()
-            for report in (_reports(checks[0].value) if checks else ())
+            for report in (_reports(check.value) if check else ())
             if key_of(report.place) == LIST_VARIABLE
         ],
         reports=reports,
@@ -210,18 +222,30 @@ def _late_at(
     return deadline(schedule, checked_at)
 
 
-def _said(session: Session, dag_id: str, kinds: dict[str, type], most: int) -> list[_Said]:
-    """What the last surveys pushed of these kinds, the newest first."""
-    pushed = (
-        select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
-        .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(kinds))
+def _said(session: Session, dag_id: str, keys: Sequence[str], most: int) -> list[_Said]:
+    """What the last surveys pushed under these keys, the newest first."""
+    last = (
+        select(XComRow.dag_run_id, XComRow.map_index, XComRow.key)
+        .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(keys))
         .order_by(XComRow.dag_run_id.desc())
         .limit(most)
+        .subquery()
+    )  # without the values, which a database that sorts would carry along, all that there are
+    pushed = (
+        select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
+        .join(
+            last,
+            and_(
+                XComRow.dag_run_id == last.c.dag_run_id,
+                XComRow.task_id == "survey",
+                XComRow.map_index == last.c.map_index,
+                XComRow.key == last.c.key,
+            ),
+        )
+        .order_by(XComRow.dag_run_id.desc())
     )
-    said = [
-        _Said(row.run_id, row.key, row.timestamp, _value(row)) for row in session.execute(pushed)
-    ]
-    return [one for one in said if isinstance(one.value, kinds[one.key])]
+    rows = session.execute(pushed)
+    return [_Said(row.run_id, row.key, row.timestamp, row) for row in rows]
 
 
 def _attempts(session: Session, dag_id: str, called: dict[str, str]) -> dict[str, list[Attempt]]:
@@ -310,13 +334,19 @@ def _runs(
 def _survey_of(run_id: str, variable: str, said: Sequence[_Said]) -> str:
     """What the survey of a run told of a token, or why it failed."""
     for one in said:
-        if one.run_id == run_id and one.key == "failure":
+        if one.run_id == run_id and one.key == "failure" and one.value is not None:
             return str(one.value)
         if one.run_id == run_id and one.key == "report":
-            for report in _reports(one.value):
+            for report in _reports(one.value or ()):
                 if key_of(report.place) == variable:
                     return report.reason
     return ""
+
+
+def _key(document: Any) -> str:  # noqa: ANN401 - JSON
+    """Which Variable a report is about, before it is read."""
+    place = document.get("place") if isinstance(document, dict) else None
+    return key_of(place) if isinstance(place, str) else ""
 
 
 def _reports(documents: Iterable[Any]) -> Iterator[Report]:

@@ -1,0 +1,95 @@
+"""What a hundred rotations of a token leave as it is: the series and services that tell of it."""
+
+from collections import Counter
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from flowauth_rotator.agent.issuer import BearerIssuer
+from flowauth_rotator.agent.rotation import check, rotate
+from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.report import Outcome
+from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.monitoring import checkmk, nagios, prometheus
+from flowauth_rotator.monitoring.state import assess
+from flowauth_rotator.provider.tokens import ManagedToken
+from flowauth_rotator.provider.web.managed import Agent, Attempt, Managed
+from flowauth_rotator.provider.web.snapshot import snapshot
+from tests.monitoring import grammar
+from tests.server.scraping import scraped, series
+
+ROTATIONS = 100
+ATTEMPTS_READ = 2  # by the page
+NAME = "etl main"
+DAG = "flowauth_token_rotation"
+POLICY = RotationPolicy(lifetime_minutes=60)
+FIVE_MINUTES = timedelta(minutes=5)
+
+
+@pytest.fixture
+def rotations(renewal_server):
+    """Rotate a token a hundred times, 45 minutes apart; gives the page's view after each."""
+
+    def rotate_on():
+        store = MemoryStore(Token(renewal_server.mint(NAME)))
+        token = ManagedToken(name=NAME, lifetime_minutes=60)
+        attempts, outcomes = [], Counter()
+        with closing(BearerIssuer(renewal_server.url)) as issuer:
+            for number in range(ROTATIONS):
+                renewal_server.clock_offset += 45 * 60
+                now = datetime.fromtimestamp(renewal_server.now(), timezone.utc)
+                report = rotate(store, issuer, POLICY, now=now, name=NAME)
+                assert report.outcome is Outcome.ROTATED
+                attempts = [Attempt(f"scheduled__{number}", 0, report), *attempts][:ATTEMPTS_READ]
+                outcomes[str(report.outcome)] += 1
+                agent = Agent(
+                    DAG,
+                    schedule="*/5 * * * *",
+                    checked_at=now,
+                    next_check_at=now + FIVE_MINUTES,
+                    late_at=now + 3 * FIVE_MINUTES,
+                    tokens=[token],
+                    attempts={token.variable: attempts},
+                )
+                managed = Managed(agent, token, check(store, POLICY, now=now, name=NAME))
+                yield snapshot([agent], [managed], now, {DAG: {NAME: dict(outcomes)}})
+
+    return rotate_on()
+
+
+def test_the_plugins_series_and_services_stay_the_same(rotations):
+    """One a name, whatever the tokens of it are called inside."""
+    seen, counted = set(), []
+    for found in rotations:
+        shown = values(prometheus.exposition(found).decode())
+        assessment = assess(found)
+        lines = grammar.checkmk(checkmk.reading(assessment))
+        numbers = grammar.plugin(nagios.reading(assessment)).performance
+        seen.add((frozenset(shown), frozenset(lines), frozenset(numbers)))
+        labels = frozenset({("name", NAME), ("outcome", "rotated")})
+        counted.append(shown["flowauth_rotator_rotations_total", labels])
+    [(_, services, _)] = seen
+    assert services == {f"FlowAuth_Token_{NAME}", "FlowAuth_Rotation_Agent"}
+    assert counted == list(range(1, ROTATIONS + 1))
+
+
+def test_the_servers_series_stay_the_same(rotations, renewal_server, data_dir):
+    """From the first request of a kind on, since each kind is timed by its own."""
+    next(rotations)
+    scraped(renewal_server.url, data_dir)
+    before = series(scraped(renewal_server.url, data_dir))
+    for _ in rotations:
+        assert series(scraped(renewal_server.url, data_dir)).keys() == before.keys()
+    assert len(renewal_server.rows(NAME)) == ROTATIONS + 1
+
+
+def values(text):
+    """Each series with its value."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }

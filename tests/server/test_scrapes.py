@@ -1,0 +1,250 @@
+"""/metrics as Prometheus sees it: of a server with three workers, while tokens are renewed."""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo.parts import BIN, clean_environment, free_port, running, wait_until_healthy
+from flowauth_rotator.server import Parts, Settings
+from tests.monitoring.parts import PROMTOOL
+from tests.server.scraping import (
+    EXPIRY,
+    RENEWALS,
+    WITHOUT_SUCCESSOR,
+    by_name,
+    check,
+    counters,
+    renewals,
+    scraped,
+    series,
+)
+
+NAMES = [f"etl {number}" for number in range(4)]
+PATIENCE = 30  # seconds
+
+
+class Serving:
+    """A server with three workers, and a client that keeps its tokens alive.
+
+    Attributes:
+        expiries: Of each name, the latest expiry that the client was told of.
+        renewed: How many renewals the client was told of.
+    """
+
+    def __init__(self, url, data_dir, process, tokens):
+        self.url, self.data_dir = url, data_dir
+        self.expiries = {}
+        self.renewed = 0
+        self._process = psutil.Process(process.pid)
+        self._tokens = tokens
+        self._keys = itertools.count()
+        self._minutes = itertools.count(60)
+
+    def workers(self):
+        """Once there are three."""
+        until(lambda: len(self._process.children()) == 3, "three workers")
+        return self._process.children()
+
+    def renew(self, name):
+        """As an agent does it: what is not answered is asked again with the same key."""
+        key, minutes = f"key-{next(self._keys)}", next(self._minutes)
+        token = self._tokens[name]
+        self._tokens[name] = patiently(lambda: self._renewal(token, key, minutes))
+        self.renewed += 1
+        self.expiries[name] = expiry_of(self._tokens[name])
+
+    def scrape(self):
+        """What one worker shows."""
+        return series(scraped(self.url, self.data_dir))
+
+    @contextlib.contextmanager
+    def alone(self, worker):
+        """Stop all the other workers for the length of a block: this one answers."""
+        others = [other for other in self.workers() if other.pid != worker.pid]
+        try:
+            for other in others:
+                os.kill(other.pid, signal.SIGSTOP)
+                until(lambda other=other: other.status() == psutil.STATUS_STOPPED, "a stop")
+            yield
+        finally:
+            for other in others:
+                os.kill(other.pid, signal.SIGCONT)
+
+    def _renewal(self, token, key, minutes):
+        request = urllib.request.Request(
+            f"{self.url}/tokens/renew",
+            json.dumps({"lifetime_minutes": minutes}).encode(),
+            {
+                "Authorization": f"Bearer {token}",
+                "Idempotency-Key": key,
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)["token"]
+
+
+def until(holds, what):
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s"
+        time.sleep(0.01)
+
+
+def patiently(ask):
+    """The answer, asked for again where a worker ended in the midst of it; no error is one."""
+    answers = []
+
+    def answered():
+        try:
+            answers.append(ask())
+        except urllib.error.HTTPError:
+            raise
+        except (urllib.error.URLError, ConnectionError, http.client.HTTPException):
+            return False
+        return True
+
+    until(answered, "an answer")
+    return answers[0]
+
+
+def expiry_of(token):
+    import jwt
+
+    return jwt.decode(token, options={"verify_signature": False})["exp"]
+
+
+@pytest.fixture
+def serving(data_dir, tmp_path):
+    parts = Parts.open(Settings.load(data_dir))
+    owner, now = parts.accounts.named_user("flowbot"), int(time.time())
+    tokens = {
+        name: parts.issuing.mint(owner, 1, name, ["viewer"], 50, now=now).token for name in NAMES
+    }
+    parts.database.close()
+    bind = f"127.0.0.1:{free_port()}"
+    command = [str(BIN / "flowauth-rotator"), "serve", "--bind", bind, "--workers", "3"]
+    env = clean_environment(
+        FLOWAUTH_ROTATOR_DATA_DIR=str(data_dir), RENEWAL_RATE_LIMIT="1000000/hour"
+    )
+    with running(command, env=env, log=tmp_path / "log") as process:
+        wait_until_healthy(f"http://{bind}/version", process, "The server", tmp_path / "log")
+        yield Serving(f"http://{bind}", data_dir, process, tokens)
+
+
+def test_no_series_is_doubled_or_stale_while_tokens_are_renewed(serving):
+    """Each scrape has what was issued before it began, and counters only rise."""
+    serving.workers()
+    ended = threading.Event()
+
+    def scrape_until_ended():
+        before, scrapes = {}, 0
+        while not ended.is_set():
+            known = dict(serving.expiries)
+            found = serving.scrape()
+            shown = by_name(found, EXPIRY)
+            assert shown.keys() == set(NAMES) == by_name(found, WITHOUT_SUCCESSOR).keys()
+            assert [name for name, at in known.items() if shown[name] < at] == []
+            assert fallen(before, found) == []
+            before, scrapes = counters(found), scrapes + 1
+        return scrapes
+
+    def renew(name):
+        for _ in range(40):
+            serving.renew(name)
+
+    with ThreadPoolExecutor(2 + len(NAMES)) as pool:
+        scraping = [pool.submit(scrape_until_ended) for _ in range(2)]
+        try:
+            list(pool.map(renew, NAMES))
+        finally:
+            ended.set()
+        assert sum(each.result() for each in scraping) > 10
+    found = serving.scrape()
+    assert renewals(found, "renewed") == 40 * len(NAMES)
+    assert by_name(found, EXPIRY) == serving.expiries
+
+
+def test_every_worker_tells_the_same(serving):
+    """Also of what another one of them has issued, and has counted."""
+    for first in serving.workers():
+        with serving.alone(first):
+            serving.renew(NAMES[0])
+        for worker in serving.workers():
+            with serving.alone(worker):
+                found = serving.scrape()
+            assert by_name(found, EXPIRY)[NAMES[0]] == serving.expiries[NAMES[0]]
+            assert renewals(found, "renewed") == serving.renewed
+
+
+def test_counters_do_not_fall_when_a_worker_is_killed(serving):
+    """What it had counted stays, and the one in its place counts on."""
+    for victim in serving.workers():
+        with serving.alone(victim):
+            serving.renew(NAMES[0])
+        before = counters(serving.scrape())
+        os.kill(victim.pid, signal.SIGKILL)
+        until(lambda victim=victim: not victim.is_running(), "an end")
+        assert fallen(before, serving.scrape()) == []
+        heir = max(serving.workers(), key=lambda worker: worker.create_time())
+        with serving.alone(heir):
+            serving.renew(NAMES[0])
+            found = serving.scrape()
+        assert fallen(before, found) == []
+        assert renewals(found, "renewed") == serving.renewed
+
+
+def test_no_scrape_fails_or_falls_back_while_workers_come_and_go_under_load(serving):
+    """As after crashes, time and again."""
+    ended = threading.Event()
+
+    def renew_until_ended(name):
+        while not ended.is_set():
+            serving.renew(name)
+
+    with ThreadPoolExecutor(len(NAMES)) as pool:
+        renewing = [pool.submit(renew_until_ended, name) for name in NAMES]
+        try:
+            before = {}
+            for _ in range(4):
+                os.kill(serving.workers()[0].pid, signal.SIGKILL)
+                for _ in range(10):
+                    found = patiently(serving.scrape)
+                    assert fallen(before, found) == []
+                    before = counters(found)
+        finally:
+            ended.set()
+        for each in renewing:
+            each.result()
+
+
+def test_a_worker_that_ends_as_it_begins_to_count_spoils_no_scrape(serving):
+    """It leaves an empty file among those in which the workers count."""
+    worker = serving.workers()[0]
+    files = (Path(file.path) for file in worker.open_files())
+    [folder] = {file.parent for file in files if file.name == f"counter_{worker.pid}.db"}
+    (folder / "counter_1.db").touch()
+    assert renewals(serving.scrape(), "renewed") == 0
+
+
+def test_the_names_and_types_are_as_prometheus_likes_them(serving):
+    serving.renew(NAMES[0])
+    text = scraped(serving.url, serving.data_dir)
+    assert RENEWALS in text
+    check(PROMTOOL, text)
+
+
+def fallen(before, found):
+    return [key for key, value in before.items() if found.get(key, -1) < value]
