@@ -87,9 +87,10 @@ def stop(part):
 
 
 def is_there(site):
-    """Whether the page's metrics are."""
+    """Whether the plugin is: it tells a stranger to sign in, and Airflow knows no such page."""
     answer = site.call(None, "GET", "flowauth-rotator/metrics")
-    return answer.status_code != 404
+    assert answer.status_code in (401, 404) or "html" in answer.headers["Content-Type"]
+    return answer.status_code == 401
 
 
 def checks_of(site, dag_id):
@@ -169,6 +170,7 @@ def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
 def test_a_plugin_that_was_uninstalled_is_an_absent_agent_and_nothing_else(site, watch):
     """Airflow answers, and knows nothing of it."""
     before = set(watch.ever())
+    assert is_there(site)
     stop("webserver" if site.two else "api[-_]server")
     site.home.env |= {
         "PYTHONPATH": os.pathsep.join(
