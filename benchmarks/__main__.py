@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks.measure import Figure
 from benchmarks.page import showing
 from benchmarks.rotation import rotating
+from benchmarks.scrape import scraping
 from benchmarks.startup import parsing, starting
 from benchmarks.survey import surveying
 
@@ -36,6 +37,7 @@ def main() -> None:
             "surveying in Airflow": lambda: surveying(Path(folder) / "survey"),
             "rotating": lambda: rotating(Path(folder) / "rotation"),
             "showing the page": lambda: showing(Path(folder) / "page"),
+            "scraping its metrics": lambda: scraping(Path(folder) / "scrape"),
         }
         for doing, measure in measures.items():
             with console.status(f"{doing} ..."):

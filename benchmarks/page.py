@@ -32,7 +32,7 @@ def showing(folder: Path) -> list[Figure]:
     """The API against Airflow's own list, and the browser against the page without a token."""
     home = AirflowHome(folder)
     home.set_up()
-    _store_tokens(home)
+    store_tokens(home, TOKENS)
     if home.airflow("dags", "test", DAG):
         raise PartFailed(f"A run of the DAG failed; see {home.log}")
     password = add_admin(home)
@@ -40,22 +40,28 @@ def showing(folder: Path) -> list[Figure]:
         return [_answering(url, password), _painting(url, password)]
 
 
-def _store_tokens(home: AirflowHome) -> None:
+def store_tokens(home: AirflowHome, count: int) -> None:
+    """So many healthy ones, and the list of them."""
     signer, now = Signer(generate_key()), int(time.time())
     claims = {"iat": now, "nbf": now, "exp": now + 86400, "sub": "flowbot", "aud": "TEST_SERVER"}
     claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
-    keys = [f"FLOWAPI_JWT_{number}" for number in range(TOKENS)]
+    keys = [f"FLOWAPI_JWT_{number}" for number in range(count)]
     values: dict[str, object] = {key: signer.sign({**claims, "jti": key}) for key in keys}
     home.load("variables", values | {LIST_VARIABLE: [{"variable": key} for key in keys]})
     home.load("connections", {CONNECTION: {"conn_type": "flowauth", "host": "127.0.0.1"}})
 
 
-def _answering(url: str, password: str) -> Figure:
+def signed_in(url: str, password: str) -> str:
+    """What authorizes the requests of the user admin."""
     asked = json.dumps({"username": "admin", "password": password}).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/auth/token", asked, headers)  # noqa: S310 - loopback
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        bearer = {"Authorization": f"Bearer {json.load(answer)['access_token']}"}
+        return f"Bearer {json.load(answer)['access_token']}"
+
+
+def _answering(url: str, password: str) -> Figure:
+    bearer = {"Authorization": signed_in(url, password)}
 
     def get(path: str) -> int:
         request = urllib.request.Request(f"{url}/{path}", headers=bearer)  # noqa: S310

@@ -47,7 +47,7 @@ class Figure:
     """One line of the table.
 
     Attributes:
-        number: which of the seven it belongs to.
+        number: which of the eight it belongs to.
         what: what was measured.
         runs: what was seen each time.
         value: what a run counts for.

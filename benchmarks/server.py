@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from benchmarks.load import THREADS, Account, Load, list_active, renew_at, renew_steadily
+from benchmarks.load import THREADS, Account, Load, list_active, renew_at, renew_steadily, scrape
 from benchmarks.runs import Figure, Run, console, once, table
 from benchmarks.serving import ACTIVE, SCOPES, LoadedServer, Memory, embedded_postgres, syncs
 from demo.parts import prepare_process
@@ -30,6 +30,8 @@ T = TypeVar("T")
 FLOWAUTH = 60  # renewals a second on such a machine, and 95 at best
 ROWS = 100_000
 LISTS = 50  # in one run
+NAMES, TOKENS = 1000, 30  # of a history, and of each of them
+SCRAPES = 10  # in one run
 CHUNKS = 10  # in which the many renewals of figure 6 are made
 
 
@@ -198,9 +200,27 @@ def in_postgres(bench: Bench) -> list[Figure]:
     return [Figure(7, what, pairs, lambda run: 1 / _slower(run), "x", at_least=0.5, note=note)]
 
 
-def _in_turn(
-    load: Callable[[Account], Load], one: Account, other: Account
-) -> Callable[[int], tuple[Load, Load]]:
+def scraped(bench: Bench) -> list[Figure]:
+    """Figure 8: the metrics, with and without names to tell of."""
+    empty, full = bench.server("no names"), bench.server("many names")
+    full.add_history(NAMES * TOKENS, NAMES)
+    with empty.running(), full.running():
+        pairs = bench.repeat(
+            f"scraping none and {NAMES:,} names",
+            _in_turn(
+                lambda scraper: bench.load(scrape, scraper, times=SCRAPES),
+                *(server.scraper() for server in (empty, full)),
+            ),
+            _both_told,
+        )
+    what = f"a scrape of {NAMES:,} names, {TOKENS} tokens each"
+    return [
+        Figure(8, what, pairs, lambda run: run.result[1].quantile(0.50) * 1000, "ms", at_most=2000),
+        Figure(8, "... against one of no name", pairs, _slower, "x", note=_medians(pairs)),
+    ]
+
+
+def _in_turn(load: Callable[[T], Load], one: T, other: T) -> Callable[[int], tuple[Load, Load]]:
     """The loads of both, one right after the other; who goes first changes with the number."""
 
     def run(number: int) -> tuple[Load, Load]:
@@ -258,6 +278,7 @@ MEASURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "history": long_history,
     "memory": remembering,
     "postgres": in_postgres,
+    "scrapes": scraped,
 }
 
 

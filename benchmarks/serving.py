@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import requests
 from sqlalchemy import select
 
-from benchmarks.load import Account, Start
+from benchmarks.load import Account, Scraper, Start
 from benchmarks.rotation import BareClient
 from demo.parts import (
     AUDIENCE,
@@ -116,8 +116,8 @@ class LoadedServer:
         self._run("server", "add-user", USER, "--password-stdin", stdin=self._password)
         self._run("server", "grant", USER, *ROLES)
 
-    def add_history(self, count: int) -> None:
-        """Rows of the user that have all expired, each the parent of the next."""
+    def add_history(self, count: int, names: int = 1) -> None:
+        """Rows of the user that have all expired, each the parent of the next of its name."""
         database = Settings.load(environ=self._env).database()
         with database.writing() as connection:
             owner = connection.execute(select(users.c.id)).scalar_one()
@@ -130,11 +130,11 @@ class LoadedServer:
                 [
                     {
                         "id": number,
-                        "parent_id": number - 1 or None,
+                        "parent_id": number - names if number > names else None,
                         "idempotency_key": f"{number:064x}",
                         "owner_id": owner,
                         "audience_id": audience,
-                        "name": "HISTORY",
+                        "name": f"HISTORY_{number % names}",
                         "roles": held,
                         "jti": f"{number:036x}",
                         "family_began_at": began,
@@ -172,6 +172,11 @@ class LoadedServer:
             cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
             session = {"Cookie": cookies, "X-CSRF-Token": http.cookies["X-CSRF"]}
         return Account(self._port, session, server_id, starts)
+
+    def scraper(self) -> Scraper:
+        """Who may read its metrics."""
+        token = (self.log.parent / "server" / "metrics.token").read_text().strip()
+        return Scraper(self._port, token)
 
     def memory(self) -> Memory:
         """What the larger worker holds."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from airflow.models import DagModel, DagRun, Variable
@@ -39,6 +40,7 @@ from flowauth_rotator.provider.web.managed import Agent, Attempt, Run
 SURVEYS_READ = 8  # the last ones, since one of a run by hand may look at some tokens only
 ATTEMPTS_READ = 2  # of each token, of those that ended well and of those that did not
 STARTED_HERE = "renew-"  # begins the id of each run that was started from the page
+SAID = {"managed": dict, "report": list, "failure": str}  # by surveys
 SCHEDULED = "scheduled__"  # begins the id of each run of the schedule
 PREFIX_LENGTH = len(STARTED_HERE) + 13
 
@@ -143,30 +145,37 @@ class _Said:
         run_id: of its run.
         key: managed (schedule and settings), report (of the tokens it kept) or failure (why).
         at: when.
-        value: what.
+        row: the columns of what.
     """
 
     run_id: str
     key: str
     at: datetime
-    value: Any
+    row: Any
+
+    @cached_property
+    def value(self) -> Any:  # noqa: ANN401 - JSON
+        """What; None if nobody can tell any more. Read when asked: a survey of many is long."""
+        value = _value(self.row)
+        return value if isinstance(value, SAID[self.key]) else None
 
 
 def _agent(session: Session, dag: DagModel) -> Agent:
-    said = _said(session, dag.dag_id, {"report": list, "failure": str}, 2 * SURVEYS_READ)
-    last = _said(session, dag.dag_id, {"managed": dict}, 1)
-    managed: dict[str, Any] = last[0].value if last else {}
+    said = _said(session, dag.dag_id, ("report", "failure"), 2 * SURVEYS_READ)
+    last = _said(session, dag.dag_id, ("managed",), 1)
+    managed: dict[str, Any] = (last[0].value if last else None) or {}
     tokens, _ = read_tokens(json.dumps(managed.get("tokens", [])))
     schedule = managed.get("schedule")
     if isinstance(schedule, (int, float)):
         schedule = timedelta(seconds=schedule)
     checks = [one for one in said if one.key == "report"]
-    checked_at = checks[0].at if checks else None
+    check = next((one for one in checks if one.value is not None), None)
+    checked_at = check.at if check else None
     failed = [one for one in said if one.key == "failure" and one.run_id.startswith(SCHEDULED)]
-    failure = failed[0] if failed and (not checked_at or failed[0].at > checked_at) else None
-    reports: dict[str, Report] = {}
-    for report in (report for one in checks for report in _reports(one.value)):
-        reports.setdefault(key_of(report.place), report)
+    failure = next((one for one in failed if one.value is not None), None)
+    if failure and checked_at and failure.at <= checked_at:
+        failure = None
+    reports = _last_reports(checks, {token.variable for token in tokens})
     called = {token.name or token.variable: token.variable for token in tokens}
     called |= {report.name: variable for variable, report in reports.items()}
     return Agent(
@@ -183,7 +192,7 @@ def _agent(session: Session, dag: DagModel) -> Agent:
         tokens=tokens,
         notices=[
             f"{report.reason} {report.advice}".strip()
-            for report in (_reports(checks[0].value) if checks else ())
+            for report in (_reports(check.value) if check else ())
             if key_of(report.place) == LIST_VARIABLE
         ],
         reports=reports,
@@ -210,18 +219,35 @@ def _late_at(
     return deadline(schedule, checked_at)
 
 
-def _said(session: Session, dag_id: str, kinds: dict[str, type], most: int) -> list[_Said]:
-    """What the last surveys pushed of these kinds, the newest first."""
-    pushed = (
-        select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
-        .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(kinds))
+def _said(session: Session, dag_id: str, keys: Sequence[str], most: int) -> list[_Said]:
+    """What the last surveys pushed under these keys, the newest first."""
+    # Which they are is found without the values: a database would sort these, too.
+    which = (XComRow.dag_run_id, XComRow.task_id, XComRow.map_index, XComRow.key)
+    last = (
+        select(*which)
+        .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(keys))
         .order_by(XComRow.dag_run_id.desc())
         .limit(most)
+        .subquery()
     )
-    said = [
-        _Said(row.run_id, row.key, row.timestamp, _value(row)) for row in session.execute(pushed)
-    ]
-    return [one for one in said if isinstance(one.value, kinds[one.key])]
+    pushed = (
+        select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
+        .join(last, and_(*(column == last.c[column.key] for column in which)))
+        .order_by(XComRow.dag_run_id.desc())
+    )
+    return [_Said(row.run_id, row.key, row.timestamp, row) for row in session.execute(pushed)]
+
+
+def _last_reports(checks: Iterable[_Said], variables: set[str]) -> dict[str, Report]:
+    """The last report of each of these Variables, as far back as is needed."""
+    found: dict[str, Report] = {}
+    for said in checks:
+        new = [one for one in said.value or () if _variable_of(one) not in found]
+        for report in _reports(new):
+            found.setdefault(key_of(report.place), report)
+        if variables <= found.keys():
+            break
+    return found
 
 
 def _attempts(session: Session, dag_id: str, called: dict[str, str]) -> dict[str, list[Attempt]]:
@@ -310,9 +336,11 @@ def _runs(
 def _survey_of(run_id: str, variable: str, said: Sequence[_Said]) -> str:
     """What the survey of a run told of a token, or why it failed."""
     for one in said:
-        if one.run_id == run_id and one.key == "failure":
+        if one.run_id != run_id or one.value is None:
+            continue
+        if one.key == "failure":
             return str(one.value)
-        if one.run_id == run_id and one.key == "report":
+        if one.key == "report":
             for report in _reports(one.value):
                 if key_of(report.place) == variable:
                     return report.reason
@@ -324,6 +352,12 @@ def _reports(documents: Iterable[Any]) -> Iterator[Report]:
     for one in documents:
         with suppress(TypeError, ValueError, KeyError, AttributeError):
             yield Report.from_json(one)
+
+
+def _variable_of(document: object) -> str | None:
+    """The Variable that the report in a document is about; None if it is no report."""
+    place = document.get("place") if isinstance(document, dict) else None
+    return key_of(place) if isinstance(place, str) else None
 
 
 def _value(row: Any) -> Any:  # noqa: ANN401 - columns of an XCom; JSON
