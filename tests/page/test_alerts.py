@@ -86,6 +86,12 @@ def stop(part):
     found.wait(60)
 
 
+def is_there(site):
+    """Whether the page's metrics are."""
+    answer = site.call(None, "GET", "flowauth-rotator/metrics")
+    return answer.status_code != 404
+
+
 def checks_of(site, dag_id):
     """The ends of all checks of a DAG."""
     told = "SELECT timestamp FROM xcom WHERE task_id = 'survey' AND key = 'report'"
@@ -162,6 +168,7 @@ def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
 
 def test_a_plugin_that_was_uninstalled_is_an_absent_agent_and_nothing_else(site, watch):
     """Airflow answers, and knows nothing of it."""
+    before = set(watch.ever())
     stop("webserver" if site.two else "api[-_]server")
     site.home.env |= {
         "PYTHONPATH": os.pathsep.join(
@@ -170,6 +177,16 @@ def test_a_plugin_that_was_uninstalled_is_an_absent_agent_and_nothing_else(site,
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(site.seen),
     }
     with site.home.running(urlsplit(site.url).port):
+        assert not is_there(site)
         watch.wait_for("FlowAuthRotationAgentAbsent")
         assert watch.alerts() == {"FlowAuthRotationAgentAbsent"}
-    assert set(watch.ever()) == {"FlowAuthRotationAgentStalled", "FlowAuthRotationAgentAbsent"}
+    assert set(watch.ever()) == before | {"FlowAuthRotationAgentAbsent"}
+
+
+def test_a_name_that_nobody_renews_is_told_by_the_server(watch, issuer):
+    """With the last of its tokens in the last tenth of its lifetime, whoever else watches."""
+    issued_at = issuer.now() - 57 * 60
+    issuer.mint("forsaken", lifetime_minutes=60, issued_at=issued_at)
+    watch.wait_for("FlowAuthRenewalServerNameWithoutSuccessor")
+    firing = watch.ask('ALERTS{alertstate="firing", job="server"}')
+    assert [labels["name"] for labels, _ in firing] == ["forsaken"]
