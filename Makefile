@@ -65,7 +65,7 @@ APT := apt-get -qq -o Dir::State::lists=$(CURDIR)/.monitors/lists -o Dir::Cache=
 	  "run them on Debian or Ubuntu." >&2; exit 1; }
 	@mkdir -p .monitors/lists/partial .monitors/cache/archives/partial .monitors/root
 	@$(APT) update
-	@$(APT) install --yes --download-only --no-install-recommends $(MONITORS)
+	@$(APT) install --reinstall --yes --download-only --no-install-recommends $(MONITORS)
 	@for package in .monitors/cache/archives/*.deb; do dpkg -x $$package .monitors/root || exit; done
 	@rm -rf .monitors/lists .monitors/cache
 	@touch $@
@@ -100,7 +100,7 @@ mutants: $(READY) ## put known bugs into the protocol, one by one, and tell by w
 	@$(BIN)/python -m proofs.mutants
 
 secrecy: $(READY) ## search all that the tests of the rotation leave behind for parts of tokens
-	@$(BIN)/python -m pytest --secrecy tests/core tests/agent tests/contract tests/provider tests/proofs tests/test_cli.py
+	@$(BIN)/python -m pytest --secrecy tests/core tests/agent tests/contract tests/provider tests/monitoring tests/proofs tests/test_cli.py
 
 prove: $(READY) ## kill real processes at every point, and let 50 agents race for 1,000 tokens
 	@$(BIN)/python -m proofs.processes

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 from airflow.models import DagModel, DagRun, Variable
@@ -41,9 +40,9 @@ from flowauth_rotator.provider.web.managed import Agent, Attempt, Run
 SURVEYS_READ = 8  # the last ones, since one of a run by hand may look at some tokens only
 ATTEMPTS_READ = 2  # of each token, of those that ended well and of those that did not
 STARTED_HERE = "renew-"  # begins the id of each run that was started from the page
+SAID = {"managed": dict, "report": list, "failure": str}  # by surveys
 SCHEDULED = "scheduled__"  # begins the id of each run of the schedule
 PREFIX_LENGTH = len(STARTED_HERE) + 13
-KINDS = {"managed": dict, "report": list, "failure": str}  # what surveys push
 
 
 def read_agents(session: Session) -> list[Agent]:
@@ -146,18 +145,19 @@ class _Said:
         run_id: of its run.
         key: managed (schedule and settings), report (of the tokens it kept) or failure (why).
         at: when.
+        row: the columns of what.
     """
 
     run_id: str
     key: str
     at: datetime
-    _row: Any  # columns
+    row: Any
 
     @cached_property
     def value(self) -> Any:  # noqa: ANN401 - JSON
-        """What; read when it is asked for, since that of many tokens takes its time."""
-        value = _value(self._row)
-        return value if isinstance(value, KINDS[self.key]) else None
+        """What; None if nobody can tell any more. Read when asked: a survey of many is long."""
+        value = _value(self.row)
+        return value if isinstance(value, SAID[self.key]) else None
 
 
 def _agent(session: Session, dag: DagModel) -> Agent:
@@ -168,17 +168,14 @@ def _agent(session: Session, dag: DagModel) -> Agent:
     schedule = managed.get("schedule")
     if isinstance(schedule, (int, float)):
         schedule = timedelta(seconds=schedule)
-    checks = (one for one in said if one.key == "report" and one.value is not None)
-    check = next(checks, None)
+    checks = [one for one in said if one.key == "report"]
+    check = next((one for one in checks if one.value is not None), None)
     checked_at = check.at if check else None
     failed = [one for one in said if one.key == "failure" and one.run_id.startswith(SCHEDULED)]
-    failure = failed[0] if failed and (not checked_at or failed[0].at > checked_at) else None
-    reports: dict[str, Report] = {}
-    for one in chain([check] if check else [], checks):
-        unknown = (it for it in one.value if _key(it) not in reports)
-        reports |= {key_of(report.place): report for report in _reports(unknown)}
-        if all(token.variable in reports for token in tokens):
-            break
+    failure = next((one for one in failed if one.value is not None), None)
+    if failure and checked_at and failure.at <= checked_at:
+        failure = None
+    reports = _last_reports(checks, {token.variable for token in tokens})
     called = {token.name or token.variable: token.variable for token in tokens}
     called |= {report.name: variable for variable, report in reports.items()}
     return Agent(
@@ -224,28 +221,33 @@ def _late_at(
 
 def _said(session: Session, dag_id: str, keys: Sequence[str], most: int) -> list[_Said]:
     """What the last surveys pushed under these keys, the newest first."""
+    # Which they are is found without the values: a database would sort these, too.
+    which = (XComRow.dag_run_id, XComRow.task_id, XComRow.map_index, XComRow.key)
     last = (
-        select(XComRow.dag_run_id, XComRow.map_index, XComRow.key)
+        select(*which)
         .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(keys))
         .order_by(XComRow.dag_run_id.desc())
         .limit(most)
         .subquery()
-    )  # without the values, which a database that sorts would carry along, all that there are
+    )
     pushed = (
         select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
-        .join(
-            last,
-            and_(
-                XComRow.dag_run_id == last.c.dag_run_id,
-                XComRow.task_id == "survey",
-                XComRow.map_index == last.c.map_index,
-                XComRow.key == last.c.key,
-            ),
-        )
+        .join(last, and_(*(column == last.c[column.key] for column in which)))
         .order_by(XComRow.dag_run_id.desc())
     )
-    rows = session.execute(pushed)
-    return [_Said(row.run_id, row.key, row.timestamp, row) for row in rows]
+    return [_Said(row.run_id, row.key, row.timestamp, row) for row in session.execute(pushed)]
+
+
+def _last_reports(checks: Iterable[_Said], variables: set[str]) -> dict[str, Report]:
+    """The last report of each of these Variables, as far back as is needed."""
+    found: dict[str, Report] = {}
+    for said in checks:
+        new = [one for one in said.value or () if _variable_of(one) not in found]
+        for report in _reports(new):
+            found.setdefault(key_of(report.place), report)
+        if variables <= found.keys():
+            break
+    return found
 
 
 def _attempts(session: Session, dag_id: str, called: dict[str, str]) -> dict[str, list[Attempt]]:
@@ -334,19 +336,15 @@ def _runs(
 def _survey_of(run_id: str, variable: str, said: Sequence[_Said]) -> str:
     """What the survey of a run told of a token, or why it failed."""
     for one in said:
-        if one.run_id == run_id and one.key == "failure" and one.value is not None:
+        if one.run_id != run_id or one.value is None:
+            continue
+        if one.key == "failure":
             return str(one.value)
-        if one.run_id == run_id and one.key == "report":
-            for report in _reports(one.value or ()):
+        if one.key == "report":
+            for report in _reports(one.value):
                 if key_of(report.place) == variable:
                     return report.reason
     return ""
-
-
-def _key(document: Any) -> str:  # noqa: ANN401 - JSON
-    """Which Variable a report is about, before it is read."""
-    place = document.get("place") if isinstance(document, dict) else None
-    return key_of(place) if isinstance(place, str) else ""
 
 
 def _reports(documents: Iterable[Any]) -> Iterator[Report]:
@@ -354,6 +352,12 @@ def _reports(documents: Iterable[Any]) -> Iterator[Report]:
     for one in documents:
         with suppress(TypeError, ValueError, KeyError, AttributeError):
             yield Report.from_json(one)
+
+
+def _variable_of(document: object) -> str | None:
+    """The Variable that the report in a document is about; None if it is no report."""
+    place = document.get("place") if isinstance(document, dict) else None
+    return key_of(place) if isinstance(place, str) else None
 
 
 def _value(row: Any) -> Any:  # noqa: ANN401 - columns of an XCom; JSON
