@@ -39,8 +39,7 @@ test-airflow-2: .venv-airflow-2/ready ## run the same in an Airflow 2.11
 test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
 	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page
-test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium
-test: .monitors/ready
+test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium .monitors/ready
 
 test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery worker of either Airflow, with a Redis
 	@$(BIN)/python -m pytest tests/e2e/test_celery.py
@@ -66,7 +65,7 @@ APT := apt-get -qq -o Dir::State::lists=$(CURDIR)/.monitors/lists -o Dir::Cache=
 	  "run them on Debian or Ubuntu." >&2; exit 1; }
 	@mkdir -p .monitors/lists/partial .monitors/cache/archives/partial .monitors/root
 	@$(APT) update
-	@$(APT) install --yes --download-only --no-install-recommends $(MONITORS)
+	@$(APT) install --reinstall --yes --download-only --no-install-recommends $(MONITORS)
 	@for package in .monitors/cache/archives/*.deb; do dpkg -x $$package .monitors/root || exit; done
 	@rm -rf .monitors/lists .monitors/cache
 	@touch $@
@@ -101,7 +100,7 @@ mutants: $(READY) ## put known bugs into the protocol, one by one, and tell by w
 	@$(BIN)/python -m proofs.mutants
 
 secrecy: $(READY) ## search all that the tests of the rotation leave behind for parts of tokens
-	@$(BIN)/python -m pytest --secrecy tests/core tests/agent tests/contract tests/provider tests/proofs tests/test_cli.py
+	@$(BIN)/python -m pytest --secrecy tests/core tests/agent tests/contract tests/provider tests/monitoring tests/proofs tests/test_cli.py
 
 prove: $(READY) ## kill real processes at every point, and let 50 agents race for 1,000 tokens
 	@$(BIN)/python -m proofs.processes

@@ -37,7 +37,7 @@ def main() -> None:
             "surveying in Airflow": lambda: surveying(Path(folder) / "survey"),
             "rotating": lambda: rotating(Path(folder) / "rotation"),
             "showing the page": lambda: showing(Path(folder) / "page"),
-            "scraping its metrics": lambda: scraping(Path(folder) / "scrape"),
+            "scraping the plugin": lambda: scraping(Path(folder) / "scrape"),
         }
         for doing, measure in measures.items():
             with console.status(f"{doing} ..."):

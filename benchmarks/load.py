@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
 from uuid import uuid4
@@ -43,14 +43,6 @@ class Account:
     session: Mapping[str, str]
     server_id: int
     starts: Sequence[Start]
-
-
-@dataclass(frozen=True)
-class Scraper:
-    """Who may read the metrics of a server."""
-
-    port: int
-    token: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,18 +79,12 @@ class Connection:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Any:  # noqa: ANN401 - JSON
         """The JSON of the answer."""
-        return json.loads(self.read(method, path, headers, body))
-
-    def read(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
-    ) -> bytes:
-        """The answer."""
         self._http.request(method, path, body, dict(headers))
         answer = self._http.getresponse()
         text = answer.read()
         if answer.status != 200:
             raise LoadFailed(f"{method} {path}: {answer.status} {text[:300]!r}")
-        return text
+        return json.loads(text)
 
     def close(self) -> None:
         """Close the connection."""
@@ -179,21 +165,6 @@ def list_active(account: Account, *, times: int) -> Load:
             for _ in range(times):
                 sent = time.perf_counter()
                 connection.ask("GET", path, account.session)
-                yield time.perf_counter() - sent
-
-        return _timed(lambda _began: turn())
-
-
-def scrape(scraper: Scraper, *, times: int) -> Load:
-    """The metrics of a server, time after time; the first one is not timed."""
-    with closing(Connection(scraper.port)) as connection:
-        headers = {"Authorization": f"Bearer {scraper.token}"}
-        connection.read("GET", "/metrics", headers)
-
-        def turn() -> Iterator[float]:
-            for _ in range(times):
-                sent = time.perf_counter()
-                connection.read("GET", "/metrics", headers)
                 yield time.perf_counter() - sent
 
         return _timed(lambda _began: turn())

@@ -31,7 +31,7 @@ class Figure:
     """One line of the table.
 
     Attributes:
-        number: which of the seven it belongs to.
+        number: which of the six it belongs to.
         ours, baseline: what was done, and what it is compared with.
         pairs: what was measured.
         target: what the median should not exceed.

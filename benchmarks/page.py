@@ -6,11 +6,12 @@ import json
 import shutil
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Page, Route, sync_playwright
 
-from benchmarks.measure import Figure, alternate
+from benchmarks.measure import Figure, alternate, timed
 from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed
 from demo.up import add_admin
 from flowauth_rotator.provider.tokens import LIST_VARIABLE
@@ -19,6 +20,7 @@ from flowauth_rotator.server.signing import Signer, compress_claims, generate_ke
 TOKENS = 200
 AIRFLOWS_PAGE = 100  # rows that its own API gives at once
 REPETITIONS = 12
+API = "flowauth-rotator/api/tokens"
 PAINTED = """() => new Promise((resolve) => {
   const look = () => {
     if (document.body?.hasAttribute("aria-busy") ?? true) requestAnimationFrame(look);
@@ -26,6 +28,40 @@ PAINTED = """() => new Promise((resolve) => {
   };
   look();
 })"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Somebody who asks an Airflow.
+
+    Attributes:
+        url: Airflow's address.
+        bearer: what they present.
+    """
+
+    url: str
+    bearer: str
+
+    @classmethod
+    def signed_in(cls, url: str, password: str) -> Client:
+        """The admin."""
+        asked = json.dumps({"username": "admin", "password": password}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{url}/auth/token", asked, headers)  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return cls(url, json.load(answer)["access_token"])
+
+    def get(self, path: str) -> int:
+        """How many bytes are answered."""
+        headers = {"Authorization": f"Bearer {self.bearer}"}
+        request = urllib.request.Request(f"{self.url}/{path}", headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return len(answer.read())
+
+    def list_variables(self, count: int) -> None:
+        """Airflow's own list of so many Variables."""
+        for offset in range(0, count, AIRFLOWS_PAGE):
+            self.get(f"api/v2/variables?limit={AIRFLOWS_PAGE}&offset={offset}")
 
 
 def showing(folder: Path) -> list[Figure]:
@@ -41,7 +77,7 @@ def showing(folder: Path) -> list[Figure]:
 
 
 def store_tokens(home: AirflowHome, count: int) -> None:
-    """So many healthy ones, and the list of them."""
+    """So many tokens that live for a day, the list of them, and their connection."""
     signer, now = Signer(generate_key()), int(time.time())
     claims = {"iat": now, "nbf": now, "exp": now + 86400, "sub": "flowbot", "aud": "TEST_SERVER"}
     claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
@@ -51,36 +87,12 @@ def store_tokens(home: AirflowHome, count: int) -> None:
     home.load("connections", {CONNECTION: {"conn_type": "flowauth", "host": "127.0.0.1"}})
 
 
-def signed_in(url: str, password: str) -> str:
-    """What authorizes the requests of the user admin."""
-    asked = json.dumps({"username": "admin", "password": password}).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{url}/auth/token", asked, headers)  # noqa: S310 - loopback
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        return f"Bearer {json.load(answer)['access_token']}"
-
-
 def _answering(url: str, password: str) -> Figure:
-    bearer = {"Authorization": signed_in(url, password)}
-
-    def get(path: str) -> int:
-        request = urllib.request.Request(f"{url}/{path}", headers=bearer)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            return len(answer.read())
-
-    def variables() -> float:
-        began = time.perf_counter()
-        for offset in range(0, TOKENS, AIRFLOWS_PAGE):
-            get(f"api/v2/variables?limit={AIRFLOWS_PAGE}&offset={offset}")
-        return time.perf_counter() - began
-
-    def tokens() -> float:
-        began = time.perf_counter()
-        get("flowauth-rotator/api/tokens")
-        return time.perf_counter() - began
-
-    pairs = alternate(variables, tokens, REPETITIONS)
-    size = get("flowauth-rotator/api/tokens") // 1024
+    admin = Client.signed_in(url, password)
+    pairs = alternate(
+        timed(lambda: admin.list_variables(TOKENS)), timed(lambda: admin.get(API)), REPETITIONS
+    )
+    size = admin.get(API) // 1024
     return Figure(
         5,
         f"the page's API, {TOKENS} tokens",

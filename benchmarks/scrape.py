@@ -1,166 +1,167 @@
-"""Figure 7: the page's /metrics with many tokens and a month of history, against its API."""
+"""Figure 7: a scrape of the plugin with many tokens and a month of history, in a real Airflow."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import sqlite3
-import urllib.request
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from benchmarks.measure import Figure, alternate, timed
-from benchmarks.page import signed_in, store_tokens
-from demo.parts import BIN, DAG, AirflowHome, PartFailed, free_port, running, wait_until_healthy
+from benchmarks.page import API, Client, store_tokens
+from demo.parts import DAG, AirflowHome, PartFailed
 from demo.up import add_admin
 from flowauth_rotator.core.report import Outcome, Report
 from flowauth_rotator.provider.publishing import OUTCOME
 
 TOKENS = 1000
-DAYS = 30  # of history, in each of which every token was rotated
-CHECKS = 24  # of these a day
-REPETITIONS = 12
+REPETITIONS = 8
+METRICS = "flowauth-rotator/metrics"
+DAY = timedelta(days=1)  # how long a token lives; it is rotated after two thirds of it
+CHECK = timedelta(minutes=5)
+CHECKS_OF_A_LIFE = DAY * 2 // 3 // CHECK
+CHECKS = 30 * DAY // CHECK
+SURVEYS_KEPT = 100  # with what they told of all tokens: of a month, that would be gigabytes
 
 Row = dict[str, Any]
 
 
 def scraping(folder: Path) -> list[Figure]:
-    """Both at the same address, from the same rows."""
+    """Against the page's API, which reads the same, and against Airflow's list of the Variables."""
     home = AirflowHome(folder)
-    scrape_token = secrets.token_urlsafe(24)
-    home.env["AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN"] = scrape_token
     home.set_up()
     store_tokens(home, TOKENS)
     if home.airflow("dags", "test", DAG):
         raise PartFailed(f"A run of the DAG failed; see {home.log}")
-    add_history(home.folder / "airflow.db")
-    with _page_alone(home) as (url, password):
-        viewer = signed_in(url, password)
-        api = _asking(f"{url}/flowauth-rotator/api/tokens", viewer)
-        metrics = _asking(f"{url}/flowauth-rotator/metrics", f"Bearer {scrape_token}")
-        pairs = alternate(api, metrics, REPETITIONS)
-    slowest = max(pairs.ours)
-    return [
-        Figure(
-            7,
-            f"a scrape of {TOKENS:,} tokens, each rotated {DAYS} times",
-            "the page's API, of the same",
-            pairs,
-            1.0,
-            note=f"slowest {slowest:.2f} s; {DAYS * CHECKS:,} checks",
-        )
-    ]
+    with closing(sqlite3.connect(home.folder / "airflow.db")) as database:
+        rotations = _add_history(database)
+    password = add_admin(home)
+    scrape_token = secrets.token_urlsafe(32)
+    home.env["AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN"] = scrape_token
+    with home.running() as url:
+        admin, scraper = Client.signed_in(url, password), Client(url, scrape_token)
+        note = f"{rotations:,} rotations in the database; {scraper.get(METRICS) // 1024} KiB"
+        return [
+            Figure(
+                7,
+                f"a scrape of {TOKENS:,} tokens",
+                baseline,
+                alternate(timed(act), timed(lambda: scraper.get(METRICS)), REPETITIONS),
+                target,
+                note=note,
+            )
+            for baseline, act, target in (
+                ("the page's API of the same", lambda: admin.get(API), 1.5),
+                (
+                    f"Airflow's own list of the {TOKENS:,} Variables",
+                    lambda: admin.list_variables(TOKENS),
+                    1.0,
+                ),
+            )
+        ]
 
 
-def add_history(path: Path) -> None:
-    """Give the only run there is predecessors: a month of checks, and of rotations of all tokens.
+def _add_history(database: sqlite3.Connection) -> int:
+    """Write down a month of checks before the one that there is, and all of their rotations.
 
-    Args:
-        path: Airflow's database.
+    Returns:
+        how many rotations.
     """
-    with closing(sqlite3.connect(path)) as database, database:
-        database.row_factory = sqlite3.Row
-        [run] = _rows(database, "dag_run")
-        survey = next(it for it in _rows(database, "task_instance") if it["task_id"] == "survey")
-        pushed = [it for it in _rows(database, "xcom") if it["task_id"] == "survey"]
-        names = [it["name"] for it in _told(pushed, "report")]
-        now = datetime.now(timezone.utc)
-        for check in range(DAYS * CHECKS):
-            at = now - timedelta(days=DAYS) + check * timedelta(days=1) / CHECKS
-            moment = f"{at:%Y-%m-%d %H:%M:%S.%f}"
-            begun: Row = {"run_id": f"scheduled__{at.isoformat()}", "start_date": moment}
-            begun |= {"end_date": moment, "timestamp": moment, "logical_date": moment}
-            begun |= {"run_after": moment, "dag_run_id": check + 2}
-            _insert(database, "dag_run", [{**run, **begun, "id": check + 2, "state": "success"}])
-            _insert(database, "task_instance", [{**survey, **begun, "id": uuid.uuid4().hex}])
-            _insert(database, "xcom", [{**one, **begun} for one in pushed])
-            if check % CHECKS == 0:
-                _insert(database, "task_instance", _tasks(survey, begun, names))
-                _insert(database, "xcom", _outcomes(pushed[0], begun, names, at))
-        # The run that was real stays the newest.
-        newest = DAYS * CHECKS + 2
-        database.execute("UPDATE dag_run SET id = ? WHERE id = ?", (newest, run["id"]))
-        database.execute("UPDATE xcom SET dag_run_id = ? WHERE dag_run_id = ?", (newest, run["id"]))
+    database.row_factory = sqlite3.Row
+    run = _only(database, "SELECT * FROM dag_run")
+    survey = _only(database, "SELECT * FROM task_instance WHERE task_id = 'survey'")
+    told = _only(database, "SELECT * FROM xcom WHERE task_id = 'survey' AND key = 'report'")
+    reports = [Report.from_json(one) for one in json.loads(told["value"])]
+    last = datetime.now(timezone.utc)
+    first = run["id"] - CHECKS
+    if first <= 0:  # ids grow with time
+        for table, column in (("xcom", "dag_run_id"), ("dag_run", "id")):
+            database.execute(f"UPDATE {table} SET {column} = {column} + {CHECKS}")  # noqa: S608
+        run, told = run | {"id": run["id"] + CHECKS}, told | {"dag_run_id": run["id"] + CHECKS}
+        first += CHECKS
+    rotations = 0
+    for number in range(CHECKS):
+        at = last - (CHECKS - number) * CHECK
+        here = {"id": first + number, "run_id": f"scheduled__{at.isoformat()}"}
+        of_run = {"dag_run_id": here["id"], "run_id": here["run_id"], "timestamp": _moment(at)}
+        times = dict.fromkeys(("start_date", "end_date"), _moment(at))
+        dates = dict.fromkeys(("logical_date", "run_after", "queued_at"), _moment(at))
+        _insert(database, "dag_run", [run | here | times | _known(run, dates)])
+        _insert(database, "task_instance", [survey | times | _task(here)])
+        if CHECKS - number <= SURVEYS_KEPT:
+            _insert(database, "xcom", [told | of_run])
+        swapped = list(_rotated(reports[number % CHECKS_OF_A_LIFE :: CHECKS_OF_A_LIFE], at))
+        tasks = [
+            survey | times | _task(here, "rotate", index, report.name)
+            for index, report in enumerate(swapped)
+        ]
+        _insert(database, "task_instance", tasks)
+        _insert(
+            database,
+            "xcom",
+            [
+                told
+                | of_run
+                | {"task_id": "rotate", "map_index": index, "key": key, "value": value}
+                for index, report in enumerate(swapped)
+                for key, value in (
+                    ("report", json.dumps(report.to_json())),
+                    (f"{OUTCOME}{report.outcome}", "true"),
+                )
+            ],
+        )
+        rotations += len(swapped)
+    database.commit()
+    return rotations
 
 
-def _tasks(survey: Row, begun: Row, names: Iterable[str]) -> Iterator[Row]:
-    """The rotations of a run."""
-    for index, name in enumerate(names):
-        which = {"task_id": "rotate", "map_index": index, "rendered_map_index": name}
-        yield {
-            **survey,
-            **begun,
-            **which,
-            "id": uuid.uuid4().hex,
-            "operator": "RotateTokenOperator",
-        }
-
-
-def _outcomes(pushed: Row, begun: Row, names: Iterable[str], at: datetime) -> Iterator[Row]:
-    """What these have pushed."""
-    day = timedelta(days=1)
-    for index, name in enumerate(names):
-        report = Report(
-            name,
-            f"Variable {name}",
-            Outcome.ROTATED,
-            "The successor expires a day later.",
-            at,
-            predecessor_expires_at=at + day / 3,
-            successor_expires_at=at + day,
-            issued_at=at,
-            renew_at=at + day * 2 / 3,
+def _rotated(reports: Iterable[Report], at: datetime) -> Iterator[Report]:
+    for report in reports:
+        yield replace(
+            report,
+            outcome=Outcome.ROTATED,
+            checked_at=at,
+            predecessor_expires_at=at + DAY / 3,
+            successor_expires_at=at + DAY,
+            newest_issued_expires_at=at + DAY,
             renewal_requests=1,
-            newest_issued_expires_at=at + day,
             clock_skew=0,
         )
-        which = {"task_id": "rotate", "map_index": index}
-        document = json.dumps(report.to_json())
-        yield {**pushed, **begun, **which, "key": "report", "value": document}
-        yield {**pushed, **begun, **which, "key": f"{OUTCOME}{report.outcome}", "value": "true"}
 
 
-def _told(pushed: Iterable[Row], key: str) -> Any:  # noqa: ANN401 - JSON
-    [value] = [one["value"] for one in pushed if one["key"] == key]
-    return json.loads(value)
+def _task(run: Row, task_id: str = "survey", index: int = -1, label: str | None = None) -> Row:
+    return {
+        "id": str(uuid4()),
+        "run_id": run["run_id"],
+        "task_id": task_id,
+        "map_index": index,
+        "rendered_map_index": label,
+    }
 
 
-def _rows(database: sqlite3.Connection, table: str) -> list[Row]:
-    return [dict(row) for row in database.execute(f"SELECT * FROM {table}")]  # noqa: S608
+def _known(row: Row, values: Row) -> Row:
+    """Those of the values that the table has columns for."""
+    return {key: value for key, value in values.items() if key in row}
 
 
-def _insert(database: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Of each row what the table has a column for."""
-    columns = [row["name"] for row in database.execute(f"PRAGMA table_info({table})")]
-    values = ", ".join("?" * len(columns))
-    database.executemany(
-        f"INSERT INTO {table} VALUES ({values})",  # noqa: S608 - our own words
-        ([row.get(column) for column in columns] for row in rows),
-    )
+def _moment(time: datetime) -> str:
+    """As SQLAlchemy stores it in SQLite."""
+    return f"{time:%Y-%m-%d %H:%M:%S.%f}"
 
 
-@contextmanager
-def _page_alone(home: AirflowHome) -> Iterator[tuple[str, str]]:
-    """Airflow's web server, without the rest, which would work meanwhile: address and password."""
-    password, port, log = add_admin(home), free_port(), home.folder.parent / "api-server.log"
-    command = [str(BIN / "airflow"), "api-server", "--host", "127.0.0.1", "--port", str(port)]
-    url = f"http://127.0.0.1:{port}"
-    with running([*command, "--workers", "1"], env=home.env, log=log) as process:
-        wait_until_healthy(f"{url}/api/v2/monitor/health", process, "Airflow's api-server", log)
-        yield url, password
+def _only(database: sqlite3.Connection, query: str) -> Row:
+    [row] = database.execute(query)
+    return dict(row)
 
 
-def _asking(address: str, authorization: str) -> Callable[[], float]:
-    """A request, for the seconds until all of its answer is there."""
-    headers = {"Authorization": authorization}
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - loopback
-
-    def ask() -> None:
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
-            answer.read()
-
-    return timed(ask)
+def _insert(database: sqlite3.Connection, table: str, rows: list[Row]) -> None:
+    if rows:
+        values = ", ".join(f":{column}" for column in rows[0])
+        insertion = f"INSERT INTO {table} ({', '.join(rows[0])}) VALUES ({values})"  # noqa: S608
+        database.executemany(insertion, rows)

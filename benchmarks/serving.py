@@ -16,9 +16,10 @@ from secrets import token_urlsafe
 
 import psutil  # type: ignore[import-untyped]
 import requests
-from sqlalchemy import select
+from cryptography.fernet import Fernet
+from sqlalchemy import func, select
 
-from benchmarks.load import Account, Scraper, Start
+from benchmarks.load import Account, Start
 from benchmarks.rotation import BareClient
 from demo.parts import (
     AUDIENCE,
@@ -43,6 +44,7 @@ WORKERS = 2
 ACTIVE = 20  # tokens of the user that have not expired
 LIFETIME, MAX_LIFETIME = 60, 24 * 60  # minutes, of the first token and of all that follow
 SPACING = 300  # seconds between two rows of a history
+NAMES, TOKENS_OF_A_NAME = 1000, 30  # that are scraped: a month of tokens that live for a day
 UNITS = "admin0 admin1 admin2 admin3 cell"
 AGGREGATES = "spatial_aggregate joined_spatial_aggregate histogram_aggregate flows"
 QUERIES = """
@@ -95,6 +97,7 @@ class LoadedServer:
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
+        self._folder = folder
         self.log = folder / "server.log"
         self._env = clean_environment(
             FLOWAUTH_ROTATOR_DATA_DIR=str(folder / "server"),
@@ -116,8 +119,8 @@ class LoadedServer:
         self._run("server", "add-user", USER, "--password-stdin", stdin=self._password)
         self._run("server", "grant", USER, *ROLES)
 
-    def add_history(self, count: int, names: int = 1) -> None:
-        """Rows of the user that have all expired, each the parent of the next of its name."""
+    def add_history(self, count: int) -> None:
+        """Rows of the user that have all expired, each the parent of the next."""
         database = Settings.load(environ=self._env).database()
         with database.writing() as connection:
             owner = connection.execute(select(users.c.id)).scalar_one()
@@ -130,11 +133,11 @@ class LoadedServer:
                 [
                     {
                         "id": number,
-                        "parent_id": number - names if number > names else None,
+                        "parent_id": number - 1 or None,
                         "idempotency_key": f"{number:064x}",
                         "owner_id": owner,
                         "audience_id": audience,
-                        "name": f"HISTORY_{number % names}",
+                        "name": "HISTORY",
                         "roles": held,
                         "jti": f"{number:036x}",
                         "family_began_at": began,
@@ -145,6 +148,54 @@ class LoadedServer:
                 ],
             )
         database.close()
+
+    def add_names(self) -> None:
+        """Many names of the user, each with a token a day, the last of which has just begun."""
+        database = Settings.load(environ=self._env).database()
+        began = int(time.time()) - (TOKENS_OF_A_NAME - 1) * 86400
+        key = (self._folder / "server" / "encryption.key").read_text().split()[0]
+        text = Fernet(key).encrypt(bytes(1500))
+        with database.writing() as connection:
+            owner = connection.execute(select(users.c.id)).scalar_one()
+            audience = connection.execute(select(audiences.c.id)).scalar_one()
+            held = [[role.id, role.name] for role in connection.execute(select(roles))]
+            connection.execute(
+                tokens.insert(),
+                [
+                    {
+                        "owner_id": owner,
+                        "audience_id": audience,
+                        "name": f"NAME_{number}",
+                        "roles": held,
+                        "jti": f"{day * NAMES + number:036x}",
+                        "ciphertext": text if day == TOKENS_OF_A_NAME - 1 else None,
+                        "family_began_at": began,
+                        "issued_at": began + day * 86400,
+                        "expires_at": began + (day + 1) * 86400,
+                    }
+                    for day, number in product(range(TOKENS_OF_A_NAME), range(NAMES))
+                ],
+            )
+        database.close()
+
+    def select_names(self) -> int:
+        """How many names the database has: the shortest question for their newest expiries."""
+        database = Settings.load(environ=self._env).database()
+        newest = select(tokens.c.name, func.max(tokens.c.expires_at)).group_by(
+            tokens.c.owner_id, tokens.c.audience_id, tokens.c.name
+        )
+        with database.reading() as connection:
+            count = len(connection.execute(newest).all())
+        database.close()
+        return count
+
+    def scrape(self) -> int:
+        """How many bytes a scraper is answered."""
+        token = (self._folder / "server" / "metrics.token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = requests.get(f"{self.url}/metrics", headers=headers, timeout=60)
+        answer.raise_for_status()
+        return len(answer.content)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[LoadedServer]:
@@ -172,11 +223,6 @@ class LoadedServer:
             cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
             session = {"Cookie": cookies, "X-CSRF-Token": http.cookies["X-CSRF"]}
         return Account(self._port, session, server_id, starts)
-
-    def scraper(self) -> Scraper:
-        """Who may read its metrics."""
-        token = (self.log.parent / "server" / "metrics.token").read_text().strip()
-        return Scraper(self._port, token)
 
     def memory(self) -> Memory:
         """What the larger worker holds."""

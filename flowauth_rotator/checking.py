@@ -110,8 +110,8 @@ def check(
         snapshot = _found(airflow, scrape_token_file, issuer, username, password_file, renew_before)
         thresholds = _thresholds(warning, critical)
         text, code = _read(snapshot, thresholds, form, names, agent=agent)
-    except Exception as error:  # noqa: BLE001 - a traceback would be a warning to Nagios
-        _end_with(form, _sentence(error), names)
+    except BaseException as error:  # noqa: BLE001 - its 1 would be a warning, a library's exit OK
+        _end_with(form, _sentence(error), names, issuer_alone=bool(issuer and not airflow))
     _end(text, code)
 
 
@@ -172,6 +172,8 @@ def _read(
     from flowauth_rotator.monitoring import checkmk, document, nagios, prometheus
     from flowauth_rotator.monitoring.state import assess
 
+    if agent and snapshot.agents is None:
+        raise click.UsageError("--agent needs --airflow: an issuer knows of no DAG.")
     if names or agent:
         snapshot = snapshot.named(names)
     if form == "prometheus":
@@ -186,7 +188,7 @@ def _read(
     return nagios.reading(assessment), int(assessment.state)
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     """What to say of an error; of one that nobody foresaw its class, since it may hold a secret."""
     from flowauth_rotator.core.errors import RotatorError
 
@@ -206,14 +208,17 @@ def _format_of(arguments: Sequence[str]) -> str:
     return FORMATS[0]
 
 
-def _end_with(form: str, sentence: str, names: Sequence[str] = ()) -> NoReturn:
+def _end_with(
+    form: str, sentence: str, names: Sequence[str] = (), *, issuer_alone: bool = False
+) -> NoReturn:
     """Say that nothing could be found out, as the format has it."""
     from flowauth_rotator.monitoring import checkmk, nagios
 
     if form == "nagios":
         _end(nagios.failure(sentence), UNKNOWN)
     if form == "checkmk":
-        _end(checkmk.failure(sentence, names), 0)
+        service = checkmk.ISSUER if issuer_alone else checkmk.AGENT
+        _end(checkmk.failure(sentence, names, service=service), 0)
     raise click.ClickException(sentence)
 
 

@@ -261,7 +261,7 @@ def monitoring() -> None:
 
 
 @monitoring.command(short_help="Write rules, checks, a dashboard and runbooks into a folder.")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--runbook-url", default="", help="Address of the folder that you put runbooks/ into."
 )

@@ -39,7 +39,7 @@ def airflow_here(now: datetime) -> Snapshot:
             from flowauth_rotator.provider.web import service
         except ModuleNotFoundError as error:
             raise Misconfigured(
-                f"There is no Airflow here: {error.name} is not installed.",
+                f"Airflow cannot be loaded here: {error.name} is not installed.",
                 advice="Run it with the Python of Airflow, or give Airflow's address.",
             ) from None
         try:

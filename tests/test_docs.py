@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import click
@@ -10,17 +10,21 @@ import pytest
 
 from flowauth_rotator.cli import main
 from flowauth_rotator.core.report import Outcome
+from flowauth_rotator.monitoring.prometheus import exposition
+from flowauth_rotator.monitoring.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SERVER = (ROOT / "docs" / "server.md").read_text()
 PAGE = (ROOT / "docs" / "page.md").read_text()
-METRICS = (ROOT / "flowauth_rotator/monitoring/prometheus.py").read_text()
+METRICS = exposition(Snapshot(datetime(2026, 11, 27, tzinfo=timezone.utc))).decode()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 PAGES = (
     "README.md",
     "docs/airflow.md",
     "docs/consumers.md",
+    "docs/monitoring.md",
+    *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs/runbooks").glob("*.md"))),
     "docs/page.md",
     "docs/server.md",
     "docs/protocol.md",
@@ -94,8 +98,11 @@ def test_every_metric_and_field_of_the_page_is_listed():
     """By the name that a scraper or a client sees."""
     from tests.provider.test_overview import agent, in_use, row
 
-    for name in re.findall(r'"([a-z_]+_seconds|[a-z]+_expected|build_info)"', METRICS):
-        assert f"| `{name}` |" in PAGE
+    lines = METRICS.splitlines()
+    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    assert len(names) == 12
+    for name in names:
+        assert f"| `{name.removeprefix('flowauth_rotator_')}` |" in PAGE
     shown = row(in_use(timedelta(hours=1)), agent())
     for name in [*shown, *shown["renewal"]]:
         assert f"`{name}`" in PAGE

@@ -14,24 +14,34 @@ ISSUER = "FlowAuth_Issuer"  # in place of the agent where only the issuer was as
 LINE_BREAK = "\\n"  # the two characters; what follows the first is shown in the details
 
 
-def reading(assessment: Assessment) -> str:
+def reading(assessment: Assessment, *, agent_service: str = AGENT) -> str:
     """A line for each name, and one for the agent or the issuer.
 
     `STATE "SERVICE" METRICS TEXT`, by Checkmk's documentation of local checks; of names that
     share a service the loudest counts, and the agent's line says so.
+
+    Args:
+        assessment: the states.
+        agent_service: what to call the agent's service.
     """
     by_service: dict[str, list[Judged]] = defaultdict(list)
     for one in assessment.tokens:
         by_service[service_name(one.token.name)].append(one)
     lines = [_line_of_one(service, some) for service, some in sorted(by_service.items())]
     shared = {service: some for service, some in by_service.items() if len(some) > 1}
-    return "".join(f"{line}\n" for line in [*lines, _last_line(assessment, shared)])
+    return "".join(f"{line}\n" for line in [*lines, _last_line(assessment, shared, agent_service)])
 
 
-def failure(sentence: str, names: Iterable[str] = ()) -> str:
-    """What is printed if nothing could be found out: CRITICAL, and UNKNOWN for each name."""
+def failure(sentence: str, names: Iterable[str] = (), *, service: str = AGENT) -> str:
+    """What is printed if nothing could be found out: CRITICAL, and UNKNOWN for each name.
+
+    Args:
+        sentence: why.
+        names: those that were asked for.
+        service: the one that is critical, the agent's or the issuer's.
+    """
     lines = [_line(State.UNKNOWN, service_name(name), "-", sentence) for name in names]
-    lines.append(_line(State.CRITICAL, AGENT, "-", sentence))
+    lines.append(_line(State.CRITICAL, service, "-", sentence))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -45,10 +55,11 @@ def _line_of_one(service: str, some: list[Judged]) -> str:
     return _line(one.verdict.state, service, metrics, _capital(one.verdict.sentence), *one.details)
 
 
-def _last_line(assessment: Assessment, shared: dict[str, list[Judged]]) -> str:
-    snapshot = assessment.snapshot
+def _last_line(assessment: Assessment, shared: dict[str, list[Judged]], agent_service: str) -> str:
+    count = len(assessment.tokens)
     verdict = assessment.agent or Verdict(
-        State.OK, f"{snapshot.issuer} answered; names: {len(assessment.tokens)}"
+        State.OK if count else State.WARNING,
+        f"{assessment.snapshot.issuer} answered; names: {count or 'none'}",
     )
     state, sentence = verdict.state, verdict.sentence
     if assessment.issuer_clause:
@@ -62,7 +73,7 @@ def _last_line(assessment: Assessment, shared: dict[str, list[Judged]]) -> str:
         f"{service.removeprefix(PREFIX)} is {' and '.join(repr(it.token.name) for it in some)}."
         for service, some in sorted(shared.items())
     ]
-    service = ISSUER if assessment.agent is None else AGENT
+    service = ISSUER if assessment.agent is None else agent_service
     return _line(state, service, "-", sentence, *details)
 
 

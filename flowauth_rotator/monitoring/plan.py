@@ -57,7 +57,7 @@ def _story(one: Judged) -> str:
     """Why it is in that state, and what will happen at the next check."""
     sentence = one.verdict.sentence
     why = f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}."
-    return one_line(" ".join([why, one.outlook, one.verdict.advice]))
+    return one_line(f"{why} {one.outlook} {one.verdict.advice}")
 
 
 def _agent(assessment: Assessment) -> str:

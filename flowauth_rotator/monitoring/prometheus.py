@@ -44,8 +44,9 @@ class _Found(Collector):
             name: it.in_use for name, it in tokens.items() if it.in_use is not None
         }
         agents = self._snapshot.agents or ()
+        managed = tokens if self._snapshot.agents is not None else {}  # an issuer manages none
         yield _gauge(
-            "token_expected", "1 for each managed token.", "name", dict.fromkeys(tokens, 1)
+            "token_expected", "1 for each managed token.", "name", dict.fromkeys(managed, 1)
         )
         yield _times(
             "token_expiration",

@@ -192,9 +192,11 @@ def one_a_name(tokens: Sequence[Watched]) -> list[Watched]:
 
 
 def reported(report: Report, dag_id: str) -> Watched:
-    """A token as the report of its last check tells of it."""
+    """A token as the report of its last check tells of it.
+
+    Not what only a rotation tells, such as when it was swapped: the next check would forget it.
+    """
     expires_at = report.successor_expires_at or report.predecessor_expires_at
-    newest = report.newest_issued_expires_at
     return Watched(
         name=report.name,
         place=report.place,
@@ -204,9 +206,7 @@ def reported(report: Report, dag_id: str) -> Watched:
             if report.issued_at and expires_at
             else None
         ),
-        issued=Life(report.checked_at, newest) if newest else None,
         told=Told(report.outcome, report.severity, report.reason, report.advice),
-        last_success_at=report.checked_at if report.successor_expires_at else None,
     )
 
 

@@ -79,8 +79,13 @@ class Thresholds:
             )
 
     def of(self, life: Life) -> tuple[timedelta, timedelta]:
-        """Both as durations for a token of this life."""
-        window = life.expires_at - (life.renew_at or life.issued_at)
+        """Both as durations for a token of this life.
+
+        One that is never due in time has no renewal window: its whole lifetime counts.
+        """
+        due = life.renew_at
+        begin = due if due and due < life.expires_at else life.issued_at
+        window = max(life.expires_at - begin, timedelta(0))
         warning, critical = (
             value if isinstance(value, timedelta) else window * value
             for value in (self.warning, self.critical)
@@ -136,7 +141,8 @@ class Judged:
         if self.life is None or self.life.expires_at <= self.life.issued_at:
             return 0.0, 0.0
         lifetime = self.life.expires_at - self.life.issued_at
-        return max(0.0, 1 - self.warning / lifetime), max(0.0, 1 - self.critical / lifetime)
+        warning, critical = (1 - left / lifetime for left in (self.warning, self.critical))
+        return min(max(warning, 0.0), 1.0), min(max(critical, 0.0), 1.0)
 
     @property
     def details(self) -> list[str]:
@@ -170,6 +176,8 @@ class Assessment:
             states.append(self.agent.state)
         if self.issuer_clause:
             states.append(State.UNKNOWN)
+        if not states:  # an issuer without any token: whoever set this up expected some
+            states.append(State.WARNING)
         return loudest(*states)
 
     @property

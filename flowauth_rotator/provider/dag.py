@@ -25,6 +25,7 @@ from flowauth_rotator.provider.compat import (
 from flowauth_rotator.provider.operator import RotateTokenOperator
 from flowauth_rotator.provider.publishing import ROTATIONS, count
 from flowauth_rotator.provider.tokens import (
+    DAG_ID,
     LIST_VARIABLE,
     LONGEST_LABEL,
     LONGEST_RUN,
@@ -43,7 +44,7 @@ AT_ONCE = 8  # rotations of a run: an issuer signs in each of them
 def rotation_dag(
     tokens: Sequence[ManagedToken] | None = None,
     *,
-    dag_id: str = "flowauth_token_rotation",
+    dag_id: str = DAG_ID,
     schedule: str | timedelta = "*/5 * * * *",
     on_failure_callback: Any = None,  # noqa: ANN401 - a callable, a notifier, or a list of them
 ) -> Any:  # noqa: ANN401 - a DAG, of a class that differs between generations of Airflow

@@ -13,7 +13,7 @@ from flowauth_rotator.core.report import Report
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Snapshot, reported
 from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.schedule import Schedule, deadline, interval
-from flowauth_rotator.provider.tokens import LIST_VARIABLE
+from flowauth_rotator.provider.tokens import DAG_ID, LIST_VARIABLE
 from flowauth_rotator.provider.variable import key_of
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,9 @@ def write(reports: Iterable[Report], dag_id: str, schedule: Schedule, now: datet
 
         age = round(heartbeat.patience.total_seconds())
         name = f"flowauth_rotator_{dag_id}"
-        lines = f"<<<local:sep(0)>>>\n{checkmk.reading(assess(snapshot))}"
-        if _replace(spool / f"{age}_{name}", lines.encode()):
+        service = checkmk.AGENT if dag_id == DAG_ID else f"{checkmk.AGENT}_{dag_id}"
+        lines = checkmk.reading(assess(snapshot), agent_service=service)
+        if _replace(spool / f"{age}_{name}", f"<<<local:sep(0)>>>\n{lines}".encode()):
             _remove_others(spool, age, name)
     if folder := _folder("textfile_dir"):
         from flowauth_rotator.monitoring import prometheus

@@ -13,6 +13,7 @@ from typing import Any
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 
+DAG_ID = "flowauth_token_rotation"  # unless told otherwise
 LIST_VARIABLE = "flowauth_rotator_tokens"
 TAG = "flowauth-rotator"  # of the DAGs that keep tokens alive
 LONGEST_RUN = timedelta(hours=1)

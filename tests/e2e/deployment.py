@@ -80,8 +80,8 @@ def on_postgresql(database):
     }
 
 
-def until(holds, what):
-    deadline = time.monotonic() + PATIENCE
+def until(holds, what, patience=PATIENCE):
+    deadline = time.monotonic() + patience
     while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s"
+        assert time.monotonic() < deadline, f"{what}: not within {patience} s"
         time.sleep(0.5)

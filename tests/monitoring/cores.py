@@ -1,19 +1,24 @@
 """A Nagios and an Icinga 2 of the tests' own, with the definitions that are shipped."""
 
 import contextlib
-import getpass
+import grp
 import os
+import pwd
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import flowauth_rotator.monitoring
 from demo.parts import clean_environment, running
+from tests.e2e.deployment import until
 from tests.monitoring.parts import ICINGA, ICINGA_INCLUDES, ICINGA_LIBRARIES, NAGIOS, UNPACKED
 
 SHIPPED = Path(flowauth_rotator.monitoring.__file__).parent / "files"
 NAGIOS_OBJECTS = UNPACKED / "etc/nagios4/objects"  # as Debian configures it
 INSTALLED = "/opt/flowauth-rotator/bin/flowauth-rotator"
+USER = pwd.getpwuid(os.getuid()).pw_name  # neither is to become somebody else
+GROUP = grp.getgrgid(os.getgid()).gr_name
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 
@@ -31,7 +36,7 @@ class Core:
         self.broken = folder / "broken"
         self.broken.mkdir(parents=True)
         self.log = folder / "core.log"
-        self.env = clean_environment(PYTHONPATH=str(self.broken))
+        self.env = clean_environment(PYTHONPATH=str(self.broken), PYTHONDONTWRITEBYTECODE="1")
         (folder / "shipped").write_text(definitions)
 
     def objections(self):
@@ -75,10 +80,9 @@ class Nagios(Core):
         (folder / "more").write_text("\n".join(more))
         debian = [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("commands", "contacts")]
         debian += [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("timeperiods", "templates")]
-        me = getpass.getuser()
         lines = [
             *(f"cfg_file={path}" for path in (*debian, folder / "shipped", folder / "more")),
-            *(f"nagios_user={me}", f"nagios_group={os.getgid()}"),
+            *(f"nagios_user={USER}", f"nagios_group={GROUP}"),
             f"log_file={folder}/nagios.log",
             f"object_cache_file={folder}/objects.cache",
             f"precached_object_file={folder}/objects.precache",
@@ -122,8 +126,7 @@ class Icinga(Core):
             *more,
         ]
         (folder / "icinga2.conf").write_text("\n".join(lines) + "\n")
-        me = getpass.getuser()
-        constants = {"RunAsUser": me, "RunAsGroup": me}
+        constants = {"RunAsUser": USER, "RunAsGroup": GROUP}
         for name in ("Config", "Data", "Log", "Cache", "Spool", "InitRun"):
             constants[f"{name}Dir"] = str(folder / name)
             (folder / name).mkdir()
@@ -140,3 +143,48 @@ def adapted(path, changes):
         assert old in text, f"{path} has no {old}"
         text = text.replace(old, str(new))
     return text
+
+
+def walk(core, server):
+    """See the service of `etl main` go through all states, each for its reason.
+
+    Its tokens live for 60 minutes: due when 20 are left, a warning below 12, critical below 6.
+    """
+    service = "FlowAuth_Token_etl main"
+    long_ago = int(time.time()) - 3600
+
+    def seen(state, *words):
+        def holds():
+            found = core.services().get(service, {})
+            told = found.get("plugin_output", "")
+            return core.state(service) == state and all(word in told for word in words)
+
+        until(holds, f"{service} is {state} {words}; last {core.services().get(service)}")
+        return core.services()[service]
+
+    def broken_by(program):
+        (core.broken / "requests.py").write_text(program)
+
+    server.mint("etl main", issued_at=long_ago + 4 * 60)
+    found = seen("CRITICAL", "TOKEN CRITICAL - 'etl main' expires in")
+    left, *levels = found["performance_data"].split(" ")[0].split("=")[1].split(";")
+    assert 0 < int(left.removesuffix("s")) <= 240
+    assert levels == ["720:", "360:"]
+    server.mint("etl main", issued_at=long_ago + 10 * 60)
+    found = seen("WARNING", "TOKEN WARNING - 'etl main' expires in")
+    used, *levels = found["performance_data"].split(" ")[1].removeprefix("used=").split(";")
+    assert 83 <= float(used.removesuffix("%")) < 90
+    assert levels == ["80", "90", "0", "100"]
+    server.mint("etl main")
+    found = seen("OK", "TOKEN OK - 'etl main' expires in 59 min")
+    assert "Thresholds: warning below 0.6 of" in found["long_plugin_output"]
+    broken_by("raise RuntimeError\n")
+    found = seen("UNKNOWN", "The check itself failed")
+    assert found["performance_data"] == ""
+    broken_by("import os\nos.kill(os.getpid(), 9)\n")
+    until(lambda: "TOKENS" not in core.services()[service]["plugin_output"], "it was killed")
+    assert core.state(service) in ("CRITICAL", "UNKNOWN")
+    (core.broken / "requests.py").unlink()
+    seen("OK")
+    server.stop()
+    seen("UNKNOWN", "cannot be reached")

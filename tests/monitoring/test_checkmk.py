@@ -1,22 +1,27 @@
 """The lines of Checkmk, whatever names and times there are, and the local check for them."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from demo.parts import BIN, clean_environment
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring import checkmk
 from flowauth_rotator.monitoring.names import service_name
 from flowauth_rotator.monitoring.snapshot import Snapshot, Unreadable
 from flowauth_rotator.monitoring.state import State, assess
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import SHIPPED
+
+pytestmark = pytest.mark.holds_secrets("password")
 
 WRAPPER = SHIPPED / "checkmk" / "flowauth_rotator"
 AGENT = "FlowAuth_Rotation_Agent"
@@ -167,16 +172,13 @@ def test_what_others_print_beside_it_is_left_out(local_check):
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_it_prints_the_states_of_tokens(local_check, renewal_server, tmp_path, shell):
+def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_file, shell):
     """With the command that is installed in an environment of its own, and the issuer asked."""
-    password = tmp_path / "password"
-    password.touch(mode=0o600)
-    password.write_text(renewal_server.password)
     renewal_server.mint("etl main")
     renewal_server.mint("soon", issued_at=int(time.time()) - 50 * 60)
     renewal_server.mint("a|b", issued_at=int(time.time()) - 55 * 60)
     words = [BIN / "flowauth-rotator", "check", "--issuer", renewal_server.url]
-    words += ["--username", renewal_server.username, "--password-file", password]
+    words += ["--username", renewal_server.username, "--password-file", password_file]
     settings = f"set -- {shlex.join(map(str, words))}\n"
     found = local_check(settings, shell)
     assert {service: one.state for service, one in found.items()} == {
@@ -199,5 +201,42 @@ def test_it_prints_the_states_of_tokens(local_check, renewal_server, tmp_path, s
     assert {service: one.state for service, one in gone.items()} == {
         "FlowAuth_Token_etl main": 3,
         "FlowAuth_Token_gone": 3,
-        AGENT: 2,
+        "FlowAuth_Issuer": 2,
     }
+
+
+SPOOLED_AT = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
+reports = st.builds(
+    Report,
+    name=hostile.texts,
+    place=hostile.texts,
+    outcome=st.sampled_from(Outcome),
+    reason=hostile.texts,
+    checked_at=st.just(SPOOLED_AT),
+    severity=st.sampled_from(Severity),
+    advice=hostile.texts,
+    predecessor_expires_at=st.none() | hostile.near,
+    issued_at=st.none() | hostile.near,
+    renew_at=st.none() | hostile.near,
+)
+
+
+@given(st.lists(reports, max_size=4))
+def test_the_spool_file_holds_the_same_lines(tmp_path_factory, found):
+    """Under a section of its own, with the age in its name after which Checkmk drops it."""
+    from flowauth_rotator.provider import files
+
+    spool = tmp_path_factory.mktemp("spool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__FLOWAUTH_ROTATOR__CHECKMK_SPOOL_DIR", str(spool))
+        files.write(found, "rotation", timedelta(minutes=30), SPOOLED_AT)
+        files.write(found, "rotation", timedelta(minutes=10), SPOOLED_AT)
+    [file] = spool.iterdir()  # the one of the longer schedule is gone, and no draft is left
+    assert re.fullmatch(r"[1-9]\d*_flowauth_rotator_rotation", file.name)
+    section, _, lines = file.read_bytes().decode().partition("\n")
+    assert section == "<<<local:sep(0)>>>"
+    assert set(grammar.checkmk(lines)) == {
+        *(service_name(one.name) for one in found),
+        f"{AGENT}_rotation",
+    }
+    assert file.stat().st_mode & 0o777 == 0o644  # Checkmk's agent is another user

@@ -1,8 +1,21 @@
 """What is shipped for Icinga 2, in a real one."""
 
-from tests.monitoring.cores import Icinga, adapted
+import json
+import re
 
+import pytest
+
+from demo.parts import BIN, ROOT
+from flowauth_rotator.checking import check
+from flowauth_rotator.monitoring.names import service_name
+from tests.e2e.deployment import until
+from tests.monitoring.cores import INSTALLED, STATES, Icinga, adapted, walk
+
+pytestmark = pytest.mark.holds_secrets("password")
+
+PAGE = (ROOT / "docs/monitoring.md").read_text()
 DEFINITIONS = "icinga2/flowauth_rotator.conf"
+SOON = {"check_interval = 5m": "check_interval = 2s", "retry_interval = 1m": "retry_interval = 1s"}
 
 
 def test_icinga_takes_the_definitions_as_they_are_shipped(tmp_path):
@@ -14,3 +27,87 @@ def test_icinga_says_when_a_definition_is_wrong(tmp_path):
     """The test above is one that can fail."""
     wrong = adapted(DEFINITIONS, {'check_command = "flowauth_rotator"': 'check_command = "none"'})
     assert "none" in " ".join(Icinga(tmp_path / "icinga", wrong).objections())
+
+
+def test_every_option_of_the_check_can_be_set():
+    """And stands in the table; but for the format, which is Icinga's own."""
+    rows = re.findall(
+        r'"(--[a-z-]+)" = \{\s+(?:value|set_if) = "\$(\w+)\$"', adapted(DEFINITIONS, {})
+    )
+    listed = re.findall(r"^\| `(flowauth_\w+)` \| `(--[a-z-]+)`", PAGE, re.MULTILINE)
+    options = {option.opts[0] for option in check.params} - {"--format"}
+    assert {option for option, _ in rows} == options
+    assert {(option, variable) for variable, option in listed} == set(rows)
+
+
+def test_icinga_sees_a_token_through_all_states(tmp_path, renewal_server, password_file):
+    """By its name at the issuer; the agent is not watched where no Airflow is named."""
+    asked = {
+        "issuer": renewal_server.url,
+        "username": renewal_server.username,
+        "password_file": str(password_file),
+    }
+    changes = {
+        INSTALLED: BIN / "flowauth-rotator",
+        'vars.flowauth_airflow = "https://airflow.example.org"': "\n".join(
+            f"vars.flowauth_{name} = {json.dumps(value)}" for name, value in asked.items()
+        ),
+        'vars.flowauth_scrape_token_file = "/etc/icinga2/flowauth_rotator.token"': "",
+        'flowauth_warning = "2d"': "",
+        **SOON,
+    }
+    with Icinga(tmp_path / "icinga", adapted(DEFINITIONS, changes)).running() as core:
+        walk(core, renewal_server)
+        assert "FlowAuth_Rotation_Agent" not in core.services()
+
+
+ALL = """
+apply Service "FlowAuth_Tokens" {
+  import "flowauth"
+  assign where host.vars.flowauth_airflow
+}
+"""
+NAMES = (
+    *("wow!", "semi;colon", "$HOME $$address$", "it's", "back\\slash", 'say "hi" `id` & <go>'),
+    *("100% | x", "Düngemittel 東京", " ahead", "behind ", "two\nlines", "--agent"),
+)
+
+
+def test_icinga_watches_what_an_airflow_tells(tmp_path, airflow):
+    """All that is shipped; a name with any sign is the one that is asked for."""
+    services = {service_name(name): name for name in NAMES}
+    last = 'vars.flowauth_tokens["a_b_0eab8a0a"] = { flowauth_name = "a|b" }'
+    lines = [last]
+    for service, name in services.items():
+        key = json.dumps(service.removeprefix("FlowAuth_Token_"), ensure_ascii=False)
+        written = json.dumps(name.replace("$", "$$"), ensure_ascii=False)
+        lines.append(f"vars.flowauth_tokens[{key}] = {{ flowauth_name = {written} }}")
+    changes = {
+        INSTALLED: BIN / "flowauth-rotator",
+        "https://airflow.example.org": airflow.url,
+        "/etc/icinga2/flowauth_rotator.token": airflow.scrape_token_file,
+        'flowauth_warning = "2d"': 'flowauth_warning = "20m"',
+        last: "\n".join(lines),
+        **SOON,
+    }
+    airflow.tells({"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), "paused")
+    core = Icinga(tmp_path / "icinga", adapted(DEFINITIONS, changes), ALL)
+    assert core.objections() == []
+    with core.running():
+        until(lambda: len(core.services()) == len(NAMES) + 5, "all were checked")
+        found = core.services()
+    states = {name: STATES[int(one["current_state"])] for name, one in found.items()}
+    assert states == {
+        "FlowAuth_Token_AIRFLOW": "OK",
+        "FlowAuth_Token_etl main": "WARNING",  # by the threshold of this service
+        "FlowAuth_Token_a_b_0eab8a0a": "CRITICAL",
+        "FlowAuth_Rotation_Agent": "CRITICAL",
+        "FlowAuth_Tokens": "CRITICAL",
+        **dict.fromkeys(services, "CRITICAL"),
+    }
+    assert "AGENT CRITICAL - rotation: paused" in found["FlowAuth_Rotation_Agent"]["plugin_output"]
+    for service in services:  # a name that is not known has no time
+        assert "expires in" in found[service]["plugin_output"]
+        assert found[service]["performance_data"].startswith("remaining=")
+    said = f"{len(NAMES) + 3} tokens: 2 ok, {len(NAMES) + 1} critical; agent critical"
+    assert said in found["FlowAuth_Tokens"]["plugin_output"]

@@ -1,8 +1,125 @@
-"""What is shipped for Nagios, in a real one."""
+"""The output for Nagios, whatever names and times there are, and what is shipped, in a real one."""
 
-from tests.monitoring.cores import Nagios, adapted
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
+from hypothesis import given
+
+from demo.parts import BIN, clean_environment
+from flowauth_rotator.monitoring import nagios
+from flowauth_rotator.monitoring.names import service_name
+from flowauth_rotator.monitoring.state import assess
+from tests.e2e.deployment import until
+from tests.monitoring import grammar, hostile
+from tests.monitoring.cores import INSTALLED, STATES, Nagios, adapted, walk
+
+pytestmark = pytest.mark.holds_secrets("password")
+
+NUMBERS = {"remaining", "used", "ok", "warning", "critical", "unknown"}
 DEFINITIONS = "nagios/flowauth_rotator.cfg"
+NO_OUTPUT = {
+    "empty": "",
+    "no state": "TOKEN - fine\n",
+    "two bars": "TOKEN OK - fine | this | a=1\n",
+    "a bar below": "TOKEN OK - fine\nthis | a=1\n",
+    "an exponent": "TOKEN OK - fine | used=3.8e-05%;80;90;0;100\n",
+    "not a number": "TOKEN OK - fine | used=nan%;80;90;0;100\n",
+    "not a unit": "TOKEN OK - fine | used=1d\n",
+    "a blank in a name": "TOKEN OK - fine | time left=1\n",
+    "no end": "TOKEN OK - fine",
+}
+
+
+@pytest.mark.parametrize("printed", NO_OUTPUT.values(), ids=NO_OUTPUT)
+def test_the_grammar_refuses_what_nagios_misreads(printed):
+    """Else the tests below would prove nothing."""
+    with pytest.raises(AssertionError):
+        grammar.plugin(printed)
+
+
+@given(hostile.snapshots, hostile.thresholds)
+def test_whatever_is_found_makes_one_status_line(snapshot, thresholds):
+    """Of all, of the agent, of each token: the state of the exit code, and numbers that are few."""
+    assessments = [assess(snapshot, thresholds), assess(snapshot.named([]), thresholds)]
+    assessments += [
+        replace(assess(snapshot.named([one.name]), thresholds), agent=None)
+        for one in snapshot.tokens
+    ]
+    for assessment in assessments:
+        printed = grammar.plugin(nagios.reading(assessment))
+        assert printed.state == STATES[assessment.state]
+        assert set(printed.performance) <= NUMBERS
+
+
+@given(hostile.texts)
+def test_a_check_that_failed_makes_one_status_line(sentence):
+    """UNKNOWN."""
+    assert grammar.plugin(nagios.failure(f"So: {sentence}")).state == "UNKNOWN"
+
+
+def check(*words, **run):
+    """The command in a process of its own: its exit code and what it printed."""
+    done = subprocess.run(
+        [BIN / "flowauth-rotator", "check", *words],
+        **{"env": clean_environment(), "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        | {"timeout": 60, "check": False}
+        | run,
+    )
+    return done.returncode, (done.stdout or b"").decode()
+
+
+NOBODY = ("--issuer", "http://127.0.0.1:1", "--username", "nobody", "--password-file", "-")
+WRONG_CALLS = {
+    "an option that there is not": ("--nmae", "a"),
+    "a value that is none": ("--warning", "soon"),
+    "a file that there is not": ("--airflow", "http://127.0.0.1:1", "--scrape-token-file", "/none"),
+    "no scrape token": ("--airflow", "http://127.0.0.1:1"),
+    "no password": ("--issuer", "http://127.0.0.1:1"),
+    "nobody answers": NOBODY,
+    "levels that cross": (*NOBODY, "--warning", "0.1", "--critical", "0.5"),
+}
+
+
+@pytest.mark.parametrize("words", WRONG_CALLS.values(), ids=WRONG_CALLS)
+def test_what_cannot_be_known_is_unknown(words):
+    """A wrong call, too: the 2 of other commands would say that a token is in danger."""
+    code, printed = check(*words)
+    assert code == 3
+    assert grammar.plugin(printed).state == "UNKNOWN"
+
+
+def test_of_an_agent_that_was_not_asked_nothing_is_known(renewal_server, password_file):
+    """It is no OK."""
+    asked = ("--issuer", renewal_server.url, "--username", renewal_server.username)
+    code, printed = check(*asked, "--password-file", password_file, "--agent")
+    assert (code, "--agent needs --airflow" in printed) == (3, True)
+
+
+@pytest.mark.parametrize("end", ["RuntimeError('sunk')", "SystemExit(0)", "KeyboardInterrupt"])
+def test_a_crash_is_unknown(tmp_path, end):
+    """Python's 1 would be a warning, and a library that ends the process with 0 would be OK."""
+    (tmp_path / "requests.py").write_text(f"raise {end}\n")
+    code, printed = check(*NOBODY, env=clean_environment(PYTHONPATH=str(tmp_path)))
+    assert code == 3
+    assert grammar.plugin(printed).state == "UNKNOWN"
+    assert "sunk" not in printed  # the text of an error that nobody foresaw may hold a secret
+
+
+@pytest.mark.parametrize("words", [NOBODY, ("--nmae",), ("--format", "checkmk", *NOBODY)])
+@pytest.mark.parametrize("output", ["closed", "full"])
+def test_what_cannot_be_printed_is_never_ok(words, output):
+    """No output with 0 would be OK."""
+    if output == "full":
+        with Path("/dev/full").open("wb") as full:
+            assert check(*words, stdout=full)[0] == 3
+    else:
+        shut = f'exec "{BIN}/flowauth-rotator" check "$@" >&-'
+        done = subprocess.run(
+            ["sh", "-c", shut, "sh", *words], env=clean_environment(), input=b"", check=False
+        )
+        assert done.returncode == 3
 
 
 def test_nagios_takes_the_definitions_as_they_are_shipped(tmp_path):
@@ -14,3 +131,67 @@ def test_nagios_says_when_a_definition_is_wrong(tmp_path):
     """The test above is one that can fail."""
     wrong = adapted(DEFINITIONS, {"check_flowauth_token!AIRFLOW": "check_flowauth_tokn!AIRFLOW"})
     assert "check_flowauth_tokn" in " ".join(Nagios(tmp_path / "nagios", wrong).objections())
+
+
+def test_nagios_sees_a_token_through_all_states(tmp_path, renewal_server, password_file):
+    """By its name at the issuer."""
+    changes = {
+        INSTALLED: BIN / "flowauth-rotator",
+        "https://flowauth.example.org": renewal_server.url,
+        "/etc/nagios4/flowauth_rotator.password": password_file,
+        "https://airflow.example.org": "http://127.0.0.1:1",  # there is none
+        "check_flowauth_token!etl main": "check_flowauth_issued!etl main",
+    }
+    with Nagios(tmp_path / "nagios", adapted(DEFINITIONS, changes)).running() as core:
+        walk(core, renewal_server)
+
+
+WRITTEN = {  # names as they are, and as the definitions tell to write them
+    "wow!": r"wow\!",
+    "semi;colon": r"semi\;colon",
+    "$HOME $USER1$": "$$HOME $$USER1$$",
+    "it's": r"it'\''s",
+    "back\\slash": "back\\slash",
+    'say "hi" `id` & <go> | 100% ~ (x) * ?': 'say "hi" `id` & <go> | 100% ~ (x) * ?',
+    "Düngemittel 東京": "Düngemittel 東京",
+    " ahead": " ahead",
+    "--agent": "--agent",
+}
+
+
+def test_nagios_watches_what_an_airflow_tells(tmp_path, airflow):
+    """All that is shipped; a name with any sign is the one that is asked for."""
+    changes = {
+        INSTALLED: BIN / "flowauth-rotator",
+        "https://airflow.example.org": airflow.url,
+        "/etc/nagios4/flowauth_rotator.token": airflow.scrape_token_file,
+    }
+    services = {"FlowAuth_Tokens": "check_flowauth_tokens"} | {
+        service_name(name): f"check_flowauth_token!{written}" for name, written in WRITTEN.items()
+    }
+    more = [
+        f"define service {{\nuse flowauth\nhost_name airflow\n"
+        f"service_description {service}\ncheck_command {command}\n}}\n"
+        for service, command in services.items()
+    ]
+    airflow.tells({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), "paused")
+    core = Nagios(tmp_path / "nagios", adapted(DEFINITIONS, changes), *more)
+    assert core.objections() == []
+    with core.running():
+        until(lambda: len(core.services()) == len(WRITTEN) + 4, "all were checked")
+        found = core.services()
+    states = {name: STATES[int(one["current_state"])] for name, one in found.items()}
+    assert states == {
+        "FlowAuth_Token_AIRFLOW": "OK",
+        "FlowAuth_Token_etl main": "WARNING",
+        "FlowAuth_Rotation_Agent": "CRITICAL",
+        **dict.fromkeys(services, "CRITICAL"),
+    }
+    assert "AGENT CRITICAL - rotation: paused" in found["FlowAuth_Rotation_Agent"]["plugin_output"]
+    assert "Unpause it" in found["FlowAuth_Rotation_Agent"]["long_plugin_output"]
+    for service in services.keys() - {"FlowAuth_Tokens"}:  # a name that is not known has no time
+        assert "expires in" in found[service]["plugin_output"]
+        assert found[service]["performance_data"].startswith("remaining=")
+    assert (
+        f"{len(WRITTEN) + 2} tokens: 1 ok, 1 warning" in found["FlowAuth_Tokens"]["plugin_output"]
+    )

@@ -68,6 +68,14 @@ def test_the_time_that_is_left_decides(left, state):
     assert state_of(Watched("etl", in_use=life(left))) is state
 
 
+@pytest.mark.parametrize(
+    ("left", "state"), [(20 * DAY, State.OK), (17 * DAY, State.WARNING), (8 * DAY, State.CRITICAL)]
+)
+def test_a_renewal_that_would_come_too_late_is_none(left, state):
+    """No policy says so, but an Airflow elsewhere may: of 30 days a warning below 18, then 9."""
+    assert state_of(Watched("etl", in_use=life(left, window=-DAY))) is state
+
+
 @given(
     lifetime=st.timedeltas(timedelta(minutes=1), 3650 * DAY),
     due=st.floats(0.001, 0.5),

@@ -52,7 +52,12 @@ def test_who_is_not_signed_in_any_more_is_told_so(site, visit):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "api/tokens"), ("POST", "api/tokens/FLOWAPI_TOKEN/renew"), ("GET", "metrics")],
+    [
+        ("GET", "api/tokens"),
+        ("POST", "api/tokens/FLOWAPI_TOKEN/renew"),
+        ("GET", "api/check"),
+        ("GET", "metrics"),
+    ],
 )
 def test_the_api_tells_a_stranger_to_sign_in(site, method, path):
     """With 401 and no redirect."""
@@ -66,7 +71,8 @@ def test_who_may_not_read_variables_sees_no_token(site, visit):
     page = visit("clerk").open(site.page)
     expect(page.locator("#trouble")).to_contain_text("the permission to read Variables is missing")
     expect(row(page, "AIRFLOW")).to_have_count(0)
-    for method, path in (("GET", "api/tokens"), ("GET", "metrics"), ("POST", RENEWAL)):
+    asked = [("GET", "api/tokens"), ("GET", "api/check"), ("GET", "metrics"), ("POST", RENEWAL)]
+    for method, path in asked:
         path = path if path == RENEWAL else f"flowauth-rotator/{path}"
         answer = site.call("clerk", method, path, headers=HEADER)
         assert answer.status_code == 403

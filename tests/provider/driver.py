@@ -4,6 +4,7 @@
 import json
 import os
 import sys
+from datetime import datetime, timezone
 
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what Airflow prints, while it is imported too, goes to the log
@@ -72,6 +73,13 @@ def garble(key):
 def put_connection(conn_id, conn_type="flowauth", **settings):
     with create_session() as session:
         session.add(Connection(conn_id=conn_id, conn_type=conn_type, **settings))
+
+
+def watched():
+    """What those who watch this Airflow are told."""
+    from flowauth_rotator.provider.web import service
+
+    return service.everything(datetime.now(timezone.utc)).to_json()
 
 
 if __name__ == "__main__":

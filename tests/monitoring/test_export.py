@@ -1,0 +1,183 @@
+"""`flowauth-rotator monitoring export`: it comes out whole, and nobody's change is lost."""
+
+import os
+import re
+import stat
+import subprocess
+import tarfile
+import zipfile
+
+import pytest
+from click.testing import CliRunner
+
+from demo.parts import BIN, ROOT
+from flowauth_rotator.cli import main
+from flowauth_rotator.monitoring.export import FILES, USES, shipped
+from tests.monitoring.parts import PROMTOOL
+
+RULES = "prometheus/flowauth_rotator.rules.yml"
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """Export into the folder `monitoring`; the result has `exit_code`, `stdout` and `stderr`."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(main, ["monitoring", "export", "monitoring", *words])
+
+
+def written(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_all_that_is_shipped_is_written(export, tmp_path):
+    """Byte by byte, with the runbooks, and nothing beside it."""
+    assert export().exit_code == 0
+    there = written(tmp_path / "monitoring")
+    assert there == shipped()
+    for path in FILES.rglob("*"):
+        assert path.is_dir() or str(path.relative_to(FILES)) in there
+    assert (
+        there["runbooks/FlowAuthTokenExpired.md"]
+        == (ROOT / "docs" / "runbooks" / "FlowAuthTokenExpired.md").read_bytes()
+    )
+
+
+def test_each_part_is_told_with_what_to_do_with_it(export, tmp_path):
+    """A line each; the README has it at greater length."""
+    lines = export().stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [f"monitoring/{top}" for top in USES]
+    readme = (tmp_path / "monitoring" / "README.md").read_text()
+    for line, (top, use) in zip(lines, USES.items(), strict=True):
+        assert line.endswith(f"  {use}")
+        number = len([path for path in shipped() if path.split("/")[0] == top])
+        assert re.search(rf" {number} files?  ", line)
+        assert top == "README.md" or f"| `{top}/` |" in readme
+
+
+def test_a_script_may_be_run_and_a_text_may_be_read(export, tmp_path):
+    """By all whom the umask allows."""
+    before = os.umask(0o022)
+    try:
+        export()
+    finally:
+        os.umask(before)
+    for path, content in shipped().items():
+        mode = stat.S_IMODE((tmp_path / "monitoring" / path).stat().st_mode)
+        assert mode == (0o755 if content.startswith(b"#!") else 0o644)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://wiki.example.org/flowauth", "https://wiki.example.org/flowauth/"]
+)
+def test_an_address_is_put_before_the_links_of_alerts(export, tmp_path, url):
+    """Everywhere outside the pages, also in the unit tests, which still pass; and once."""
+    assert export("--runbook-url", url).exit_code == 0
+    for path, content in shipped().items():
+        there = (tmp_path / "monitoring" / path).read_bytes()
+        if path.endswith(".md"):
+            assert there == content
+        else:
+            address = b"https://wiki.example.org/flowauth/"
+            assert there.count(b"runbooks/") == there.count(address + b"runbooks/FlowAuth")
+            assert there.replace(address, b"") == content
+    rules = (tmp_path / "monitoring" / RULES).read_text()
+    assert (
+        "runbook_url: https://wiki.example.org/flowauth/runbooks/FlowAuthTokenExpired.md" in rules
+    )
+    tests = sorted((tmp_path / "monitoring" / "prometheus").glob("*.test.yml"))
+    subprocess.run([PROMTOOL, "test", "rules", *tests], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["wiki.example.org", "https://a b", "https://x/{{ $labels }}", 'https://x/"', "ftp://x/"]
+)
+def test_what_is_no_address_is_refused(export, tmp_path, url):
+    """It would break the files, or be a template to Prometheus."""
+    done = export("--runbook-url", url)
+    assert done.exit_code == 1
+    assert "is no address" in done.stderr
+    assert not (tmp_path / "monitoring").exists()
+
+
+def test_a_second_export_changes_nothing(export, tmp_path):
+    """So that a watcher of these files sees no change."""
+    export()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert export().exit_code == 0
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_what_somebody_changed_is_kept(export, tmp_path):
+    """Nothing at all is written, and the sentence names the file; --force writes all anew."""
+    export()
+    rules = tmp_path / "monitoring" / RULES
+    rules.write_text(rules.read_text().replace("0.6", "0.5"))
+    (tmp_path / "monitoring" / "README.md").unlink()
+    changed = written(tmp_path / "monitoring")
+    done = export()
+    assert done.exit_code == 1
+    assert done.stderr.startswith(
+        f"Error: In monitoring these differ from what would be written: {RULES}. "
+    )
+    assert "Nothing was written; --force overwrites them." in done.stderr
+    assert written(tmp_path / "monitoring") == changed
+    assert export("--force").exit_code == 0
+    assert written(tmp_path / "monitoring") == shipped()
+
+
+def test_what_is_not_ours_is_left_alone(export, tmp_path):
+    """A folder may hold other rules, too."""
+    own = tmp_path / "monitoring" / "prometheus" / "ours.rules.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text("groups: []\n")
+    assert export("--force").exit_code == 0
+    assert own.read_text() == "groups: []\n"
+
+
+def test_a_file_that_cannot_be_written_leaves_no_part_of_it(export, tmp_path):
+    """A sentence with its path, no traceback, no draft."""
+    (tmp_path / "monitoring" / RULES).mkdir(parents=True)
+    done = export("--force")
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: monitoring/{RULES}: Is a directory.\n"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_that_is_a_file_is_told(export, tmp_path):
+    (tmp_path / "monitoring").write_text("mine")
+    done = export()
+    assert done.exit_code == 2
+    assert "Directory 'monitoring' is a file." in done.stderr
+    assert (tmp_path / "monitoring").read_text() == "mine"
+
+
+def test_whatever_is_built_holds_all_of_it(tmp_path):
+    """A wheel from the repository, a source distribution, and a wheel made from that one."""
+
+    def build(target, source):
+        command = [BIN / "python", "-m", "hatchling", "build", "--target", target]
+        folder = tmp_path / f"{target}-of-{source.name}"
+        subprocess.run(
+            [*command, "--directory", folder], cwd=source, check=True, capture_output=True
+        )
+        [built] = folder.iterdir()
+        return built
+
+    sdist = build("sdist", ROOT)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    [unpacked] = (tmp_path / "unpacked").iterdir()
+    prefix = str(FILES.relative_to(ROOT)) + "/"
+    for source in (ROOT, unpacked):
+        with zipfile.ZipFile(build("wheel", source)) as wheel:
+            there = {
+                name.removeprefix(prefix): wheel.read(name)
+                for name in wheel.namelist()
+                if name.startswith(prefix)
+            }
+        assert there == shipped()

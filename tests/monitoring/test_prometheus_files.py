@@ -1,0 +1,193 @@
+"""What is shipped for Prometheus, Alertmanager and Grafana: their own tools take it."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import yaml
+
+import flowauth_rotator.server.metrics as server_metrics
+from flowauth_rotator.core.report import Outcome
+from flowauth_rotator.monitoring.export import FILES
+from flowauth_rotator.monitoring.prometheus import exposition
+from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Watched
+from tests.monitoring.parts import AMTOOL, PROMTOOL
+
+PROMETHEUS = FILES / "prometheus"
+RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
+DASHBOARD = json.loads((FILES / "grafana" / "dashboard.json").read_text())
+ALERTS = [
+    rule
+    for path in RULES
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+NAMES = [rule["alert"] for rule in ALERTS]
+WELL = {Outcome.HEALTHY, Outcome.ROTATED, Outcome.ADOPTED, Outcome.SUPERSEDED}
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def expressions():
+    """What the dashboard asks Prometheus."""
+    for panel in DASHBOARD["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def metrics_in(text):
+    return set(re.findall(r"flowauth_(?:rotator|renewal_server)_\w+", text))
+
+
+def test_prometheus_takes_the_rules():
+    code, said = run(PROMTOOL, "check", "rules", *RULES)
+    assert code == 0, said
+    assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize("path", sorted(PROMETHEUS.glob("*.test.yml")), ids=lambda it: it.name)
+def test_the_alerts_pass_the_unit_tests_that_are_shipped_with_them(path):
+    code, said = run(PROMTOOL, "test", "rules", path)
+    assert code == 0, said
+
+
+CHANGES = [  # what somebody may get wrong in the rules, and the shipped tests are to notice
+    ("< time() + 0.6 *", "< time() + 0.5 *"),
+    ("< time() + 0.3 *", "< time() + 0.35 *"),
+    ("_seconds <= time()\n", "_seconds < time()\n"),
+    ("unless flowauth_rotator_token_expiration_timestamp_seconds > 0", "unless on () vector(1)"),
+    ("seconds > 0\n", "seconds\n"),
+    ("last_over_time(flowauth_rotator_token_expected[6h])", "flowauth_rotator_token_expected"),
+    ("          and ignoring (name, dag_id) flowauth_rotator_last_check_timestamp_seconds\n", ""),
+    ("            and on () flowauth_rotator_last_check_timestamp_seconds\n", ""),
+    ("unless on (job, dag_id) flow", "unless on (job, dag_id, instance) flow"),
+    ("absent(flowauth_rotator_last_check_timestamp_seconds)\n          or (", "("),
+    ("check_deadline_timestamp_seconds < time()", "last_check_timestamp_seconds < time() - 600"),
+    ("and ignoring (outcome) flowauth_rotator_token_renewal_timestamp_seconds <= time()", ""),
+    ("healthy|rotated|", "rotated|"),
+    ("clock_skew_seconds < -300", "clock_skew_seconds < -3000"),
+    ("clock_skew_seconds > 300", "clock_skew_seconds >= 0"),
+    ("for: 10m", "for: 0m"),
+    ("for: 3m", "for: 0m"),
+    ("for: 2m", "for: 0m"),
+    ("for: 5m", "for: 0m"),
+    ("== 1", "== 2"),
+    ("absent(flowauth_renewal_server_renewals_total)", "flowauth_renewal_server_renewals_total"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "wrong"), CHANGES)
+def test_the_shipped_unit_tests_notice_a_rule_that_was_broken(right, wrong, tmp_path):
+    """So that who changes a threshold learns from them what else changed."""
+    folder = shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
+    places = 0
+    for path in folder.glob("*.rules.yml"):
+        places += path.read_text().count(right)
+        path.write_text(path.read_text().replace(right, wrong))
+    assert places
+    assert run(PROMTOOL, "check", "rules", *folder.glob("*.rules.yml"))[0] == 0
+    assert run(PROMTOOL, "test", "rules", *folder.glob("*.test.yml"))[0] == 1
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=NAMES)
+def test_each_alert_says_what_a_person_needs(rule):
+    """How loud it is, what is the matter, when in UTC, where to read on; and soon."""
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    told = rule["annotations"]
+    assert set(told) == {"summary", "description", "runbook_url"}
+    assert told["runbook_url"] == f"runbooks/{rule['alert']}.md"
+    assert "humanizeTimestamp" not in told["description"]
+    assert told["description"].count("toTime") == told["description"].count(" UTC")
+    if "$labels.name" in told["summary"]:
+        assert "'{{ $labels.name }}'" in told["summary"]
+    minutes = re.fullmatch(r"(\d+)m", rule.get("for", "0m"))[1]
+    assert timedelta(minutes=int(minutes)) <= timedelta(minutes=10)
+
+
+def test_the_rules_know_which_outcomes_are_failures():
+    """All but those that need nobody."""
+    [words] = set(
+        re.findall(r'outcome!~"([a-z|_]+)"', RULES[1].read_text() + "".join(expressions()))
+    )
+    assert set(words.split("|")) == WELL
+
+
+def test_every_metric_that_is_asked_for_exists():
+    """In the rules, their tests and the dashboard."""
+    asked = metrics_in("".join(expressions()))
+    for path in PROMETHEUS.glob("*.yml"):
+        asked |= metrics_in(re.sub(r"\w+\.(rules|test)\.yml|name: .*", "", path.read_text()))
+    told = exposition(Snapshot(taken_at=None)).decode()
+    there = metrics_in(told + Path(server_metrics.__file__).read_text())
+    there |= {f"{name}{suffix}" for name in there for suffix in ("_total", "_bucket")}
+    assert asked <= there
+
+
+def test_an_issuer_that_is_asked_alone_makes_no_token_a_missing_one():
+    """It knows what it has issued, and not what is to be in use."""
+    now = datetime.now(timezone.utc)
+    issued = Watched("etl main", issued=Life(now, now + timedelta(hours=1)))
+    told = exposition(Snapshot(now, [issued], agents=None)).decode()
+    assert 'flowauth_rotator_issued_expiration_timestamp_seconds{name="etl main"}' in told
+    assert "flowauth_rotator_token_expected{" not in told
+
+
+def test_alertmanager_takes_the_example():
+    code, said = run(AMTOOL, "check-config", FILES / "alertmanager" / "inhibition.yml")
+    assert code == 0, said
+
+
+def test_the_example_mutes_only_alerts_that_exist():
+    text = (FILES / "alertmanager" / "inhibition.yml").read_text()
+    named = set(re.findall(r"FlowAuth\w+", text))
+    assert named <= set(NAMES)
+
+
+def test_prometheus_takes_what_the_dashboard_asks(tmp_path):
+    """With its variables filled in."""
+    asked = [
+        expr.replace("$name", ".*").replace("$__rate_interval", "5m") for expr in expressions()
+    ]
+    assert asked
+    assert not [expr for expr in asked if "$" in expr]
+    rules = [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(asked)]
+    path = tmp_path / "dashboard.rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    code, said = run(PROMTOOL, "check", "rules", path)
+    assert code == 0, said
+
+
+def test_the_dashboard_can_be_imported_anywhere():
+    """It has no id, and its panels ask the data source that is chosen above them."""
+    assert DASHBOARD["id"] is None
+    assert "uid" not in DASHBOARD
+    kinds = {variable["name"]: variable["type"] for variable in DASHBOARD["templating"]["list"]}
+    assert kinds == {"datasource": "datasource", "name": "query"}
+    assert set(re.findall(r'"uid": "([^"]*)"', json.dumps(DASHBOARD))) == {"${datasource}"}
+    for panel in DASHBOARD["panels"]:
+        refs = [target["refId"] for target in panel.get("targets", ())]
+        assert len(set(refs)) == len(refs)
+        assert panel["type"] == "row" or refs
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_no_panel_lies_on_another():
+    """In 24 columns."""
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    for at in places:
+        assert at["x"] + at["w"] <= 24
+    for one, other in itertools.combinations(places, 2):
+        apart = any(
+            first[at] + first[size] <= second[at]
+            for first, second in ((one, other), (other, one))
+            for at, size in (("x", "w"), ("y", "h"))
+        )
+        assert apart, f"{one} and {other}"

@@ -1,0 +1,75 @@
+"""The runbooks: whoever is woken finds one, and commands in it that exist."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from demo.parts import ROOT
+from flowauth_rotator.cli import main
+from tests.monitoring.test_prometheus_files import NAMES
+
+RUNBOOKS = ROOT / "docs" / "runbooks"
+PAGES = {path.stem: path.read_text() for path in sorted(RUNBOOKS.glob("*.md"))}
+PARSE = """
+import json, sys
+from airflow.cli.cli_parser import get_parser
+
+for words in json.load(sys.stdin):
+    get_parser().parse_args(words)
+"""
+
+
+def lines(program):
+    """The words after the name of a program, wherever it is called."""
+    code = "\n".join(
+        part
+        for page in PAGES.values()
+        for pair in re.findall(r"^```\n(.*?)^```|`([^`\n]+)`", page, re.MULTILINE | re.DOTALL)
+        for part in pair
+    )
+    return [
+        shlex.split(line.removeprefix(program), comments=True)
+        for line in code.splitlines()
+        if line.startswith(f"{program} ") and "# Airflow 2" not in line
+    ]
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_its_alert():
+    """By name; the index and the page about monitoring have them all."""
+    assert set(PAGES) == {*NAMES, "README"}
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    for name in NAMES:
+        assert f"({name}.md)" in PAGES["README"]
+        assert f"(runbooks/{name}.md)" in page
+        assert PAGES[name].startswith(f"# {name}\n")
+
+
+@pytest.mark.parametrize("name", list(PAGES))
+def test_the_links_of_a_runbook_lead_to_runbooks(name):
+    """They are read outside the repository."""
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[name]):
+        assert target.removesuffix(".md") in PAGES
+
+
+@pytest.mark.parametrize("words", lines("flowauth-rotator"), ids=" ".join)
+def test_our_commands_in_them_can_be_called(words):
+    """With these options."""
+    command = main
+    while isinstance(command, click.Group):
+        context = click.Context(command)
+        name, *words = words
+        command = command.get_command(context, name)
+        assert command is not None, name
+    command.make_parser(click.Context(command)).parse_args(words)
+
+
+def test_airflows_commands_in_them_can_be_called():
+    """As Airflow's own parser has it."""
+    wanted = [words for words in lines("airflow") if words != ["variables", "set"]]  # not to do
+    assert {tuple(words[:2]) for words in wanted} >= {("dags", "trigger"), ("dags", "list-runs")}
+    subprocess.run([sys.executable, "-c", PARSE], input=json.dumps(wanted), text=True, check=True)

@@ -1,0 +1,201 @@
+"""A real Prometheus with the shipped alerts, an Alertmanager, and something to scrape."""
+
+import contextlib
+import json
+import re
+import threading
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import yaml
+
+from demo.parts import clean_environment, free_port, running, wait_until_healthy
+from flowauth_rotator.monitoring.export import export
+from tests.e2e.deployment import until
+from tests.monitoring.parts import ALERTMANAGER, NODE_EXPORTER, PROMETHEUS, UNPACKED
+
+EVER = "[1h]"  # longer than any test
+
+
+class Watch:
+    """A Prometheus on loopback that has the rules as they are exported, in a faster time.
+
+    What is a minute in the rules is a scrape here.
+
+    Args:
+        folder: an empty folder of its own.
+        *jobs: what to scrape, as entries of `scrape_configs`.
+        alertmanager: the port of an Alertmanager to tell.
+        every: seconds from one scrape to the next.
+        server: whether the alerts of the renewal server are among them.
+    """
+
+    def __init__(self, folder, *jobs, alertmanager=None, every=1, server=False):
+        export(folder)
+        rules = ["flowauth_rotator.rules.yml", *(["flowauth_renewal_server.rules.yml"] * server)]
+        for name in rules:
+            path = folder / "prometheus" / name
+            path.write_text(
+                re.sub(r"for: (\d+)m", lambda it: f"for: {int(it[1]) * every}s", path.read_text())
+            )
+        at = [{"targets": [f"127.0.0.1:{alertmanager}"]}] if alertmanager else []
+        config = {
+            "global": {
+                "scrape_interval": f"{every}s",
+                "scrape_timeout": f"{every}s",
+                "evaluation_interval": "1s",
+            },
+            "rule_files": [f"prometheus/{name}" for name in rules],
+            "scrape_configs": list(jobs),
+            "alerting": {"alertmanagers": [{"static_configs": at}]},
+        }
+        self._folder, self._port = folder, free_port()
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+
+    @contextlib.contextmanager
+    def running(self):
+        """Watch until the block ends."""
+        command = [
+            str(PROMETHEUS),
+            f"--config.file={self._folder}/prometheus.yml",
+            f"--storage.tsdb.path={self._folder}/data",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+        ]
+        log = self._folder / "prometheus.log"
+        with running(command, env=clean_environment(), log=log) as process:
+            wait_until_healthy(f"http://127.0.0.1:{self._port}/-/ready", process, "Prometheus", log)
+            yield self
+
+    def ask(self, query):
+        """The samples of an instant query, as pairs of labels and value."""
+        address = f"http://127.0.0.1:{self._port}/api/v1/query?"
+        address += urllib.parse.urlencode({"query": query})
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            result = json.load(answer)["data"]["result"]
+        return [(sample["metric"], float(sample["value"][1])) for sample in result]
+
+    def series(self, selector):
+        """How many series it ever saw."""
+        return len(self.ask(f"last_over_time({selector}{EVER})"))
+
+    def scrapes(self, job):
+        """How many scrapes have succeeded."""
+        return sum(value for _, value in self.ask(f'sum_over_time(up{{job="{job}"}}{EVER})'))
+
+    def alerts(self):
+        """What fires now, by name."""
+        return {labels["alertname"] for labels, _ in self.ask('ALERTS{alertstate="firing"}')}
+
+    def ever(self, matcher='alertname!=""'):
+        """What fired at any moment: for how many evaluations, by alert."""
+        counted = self.ask(f'count_over_time(ALERTS{{alertstate="firing", {matcher}}}{EVER})')
+        return {
+            name: max(n for labels, n in counted if labels["alertname"] == name)
+            for name in {labels["alertname"] for labels, _ in counted}
+        }
+
+    def wait_for(self, alert, evaluations=12):
+        """Wait until an alert has fired so long that any other would have come by now."""
+        until(lambda: self.ever().get(alert, 0) >= evaluations, alert)
+
+    def wait_for_scrapes(self, *jobs, more=12):
+        """Wait until it has scraped so often again that any alert would have come by now."""
+        wanted = {job: self.scrapes(job) + more for job in jobs}
+        for job, number in wanted.items():
+            until(lambda job=job, number=number: self.scrapes(job) >= number, f"scrapes of {job}")
+
+
+class Exporter:
+    """Says what it is told to say.
+
+    Attributes:
+        name: of the job that scrapes it.
+        text: what, or a function that says it anew each time; None for an error.
+    """
+
+    def __init__(self, name, text):
+        self.name, self.text, self._port, exporter = name, text, free_port(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                text = exporter.text() if callable(exporter.text) else exporter.text
+                self.send_response(500 if text is None else 200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(text or b"")
+
+            def log_message(self, *_args):
+                """Say nothing."""
+
+        self._handler = Handler
+
+    @property
+    def job(self):
+        """How to scrape it."""
+        at = {"targets": [f"127.0.0.1:{self._port}"]}
+        return {"job_name": self.name, "static_configs": [at]}
+
+    @contextlib.contextmanager
+    def running(self):
+        """Answer until the block ends."""
+        server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+@contextlib.contextmanager
+def node_exporter(folder, textfiles):
+    """A node_exporter that reads these textfiles and nothing else; the answer is its port."""
+    port = free_port()
+    command = [
+        str(NODE_EXPORTER),
+        "--collector.disable-defaults",
+        "--collector.textfile",
+        f"--collector.textfile.directory={textfiles}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    log = folder / "node_exporter.log"
+    with running(command, env=clean_environment(), log=log) as process:
+        wait_until_healthy(f"http://127.0.0.1:{port}/metrics", process, "node_exporter", log)
+        yield port
+
+
+class Alertmanager:
+    """An Alertmanager on loopback with the example's configuration."""
+
+    def __init__(self, folder):
+        self.port, self._folder = free_port(), folder
+        export(folder)
+
+    @contextlib.contextmanager
+    def running(self):
+        """Take alerts until the block ends."""
+        # Debian's looks for its templates at a fixed path: show it that folder as it is unpacked.
+        see = f'mount --bind {UNPACKED}/usr/share /usr/share && exec "$@"'
+        command = [
+            *("unshare", "--map-root-user", "--mount", "sh", "-c", see, "sh"),
+            str(ALERTMANAGER),
+            f"--config.file={self._folder}/alertmanager/inhibition.yml",
+            f"--storage.path={self._folder}/data",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--cluster.listen-address=",
+        ]
+        log = self._folder / "alertmanager.log"
+        with running(command, env=clean_environment(), log=log) as process:
+            wait_until_healthy(f"http://127.0.0.1:{self.port}/-/ready", process, "It", log)
+            yield self
+
+    def states(self):
+        """What it would tell (active) and what not (suppressed), by alert."""
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=30
+        ) as answer:
+            return {it["labels"]["alertname"]: it["status"]["state"] for it in json.load(answer)}

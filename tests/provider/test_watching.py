@@ -1,0 +1,167 @@
+"""What monitoring systems learn of a real Airflow: from its database, and from its runs' files."""
+
+import json
+import time
+from contextlib import contextmanager
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from flowauth_rotator.core.tokens import Token, read_unverified
+from tests.monitoring import grammar
+from tests.provider.conftest import driven
+
+SPOOL_FILE = "240_flowauth_rotator_managed"  # two checks of a minute each, and two minutes of grace
+TEXTFILE = "flowauth_rotator_managed.prom"
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Those that Airflow is told to write to."""
+    spool, textfiles = tmp_path / "spool", tmp_path / "textfiles"
+    spool.mkdir()
+    textfiles.mkdir()
+    return spool, textfiles
+
+
+@pytest.fixture
+def managed(airflow_home, renewal_server, folders):
+    """Run the DAG of these tokens in an Airflow that writes files."""
+    spool, textfiles = folders
+    settings = {
+        "AIRFLOW__FLOWAUTH_ROTATOR__CHECKMK_SPOOL_DIR": str(spool),
+        "AIRFLOW__FLOWAUTH_ROTATOR__TEXTFILE_DIR": str(textfiles),
+    }
+    connection = {"conn_type": "flowauth", "host": renewal_server.url, "login": "flowbot"}
+    connection["password"] = renewal_server.password
+
+    @contextmanager
+    def managed(*variables):
+        environment = {
+            "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(
+                [{"variable": key} for key in variables]
+            ),
+            "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(connection),
+        }
+        with driven(airflow_home, **settings) as driver:
+
+            def run(names=()):
+                conf = {"names": list(names)}
+                return driver.run(dag_id="managed", conf=conf, environment=environment)
+
+            run.driver = driver
+            yield run
+
+    return managed
+
+
+def put(airflow, server, key, name, age=0):
+    token = server.mint(name, issued_at=int(time.time()) - age)
+    airflow.put_variable(key=key, value=token, description=None)
+
+
+def samples(path):
+    """The values of a textfile, by metric and label."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(path.read_text())
+        for sample in family.samples
+    }
+
+
+def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, managed, folders):
+    """A kept, a rotated and a missing token, in both files; each is whole, and others may read."""
+    spool, textfiles = folders
+    put(airflow, renewal_server, "KEPT_TOKEN", "kept")
+    put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
+    (spool / f"99{SPOOL_FILE}").write_text("of an earlier schedule")
+    (spool / "900_other").write_text("somebody else's")
+    with managed("KEPT_TOKEN", "DUE_TOKEN", "NO_TOKEN") as run:
+        run()
+    assert {path.name for path in spool.iterdir()} == {SPOOL_FILE, "900_other"}
+    assert {path.name for path in textfiles.iterdir()} == {TEXTFILE}
+    for path in (spool / SPOOL_FILE, textfiles / TEXTFILE):
+        assert path.stat().st_mode & 0o777 == 0o644
+    head, _, lines = (spool / SPOOL_FILE).read_text().partition("\n")
+    assert head == "<<<local:sep(0)>>>"
+    states = {service: line.state for service, line in grammar.checkmk(lines).items()}
+    assert states == {
+        "FlowAuth_Token_kept": 0,
+        "FlowAuth_Token_due": 0,
+        "FlowAuth_Token_NO_TOKEN": 2,
+        "FlowAuth_Rotation_Agent_managed": 0,
+    }
+    found = samples(textfiles / TEXTFILE)
+    in_use = read_unverified(Token(airflow.variable(key="DUE_TOKEN")["value"]))
+    expiration = "flowauth_rotator_token_expiration_timestamp_seconds"
+    assert found[expiration, "due"] == in_use.expires_at.timestamp()
+    assert {key[1] for key in found if key[0] == expiration} == {"kept", "due"}
+    assert {key[1] for key in found if key[0] == "flowauth_rotator_token_expected"} == {
+        *("kept", "due", "NO_TOKEN")
+    }
+    checked = found["flowauth_rotator_last_check_timestamp_seconds", "managed"]
+    deadline = found["flowauth_rotator_check_deadline_timestamp_seconds", "managed"]
+    assert deadline - checked == 240
+
+
+def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, managed, folders):
+    """Most runs are: their files say that somebody looked."""
+    put(airflow, renewal_server, "KEPT_TOKEN", "kept")
+    with managed("KEPT_TOKEN") as run:
+        run()
+        first = samples(folders[1] / TEXTFILE)
+        run()
+    second = samples(folders[1] / TEXTFILE)
+    key = ("flowauth_rotator_last_check_timestamp_seconds", "managed")
+    assert second[key] > first[key]
+    assert set(first) == set(second)
+
+
+def test_a_run_for_some_tokens_writes_nothing(airflow, renewal_server, managed, folders):
+    """The others would vanish from the files."""
+    put(airflow, renewal_server, "KEPT_TOKEN", "kept")
+    put(airflow, renewal_server, "OTHER_TOKEN", "other")
+    with managed("KEPT_TOKEN", "OTHER_TOKEN") as run:
+        run(names=["kept"])
+    assert [*folders[0].iterdir(), *folders[1].iterdir()] == []
+
+
+def test_a_folder_that_takes_no_file_keeps_no_token_from_being_renewed(
+    airflow, renewal_server, managed, folders
+):
+    """The files grow old, which is what turns red."""
+    for folder in folders:
+        folder.rmdir()
+        folder.write_text("no folder")
+    put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
+    with managed("DUE_TOKEN") as run:
+        done = run()
+    assert (done["state"], done["tasks"]["rotate due"]["report"]["outcome"]) == (
+        "success",
+        "rotated",
+    )
+
+
+def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, managed):
+    """By name and outcome; one that fails, too."""
+    put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
+    airflow.put_variable(key="BAD_TOKEN", value="Bearer opaque", description=None)
+    with managed("COUNTED_TOKEN", "BAD_TOKEN") as run:
+        run()
+        once = by_name(run.driver)
+        put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
+        run()
+        twice = by_name(run.driver)
+    assert once["counted"]["rotations"] == {"rotated": 1}
+    assert twice["counted"]["rotations"] == {"rotated": 1, "adopted": 1}
+    assert twice["BAD_TOKEN"]["rotations"] == {"malformed": 2}
+    assert twice["BAD_TOKEN"]["last_success_at"] is None
+    assert twice["counted"]["last_success_at"] > once["counted"]["last_success_at"]
+    expires_at = twice["counted"]["in_use"]["expires_at"]
+    assert twice["counted"]["issued"]["expires_at"] == expires_at
+
+
+def by_name(driver):
+    """What those who watch are told of the tokens of the DAG `managed`."""
+    found = driver.watched()["tokens"]
+    return {one["name"]: one for one in found if one["dag_id"] == "managed"}
