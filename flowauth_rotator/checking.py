@@ -39,7 +39,10 @@ class _Check(click.Command):
         except click.ClickException as error:
             form = _format_of(given)
             if form in ("nagios", "checkmk"):
-                _end_with(form, f"Wrong call: {error.format_message()}")
+                alone = any(it.startswith("--issuer") for it in given) and not any(
+                    it.startswith("--airflow") for it in given
+                )
+                _end_with(form, f"Wrong call: {error.format_message()}", issuer_alone=alone)
             raise
 
 
@@ -128,6 +131,8 @@ def _found(
     from flowauth_rotator.core.policy import RotationPolicy
 
     now = datetime.now(timezone.utc)
+    if (username or password_file) and not issuer:
+        raise click.UsageError("--username and --password-file need --issuer.")
     if not issuer:
         return in_airflow(airflow or "here", scrape_token_file, now)
     in_use = in_airflow(airflow, scrape_token_file, now) if airflow else None
@@ -153,6 +158,8 @@ def in_airflow(airflow: str, scrape_token_file: IO[bytes] | None, now: datetime)
     from flowauth_rotator import sources
 
     if airflow == "here":
+        if scrape_token_file:
+            raise click.UsageError("--scrape-token-file needs the address of an Airflow.")
         return sources.airflow_here(now)
     if scrape_token_file is None:
         raise click.UsageError("An Airflow elsewhere needs --scrape-token-file.")

@@ -19,10 +19,10 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.policy import ABANDONED, RotationPolicy, decide
 from flowauth_rotator.core.tokens import Token, read_unverified
-from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Unreadable, Watched, one_a_name
+from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Unreadable, Watched
 
 PATH = "/flowauth-rotator/api/check"
-PATIENCE = 20  # seconds for one request: Nagios gives a check 60
+TIMEOUT = 20  # seconds for one request: Nagios gives a check 60
 
 
 def airflow_here(now: datetime) -> Snapshot:
@@ -60,7 +60,7 @@ def airflow_at(url: str, scrape_token: str) -> Snapshot:
     Raises:
         RotatorError: it did not answer, or not with that.
     """
-    wire = Wire(url, timeout=PATIENCE)
+    wire = Wire(url, timeout=TIMEOUT)
     wire.secrets = (scrape_token,)
     headers = {"Authorization": f"Bearer {scrape_token}"}
     with closing(wire):
@@ -81,9 +81,10 @@ def airflow_at(url: str, scrape_token: str) -> Snapshot:
 def issuer_list(
     url: str, username: str, password: str, policy: RotationPolicy, now: datetime
 ) -> Snapshot:
-    """The newest token of each name that an issuer has issued to a user.
+    """The newest token of each audience and name that an issuer has issued to a user.
 
-    A name without a token for 30 days counts as abandoned.
+    A name without a token for 30 days counts as abandoned. An issuer shows nothing of an audience
+    where the user holds no role.
 
     Args:
         url: where the issuer answers.
@@ -95,14 +96,15 @@ def issuer_list(
     Raises:
         RotatorError: it did not answer, or refused.
     """
-    with closing(SessionIssuer(url, username, password, timeout=PATIENCE)) as issuer:
+    with closing(SessionIssuer(url, username, password, timeout=TIMEOUT)) as issuer:
         rows = issuer.issued()
-    newest: dict[str, Life] = {}
-    for name, token in rows:
+    newest: dict[tuple[str, str], Life] = {}
+    for audience, name, token in rows:
         life = _life(token, policy, now)
         if life and life.expires_at > now - ABANDONED:
-            newest[name] = max(newest.get(name, life), life, key=lambda each: each.expires_at)
-    tokens = one_a_name([Watched(name, issued=life) for name, life in newest.items()])
+            known = newest.get((audience, name), life)
+            newest[audience, name] = max(known, life, key=lambda each: each.expires_at)
+    tokens = [Watched(name, issued=life) for (_, name), life in newest.items()]
     return Snapshot(now, tokens, issuer=issuer.url)
 
 

@@ -100,7 +100,7 @@ def test_every_metric_and_field_of_the_page_is_listed():
 
     lines = METRICS.splitlines()
     names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    assert len(names) == 12
+    assert len(names) == 14
     for name in names:
         assert f"| `{name.removeprefix('flowauth_rotator_')}` |" in PAGE
     shown = row(in_use(timedelta(hours=1)), agent())

@@ -245,12 +245,12 @@ class SessionIssuer(_HttpIssuer):
         rows = self._get(f"/tokens/tokens/{ids[0]}", largest=LARGEST_LIST)
         return self._parsed(rows, lambda row: _row(row) if row["token"] else None)
 
-    def issued(self) -> list[tuple[str, Token | datetime]]:
-        """The names and tokens of all that the user was ever issued, at all audiences.
+    def issued(self) -> list[tuple[str, str, Token | datetime]]:
+        """Audience, name and token of all that were issued where the user holds a role.
 
         Of a token whose text the issuer has dropped, its expiry (FlowAuth drops none).
         """
-        found: list[tuple[str, Token | datetime]] = []
+        found: list[tuple[str, str, Token | datetime]] = []
         for server in self._get("/tokens/servers"):
             path = f"/tokens/tokens/{server.get('id')}?all=true"
             found += self._parsed(self._get(path, largest=LARGEST_LIST), _issued)
@@ -463,10 +463,10 @@ def _row(row: dict[str, Any]) -> Row:
     )
 
 
-def _issued(row: dict[str, Any]) -> tuple[str, Token | datetime]:
+def _issued(row: dict[str, Any]) -> tuple[str, str, Token | datetime]:
     if row["token"]:
-        return str(row["name"]), Token(str(row["token"]))
-    return str(row["name"]), parsedate_to_datetime(str(row["expires"]))
+        return str(row["server_name"]), str(row["name"]), Token(str(row["token"]))
+    return str(row["server_name"]), str(row["name"]), parsedate_to_datetime(str(row["expires"]))
 
 
 def _worth_waiting_for(error: BaseException) -> bool:

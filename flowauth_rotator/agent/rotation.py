@@ -111,6 +111,7 @@ def check(
         checked_at=utc(now),
         predecessor_expires_at=claims.expires_at,
         issued_at=claims.issued_at,
+        expires_at=claims.expires_at,
         renew_at=decision.renew_at,
     )
     behind = claims.issued_at - utc(now)
@@ -189,6 +190,7 @@ def rotate(
         reason=f"The successor expires at {clock(claims.expires_at)}{gained}.",
         successor_expires_at=claims.expires_at,
         issued_at=claims.issued_at,
+        expires_at=claims.expires_at,
         renew_at=decide(claims, policy, now).renew_at,
     )
     if policy.lifetime_minutes is None and not successor.adopted:
@@ -437,7 +439,8 @@ def _overtaken(store: TokenStore, found: Check, current: Token | None, clocks: C
         found.report,
         outcome=Outcome.SUPERSEDED,
         reason=f"Somebody else stored a token that expires at {clock(claims.expires_at)}.",
-        issued_at=None,
+        issued_at=claims.issued_at,
+        expires_at=claims.expires_at,
         renew_at=None,
     )
 

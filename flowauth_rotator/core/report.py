@@ -73,6 +73,7 @@ class Report:
         predecessor_expires_at: `exp` of the token that was in use, if it could be read.
         successor_expires_at: `exp` of the token that was swapped in, if one was.
         issued_at: when the token now in use was issued, if known.
+        expires_at: its `exp`, if known.
         renew_at: when the token now in use is due, if known.
         renewal_requests: how many renewals the issuer was asked for.
         newest_issued_expires_at: the latest `exp` among the successors that the issuer showed or
@@ -92,6 +93,7 @@ class Report:
     predecessor_expires_at: datetime | None = None
     successor_expires_at: datetime | None = None
     issued_at: datetime | None = None
+    expires_at: datetime | None = None
     renew_at: datetime | None = None
     renewal_requests: int = 0
     newest_issued_expires_at: datetime | None = None

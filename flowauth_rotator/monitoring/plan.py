@@ -37,11 +37,11 @@ def show(assessment: Assessment, console: Console) -> None:
         console.print(_row(HEADS[:4], widths, Text(f"{'life':{BAR}}")), style="dim")
     for one, row in zip(assessment.tokens, rows, strict=True):
         console.print(_row(row, widths, _bar(one), COLOURS[one.verdict.state]))
-        console.print(Padding(_story(one), (0, 0, 1, 2)))
+        console.print(Padding(Text(_story(one)), (0, 0, 1, 2)))
     if assessment.agent:
         colour = COLOURS[assessment.agent.state]
         console.print(Text.assemble("agent  ", (assessment.agent.state.name, colour)))
-        console.print(Padding(_agent(assessment), (0, 0, 0, 2)))
+        console.print(Padding(Text(_agent(assessment)), (0, 0, 0, 2)))
 
 
 def _facts(one: Judged) -> tuple[str, str, str, str]:

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from flowauth_rotator import __version__
 from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.monitoring.snapshot import Life, Snapshot, one_a_name
+from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Watched, soonest_first
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -38,8 +38,10 @@ class _Found(Collector):
         self._snapshot, self._build_info = snapshot, build_info
 
     def collect(self) -> Iterable[Metric]:
-        """One series a name."""
-        tokens = {one.name: one for one in one_a_name(self._snapshot.tokens)}
+        """One series a name: of tokens that share it, the one that expires first."""
+        tokens: dict[str, Watched] = {}
+        for one in soonest_first(self._snapshot.tokens):
+            tokens.setdefault(one.name, one)
         in_use: dict[str, Life] = {
             name: it.in_use for name, it in tokens.items() if it.in_use is not None
         }
@@ -80,6 +82,18 @@ class _Found(Collector):
             "When the token was last swapped.",
             "name",
             {name: it.last_success_at for name, it in tokens.items()},
+        )
+        yield _gauge(
+            "agent_expected",
+            "1 for each DAG that is to check.",
+            "dag_id",
+            dict.fromkeys((it.dag_id for it in agents), 1),
+        )
+        yield _gauge(
+            "agent_misconfigured",
+            "1 if its list of tokens is wrong, else 0.",
+            "dag_id",
+            {it.dag_id: it.condition == "misconfigured" for it in agents},
         )
         yield _times(
             "last_check",

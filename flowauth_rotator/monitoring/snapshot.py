@@ -6,7 +6,7 @@ of a token is in it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -87,12 +87,13 @@ class Heartbeat:
 
     Attributes:
         dag_id: the DAG.
-        condition: ok, new, failed, late, paused, missing or broken.
+        condition: ok, new, failed, misconfigured, late, paused, missing or broken.
         sentence: what a person can do if it is not well.
         checked_at: the end of its last check of all tokens; None before the first.
         deadline_at: when two checks have been missed, if the schedule is known.
         next_check_at: when its next check comes, if one does.
         interval: the time from one check to the next, if known.
+        patience: how long a token that was issued may wait to be put to use: two checks.
     """
 
     dag_id: str
@@ -102,13 +103,7 @@ class Heartbeat:
     deadline_at: datetime | None = None
     next_check_at: datetime | None = None
     interval: timedelta | None = None
-
-    @property
-    def patience(self) -> timedelta:
-        """How long a token that was issued may wait to be put to use: two checks."""
-        if self.checked_at and self.deadline_at:
-            return self.deadline_at - self.checked_at
-        return PATIENCE
+    patience: timedelta = PATIENCE
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ class Snapshot:
 
     Attributes:
         taken_at: when, in aware UTC.
-        tokens: the watched tokens, one a name.
+        tokens: the watched tokens.
         agents: the DAGs; None if only the issuer was asked, who knows of none.
         clock_skews: by connection, by how many seconds the issuer's clock was ahead of ours.
         issuer: the issuer that was asked, if one was.
@@ -133,13 +128,14 @@ class Snapshot:
 
     def named(self, names: Collection[str]) -> Snapshot:
         """The same of these names alone; one that nobody knows is a missing token."""
-        known = {one.name: one for one in self.tokens}
-        wanted = dict.fromkeys(names)
-        return replace(self, tokens=[known.get(name) or self._unknown(name) for name in wanted])
+        tokens = [one for one in self.tokens if one.name in names]
+        unknown = dict.fromkeys(names, None) | {one.name: one for one in tokens}
+        tokens += [self._unknown(name) for name, one in unknown.items() if one is None]
+        return replace(self, tokens=tokens)
 
     def with_issued(self, issued: Snapshot) -> Snapshot:
         """The same with what an issuer holds of each name."""
-        lives = {one.name: one.issued for one in issued.tokens}
+        lives = {one.name: one.issued for one in reversed(soonest_first(issued.tokens))}
         tokens = [replace(one, issued=lives.get(one.name, one.issued)) for one in self.tokens]
         return replace(self, tokens=tokens, issuer=issued.issuer)
 
@@ -183,12 +179,9 @@ class Snapshot:
         return Watched(name, told=Told(Outcome.MISSING, Severity.CRITICAL, reason, advice))
 
 
-def one_a_name(tokens: Sequence[Watched]) -> list[Watched]:
-    """Of those that share a name the one that nobody can read or that expires first; by name."""
-    by_name: dict[str, Watched] = {}
-    for one in sorted(tokens, key=_expiry, reverse=True):
-        by_name[one.name] = one
-    return [by_name[name] for name in sorted(by_name)]
+def soonest_first(tokens: Iterable[Watched]) -> list[Watched]:
+    """Those that nobody can read, then those that expire, in that order."""
+    return sorted(tokens, key=_expiry)
 
 
 def reported(report: Report, dag_id: str) -> Watched:
@@ -196,14 +189,13 @@ def reported(report: Report, dag_id: str) -> Watched:
 
     Not what only a rotation tells, such as when it was swapped: the next check would forget it.
     """
-    expires_at = report.successor_expires_at or report.predecessor_expires_at
     return Watched(
         name=report.name,
         place=report.place,
         dag_id=dag_id,
         in_use=(
-            Life(report.issued_at, expires_at, report.renew_at)
-            if report.issued_at and expires_at
+            Life(report.issued_at, report.expires_at, report.renew_at)
+            if report.issued_at and report.expires_at
             else None
         ),
         told=Told(report.outcome, report.severity, report.reason, report.advice),
@@ -266,6 +258,7 @@ def _heartbeat(document: dict[str, Any]) -> Heartbeat:
         deadline_at=_maybe(document["deadline_at"]),
         next_check_at=_maybe(document["next_check_at"]),
         interval=None if interval is None else timedelta(seconds=interval),
+        patience=timedelta(seconds=document["patience"]),
     )
 
 

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.core.report import Severity, utc
+from flowauth_rotator.core.report import Outcome, Severity, utc
 from flowauth_rotator.monitoring.snapshot import (
     PATIENCE,
     Heartbeat,
     Life,
     Snapshot,
     Watched,
-    one_a_name,
+    soonest_first,
 )
 from flowauth_rotator.monitoring.words import moment, span
 
@@ -159,7 +159,7 @@ class Assessment:
     Attributes:
         snapshot: what was found.
         thresholds: by what it was judged.
-        tokens: each token, by name.
+        tokens: each name, in order; of tokens that share one the loudest.
         agent: the DAGs together; None if only the issuer was asked.
     """
 
@@ -199,14 +199,17 @@ def assess(snapshot: Snapshot, thresholds: Thresholds | None = None) -> Assessme
     """
     thresholds = thresholds or Thresholds()
     agents = {agent.dag_id: agent for agent in snapshot.agents or ()}
-    tokens = []
-    for one in one_a_name(snapshot.tokens):
+    by_name: dict[str, Judged] = {}
+    for one in soonest_first(snapshot.tokens):
         life = one.issued if snapshot.agents is None else one.in_use
         agent = agents.get(one.dag_id or "")
         judged = judge(
             one, life, thresholds, snapshot.taken_at, agent.patience if agent else PATIENCE
         )
-        tokens.append(replace(judged, outlook=_outlook(judged, agent, snapshot.taken_at)))
+        judged = replace(judged, outlook=_outlook(judged, agent, snapshot.taken_at))
+        louder = by_name.get(one.name, judged)
+        by_name[one.name] = max(louder, judged, key=lambda each: each.verdict.state.loudness)
+    tokens = [by_name[name] for name in sorted(by_name)]
     agent_verdict = None
     if snapshot.agents is not None:
         agent_verdict = _of_agents(snapshot.agents, snapshot.taken_at)
@@ -282,15 +285,19 @@ def _outlook(one: Judged, agent: Heartbeat | None, now: datetime) -> str:
     due = one.life.renew_at if one.life else None
     if agent is None:
         return f"Renewal is due from {moment(due)} on." if due else ""
-    if agent.condition not in ("ok", "new", "failed"):
-        return f"Nothing renews it: {agent.dag_id} is {agent.condition}. {agent.sentence}"
+    if agent.condition not in ("ok", "new", "misconfigured"):
+        return f"Nothing renews it. {agent.dag_id}: {agent.sentence}"
+    told = one.token.told
+    if told and told.word == Outcome.EXPIRED and told.severity is not Severity.OK:
+        return "The issuer renews it no more."
     following = agent.next_check_at
     check = f"The next check, at {moment(following)}," if following else "The next check"
     if due is None:
         return f"{check} looks again."
     renewing = one.token.renewal_check_at
     if now >= due or (renewing is not None and renewing == following):
-        return f"{check} renews it."
+        well = told is None or told.severity is Severity.OK
+        return f"{check} {'renews' if well else 'tries to renew'} it."
     if renewing is None:
         return f"Renewal is due from {moment(due)} on."
     return f"{check} leaves it as it is; the one at {moment(renewing)} renews it."

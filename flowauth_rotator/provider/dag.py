@@ -172,8 +172,8 @@ def survey(
     place = place_of(LIST_VARIABLE)
     kept += [one.error.report(name=one.label, place=place, checked_at=now) for one in wrong]
     context["ti"].xcom_push(key="report", value=[report.to_json() for report in kept])
+    _write([*kept, *(one.report for one in due)], schedule, now, rotating=bool(due))
     if not due:
-        _write(kept, schedule, now)
         _tell(kept)
     return [one.arguments for one in due]
 
@@ -195,26 +195,32 @@ def report(schedule: str | timedelta | None = None) -> list[dict[str, Any]]:
         failure = ti.xcom_pull(task_ids="survey", key="failure") or "Its log says why."
         raise AirflowFailException(f"The survey failed, no token was rotated. {failure}")
     now = datetime.now(timezone.utc)
-    reports = [Report.from_json(document) for document in documents]
+    reports, lost = [Report.from_json(document) for document in documents], []
     for index, token in enumerate(ti.xcom_pull(task_ids="survey") or []):
         document = ti.xcom_pull(task_ids="rotate", key="report", map_indexes=index)
         if document is None:
             name, place = token["name"] or token["variable"], place_of(token["variable"])
-            lost = Report(name, place, Outcome.UNAVAILABLE, LOST, now, Severity.WARNING)
-            reports.append(lost)
+            lost.append(Report(name, place, Outcome.UNAVAILABLE, LOST, now, Severity.WARNING))
         else:
             documents.append(document)
             reports.append(Report.from_json(document))
-    _write(reports, schedule, now)
-    _tell(reports)
+    if not lost:  # else what the survey wrote knows more of these
+        _write(reports, schedule, now)
+    _tell([*reports, *lost])
     return list(documents)
 
 
-def _write(reports: Sequence[Report], schedule: str | timedelta | None, now: datetime) -> None:
+def _write(
+    reports: Sequence[Report],
+    schedule: str | timedelta | None,
+    now: datetime,
+    *,
+    rotating: bool = False,
+) -> None:
     """Write the files of monitoring, unless the run was started for some tokens only."""
     context = get_current_context()
     if not any(name.strip() for name in context["params"].get("names") or ()):
-        files.write(reports, context["ti"].dag_id, schedule, now)
+        files.write(reports, context["ti"].dag_id, schedule, now, rotating=rotating)
 
 
 def _tell(reports: Iterable[Report]) -> None:

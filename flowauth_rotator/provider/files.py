@@ -3,44 +3,64 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from flowauth_rotator.core.report import Report
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Snapshot, reported
+from flowauth_rotator.monitoring.snapshot import PATIENCE, Heartbeat, Snapshot, reported
 from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.schedule import Schedule, deadline, interval
-from flowauth_rotator.provider.tokens import DAG_ID, LIST_VARIABLE
+from flowauth_rotator.provider.tokens import DAG_ID, LIST_VARIABLE, LONGEST_RUN
 from flowauth_rotator.provider.variable import key_of
 
 logger = logging.getLogger(__name__)
 
 
-def write(reports: Iterable[Report], dag_id: str, schedule: Schedule, now: datetime) -> None:
+def write(
+    reports: Sequence[Report],
+    dag_id: str,
+    schedule: Schedule,
+    now: datetime,
+    *,
+    rotating: bool = False,
+) -> None:
     """Write what Airflow's configuration asks for, after a check of all tokens of a DAG.
 
     `checkmk_spool_dir` gets `<seconds>_flowauth_rotator_<dag_id>`: after so many seconds, when two
     checks have been missed, Checkmk takes it for outdated. `textfile_dir`, of node_exporter, gets
     `flowauth_rotator_<dag_id>.prom`, which tells itself when the next check is missed. A file is
     replaced as a whole; a folder that takes none is logged, and fails nothing.
+
+    Args:
+        reports: what the check found.
+        dag_id: the DAG.
+        schedule: how often it checks.
+        now: an aware time.
+        rotating: whether the run goes on with rotations, which hold up the next check.
     """
+    wrong = [one for one in reports if key_of(one.place) == LIST_VARIABLE]
     heartbeat = Heartbeat(
         dag_id=dag_id,
+        condition="misconfigured" if wrong else "ok",
+        sentence=" ".join(f"{one.reason} {one.advice}" for one in wrong),
         checked_at=now,
-        deadline_at=deadline(schedule, now),
+        deadline_at=deadline(schedule, now + LONGEST_RUN if rotating else now),
         interval=interval(schedule, now),
     )
-    tokens = [reported(one, dag_id) for one in reports if key_of(one.place) != LIST_VARIABLE]
+    tokens = [reported(one, dag_id) for one in reports if one not in wrong]
     snapshot = Snapshot(now, tokens, agents=[heartbeat])
     # What reads and writes is imported where it is wanted: the DAG's file is parsed all the time.
     if spool := _folder("checkmk_spool_dir"):
         from flowauth_rotator.monitoring import checkmk
         from flowauth_rotator.monitoring.state import assess
 
-        age = round(heartbeat.patience.total_seconds())
+        until = heartbeat.deadline_at or now + PATIENCE
+        age = 60 * math.ceil((until - now).total_seconds() / 60)  # the same from check to check
         name = f"flowauth_rotator_{dag_id}"
         service = checkmk.AGENT if dag_id == DAG_ID else f"{checkmk.AGENT}_{dag_id}"
         lines = checkmk.reading(assess(snapshot), agent_service=service)
@@ -79,4 +99,5 @@ def _remove_others(spool: Path, age: int, name: str) -> None:
     for path in spool.glob(f"*_{name}"):
         number = re.fullmatch(rf"(\d+)_{re.escape(name)}", path.name)
         if number and int(number[1]) != age:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # in a folder where each may only remove what is theirs
+                path.unlink()

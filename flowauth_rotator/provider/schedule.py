@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TypeAlias
 
+from flowauth_rotator.monitoring.snapshot import PATIENCE
 from flowauth_rotator.provider.compat import cron_after
 
 Schedule: TypeAlias = "str | timedelta | None"  # None: nobody knows it
@@ -43,6 +44,12 @@ def deadline(schedule: Schedule, checked_at: datetime) -> datetime | None:
         _, second = islice(_fires(schedule, checked_at), 2)
         return second + GRACE
     return None
+
+
+def two_checks(schedule: Schedule, since: datetime) -> timedelta:
+    """How long two checks take; an hour where nobody knows."""
+    until = deadline(schedule, since)
+    return until - since if until else PATIENCE
 
 
 def first_check(schedule: Schedule, due: datetime, following: datetime | None) -> datetime | None:

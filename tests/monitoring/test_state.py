@@ -17,6 +17,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SECOND = timedelta(seconds=1)
 CHECK = timedelta(minutes=5)
 DAG = "flowauth_token_rotation"
+GONE = Told("expired", Severity.CRITICAL, "It was not renewed in time.")
 NEXT = "The next check, at 2026-11-25 12:05 UTC"
 
 
@@ -36,6 +37,7 @@ def agent(condition="ok", **others):
         "deadline_at": NOON + 2 * CHECK,
         "next_check_at": NOON + CHECK / 2,
         "interval": CHECK,
+        "patience": 2.5 * CHECK,
     }
     return Heartbeat(DAG, condition, **{**times, **others})
 
@@ -209,6 +211,7 @@ class TestAgent:
             ("failed", State.WARNING),
             ("late", State.CRITICAL),
             ("paused", State.CRITICAL),
+            ("misconfigured", State.CRITICAL),
             ("missing", State.CRITICAL),
             ("broken", State.CRITICAL),
         ],
@@ -248,15 +251,23 @@ class TestNames:
         states = {it.token.name: it.verdict.state for it in assess(asked).tokens}
         assert states == {"gone": State.CRITICAL, "etl": State.OK}
 
-    def test_of_two_tokens_of_one_name_the_worse_counts(self):
-        """There is one series and one service a name."""
-        better, worse = Watched("etl", in_use=life(20 * DAY)), Watched("etl", in_use=life(DAY))
+    @pytest.mark.parametrize("asked", [False, True], ids=["all", "by name"])
+    @pytest.mark.parametrize(
+        "worse",
+        [
+            Watched("etl", in_use=life(DAY)),
+            Watched("etl", told=told(Severity.CRITICAL)),
+            Watched("etl", in_use=life(25 * DAY), told=told(Severity.WARNING)),
+        ],
+        ids=["expires", "unreadable", "failed"],
+    )
+    def test_of_two_tokens_of_one_name_the_louder_counts(self, worse, asked):
+        """There is one service a name; also where the other one expires first and is well."""
+        better = Watched("etl", in_use=life(20 * DAY))
         for tokens in ((better, worse), (worse, better)):
-            [judged] = assess(found(*tokens)).tokens
+            both = found(*tokens)
+            [judged] = assess(both.named(["etl"]) if asked else both).tokens
             assert judged.token is worse
-        unreadable = Watched("etl", told=told(Severity.CRITICAL))
-        [judged] = assess(found(better, unreadable)).tokens
-        assert judged.token is unreadable
 
 
 class TestOutlook:
@@ -288,7 +299,17 @@ class TestOutlook:
             (
                 Watched("etl", in_use=life(9 * DAY)),
                 agent("paused", sentence="Unpause it."),
-                f"Nothing renews it: {DAG} is paused. Unpause it.",
+                f"Nothing renews it. {DAG}: Unpause it.",
+            ),
+            (
+                Watched("etl", in_use=life(9 * DAY), told=told(Severity.WARNING)),
+                agent(next_check_at=NOON + CHECK),
+                f"{NEXT}, tries to renew it.",
+            ),
+            (
+                Watched("etl", in_use=life(-DAY), told=GONE),
+                agent(next_check_at=NOON + CHECK),
+                "The issuer renews it no more.",
             ),
             (
                 Watched("etl", told=told(Severity.CRITICAL)),

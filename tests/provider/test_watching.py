@@ -11,6 +11,7 @@ from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.monitoring import grammar
 from tests.provider.conftest import driven
 
+WRONG_LIST = [{"variable": "KEPT_TOKEN"}, {"variabel": "ODD_TOKEN"}]
 SPOOL_FILE = "240_flowauth_rotator_managed"  # two checks of a minute each, and two minutes of grace
 TEXTFILE = "flowauth_rotator_managed.prom"
 
@@ -36,11 +37,10 @@ def managed(airflow_home, renewal_server, folders):
     connection["password"] = renewal_server.password
 
     @contextmanager
-    def managed(*variables):
+    def managed(*variables, listed=None):
+        listed = listed or [{"variable": key} for key in variables]
         environment = {
-            "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(
-                [{"variable": key} for key in variables]
-            ),
+            "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(listed),
             "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(connection),
         }
         with driven(airflow_home, **settings) as driver:
@@ -115,6 +115,24 @@ def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, managed, fol
     key = ("flowauth_rotator_last_check_timestamp_seconds", "managed")
     assert second[key] > first[key]
     assert set(first) == set(second)
+
+
+def test_an_entry_that_stands_for_no_token_turns_the_agent_red(
+    airflow, renewal_server, managed, folders
+):
+    """In the files, and for who asks: what it should have named has no service of its own."""
+    put(airflow, renewal_server, "KEPT_TOKEN", "kept")
+    with managed(listed=WRONG_LIST) as run:
+        run()
+        [agent] = [it for it in run.driver.watched()["agents"] if it["dag_id"] == "managed"]
+    assert agent["condition"] == "misconfigured"
+    assert "variabel" in agent["sentence"]
+    _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
+    found = grammar.checkmk(lines)
+    assert found["FlowAuth_Rotation_Agent_managed"].state == 2
+    assert found["FlowAuth_Token_kept"].state == 0
+    wrong = samples(folders[1] / TEXTFILE)
+    assert wrong["flowauth_rotator_agent_misconfigured", "managed"] == 1
 
 
 def test_a_run_for_some_tokens_writes_nothing(airflow, renewal_server, managed, folders):

@@ -110,7 +110,7 @@ def renew(called: str) -> Any:  # noqa: ANN401 - of Flask
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """What a scraper reads, with the scrape token or as somebody who may read Variables."""
-    return Response(service.exposition(_scraper(), _now()), mimetype=CONTENT_TYPE)
+    return Response(service.exposition(_scraper(), _now()), content_type=CONTENT_TYPE)
 
 
 @blueprint.get("/api/check")

@@ -74,7 +74,7 @@ class Agent:
         paused: whether it is paused.
         schedule: a cron expression, or the time from one check to the next; None while unknown.
         next_check_at: when its next run begins, if Airflow knows.
-        late_at: when two checks have been missed since the last one, or since the first was due.
+        late_at: when its last check is so old that two have been missed.
         checked_at: the end of its last check; None before the first.
         failed_at: when a check failed as a whole, if none has succeeded since.
         failure: why.
@@ -117,10 +117,10 @@ class Agent:
             return "paused", "It is paused, and nothing is renewed: unpause it."
         if self.failed_at:
             return "failed", f"The check at {clock(self.failed_at)} failed. {self.failure}"
-        if self.late_at and now > self.late_at:
-            return "late", "Checks do not come: is the scheduler running?"
         if not self.checked_at:
             return "new", "It has not checked any token yet; its next run does."
+        if self.late_at and now > self.late_at:
+            return "late", "Checks do not come: is the scheduler running?"
         return "ok", ""
 
 

@@ -73,7 +73,7 @@ def read_in_use(
 
 
 def read_rotations(session: Session, dag_id: str) -> dict[str, dict[str, int]]:
-    """How many rotations of each label ended with each outcome.
+    """How many rotations of each label ended with each outcome; unavailable, if without a report.
 
     Those that Airflow tries again are not counted before their last try: each try forgets what the
     one before it pushed, and a counter must not fall.
@@ -81,26 +81,32 @@ def read_rotations(session: Session, dag_id: str) -> dict[str, dict[str, int]]:
     label: Any = TaskInstance.rendered_map_index
     ended = (
         select(label.label("label"), XComRow.key, func.count().label("ended"))
-        .join(
+        .outerjoin(
             XComRow,
             and_(
                 XComRow.dag_id == TaskInstance.dag_id,
                 XComRow.run_id == TaskInstance.run_id,
                 XComRow.task_id == TaskInstance.task_id,
                 XComRow.map_index == TaskInstance.map_index,
+                XComRow.key.startswith(OUTCOME, autoescape=True),
             ),
         )
         .where(
             TaskInstance.dag_id == dag_id,
             TaskInstance.task_id == "rotate",
-            TaskInstance.state.in_(("success", "failed")),
-            XComRow.key.startswith(OUTCOME, autoescape=True),
+            or_(
+                TaskInstance.state == "failed",
+                and_(TaskInstance.state == "success", XComRow.key.is_not(None)),
+            ),
+            label.is_not(None),
         )
         .group_by(label, XComRow.key)
     )
     counts: dict[str, dict[str, int]] = {}
     for row in session.execute(ended):
-        counts.setdefault(row.label, {})[row.key.removeprefix(OUTCOME)] = row.ended
+        outcome = row.key.removeprefix(OUTCOME) if row.key else Outcome.UNAVAILABLE
+        by_outcome = counts.setdefault(row.label, {})
+        by_outcome[outcome] = by_outcome.get(outcome, 0) + row.ended
     return counts
 
 
@@ -164,17 +170,17 @@ class _Said:
 
 
 def _agent(session: Session, dag: DagModel) -> Agent:
-    said = _said(session, dag.dag_id, ("report", "failure"), 2 * SURVEYS_READ)
-    last = _said(session, dag.dag_id, ("managed",), 1)
+    checks = _said(session, dag.dag_id, "report", SURVEYS_READ)
+    failures = _said(session, dag.dag_id, "failure", SURVEYS_READ)
+    last = _said(session, dag.dag_id, "managed", 1)
     managed: dict[str, Any] = (last[0].value if last else None) or {}
     tokens, _ = read_tokens(json.dumps(managed.get("tokens", [])))
     schedule = managed.get("schedule")
     if isinstance(schedule, (int, float)):
         schedule = timedelta(seconds=schedule)
-    checks = [one for one in said if one.key == "report"]
     check = next((one for one in checks if one.value is not None), None)
     checked_at = check.at if check else None
-    failed = [one for one in said if one.key == "failure" and one.run_id.startswith(SCHEDULED)]
+    failed = [one for one in failures if one.run_id.startswith(SCHEDULED)]
     failure = next((one for one in failed if one.value is not None), None)
     if failure and checked_at and failure.at <= checked_at:
         failure = None
@@ -188,7 +194,7 @@ def _agent(session: Session, dag: DagModel) -> Agent:
         paused=bool(dag.is_paused),
         schedule=schedule,
         next_check_at=dag.next_dagrun_create_after,
-        late_at=_late_at(session, dag.dag_id, schedule, checked_at or dag.next_dagrun_create_after),
+        late_at=_late_at(session, dag.dag_id, schedule, checked_at),
         checked_at=checked_at,
         failed_at=failure.at if failure else None,
         failure=failure.value if failure else "",
@@ -200,14 +206,14 @@ def _agent(session: Session, dag: DagModel) -> Agent:
         ],
         reports=reports,
         attempts=_attempts(session, dag.dag_id, called),
-        runs=_runs(session, dag.dag_id, [token.variable for token in tokens], said),
+        runs=_runs(session, dag.dag_id, [token.variable for token in tokens], [*checks, *failures]),
     )
 
 
 def _late_at(
     session: Session, dag_id: str, schedule: Schedule, checked_at: datetime | None
 ) -> datetime | None:
-    """When two checks after the last one, or after when the first was due, have been missed.
+    """When two checks have been missed, if anybody knows the schedule.
 
     A run that goes on holds up those after it, for as long as a run may last.
     """
@@ -222,12 +228,12 @@ def _late_at(
     return deadline(schedule, checked_at)
 
 
-def _said(session: Session, dag_id: str, keys: Sequence[str], most: int) -> list[_Said]:
-    """What the last surveys pushed under these keys, the newest first."""
+def _said(session: Session, dag_id: str, key: str, most: int) -> list[_Said]:
+    """What the last surveys pushed under this key, the newest first."""
     row_is = (XComRow.dag_run_id, XComRow.task_id, XComRow.map_index, XComRow.key)
     pushed = (  # without the values, which a database would sort, too
         select(XComRow.run_id, XComRow.timestamp, *row_is)
-        .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(keys))
+        .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key == key)
         .order_by(XComRow.dag_run_id.desc())
         .limit(most)
     )

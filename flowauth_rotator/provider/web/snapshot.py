@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from flowauth_rotator.agent.rotation import Check
-from flowauth_rotator.core.report import Outcome, Severity
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
-from flowauth_rotator.provider.schedule import first_check, interval
+from flowauth_rotator.provider.schedule import first_check, interval, two_checks
 from flowauth_rotator.provider.variable import place_of
 from flowauth_rotator.provider.web.managed import WELL, Agent, Managed
 
@@ -46,7 +46,7 @@ def watched(one: Managed, now: datetime, rotations: Rotations | None = None) -> 
         claims, renew_at = one.found.claims, one.found.decision.renew_at
         life = Life(claims.issued_at, claims.expires_at, renew_at)
         check_at = first_check(one.agent.schedule, renew_at, one.agent.follows_at)
-    swaps = (it.report.checked_at for it in one.attempts if it.report.outcome in SWAPPED)
+    swaps = (it.checked_at for it in _reports(one) if it.outcome in SWAPPED)
     return Watched(
         name=one.name,
         place=place_of(one.variable),
@@ -63,6 +63,8 @@ def watched(one: Managed, now: datetime, rotations: Rotations | None = None) -> 
 def heartbeat(agent: Agent, now: datetime) -> Heartbeat:
     """One DAG."""
     condition, sentence = agent.condition(now)
+    if condition == "ok" and agent.notices:
+        condition, sentence = "misconfigured", " ".join(agent.notices)
     return Heartbeat(
         dag_id=agent.dag_id,
         condition=condition,
@@ -71,6 +73,7 @@ def heartbeat(agent: Agent, now: datetime) -> Heartbeat:
         deadline_at=agent.late_at,
         next_check_at=agent.follows_at,
         interval=interval(agent.schedule, now),
+        patience=two_checks(agent.schedule, agent.checked_at or now),
     )
 
 
@@ -90,11 +93,16 @@ def told_of(one: Managed, now: datetime) -> Told:
     return Told(decision.state, severity, decision.reason, told.advice if told else "")
 
 
+def _reports(one: Managed) -> list[Report]:
+    """Of its last rotations; not of those of another token in the same Variable."""
+    return [it.report for it in one.attempts if it.report.name == one.name]
+
+
 def _newest_issued(one: Managed) -> Life | None:
     """The newest token that the agent has seen at the issuer, since it first did."""
     seen = [
         (report.newest_issued_expires_at, report.checked_at)
-        for report in (attempt.report for attempt in one.attempts)
+        for report in _reports(one)
         if report.newest_issued_expires_at
     ]
     if not seen:
