@@ -206,12 +206,13 @@ def _late_at(
 ) -> datetime | None:
     """When two checks after the last one, or after when the first was due, have been missed.
 
-    A run that goes on holds up those after it, for as long as a run may last.
+    A run that goes on after its check holds up those after it, for as long as a run may last. One
+    whose check has not ended does not: it may wait for a worker that never comes.
     """
     if checked_at is None:
         return None
     running = select(func.max(DagRun.start_date)).where(
-        DagRun.dag_id == dag_id, DagRun.state == "running"
+        DagRun.dag_id == dag_id, DagRun.state == "running", DagRun.start_date <= checked_at
     )
     began = session.scalar(running)
     if began:
