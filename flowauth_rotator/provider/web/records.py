@@ -14,7 +14,7 @@ from typing import Any
 from airflow.models import DagModel, DagRun, Variable
 from airflow.models.dag import DagTag
 from airflow.models.taskinstance import TaskInstance
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from flowauth_rotator.agent.rotation import Check, check
@@ -145,18 +145,21 @@ class _Said:
         run_id: of its run.
         key: managed (schedule and settings), report (of the tokens it kept) or failure (why).
         at: when.
-        row: the columns of what.
+        which: the row of the database that holds what.
+        session: of the database.
     """
 
     run_id: str
     key: str
     at: datetime
-    row: Any
+    which: ColumnElement[bool]
+    session: Session
 
     @cached_property
     def value(self) -> Any:  # noqa: ANN401 - JSON
-        """What; None if nobody can tell any more. Read when asked: a survey of many is long."""
-        value = _value(self.row)
+        """What; None if nobody can tell any more. Read when asked for: that of many is long."""
+        row = self.session.execute(select(XComRow.value).where(self.which)).first()
+        value = _value(row) if row else None
         return value if isinstance(value, SAID[self.key]) else None
 
 
@@ -222,21 +225,23 @@ def _late_at(
 
 def _said(session: Session, dag_id: str, keys: Sequence[str], most: int) -> list[_Said]:
     """What the last surveys pushed under these keys, the newest first."""
-    # Which they are is found without the values: a database would sort these, too.
-    which = (XComRow.dag_run_id, XComRow.task_id, XComRow.map_index, XComRow.key)
-    last = (
-        select(*which)
+    row_is = (XComRow.dag_run_id, XComRow.task_id, XComRow.map_index, XComRow.key)
+    pushed = (  # without the values, which a database would sort, too
+        select(XComRow.run_id, XComRow.timestamp, *row_is)
         .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key.in_(keys))
         .order_by(XComRow.dag_run_id.desc())
         .limit(most)
-        .subquery()
     )
-    pushed = (
-        select(XComRow.run_id, XComRow.key, XComRow.timestamp, XComRow.value)
-        .join(last, and_(*(column == last.c[column.key] for column in which)))
-        .order_by(XComRow.dag_run_id.desc())
-    )
-    return [_Said(row.run_id, row.key, row.timestamp, row) for row in session.execute(pushed)]
+    return [
+        _Said(
+            row.run_id,
+            row.key,
+            row.timestamp,
+            and_(*(column == row._mapping[column.key] for column in row_is)),
+            session,
+        )
+        for row in session.execute(pushed)
+    ]
 
 
 def _last_reports(checks: Iterable[_Said], variables: set[str]) -> dict[str, Report]:
