@@ -14,8 +14,9 @@ from typing import Any
 from airflow.models import DagModel, DagRun, Variable
 from airflow.models.dag import DagTag
 from airflow.models.taskinstance import TaskInstance
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
 
 from flowauth_rotator.agent.rotation import Check, check
 from flowauth_rotator.core.errors import RotatorError
