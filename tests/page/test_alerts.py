@@ -27,7 +27,10 @@ dag = rotation_dag(
     [ManagedToken({variable!r})], dag_id={dag_id!r}, schedule=timedelta(seconds=30)
 )
 """
-DAGS = ("well", "paused", "torn", "gone")  # what becomes of them
+WAITING = """
+dag.get_task("survey").pool = "nobody"
+"""
+DAGS = ("well", "paused", "torn", "gone", "stuck")  # what becomes of them
 
 
 def metrics_token(issuer):
@@ -37,7 +40,7 @@ def metrics_token(issuer):
 
 @pytest.fixture(scope="module")
 def site(make_site, issuer):
-    """Four DAGs with a token each, looked at twice a minute."""
+    """Five DAGs with a token each, looked at twice a minute."""
     site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=SCRAPE_TOKEN)
     stored = {f"{dag_id}_token": issuer.mint(dag_id, lifetime_minutes=1440) for dag_id in DAGS}
     site.home.load("variables", stored)
@@ -99,9 +102,11 @@ def checks_of(site, dag_id):
     return site.ask(f"{told} AND dag_id = '{dag_id}'")
 
 
-def between_checks(site):
-    """Wait until one has just ended: a DAG that is stopped within one is waited for longer."""
+def between_checks(site, *dag_ids):
+    """Wait until one has just ended: a DAG that is stopped within a run is waited for longer."""
+    theirs = ", ".join(f"'{dag_id}'" for dag_id in dag_ids)
     active = "SELECT run_id FROM dag_run WHERE state IN ('queued', 'running')"
+    active += f" AND dag_id IN ({theirs})"
     until(lambda: site.ask(active) != [], "a check begins")
     until(lambda: site.ask(active) == [], "it ends")
 
@@ -149,17 +154,19 @@ def test_nobody_is_woken_by_a_rotation(site, watch, issuer):
 
 
 def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
-    """Paused, broken, its file gone, and at last no scheduler: after two missed checks, by DAG."""
-    between_checks(site)
+    """Paused, broken, gone, without a worker, at last no scheduler: after two missed checks."""
+    assert site.home.airflow("pools", "set", "nobody", "0", "has no slots") == 0
+    between_checks(site, *DAGS)
     site.pause("paused")
     site.put_dag("torn", "import airflow.nothing_of_this_name  # dag")
     (site.dags / "gone.py").unlink()
+    site.put_dag("stuck", DAG.format(variable="stuck_token", dag_id="stuck") + WAITING)
     checks = len(checks_of(site, "well"))
     until(lambda: len(checks_of(site, "well")) > checks + 2, "the other one goes on")
-    between_checks(site)
+    between_checks(site, "well")
     assert watch.ever() == {}
     stop("scheduler")
-    first = {"paused", "torn", "gone"}
+    first = set(DAGS) - {"well"}
     until(lambda: stalled(watch) >= first, "the first are told", patience=300)
     assert stalled(watch) == first
     until(lambda: stalled(watch) == set(DAGS), "the scheduler is told", patience=300)

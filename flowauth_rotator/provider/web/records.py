@@ -14,8 +14,9 @@ from typing import Any
 from airflow.models import DagModel, DagRun, Variable
 from airflow.models.dag import DagTag
 from airflow.models.taskinstance import TaskInstance
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
 
 from flowauth_rotator.agent.rotation import Check, check
 from flowauth_rotator.core.errors import RotatorError
@@ -215,12 +216,13 @@ def _late_at(
 ) -> datetime | None:
     """When two checks have been missed, if anybody knows the schedule.
 
-    A run that goes on holds up those after it, for as long as a run may last.
+    A run that goes on after its check holds up those after it, for as long as a run may last. One
+    whose check has not ended does not: it may wait for a worker that never comes.
     """
     if checked_at is None:
         return None
     running = select(func.max(DagRun.start_date)).where(
-        DagRun.dag_id == dag_id, DagRun.state == "running"
+        DagRun.dag_id == dag_id, DagRun.state == "running", DagRun.start_date <= checked_at
     )
     began = session.scalar(running)
     if began:
