@@ -233,9 +233,14 @@ def test_no_scrape_fails_or_falls_back_while_workers_come_and_go_under_load(serv
 def test_a_worker_that_ends_as_it_begins_to_count_spoils_no_scrape(serving):
     """It leaves an empty file among those in which the workers count."""
     worker = serving.workers()[0]
-    files = (Path(file.path) for file in worker.open_files())
-    [folder] = {file.parent for file in files if file.name == f"counter_{worker.pid}.db"}
-    (folder / "counter_1.db").touch()
+
+    def folder():
+        files = (Path(file.path) for file in worker.open_files())
+        name = f"counter_{worker.pid}.db"
+        return next((file.parent for file in files if file.name == name), None)
+
+    until(folder, "a worker that counts")
+    (folder() / "counter_1.db").touch()
     assert renewals(serving.scrape(), "renewed") == 0
 
 

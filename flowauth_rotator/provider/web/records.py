@@ -232,12 +232,19 @@ def _late_at(
 
 def _said(session: Session, dag_id: str, key: str, most: int) -> list[_Said]:
     """What the last surveys pushed under this key, the newest first."""
+    # Which they are is found first: in a row the time lies behind the value, which may be long.
     row_is = (XComRow.dag_run_id, XComRow.task_id, XComRow.map_index, XComRow.key)
-    pushed = (  # without the values, which a database would sort, too
-        select(XComRow.run_id, XComRow.timestamp, *row_is)
+    last = (
+        select(*row_is)
         .where(XComRow.dag_id == dag_id, XComRow.task_id == "survey", XComRow.key == key)
         .order_by(XComRow.dag_run_id.desc())
         .limit(most)
+        .subquery()
+    )
+    pushed = (
+        select(XComRow.run_id, XComRow.timestamp, *row_is)
+        .join(last, and_(*(column == last.c[column.key] for column in row_is)))
+        .order_by(XComRow.dag_run_id.desc())
     )
     return [
         _Said(
