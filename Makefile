@@ -35,10 +35,12 @@ test: $(READY) ## run all tests, on real parts
 test-airflow-3: $(READY) ## run the tests of the Airflow side alone
 	@$(BIN)/python -m pytest tests/provider tests/e2e tests/page
 
+# The alerts, which take minutes to come, are awaited in Airflow 3: they know of metrics alone.
 test-airflow-2: .venv-airflow-2/ready ## run the same in an Airflow 2.11
 test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
-	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page
+	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page \
+	  --ignore tests/page/test_alerts.py
 test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium .monitors/ready
 
 test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery worker of either Airflow, with a Redis

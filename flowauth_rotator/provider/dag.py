@@ -139,7 +139,8 @@ def survey(
 
     Pushes the reports of the others as XCom `report`, with one for each entry of the list that is
     wrong and each connection that is not there. With nothing to hand on it tells them itself, and
-    the run ends here. XCom `managed` has the schedule and the settings of all, for the page.
+    the run ends here. XCom `due` has what it found of those that it hands on, and `managed` the
+    schedule and the settings of all, for the page.
     """
     context = get_current_context()
     asked = context["params"]
@@ -172,7 +173,9 @@ def survey(
     place = place_of(LIST_VARIABLE)
     kept += [one.error.report(name=one.label, place=place, checked_at=now) for one in wrong]
     context["ti"].xcom_push(key="report", value=[report.to_json() for report in kept])
-    _write([*kept, *(one.report for one in due)], schedule, now, rotating=bool(due))
+    found_due = [one.report for one in due]
+    context["ti"].xcom_push(key="due", value=[report.to_json() for report in found_due])
+    _write([*kept, *found_due], schedule, now, rotating=bool(due))
     if not due:
         _tell(kept)
     return [one.arguments for one in due]
@@ -195,19 +198,39 @@ def report(schedule: str | timedelta | None = None) -> list[dict[str, Any]]:
         failure = ti.xcom_pull(task_ids="survey", key="failure") or "Its log says why."
         raise AirflowFailException(f"The survey failed, no token was rotated. {failure}")
     now = datetime.now(timezone.utc)
-    reports, lost = [Report.from_json(document) for document in documents], []
-    for index, token in enumerate(ti.xcom_pull(task_ids="survey") or []):
+    reports = [Report.from_json(document) for document in documents]
+    for index, before in enumerate(ti.xcom_pull(task_ids="survey", key="due") or []):
+        found = Report.from_json(before)
         document = ti.xcom_pull(task_ids="rotate", key="report", map_indexes=index)
         if document is None:
-            name, place = token["name"] or token["variable"], place_of(token["variable"])
-            lost.append(Report(name, place, Outcome.UNAVAILABLE, LOST, now, Severity.WARNING))
-        else:
-            documents.append(document)
-            reports.append(Report.from_json(document))
-    if not lost:  # else what the survey wrote knows more of these
-        _write(reports, schedule, now)
-    _tell([*reports, *lost])
+            reports.append(
+                replace(
+                    found,
+                    outcome=Outcome.UNAVAILABLE,
+                    severity=Severity.WARNING,
+                    reason=LOST,
+                    advice="",
+                    checked_at=now,
+                )
+            )
+            continue
+        documents.append(document)
+        reports.append(_completed(Report.from_json(document), found))
+    _write(reports, schedule, now)
+    _tell(reports)
     return list(documents)
+
+
+def _completed(report: Report, found: Report) -> Report:
+    """The report of a rotation that could not read the token, with what the survey read of it."""
+    if report.expires_at:
+        return report
+    return replace(
+        report,
+        issued_at=found.issued_at,
+        expires_at=found.expires_at,
+        renew_at=found.renew_at,
+    )
 
 
 def _write(

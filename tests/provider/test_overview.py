@@ -19,6 +19,7 @@ from flowauth_rotator.provider.web.managed import (
     without_the_dead,
 )
 from flowauth_rotator.provider.web.overview import Overview
+from flowauth_rotator.provider.web.snapshot import heartbeat, watched
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -351,3 +352,38 @@ def test_a_dag_that_is_gone_keeps_only_what_no_other_has_taken_over():
     assert kept.tokens == [ManagedToken("ETL_TOKEN")]
     broken = replace(gone, broken=True)
     assert without_the_dead([broken, agent()]) == [broken, agent()]
+
+
+class TestWatched:
+    """What those who watch are told of the same."""
+
+    def test_a_wrong_list_is_told_of_the_dag(self):
+        """A DAG that checks, and not all that it should."""
+        beat = heartbeat(agent(notices=["Entry 2 has no `variable`."]), NOON)
+        assert (beat.condition, beat.sentence) == ("misconfigured", "Entry 2 has no `variable`.")
+        assert heartbeat(agent(), NOON).condition == "ok"
+
+    def test_a_run_that_goes_on_changes_nothing_of_how_long_two_checks_take(self):
+        """What was issued and is not in use is told all the same."""
+        patient = heartbeat(agent(late_at=NOON + 2 * HOUR), NOON).patience
+        assert patient == heartbeat(agent(), NOON).patience < HOUR
+
+    def test_rotations_of_another_token_in_the_variable_are_not_its_own(self):
+        """Somebody put a token of another name there."""
+        found = in_use(10 * HOUR)
+        longer = {"newest_issued_expires_at": NOON + 900 * HOUR, "successor_expires_at": NOON}
+        report = told(found, Outcome.ROTATED, severity=Severity.OK, **longer)
+        attempts = {"FLOWAPI_TOKEN": [Attempt("scheduled__1", 0, replace(report, name="OTHER"))]}
+        other = watched(Managed(agent(attempts=attempts), ManagedToken(), found), NOON)
+        assert (other.issued, other.last_success_at) == (None, None)
+        attempts = {"FLOWAPI_TOKEN": [Attempt("scheduled__1", 0, report)]}
+        own = watched(Managed(agent(attempts=attempts), ManagedToken(), found), NOON)
+        assert own.issued.expires_at == NOON + 900 * HOUR
+        assert own.last_success_at == report.checked_at
+
+    def test_a_token_that_cannot_be_read_keeps_its_name(self):
+        """The one that its last rotation knew, so that its service stays."""
+        report = told(in_use(10 * HOUR), Outcome.ROTATED, severity=Severity.OK)
+        attempts = {"FLOWAPI_TOKEN": [Attempt("scheduled__1", 0, report)]}
+        gone = Managed(agent(attempts=attempts), ManagedToken(), MissingToken("There is none."))
+        assert watched(gone, NOON).name == "AIRFLOW"

@@ -117,19 +117,36 @@ def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, managed, fol
     assert set(first) == set(second)
 
 
+def test_a_rotation_that_cannot_begin_leaves_what_the_survey_read(
+    airflow, renewal_server, managed, folders
+):
+    """Its connection is not there; the token is, and works."""
+    put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
+    with managed(listed=[{"variable": "DUE_TOKEN", "flowauth_conn_id": "nowhere"}]) as run:
+        done = run()
+    assert done["tasks"]["rotate due"]["state"] == "failed"
+    _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
+    line = grammar.checkmk(lines)["FlowAuth_Token_due"]
+    assert line.text.startswith("Expires in ")
+    assert "There is no connection nowhere." in line.text
+    assert line.state == 2
+    expiration = "flowauth_rotator_token_expiration_timestamp_seconds"
+    in_use = read_unverified(Token(airflow.variable(key="DUE_TOKEN")["value"]))
+    assert samples(folders[1] / TEXTFILE)[expiration, "due"] == in_use.expires_at.timestamp()
+
+
 def test_an_entry_that_stands_for_no_token_turns_the_agent_red(
     airflow, renewal_server, managed, folders
 ):
-    """In the files, and for who asks: what it should have named has no service of its own."""
+    """What it should have named has no service of its own."""
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     with managed(listed=WRONG_LIST) as run:
         run()
-        [agent] = [it for it in run.driver.watched()["agents"] if it["dag_id"] == "managed"]
-    assert agent["condition"] == "misconfigured"
-    assert "variabel" in agent["sentence"]
     _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
     found = grammar.checkmk(lines)
-    assert found["FlowAuth_Rotation_Agent_managed"].state == 2
+    agent = found["FlowAuth_Rotation_Agent_managed"]
+    assert agent.state == 2
+    assert any("variabel" in sentence for sentence in agent.details)
     assert found["FlowAuth_Token_kept"].state == 0
     wrong = samples(folders[1] / TEXTFILE)
     assert wrong["flowauth_rotator_agent_misconfigured", "managed"] == 1
