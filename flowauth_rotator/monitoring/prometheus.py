@@ -6,7 +6,7 @@ textfile collector drops one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from flowauth_rotator import __version__
 from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Watched, soonest_first
+from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Watched, soonest_first
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -39,88 +39,96 @@ class _Found(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """One series a name: of tokens that share it, the one that expires first."""
+        snapshot = self._snapshot
         tokens: dict[str, Watched] = {}
-        for one in soonest_first(self._snapshot.tokens):
+        for one in soonest_first(snapshot.tokens):
             tokens.setdefault(one.name, one)
-        in_use: dict[str, Life] = {
-            name: it.in_use for name, it in tokens.items() if it.in_use is not None
-        }
-        agents = self._snapshot.agents or ()
-        managed = tokens if self._snapshot.agents is not None else {}  # an issuer manages none
-        yield _gauge(
-            "token_expected", "1 for each managed token.", "name", dict.fromkeys(managed, 1)
-        )
-        yield _times(
-            "token_expiration",
-            "Expiry of the token in use.",
-            "name",
-            {name: life.expires_at for name, life in in_use.items()},
-        )
-        yield _times(
-            "token_issued",
-            "When the token in use was issued.",
-            "name",
-            {name: life.issued_at for name, life in in_use.items()},
-        )
-        yield _times(
-            "token_renewal",
-            "When the token in use is due.",
-            "name",
-            {name: life.renew_at for name, life in in_use.items()},
-        )
-        yield _times(
-            "issued_expiration",
-            "Latest expiry of the tokens of the name that were seen at the issuer.",
-            "name",
-            {name: it.issued.expires_at for name, it in tokens.items() if it.issued},
-        )
-        yield _rotations(
-            {name: it.rotations for name, it in tokens.items() if it.rotations is not None}
-        )
-        yield _times(
-            "last_success",
-            "When the token was last swapped.",
-            "name",
-            {name: it.last_success_at for name, it in tokens.items()},
-        )
-        yield _gauge(
-            "agent_expected",
-            "1 for each DAG that is to check.",
-            "dag_id",
-            dict.fromkeys((it.dag_id for it in agents), 1),
-        )
-        yield _gauge(
-            "agent_misconfigured",
-            "1 if its list of tokens is wrong, else 0.",
-            "dag_id",
-            {it.dag_id: it.condition == "misconfigured" for it in agents},
-        )
-        yield _times(
-            "last_check",
-            "End of the last check of all tokens.",
-            "dag_id",
-            {it.dag_id: it.checked_at for it in agents},
-        )
-        yield _gauge(
-            "check_interval_seconds",
-            "Time from one check to the next, by the schedule.",
-            "dag_id",
-            {it.dag_id: it.interval.total_seconds() for it in agents if it.interval},
-        )
-        yield _times(
-            "check_deadline",
-            "When two checks have been missed, by the schedule.",
-            "dag_id",
-            {it.dag_id: it.deadline_at for it in agents},
-        )
+        yield from _of_tokens(tokens, managed=snapshot.agents is not None)
+        yield from _of_agents(snapshot.agents or ())
         yield _gauge(
             "issuer_clock_skew_seconds",
             "By how much the clock of the issuer was ahead, when last asked.",
             "connection",
-            self._snapshot.clock_skews,
+            snapshot.clock_skews,
         )
         if self._build_info:
             yield _gauge("build_info", "The version that answers.", "version", {__version__: 1})
+
+
+def _of_tokens(tokens: Mapping[str, Watched], *, managed: bool) -> Iterable[Metric]:
+    """Those with a `name`; an issuer manages none of them."""
+    in_use: dict[str, Life] = {
+        name: it.in_use for name, it in tokens.items() if it.in_use is not None
+    }
+    expected = dict.fromkeys(tokens if managed else (), 1)
+    yield _gauge("token_expected", "1 for each managed token.", "name", expected)
+    yield _times(
+        "token_expiration",
+        "Expiry of the token in use.",
+        "name",
+        {name: life.expires_at for name, life in in_use.items()},
+    )
+    yield _times(
+        "token_issued",
+        "When the token in use was issued.",
+        "name",
+        {name: life.issued_at for name, life in in_use.items()},
+    )
+    yield _times(
+        "token_renewal",
+        "When the token in use is due.",
+        "name",
+        {name: life.renew_at for name, life in in_use.items()},
+    )
+    yield _times(
+        "issued_expiration",
+        "Latest expiry of the tokens of the name that were seen at the issuer.",
+        "name",
+        {name: it.issued.expires_at for name, it in tokens.items() if it.issued},
+    )
+    yield _rotations(
+        {name: it.rotations for name, it in tokens.items() if it.rotations is not None}
+    )
+    yield _times(
+        "last_success",
+        "When the token was last swapped.",
+        "name",
+        {name: it.last_success_at for name, it in tokens.items()},
+    )
+
+
+def _of_agents(agents: Sequence[Heartbeat]) -> Iterable[Metric]:
+    """Those with a `dag_id`."""
+    yield _gauge(
+        "agent_expected",
+        "1 for each DAG that is to check.",
+        "dag_id",
+        dict.fromkeys((it.dag_id for it in agents), 1),
+    )
+    yield _gauge(
+        "agent_misconfigured",
+        "1 if its list of tokens is wrong, else 0.",
+        "dag_id",
+        {it.dag_id: it.condition == "misconfigured" for it in agents},
+    )
+    yield _times(
+        "last_check",
+        "End of the last check of all tokens.",
+        "dag_id",
+        {it.dag_id: it.checked_at for it in agents},
+    )
+    yield _gauge(
+        "check_interval_seconds",
+        "Time from one check to the next, by the schedule.",
+        "dag_id",
+        {it.dag_id: it.interval.total_seconds() for it in agents if it.interval},
+    )
+    yield _times(
+        "check_deadline",
+        "When two checks have been missed, by the schedule.",
+        "dag_id",
+        {it.dag_id: it.deadline_at for it in agents},
+    )
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -44,6 +44,12 @@ STARTED_HERE = "renew-"  # begins the id of each run that was started from the p
 SAID = {"managed": dict, "report": list, "failure": str}  # by surveys
 SCHEDULED = "scheduled__"  # begins the id of each run of the schedule
 PREFIX_LENGTH = len(STARTED_HERE) + 13
+_IS_PUSHED_BY_IT = and_(
+    XComRow.dag_id == TaskInstance.dag_id,
+    XComRow.run_id == TaskInstance.run_id,
+    XComRow.task_id == TaskInstance.task_id,
+    XComRow.map_index == TaskInstance.map_index,
+)
 
 
 def read_agents(session: Session) -> list[Agent]:
@@ -83,14 +89,7 @@ def read_rotations(session: Session, dag_id: str) -> dict[str, dict[str, int]]:
     ended = (
         select(label.label("label"), XComRow.key, func.count().label("ended"))
         .outerjoin(
-            XComRow,
-            and_(
-                XComRow.dag_id == TaskInstance.dag_id,
-                XComRow.run_id == TaskInstance.run_id,
-                XComRow.task_id == TaskInstance.task_id,
-                XComRow.map_index == TaskInstance.map_index,
-                XComRow.key.startswith(OUTCOME, autoescape=True),
-            ),
+            XComRow, and_(_IS_PUSHED_BY_IT, XComRow.key.startswith(OUTCOME, autoescape=True))
         )
         .where(
             TaskInstance.dag_id == dag_id,
@@ -293,16 +292,7 @@ def _attempts(session: Session, dag_id: str, called: dict[str, str]) -> dict[str
             XComRow.value,
             rank.label("rank"),
         )
-        .outerjoin(
-            XComRow,
-            and_(
-                XComRow.dag_id == TaskInstance.dag_id,
-                XComRow.run_id == TaskInstance.run_id,
-                XComRow.task_id == TaskInstance.task_id,
-                XComRow.map_index == TaskInstance.map_index,
-                XComRow.key == "report",
-            ),
-        )
+        .outerjoin(XComRow, and_(_IS_PUSHED_BY_IT, XComRow.key == "report"))
         .where(
             TaskInstance.dag_id == dag_id,
             TaskInstance.task_id == "rotate",
