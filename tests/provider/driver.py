@@ -79,6 +79,8 @@ def watched():
     """What those who watch this Airflow are told."""
     from flowauth_rotator.provider.web import service
 
+    if AIRFLOW_2:
+        bag.sync_to_db()  # Airflow 3 does so when it runs a DAG
     return service.everything(datetime.now(timezone.utc)).to_json()
 
 
