@@ -110,9 +110,10 @@ def check(
     if sys.stdout is None:  # closed: whatever is opened next takes its place
         sys.exit(UNKNOWN)
     try:
+        from flowauth_rotator.monitoring.state import Thresholds
+
         snapshot = _found(airflow, scrape_token_file, issuer, username, password_file, renew_before)
-        thresholds = _thresholds(warning, critical)
-        text, code = _read(snapshot, thresholds, form, names, agent=agent)
+        text, code = _read(snapshot, Thresholds(warning, critical), form, names, agent=agent)
     except BaseException as error:  # noqa: BLE001 - its 1 would be a warning, a library's exit OK
         _end_with(form, _sentence(error), names, issuer_alone=bool(issuer and not airflow))
     _end(text, code)
@@ -164,12 +165,6 @@ def in_airflow(airflow: str, scrape_token_file: IO[bytes] | None, now: datetime)
     if scrape_token_file is None:
         raise click.UsageError("An Airflow elsewhere needs --scrape-token-file.")
     return sources.airflow_at(airflow, secret_of(scrape_token_file))
-
-
-def _thresholds(warning: float | timedelta, critical: float | timedelta) -> Thresholds:
-    from flowauth_rotator.monitoring.state import Thresholds
-
-    return Thresholds(warning, critical)
 
 
 def _read(

@@ -120,8 +120,8 @@ def plan(
     if file is None:
         _print_plan(in_airflow(airflow or "here", scrape_token_file, now), as_json=as_json)
         return
-    if airflow:
-        raise click.UsageError("Give a FILE or --airflow, not both.")
+    if airflow or scrape_token_file:
+        raise click.UsageError("Give a FILE or an Airflow to ask, not both.")
     from flowauth_rotator.agent.rotation import check
     from flowauth_rotator.agent.stores import FileStore
     from flowauth_rotator.core.policy import RotationPolicy

@@ -81,7 +81,7 @@ def watched():
 
     if AIRFLOW_2:
         bag.sync_to_db()  # Airflow 3 does so when it runs a DAG
-    return service.everything(datetime.now(timezone.utc)).to_json()
+    return service.watched(None, datetime.now(timezone.utc)).to_json()
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def exposition(viewer: Viewer | None, now: datetime) -> bytes:
     Raises:
         Denied: 403.
     """
-    return prometheus.exposition(_watched(viewer, now))
+    return prometheus.exposition(watched(viewer, now))
 
 
 def state(viewer: Viewer | None, now: datetime) -> dict[str, Any]:
@@ -128,12 +128,7 @@ def state(viewer: Viewer | None, now: datetime) -> dict[str, Any]:
     Raises:
         Denied: 403.
     """
-    return _watched(viewer, now).to_json()
-
-
-def everything(now: datetime) -> Snapshot:
-    """All that there is to watch, for who may read Airflow's database."""
-    return _watched(None, now)
+    return watched(viewer, now).to_json()
 
 
 def check_origin(header: Callable[[str], str | None]) -> None:
@@ -160,8 +155,8 @@ def is_scraper(authorization: str) -> bool:
     return bool(secret) and hmac.compare_digest(authorization.encode(), wanted.encode())
 
 
-def _watched(viewer: Viewer | None, now: datetime) -> Snapshot:
-    """What the viewer may see, or all of it, for those who watch."""
+def watched(viewer: Viewer | None, now: datetime) -> Snapshot:
+    """What the viewer may see, or, with none, all that there is to watch."""
     if viewer:
         seen = _seen(viewer, now)
         agents, tokens = seen.agents, seen.tokens
