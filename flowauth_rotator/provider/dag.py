@@ -243,7 +243,10 @@ def _write(
     """Write the files of monitoring, unless the run was started for some tokens only."""
     context = get_current_context()
     if not any(name.strip() for name in context["params"].get("names") or ()):
-        files.write(reports, context["ti"].dag_id, schedule, now, rotating=rotating)
+        try:
+            files.write(reports, context["ti"].dag_id, schedule, now, rotating=rotating)
+        except Exception as error:  # noqa: BLE001 - whatever it is, tokens are to be renewed
+            logger.error("No file for monitoring was written: %s.", type(error).__name__)  # noqa: TRY400
 
 
 def _tell(reports: Iterable[Report]) -> None:

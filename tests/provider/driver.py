@@ -13,7 +13,7 @@ from airflow import __version__
 from airflow.models import Connection, Variable
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text, update
 
 AIRFLOW_2 = __version__.startswith("2.")
 if AIRFLOW_2:
@@ -68,6 +68,15 @@ def garble(key):
     """Make the stored value undecryptable, as a changed Fernet key does."""
     with create_session() as session:
         session.execute(text("UPDATE variable SET val = 'garbled' WHERE key = :key"), {"key": key})
+
+
+def lose_rotations(dag_id):
+    """Leave of all rotations what a killed worker leaves: a task that failed in silence."""
+    with create_session() as session:
+        rotation = {"dag_id": dag_id, "task_id": "rotate"}
+        session.execute(delete(XCom).filter_by(**rotation))
+        lost = update(TaskInstance).filter_by(**rotation).values(state="failed")
+        session.execute(lost.execution_options(synchronize_session=False))
 
 
 def put_connection(conn_id, conn_type="flowauth", **settings):

@@ -12,6 +12,7 @@ from tests.monitoring import grammar
 from tests.provider.conftest import driven
 
 WRONG_LIST = [{"variable": "KEPT_TOKEN"}, {"variabel": "ODD_TOKEN"}]
+SURVEYS_READ = 8  # of those that succeeded, and of those that failed
 SPOOL_FILE = "240_flowauth_rotator_managed"  # two checks of a minute each, and two minutes of grace
 TEXTFILE = "flowauth_rotator_managed.prom"
 
@@ -37,13 +38,13 @@ def managed(airflow_home, renewal_server, folders):
     connection["password"] = renewal_server.password
 
     @contextmanager
-    def managed(*variables, listed=None):
+    def managed(*variables, listed=None, **more):
         listed = listed or [{"variable": key} for key in variables]
         environment = {
             "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(listed),
             "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(connection),
         }
-        with driven(airflow_home, **settings) as driver:
+        with driven(airflow_home, **settings, **more) as driver:
 
             def run(names=()):
                 conf = {"names": list(names)}
@@ -177,6 +178,23 @@ def test_a_folder_that_takes_no_file_keeps_no_token_from_being_renewed(
     )
 
 
+def test_a_broken_library_keeps_no_token_from_being_renewed(
+    airflow, renewal_server, managed, folders, tmp_path
+):
+    """The one that writes textfiles cannot be imported any more."""
+    broken = tmp_path / "broken" / "prometheus_client"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('broken')")
+    put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
+    with managed("DUE_TOKEN", PYTHONPATH=str(broken.parent)) as run:
+        done = run()
+    assert (done["state"], done["tasks"]["rotate due"]["report"]["outcome"]) == (
+        "success",
+        "rotated",
+    )
+    assert [path.name for path in folders[0].iterdir()] == [SPOOL_FILE]
+
+
 def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, managed):
     """By name and outcome; one that fails, too."""
     put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
@@ -194,6 +212,44 @@ def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, manag
     assert twice["counted"]["last_success_at"] > once["counted"]["last_success_at"]
     expires_at = twice["counted"]["in_use"]["expires_at"]
     assert twice["counted"]["issued"]["expires_at"] == expires_at
+
+
+def test_a_rotation_that_left_no_report_is_counted_too(airflow, renewal_server, managed):
+    """Its worker was killed: nobody knows more than that it did not end well."""
+    put(airflow, renewal_server, "KILLED_TOKEN", "killed", age=2700)
+    with managed("KILLED_TOKEN") as run:
+        run()
+        run.driver.lose_rotations(dag_id="managed")
+        found = by_name(run.driver)["killed"]
+    assert found["rotations"] == {"unavailable": 1}
+    assert found["last_success_at"] is None
+
+
+def test_checks_that_fail_again_and_again_hide_no_token(airflow, renewal_server, managed):
+    """What the last one that succeeded said of each stands, however long ago that is."""
+    airflow.put_variable(key="BAD_TOKEN", value="Bearer opaque", description=None)
+    put(airflow, renewal_server, "KEPT_TOKEN", "kept")
+    with managed("KEPT_TOKEN", "BAD_TOKEN") as run:
+        run()
+        before = run.driver.watched()
+        for _ in range(SURVEYS_READ + 1):
+            failed = run(names=["nobody"])
+            assert failed["tasks"]["survey"]["state"] == "failed"
+        after = run.driver.watched()
+    [was], [stands] = (
+        [agent for agent in it["agents"] if agent["dag_id"] == "managed"] for it in (before, after)
+    )
+    assert stands["checked_at"] == was["checked_at"]
+    assert known(after) == known(before)
+
+
+def known(snapshot):
+    """Name, word and reason of each token of the DAG `managed`."""
+    return [
+        (one["name"], one["told"]["word"], one["told"]["reason"])
+        for one in snapshot["tokens"]
+        if one["dag_id"] == "managed"
+    ]
 
 
 def by_name(driver):
