@@ -43,6 +43,7 @@ def test_who_is_not_signed_in_any_more_is_told_so(site, visit):
     """A click after the session has ended; the way to sign in again is on the page."""
     visitor = visit("admin")
     page = visitor.open(site.page)
+    page.wait_for_load_state("networkidle")  # an answer under way may bring the cookies back
     visitor.context.clear_cookies()
     renew(page, "AIRFLOW")
     expect(row(page, "AIRFLOW").get_by_role("alert")).to_contain_text("Sign in to Airflow.")

@@ -114,7 +114,7 @@ def test_in_airflow_it_looks_like_airflow(site, visit, theme):
 
 
 def look(site, visit, names, theme, width, before=lambda page: None):
-    """Open the page so, and check all that may be wrong to the eye; one question was asked."""
+    """Open the page so, for one question, and check all that may be wrong to the eye."""
     viewport = {"width": width, "height": HEIGHT}
     visitor = visit("admin", color_scheme=theme, viewport=viewport)
     before(visitor.page)
@@ -125,6 +125,8 @@ def look(site, visit, names, theme, width, before=lambda page: None):
         assert set(headings.all_text_contents()) >= set(names)
     else:
         expect(page.get_by_role("heading", name="Add the first token")).to_be_visible()
+    calls = [asked for asked in visitor.asked if "/api/" in asked[1]]
+    assert calls == [("GET", f"{site.page}api/tokens")]
     expect(page.locator("html")).to_have_attribute("data-theme", theme)
     keep_picture(page, f"{len(names)}-{theme}-{width}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -133,8 +135,6 @@ def look(site, visit, names, theme, width, before=lambda page: None):
     serious = [it for it in found if it["impact"] in ("serious", "critical")]
     assert serious == []
     assert {urlsplit(address)[:2] for _, address in visitor.asked} == {urlsplit(site.page)[:2]}
-    calls = [asked for asked in visitor.asked if "/api/" in asked[1]]
-    assert calls == [("GET", f"{site.page}api/tokens")]
 
 
 def keep_picture(page, name):

@@ -129,15 +129,15 @@ def test_many_clicks_are_one_renewal(site, issuer, visit):
     tabs = [admin.page, admin.context.new_page(), colleague.page]
     for tab in tabs:
         Visitor.open(admin, site.page, tab)
-    started, asked = len(site.renewals()), renewals_at(issuer)
+    started = len(site.renewals())
     renew_button(tabs[0], "TWICE").dblclick()
     for tab in tabs[1:]:
         renew_button(tab, "TWICE").click()
     for tab in tabs:
         expect(tab.locator("#announcement")).to_contain_text("TWICE was renewed.")
     assert len(site.renewals()) == started + 1
-    assert renewals_at(issuer) == asked + 1
-    assert len(issuer.rows("TWICE")) == 2
+    first, _ = issuer.rows("TWICE")
+    assert issuer.requests.count(f"POST /tokens/tokens/{first.id}/renew") == 1
     assert site.tokens()["TWICE"]["run"]["asked_by"] in (None, "admin")
 
 
@@ -226,10 +226,6 @@ def test_an_address_leads_to_a_row(site, visit):
     page.goto(f"{site.url}/{where}#TWICE_TOKEN")
     heading = page.frame_locator("iframe").get_by_role("heading", name="TWICE", exact=True)
     expect(heading).to_be_in_viewport()
-
-
-def renewals_at(issuer):
-    return sum(request.endswith("/renew") for request in issuer.requests)
 
 
 @pytest.mark.parametrize(
