@@ -4,6 +4,9 @@ LOCK := locks/airflow-3.txt
 BIN := .venv/bin
 READY := .venv/ready
 
+# Most of a test of real parts is waiting for them: two files are run at a time.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 LOCK_2 := locks/airflow-2.txt
 LOCK_2_10 := locks/airflow-2.10.txt
 
@@ -30,16 +33,16 @@ up: $(READY) ## run server, Airflow and its page until Ctrl-C
 	@$(BIN)/python -m demo.up
 
 test: $(READY) ## run all tests, on real parts
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-airflow-3: $(READY) ## run the tests of the Airflow side alone
-	@$(BIN)/python -m pytest tests/provider tests/e2e tests/page
+	@$(PYTEST) tests/provider tests/e2e tests/page
 
 # The alerts, which take minutes to come, are awaited in Airflow 3: they know of metrics alone.
 test-airflow-2: .venv-airflow-2/ready ## run the same in an Airflow 2.11
 test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
-	@$(BIN)/python -m pytest --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page \
+	@$(PYTEST) --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page \
 	  --ignore tests/page/test_alerts.py
 test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium .monitors/ready
 

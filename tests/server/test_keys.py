@@ -114,7 +114,7 @@ def test_a_key_that_is_lost_can_be_replaced(data_dir, cheap_hasher):
     app.extensions["flowauth_rotator"].database.close()
 
 
-@pytest.mark.parametrize("left", [None, Fernet.generate_key()])
+@pytest.mark.parametrize("left", [None, Fernet.generate_key()], ids=["no key", "another key"])
 def test_a_lost_encryption_key_costs_the_stored_texts_and_no_more(
     flowbot, data_dir, left, cheap_hasher, clock
 ):
