@@ -12,7 +12,7 @@ from playwright.sync_api import expect, sync_playwright
 from tests.e2e.search import OWN_TOKEN
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 30_000  # milliseconds
+PATIENCE = 120_000  # milliseconds: a run may have to wait for one of the schedule
 HARMLESS = re.compile(  # what a test has asked for: a refusal, or no answer
     r"Failed to load resource: (the server responded with a status of 4\d\d|net::ERR_FAILED)"
 )

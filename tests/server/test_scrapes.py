@@ -53,8 +53,8 @@ class Serving:
         self._minutes = itertools.count(60)
 
     def workers(self):
-        """Once there are three."""
-        until(lambda: len(self._process.children()) == 3, "three workers")
+        """Once there are three that count, and so have ended what they write at their start."""
+        until(lambda: [*map(counts, self._process.children())] == 3 * [True], "three workers")
         return self._process.children()
 
     def renew(self, name):
@@ -94,6 +94,20 @@ class Serving:
         )
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)["token"]
+
+
+def counts(worker):
+    """Whether a worker has made the file in which it counts."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return counting_in(worker) is not None
+    return False
+
+
+def counting_in(worker):
+    """The folder in which a worker counts; None before it does."""
+    files = (Path(file.path) for file in worker.open_files())
+    name = f"counter_{worker.pid}.db"
+    return next((file.parent for file in files if file.name == name), None)
 
 
 def until(holds, what):
@@ -232,15 +246,8 @@ def test_no_scrape_fails_or_falls_back_while_workers_come_and_go_under_load(serv
 
 def test_a_worker_that_ends_as_it_begins_to_count_spoils_no_scrape(serving):
     """It leaves an empty file among those in which the workers count."""
-    worker = serving.workers()[0]
-
-    def folder():
-        files = (Path(file.path) for file in worker.open_files())
-        name = f"counter_{worker.pid}.db"
-        return next((file.parent for file in files if file.name == name), None)
-
-    until(folder, "a worker that counts")
-    (folder() / "counter_1.db").touch()
+    [worker, *_] = serving.workers()
+    (counting_in(worker) / "counter_1.db").touch()
     assert renewals(serving.scrape(), "renewed") == 0
 
 
