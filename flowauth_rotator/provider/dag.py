@@ -246,7 +246,7 @@ def _write(
         try:
             files.write(reports, context["ti"].dag_id, schedule, now, rotating=rotating)
         except Exception as error:  # noqa: BLE001 - whatever it is, tokens are to be renewed
-            logger.error("No file for monitoring was written: %s.", type(error).__name__)  # noqa: TRY400
+            logger.error("Writing the files of monitoring failed: %s.", type(error).__name__)  # noqa: TRY400
 
 
 def _tell(reports: Iterable[Report]) -> None:
