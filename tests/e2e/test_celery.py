@@ -4,12 +4,11 @@ import base64
 import contextlib
 import itertools
 import re
-import shutil
 
 import pytest
 
-from demo.parts import AirflowHome, clean_environment, running
-from tests.e2e.deployment import Deployment, until
+from demo.parts import AirflowHome, clean_environment, running, wait_until
+from tests.e2e.deployment import Deployment
 from tests.e2e.search import OWN_TOKEN, parts_of
 from tests.e2e.test_schedule import rotate_twenty
 
@@ -17,17 +16,18 @@ from tests.e2e.test_schedule import rotate_twenty
 class Redis:
     """A Redis that keeps nothing, reached over a socket file, and a record of all it is told."""
 
-    def __init__(self, folder):
-        self.socket, self._log, self._record = folder / "socket", folder / "log", folder / "record"
+    def __init__(self, program, folder):
+        self._program, self.socket = program, folder / "socket"
+        self._log, self._record = folder / "log", folder / "record"
 
     @contextlib.contextmanager
     def running(self):
         env, at = clean_environment(), str(self.socket)
-        server = ["redis-server", "--port", "0", "--unixsocket", at, "--save", ""]
+        server = [self._program, "--port", "0", "--unixsocket", at, "--save", ""]
         with running([*server, "--unixsocketperm", "700"], env=env, log=self._log):
-            until(self.socket.is_socket, f"Redis starts, see {self._log}")
+            wait_until(self.socket.is_socket, f"Redis starts, see {self._log}")
             with running(["redis-cli", "-s", at, "monitor"], env=env, log=self._record):
-                until(lambda: self._record.read_text().startswith("OK"), "the record begins")
+                wait_until(lambda: self._record.read_text().startswith("OK"), "the record begins")
                 yield
 
     def told(self):
@@ -69,14 +69,14 @@ class CeleryDeployment(Deployment):
 
 
 @pytest.fixture
-def deployment(tmp_path, tmp_path_factory, airflow_binaries, postgresql):
-    if not shutil.which("redis-server"):
-        wanted = "redis-server is needed. On Debian and Ubuntu: apt-get install redis-server"
-        pytest.fail(wanted, pytrace=False)
-    redis = Redis(tmp_path_factory.mktemp("redis"))
+def deployment(
+    tmp_path, tmp_path_factory, airflow_binaries, postgresql, airflow_database, redis_server
+):
+    redis = Redis(redis_server, tmp_path_factory.mktemp("redis"))
     with redis.running():
         home = AirflowHome(tmp_path, airflow_binaries)
-        deployment = CeleryDeployment(home, postgresql.create(), redis)
+        database = postgresql.create(like=airflow_database)
+        deployment = CeleryDeployment(home, database, redis)
         yield deployment
         deployment.close()
 

@@ -7,9 +7,9 @@ import time
 import psutil
 import pytest
 
-from demo.parts import AirflowHome
+from demo.parts import AirflowHome, wait_until
 from flowauth_rotator.core.tokens import Token, read_unverified
-from tests.e2e.deployment import Deployment, until
+from tests.e2e.deployment import Deployment
 from tests.e2e.pages import look_at_all, open_to_all
 from tests.e2e.search import parts_of
 
@@ -50,7 +50,7 @@ def rotate_twenty(deployment, server, generations):
     deployment.connect(server)
     ended = "SELECT state FROM dag_run WHERE dag_id = 'twenty' AND end_date IS NOT NULL ORDER BY id"
     with deployment.running():
-        until(lambda: len(deployment.ask(ended)) >= 2, "two runs end")
+        wait_until(lambda: len(deployment.ask(ended)) >= 2, "two runs end")
     assert deployment.ask(ended)[1] == ("success",)
     assert len(killed) >= 6
     exported = deployment.home.folder / "exported.json"
@@ -67,18 +67,22 @@ def rotate_twenty(deployment, server, generations):
 
 
 @pytest.fixture
-def deployment(tmp_path, airflow_binaries, postgresql):
+def deployment(tmp_path, airflow_binaries, postgresql, airflow_database):
     """On PostgreSQL."""
-    deployment = Deployment(AirflowHome(tmp_path, airflow_binaries), postgresql.create())
+    database = postgresql.create(like=airflow_database)
+    deployment = Deployment(AirflowHome(tmp_path, airflow_binaries), database)
     yield deployment
     deployment.close()
 
 
 @pytest.fixture
-def small_deployment(tmp_path, airflow_binaries, postgresql):
+def small_deployment(tmp_path, airflow_binaries, request):
     """On SQLite, where Airflow runs tasks side by side on it: Airflow 2 does not."""
     home = AirflowHome(tmp_path, airflow_binaries)
-    deployment = Deployment(home, postgresql.create() if home.version().startswith("2.") else None)
+    if home.version().startswith("2."):
+        yield request.getfixturevalue("deployment")
+        return
+    deployment = Deployment(home)
     yield deployment
     deployment.close()
 
@@ -95,16 +99,16 @@ def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_s
     deployment.connect(renewal_server)
     open_to_all(deployment.home)
     with deployment.running() as url:
-        until(
+        wait_until(
             lambda: deployment.states("consumers") == {"wait": "deferred", "use": "running"},
             "a task waits, and another uses the token",
         )
         assert len(renewal_server.rows("AIRFLOW")) == 1
-        until(
+        wait_until(
             lambda: deployment.states("consumers") == {"wait": "success", "use": "success"},
             "both tasks end well",
         )
-        until(
+        wait_until(
             lambda: deployment.states("after_rotation") == {"told": "success"},
             "what runs on a swap has run",
         )

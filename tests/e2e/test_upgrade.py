@@ -8,7 +8,6 @@ import pytest
 
 from demo.parts import AirflowHome
 from flowauth_rotator.core.tokens import Token
-from tests.e2e.deployment import on_postgresql
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def homes(tmp_path, airflow_binaries, postgresql):
     ]
     database = postgresql.create()
     for home in homes:
-        home.env |= on_postgresql(database)
+        home.use_postgresql(database)
         home.env["AIRFLOW__CORE__FERNET_KEY"] = homes[0].env["AIRFLOW__CORE__FERNET_KEY"]
     return homes
 
@@ -34,11 +33,11 @@ def test_an_upgraded_airflow_goes_on_rotating(homes, renewal_server):
     """What the older one has stored is read, renewed and swapped by the newer one."""
     old, new = homes
     first, second = mint_due(renewal_server, "OLD"), mint_due(renewal_server, "NEW")
-    old.set_up()
+    old.migrate()
     old.put(first, renewal_server.url, renewal_server.username, renewal_server.password)
     assert old.run_dag()["outcome"] == "rotated"
     old.load("variables", {"FLOWAPI_TOKEN": second})
-    new.set_up()
+    new.migrate()
     assert Token(new.variable()["value"]) == Token(second)
     assert new.run_dag()["outcome"] == "rotated"
     assert Token(new.variable()["value"]) != Token(second)

@@ -4,30 +4,25 @@ import base64
 import contextlib
 import json
 import re
-import shutil
 
-import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from demo.parts import PATIENCE, ROOT
 from tests.e2e.search import OWN_TOKEN
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 120_000  # milliseconds: a run may have to wait for one of the schedule
+SCREENS = ROOT / ".pytest_screens"
 HARMLESS = re.compile(  # what a test has asked for: a refusal, or no answer
     r"Failed to load resource: (the server responded with a status of 4\d\d|net::ERR_FAILED)"
 )
 
 
 @contextlib.contextmanager
-def a_browser():
-    """The Chromium of this machine."""
-    found = [path for name in BROWSERS if (path := shutil.which(name))]
-    if not found:
-        pytest.fail("chromium is needed. On Debian: apt-get install chromium", pytrace=False)
-    expect.set_options(timeout=PATIENCE)
+def open_browser(program):
+    """A headless browser, until the block ends."""
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=found[0], args=["--disable-background-networking"]
+            executable_path=program, args=["--disable-background-networking"]
         )
         yield browser
         browser.close()
@@ -53,7 +48,7 @@ class Visitor:
     def __init__(self, context, record, seen):
         self.context, self._record, self._seen = context, record, seen
         self.complaints, self.asked = [], []
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(PATIENCE * 1000)
         context.on("console", self._hear)
         context.on("weberror", self._see)
         context.on("request", lambda request: self.asked.append((request.method, request.url)))
@@ -128,3 +123,9 @@ def renew(where, name, lifetime=None):
     if lifetime:
         pick(where, name, lifetime)
     renew_button(where, name).click()
+
+
+def keep_picture(page, name):
+    """For somebody who wants to look at it."""
+    SCREENS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENS / f"{name}.png", full_page=True)

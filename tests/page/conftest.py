@@ -1,15 +1,18 @@
+import contextlib
+import secrets
 import shutil
 
 import pytest
 
 from flowauth_rotator.server.signing import Signer
 from tests.conftest import RenewalServer
-from tests.page.browsing import a_browser
+from tests.external import announce
+from tests.page.browsing import open_browser
 from tests.page.site import Site
 
 
-class Remembering(Signer):
-    """Keeps in mind what it has signed."""
+class RecordingSigner(Signer):
+    """Signs, and keeps a list of the tokens."""
 
     def __init__(self, key):
         super().__init__(key)
@@ -21,50 +24,80 @@ class Remembering(Signer):
 
 
 @pytest.fixture(scope="package")
-def browser():
+def browser(chromium):
     """The browser that all visitors share."""
-    with a_browser() as browser:
+    with open_browser(chromium) as browser:
         yield browser
 
 
-@pytest.fixture(scope="module")
-def signer(signing_key):
-    """What signs the tokens of `issuer`, and has a list of them."""
-    return Remembering(signing_key)
+@pytest.fixture(scope="package")
+def start_issuer(tmp_path_factory, prepared_data_dir, signing_key, cheap_hasher):
+    """Start a real renewal server that lasts as long as the package's tests."""
+    with contextlib.ExitStack() as started:
+
+        def start():
+            folder = tmp_path_factory.mktemp("issuer") / "server"
+            data_dir = shutil.copytree(prepared_data_dir, folder)
+            server = RenewalServer(data_dir, RecordingSigner(signing_key), cheap_hasher)
+            server.start()
+            started.callback(server.stop)
+            return server
+
+        yield start
 
 
-@pytest.fixture(scope="module")
-def issuer(tmp_path_factory, prepared_data_dir, signer, cheap_hasher):
-    """A real renewal server for a module; see `RenewalServer` for what it offers."""
-    data_dir = shutil.copytree(prepared_data_dir, tmp_path_factory.mktemp("issuer") / "server")
-    server = RenewalServer(data_dir, signer, cheap_hasher)
-    server.start()
-    yield server
-    server.stop()
+@pytest.fixture(scope="package")
+def issuer(start_issuer):
+    """The renewal server behind `site`; see `RenewalServer` for what it offers."""
+    return start_issuer()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def make_site(tmp_path_factory, airflow_binaries, browser, request):
     """Make an Airflow with these settings that can be visited once it runs."""
-    made = []
+    with contextlib.ExitStack() as made:
 
-    def make(**settings):
-        folder = tmp_path_factory.mktemp("site")
+        def make(**settings):
+            folder = tmp_path_factory.mktemp("site")
+            announce(request.config, "Starting an Airflow with its pages ...")
+            database = None
+            if Site.needs_postgresql(airflow_binaries):
+                template = request.getfixturevalue("airflow_database")
+                database = request.getfixturevalue("postgresql").create(like=template)
+            site = Site(folder, airflow_binaries, database, browser, **settings)
+            made.callback(site.close)
+            return site
 
-        def postgresql():
-            return request.getfixturevalue("postgresql")
+        yield make
 
-        made.append(Site(folder, airflow_binaries, postgresql, browser, **settings))
-        return made[-1]
 
-    yield make
-    for site in made:
-        site.close()
+@pytest.fixture(scope="package")
+def scrape_token():
+    """What opens the page's metrics and `check` without a sign-in."""
+    return f"scrape-{secrets.token_hex(16)}"
+
+
+@pytest.fixture(scope="package")
+def site(make_site, issuer, scrape_token):
+    """An Airflow at /team/a behind a proxy, with the connection and at first without a DAG.
+
+    Each module adds Variables and DAGs of its own, under names that no other module uses. They run
+    in the order of their names: those of test_check.py judge the whole Airflow, so that the module
+    which breaks DAGs comes after it.
+
+    Attributes:
+        first_overview: what its API answered while there was neither a DAG nor a token.
+    """
+    site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=scrape_token)
+    site.connect(issuer)
+    with site.running("/team/a"):
+        site.first_overview = site.overview()
+        yield site
 
 
 @pytest.fixture
 def visit(site):
-    """Come to the module's Airflow as a user or a stranger; no browser complains of anything."""
+    """Come to the Airflow as a user or a stranger; no browser complains of anything."""
     visitors = []
 
     def visit(who=None, **options):

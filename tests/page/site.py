@@ -11,8 +11,8 @@ from pathlib import Path
 import requests
 from cryptography.fernet import Fernet
 
-from demo.parts import ROOT, AirflowHome, free_port
-from tests.e2e.deployment import Deployment, until
+from demo.parts import ROOT, AirflowHome, free_port, wait_until
+from tests.e2e.deployment import Deployment
 from tests.page.browsing import Visitor, sign_in
 from tests.page.proxy import proxy_to, serving
 
@@ -47,7 +47,7 @@ class Site(Deployment):
         url: its address while it runs, without a slash at the end.
     """
 
-    def __init__(self, folder, binaries, postgresql, browser, **settings):
+    def __init__(self, folder, binaries, database, browser, **settings):
         home = AirflowHome(folder, binaries)
         self.two = home.version().startswith("2.")
         self.dags, self.seen = folder / "dags", folder / "seen"
@@ -60,12 +60,16 @@ class Site(Deployment):
         self._numbers = itertools.count()
         if not self.two:
             settings |= self._simple_users(folder)
-        database = postgresql().create() if self.two else None
         here = {"AIRFLOW__CORE__DAGS_FOLDER": str(self.dags)}
         super().__init__(home, database, **PROMPT, **here, **settings)
         if self.two:
             self._make_users()
         self._fernet = Fernet(home.env["AIRFLOW__CORE__FERNET_KEY"])
+
+    @staticmethod
+    def needs_postgresql(binaries):
+        """Whether this Airflow runs one task at a time on SQLite: Airflow 2 does."""
+        return AirflowHome(Path(), binaries).version().startswith("2.")
 
     @contextlib.contextmanager
     def running(self, path=""):
@@ -138,9 +142,9 @@ class Site(Deployment):
     def wait_for_checks(self, *dag_ids):
         """Wait until these DAGs have looked at their tokens and all that runs has ended."""
         checked = "SELECT dag_id FROM xcom WHERE task_id = 'survey' AND key = 'managed'"
-        until(lambda: {dag for (dag,) in self.ask(checked)} >= set(dag_ids), "the DAGs check")
+        wait_until(lambda: {dag for (dag,) in self.ask(checked)} >= set(dag_ids), "the DAGs check")
         under_way = "SELECT run_id FROM dag_run WHERE state IN ('queued', 'running')"
-        until(lambda: self.ask(under_way) == [], "the first checks end")
+        wait_until(lambda: self.ask(under_way) == [], "the first checks end")
 
     def variable(self, key):
         """The value of a Variable, read from the database."""
@@ -148,9 +152,9 @@ class Site(Deployment):
         [(value, encrypted)] = self.ask(query)
         return self._fernet.decrypt(value.encode()).decode() if encrypted else value
 
-    def renewals(self):
-        """The ids of the runs that were started from the page."""
-        runs = self.ask("SELECT run_id FROM dag_run ORDER BY id")
+    def renewals(self, dag_id):
+        """The ids of a DAG's runs that were started from the page."""
+        runs = self.ask(f"SELECT run_id FROM dag_run WHERE dag_id = '{dag_id}' ORDER BY id")
         return [run for (run,) in runs if run.startswith("renew-")]
 
     def _state(self, who):

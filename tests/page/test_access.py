@@ -6,27 +6,27 @@ import pytest
 from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
-from demo.parts import ROOT
-from tests.e2e.deployment import until
+from demo.parts import wait_until
 from tests.e2e.search import parts_of
 from tests.page.browsing import by_navigation, renew, renew_button, row
 from tests.page.proxy import page_of, serving
 
-SCRAPE_TOKEN = "scrape-" + "x" * 24
 HEADER = {"X-Requested-With": "flowauth-rotator"}
-RENEWAL = "flowauth-rotator/api/tokens/FLOWAPI_TOKEN/renew"
+DAG = "access"
+RENEWAL = "flowauth-rotator/api/tokens/ACCESS_TOKEN/renew"
+CODE = f"""
+from flowauth_rotator.provider import ManagedToken, rotation_dag  # Airflow
+
+dag = rotation_dag([ManagedToken("ACCESS_TOKEN")], dag_id="{DAG}")
+"""
 
 
-@pytest.fixture(scope="module")
-def site(make_site, issuer):
-    """One token, in an Airflow that is reached at /team/a."""
-    site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=SCRAPE_TOKEN)
-    site.home.load("variables", {"FLOWAPI_TOKEN": issuer.mint("AIRFLOW", lifetime_minutes=1440)})
-    site.connect(issuer)
-    site.put_dag("default", (ROOT / "dags" / "flowauth_token_rotation.py").read_text())
-    with site.running("/team/a"):
-        site.wait_for_checks("flowauth_token_rotation")
-        yield site
+@pytest.fixture(scope="module", autouse=True)
+def token(site, issuer):
+    """The token ACCESS of a day, and its DAG."""
+    site.home.load("variables", {"ACCESS_TOKEN": issuer.mint("ACCESS", lifetime_minutes=1440)})
+    site.put_dag(DAG, CODE)
+    site.wait_for_checks(DAG)
 
 
 def test_a_stranger_signs_in_and_comes_to_the_page(site, visit):
@@ -36,7 +36,7 @@ def test_a_stranger_signs_in_and_comes_to_the_page(site, visit):
     stranger.page.wait_for_url("**/login/**" if site.two else "**/auth/login**")
     site.sign_in(stranger.page, "admin")
     stranger.page.wait_for_url(site.page)
-    expect(row(stranger.page, "AIRFLOW")).to_be_visible()
+    expect(row(stranger.page, "ACCESS")).to_be_visible()
 
 
 def test_who_is_not_signed_in_any_more_is_told_so(site, visit):
@@ -45,8 +45,8 @@ def test_who_is_not_signed_in_any_more_is_told_so(site, visit):
     page = visitor.open(site.page)
     page.wait_for_load_state("networkidle")  # an answer under way may bring the cookies back
     visitor.context.clear_cookies()
-    renew(page, "AIRFLOW")
-    expect(row(page, "AIRFLOW").get_by_role("alert")).to_contain_text("Sign in to Airflow.")
+    renew(page, "ACCESS")
+    expect(row(page, "ACCESS").get_by_role("alert")).to_contain_text("Sign in to Airflow.")
     page.get_by_role("link", name="Sign in again").click()
     page.wait_for_url("**/login**")
 
@@ -55,7 +55,7 @@ def test_who_is_not_signed_in_any_more_is_told_so(site, visit):
     ("method", "path"),
     [
         ("GET", "api/tokens"),
-        ("POST", "api/tokens/FLOWAPI_TOKEN/renew"),
+        ("POST", "api/tokens/ACCESS_TOKEN/renew"),
         ("GET", "api/check"),
         ("GET", "metrics"),
     ],
@@ -64,33 +64,33 @@ def test_the_api_tells_a_stranger_to_sign_in(site, method, path):
     """With 401 and no redirect."""
     answer = site.call(None, method, f"flowauth-rotator/{path}", headers=HEADER)
     assert (answer.status_code, answer.json()["code"]) == (401, 401)
-    assert site.renewals() == []
+    assert site.renewals(DAG) == []
 
 
 def test_who_may_not_read_variables_sees_no_token(site, visit):
     """The page and the API name the permission that is missing."""
     page = visit("clerk").open(site.page)
     expect(page.locator("#trouble")).to_contain_text("the permission to read Variables is missing")
-    expect(row(page, "AIRFLOW")).to_have_count(0)
+    expect(row(page, "ACCESS")).to_have_count(0)
     asked = [("GET", "api/tokens"), ("GET", "api/check"), ("GET", "metrics"), ("POST", RENEWAL)]
     for method, path in asked:
         path = path if path == RENEWAL else f"flowauth-rotator/{path}"
         answer = site.call("clerk", method, path, headers=HEADER)
         assert answer.status_code == 403
         assert "permission to read Variables is missing" in answer.json()["message"]
-    assert site.renewals() == []
+    assert site.renewals(DAG) == []
 
 
 def test_who_may_not_start_the_dag_sees_and_does_not_renew(site, visit):
     """The button is disabled, and the API refuses too; both name the permission."""
     page = by_navigation(site, visit("reader"))
     missing = "the permission to create DAG runs of it is missing"
-    expect(renew_button(page, "AIRFLOW")).to_have_attribute("aria-disabled", "true")
-    expect(row(page, "AIRFLOW")).to_contain_text(missing)
-    answer = site.ask_to_renew("reader", "FLOWAPI_TOKEN")
+    expect(renew_button(page, "ACCESS")).to_have_attribute("aria-disabled", "true")
+    expect(row(page, "ACCESS")).to_contain_text(missing)
+    answer = site.ask_to_renew("reader", "ACCESS_TOKEN")
     assert answer.status_code == 403
     assert missing in answer.json()["message"]
-    assert site.renewals() == []
+    assert site.renewals(DAG) == []
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_who_may_not_start_the_dag_sees_and_does_not_renew(site, visit):
 )
 def test_what_another_site_may_have_sent_begins_nothing(site, headers):
     """403, in a sentence."""
-    answer = site.ask_to_renew("admin", "FLOWAPI_TOKEN", headers=headers)
+    answer = site.ask_to_renew("admin", "ACCESS_TOKEN", headers=headers)
     assert answer.status_code == 403
     assert answer.json()["message"]
-    assert site.renewals() == []
+    assert site.renewals(DAG) == []
 
 
 def is_of_the_form(response):
@@ -138,7 +138,7 @@ def test_a_page_of_another_origin_begins_nothing(site, visit, host):
         expect(visitor.page).to_have_title("fulfilled,rejected")
         framed = visitor.page.frame_locator("#page")
         expect(framed.get_by_role("heading", name="FlowAPI tokens")).to_have_count(0)
-    assert site.renewals() == []
+    assert site.renewals(DAG) == []
     visitor.complaints.clear()  # the browser has kept it from all that
 
 
@@ -146,45 +146,47 @@ def test_a_renewal_by_the_page_below_a_path(site, visit):
     """All requests go below the path, and all links of the page do."""
     visitor = visit("admin")
     page = by_navigation(site, visitor)
-    expect(row(page, "AIRFLOW")).to_be_visible()
+    expect(row(page, "ACCESS")).to_be_visible()
     links = [link.get_attribute("href") for link in page.locator("a[href]:visible").all()]
     assert links
     assert [link for link in links if not urlsplit(link).path.startswith("/team/a/")] == []
-    renew(page, "AIRFLOW")
-    expect(page.locator("#announcement")).to_contain_text("AIRFLOW was renewed.")
+    renew(page, "ACCESS")
+    expect(page.locator("#announcement")).to_contain_text("ACCESS was renewed.")
     asked = [address for _, address in visitor.asked if address.startswith("http")]
     assert [it for it in asked if not urlsplit(it).path.startswith("/team/a")] == []
 
 
 def test_a_client_renews_by_name(site, issuer):
     """A program of somebody's: 202 with the run, the same run until that has ended, and 4xx."""
-    before = len(issuer.rows("AIRFLOW"))
-    asked = [site.ask_to_renew("colleague", name) for name in ("AIRFLOW", "FLOWAPI_TOKEN")]
+    before = len(issuer.rows("ACCESS"))
+    asked = [site.ask_to_renew("colleague", name) for name in ("ACCESS", "ACCESS_TOKEN")]
     assert [answer.status_code for answer in asked] == [202, 202]
     first, second = (answer.json()["token"]["run"] for answer in asked)
     assert first["run_id"] == second["run_id"]
     assert first["active"] is True
     assert site.ask_to_renew("colleague", "ANOTHER").status_code == 404
     for body in ([], {"lifetime_minutes": 0}, {"expires_at": "soon"}, {"unknown": 1}):
-        answer = site.ask_to_renew("colleague", "AIRFLOW", json=body)
+        answer = site.ask_to_renew("colleague", "ACCESS", json=body)
         assert (answer.status_code, answer.json()["code"]) == (400, 400)
-    until(lambda: not site.tokens()["AIRFLOW"]["run"]["active"], "the run ends")
-    assert site.tokens()["AIRFLOW"]["run"]["state"] == "success"
-    assert len(issuer.rows("AIRFLOW")) == before + 1
+    wait_until(lambda: not site.tokens()["ACCESS"]["run"]["active"], "the run ends")
+    assert site.tokens()["ACCESS"]["run"]["state"] == "success"
+    assert len(issuer.rows("ACCESS")) == before + 1
 
 
-def test_metrics_are_for_who_may_read_variables_and_for_the_scraper(site):
+def test_metrics_are_for_who_may_read_variables_and_for_the_scraper(site, scrape_token):
     """What they say is read by Prometheus's own parser, and tells of the token by its name."""
-    bearer = {"Authorization": f"Bearer {SCRAPE_TOKEN}"}
-    wrong = {"Authorization": f"Bearer {SCRAPE_TOKEN[:-1]}"}
+    bearer = {"Authorization": f"Bearer {scrape_token}"}
+    wrong = {"Authorization": f"Bearer {scrape_token[:-1]}"}
     path = "flowauth-rotator/metrics"
     assert site.call(None, "GET", path, headers=wrong).status_code in (401, 403)
     for answer in (site.call("reader", "GET", path), site.call(None, "GET", path, headers=bearer)):
         assert answer.status_code == 200
         families = {it.name: it.samples for it in text_string_to_metric_families(answer.text)}
-        [expiry] = families["flowauth_rotator_token_expiration_timestamp_seconds"]
-        assert expiry.labels == {"name": "AIRFLOW"}
-        assert expiry.value == site.tokens()["AIRFLOW"]["expires_at"]
+        expiries = {
+            it.labels["name"]: it.value
+            for it in families["flowauth_rotator_token_expiration_timestamp_seconds"]
+        }
+        assert expiries["ACCESS"] == site.tokens()["ACCESS"]["expires_at"]
 
 
 def test_the_page_and_its_api_send_strict_headers(site):
@@ -199,6 +201,6 @@ def test_the_page_and_its_api_send_strict_headers(site):
         assert headers["Cache-Control"]
 
 
-def test_no_part_of_a_token_was_shown(site, signer, issuer):
+def test_no_part_of_a_token_was_shown(site, issuer):
     """Not in any answer to a browser or a client, in the database, or in a log."""
-    assert site.leaks(*parts_of(*signer.signed), issuer.password) == set()
+    assert site.leaks(*parts_of(*issuer.signer.signed), issuer.password) == set()

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.e2e.deployment import until
-from tests.monitoring.parts import PROMTOOL
+from demo.parts import wait_until
 from tests.monitoring.watching import Watch
 
 HERE = Path(__file__).parent
@@ -39,6 +38,12 @@ def metrics_token(issuer):
 
 
 @pytest.fixture(scope="module")
+def issuer(start_issuer):
+    """A renewal server of its own, since all its names are watched."""
+    return start_issuer()
+
+
+@pytest.fixture(scope="module")
 def site(make_site, issuer):
     """Five DAGs with a token each, looked at twice a minute."""
     site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=SCRAPE_TOKEN)
@@ -49,7 +54,7 @@ def site(make_site, issuer):
         site.put_dag(dag_id, DAG.format(variable=f"{dag_id}_token", dag_id=dag_id))
     with site.running():
         checked = "SELECT DISTINCT dag_id FROM xcom WHERE task_id = 'survey' AND key = 'report'"
-        until(lambda: {dag for (dag,) in site.ask(checked)} == set(DAGS), "the DAGs check")
+        wait_until(lambda: {dag for (dag,) in site.ask(checked)} == set(DAGS), "the DAGs check")
         yield site
 
 
@@ -63,7 +68,7 @@ def sources(site, issuer):
 
 
 @pytest.fixture(scope="module")
-def watch(sources, tmp_path_factory):
+def watch(monitors, sources, tmp_path_factory):
     """A Prometheus that scrapes both."""
     jobs = [
         {
@@ -74,7 +79,7 @@ def watch(sources, tmp_path_factory):
         }
         for name, (url, path, token) in sources.items()
     ]
-    watch = Watch(tmp_path_factory.mktemp("watch") / "watch", *jobs, every=2, server=True)
+    watch = Watch(monitors, tmp_path_factory.mktemp("watch") / "watch", *jobs, every=2, server=True)
     with watch.running():
         for name in sources:
             watch.wait_for_scrapes(name, more=1)
@@ -107,8 +112,8 @@ def between_checks(site, *dag_ids):
     theirs = ", ".join(f"'{dag_id}'" for dag_id in dag_ids)
     active = "SELECT run_id FROM dag_run WHERE state IN ('queued', 'running')"
     active += f" AND dag_id IN ({theirs})"
-    until(lambda: site.ask(active) != [], "a check begins")
-    until(lambda: site.ask(active) == [], "it ends")
+    wait_until(lambda: site.ask(active) != [], "a check begins")
+    wait_until(lambda: site.ask(active) == [], "it ends")
 
 
 def stalled(watch):
@@ -118,12 +123,14 @@ def stalled(watch):
 
 
 @pytest.mark.parametrize("name", ["airflow", "server"])
-def test_promtool_finds_nothing_wrong_with_the_metrics(sources, name):
+def test_promtool_finds_nothing_wrong_with_the_metrics(monitors, sources, name):
     url, path, token = sources[name]
     request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read()
-    checked = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True)
+    checked = subprocess.run(
+        [monitors.promtool, "check", "metrics"], input=text, capture_output=True
+    )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
@@ -133,7 +140,7 @@ def test_nobody_is_woken_by_a_rotation(site, watch, issuer):
     watch.wait_for_scrapes("airflow")
     series, old = watch.series(selector), site.variable("well_token")
     assert site.ask_to_renew("admin", "well_token").status_code == 202
-    until(lambda: site.variable("well_token") != old, "the rotation")
+    wait_until(lambda: site.variable("well_token") != old, "the rotation")
     newest = issuer.rows("well")[-1].expires_at
 
     def told(metric):
@@ -144,8 +151,8 @@ def test_nobody_is_woken_by_a_rotation(site, watch, issuer):
         "flowauth_rotator_issued_expiration_timestamp_seconds",
         "flowauth_renewal_server_token_expiration_timestamp_seconds",
     ):
-        until(lambda metric=metric: told(metric) == [newest], metric)
-    until(lambda: sum(told("flowauth_rotator_rotations_total")) == 1, "it is counted")
+        wait_until(lambda metric=metric: told(metric) == [newest], metric)
+    wait_until(lambda: sum(told("flowauth_rotator_rotations_total")) == 1, "it is counted")
     watch.wait_for_scrapes("airflow")
     new = {"flowauth_rotator_last_success_timestamp_seconds"}
     new |= {"flowauth_rotator_issued_expiration_timestamp_seconds"}  # known since the rotation
@@ -162,14 +169,14 @@ def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
     (site.dags / "gone.py").unlink()
     site.put_dag("stuck", DAG.format(variable="stuck_token", dag_id="stuck") + WAITING)
     checks = len(checks_of(site, "well"))
-    until(lambda: len(checks_of(site, "well")) > checks + 2, "the other one goes on")
+    wait_until(lambda: len(checks_of(site, "well")) > checks + 2, "the other one goes on")
     between_checks(site, "well")
     assert watch.ever() == {}
     stop("scheduler")
     first = set(DAGS) - {"well"}
-    until(lambda: stalled(watch) >= first, "the first are told", patience=300)
+    wait_until(lambda: stalled(watch) >= first, "the first are told")
     assert stalled(watch) == first
-    until(lambda: stalled(watch) == set(DAGS), "the scheduler is told", patience=300)
+    wait_until(lambda: stalled(watch) == set(DAGS), "the scheduler is told")
     watch.wait_for_scrapes("airflow")
     assert set(watch.ever()) == {"FlowAuthRotationAgentStalled"}
 

@@ -7,25 +7,24 @@ import subprocess
 
 import pytest
 
-from demo.parts import BIN, ROOT, clean_environment
-from tests.e2e.deployment import until
+from demo.parts import BIN, clean_environment, wait_until
 from tests.monitoring import grammar
 
-SCRAPE_TOKEN = "scrape-" + "y" * 24
-DAG = "flowauth_token_rotation"
-CODE = (ROOT / "dags" / f"{DAG}.py").read_text()
+DAG = "checked"
+CODE = f"""
+from flowauth_rotator.provider import ManagedToken, rotation_dag  # Airflow
+
+dag = rotation_dag([ManagedToken("CHECKED_TOKEN")], dag_id="{DAG}")
+"""
 
 
-@pytest.fixture(scope="module")
-def site(make_site, issuer):
-    """One token of a day, in an Airflow that has nothing to do."""
-    site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=SCRAPE_TOKEN)
-    site.home.load("variables", {"FLOWAPI_TOKEN": issuer.mint("etl main", lifetime_minutes=1440)})
-    site.connect(issuer)
+@pytest.fixture(scope="module", autouse=True)
+def token(site, issuer):
+    """The token `etl main` of a day, in an Airflow that has nothing to do."""
+    minted = issuer.mint("etl main", lifetime_minutes=1440)
+    site.home.load("variables", {"CHECKED_TOKEN": minted})
     site.put_dag(DAG, CODE)
-    with site.running():
-        site.wait_for_checks(DAG)
-        yield site
+    site.wait_for_checks(DAG)
 
 
 @pytest.fixture
@@ -48,10 +47,10 @@ def here(site):
 
 
 @pytest.fixture
-def elsewhere(site, tmp_path):
+def elsewhere(site, scrape_token):
     """Call the command where there is no Airflow to import, with a scrape token."""
 
-    def elsewhere(*words, token=SCRAPE_TOKEN):
+    def elsewhere(*words, token=scrape_token):
         done = subprocess.run(
             [BIN / "flowauth-rotator", *words, "--airflow", site.url, "--scrape-token-file", "-"],
             env=clean_environment(),
@@ -66,21 +65,21 @@ def elsewhere(site, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_all_is_well(request, where):
+def test_all_is_well(request, site, where):
     """In each format, with the exit code that it demands, and nothing else on standard output."""
     call = request.getfixturevalue(where)
+    number = len(site.tokens())
     code, text = call("check")
     assert code == 0
-    assert text.startswith("TOKENS OK - 1 tokens: 1 ok; agent ok | ok=1 ")
+    assert text.startswith(f"TOKENS OK - {number} tokens: {number} ok; agent ok | ok={number} ")
     code, text = call("check", "--name", "etl main")
     assert code == 0
     assert text.startswith("TOKEN OK - 'etl main' expires in ")
     code, text = call("check", "--format", "checkmk")
     assert code == 0
-    assert {service: line.state for service, line in grammar.checkmk(text).items()} == {
-        "FlowAuth_Token_etl main": 0,
-        "FlowAuth_Rotation_Agent": 0,
-    }
+    states = {service: line.state for service, line in grammar.checkmk(text).items()}
+    assert states.keys() >= {"FlowAuth_Token_etl main", "FlowAuth_Rotation_Agent"}
+    assert set(states.values()) == {0}
     code, text = call("check", "--format", "json")
     assert (code, json.loads(text)["state"]) == (0, "OK")
     code, text = call("check", "--format", "prometheus")
@@ -135,22 +134,24 @@ def test_an_airflow_that_cannot_be_read_is_unknown(here, site, tmp_path):
 
 def test_the_plan_says_when_it_will_renew(here, elsewhere, site):
     """In a pipe a line a token, with tabs; with --json what `check` says."""
-    for call in (here, elsewhere):  # while a check is under way Airflow 2 knows of no next one
-        until(lambda call=call: "leaves it as it is" in call("plan")[1], "no check is under way")
+    site.wait_for_checks(DAG)  # while a check is under way Airflow 2 knows of no next one
+    for call in (here, elsewhere):
         code, text = call("plan")
         assert code == 0
-        head, row, agent = (line.split("\t") for line in text.splitlines())
+        head, *rows, agent = (line.split("\t") for line in text.splitlines())
         assert head == ["name", "state", "left", "renewal due", "why, and what next"]
-        assert row[:2] == ["etl main", "OK"]
+        [row] = [row for row in rows if row[0] == "etl main"]
+        assert row[1] == "OK"
         assert "renew" in row[4]
         assert agent[:2] == ["agent", "OK"]
 
     def in_plan():
-        [token] = json.loads(here("plan", "--json")[1])["tokens"]
+        tokens = json.loads(here("plan", "--json")[1])["tokens"]
+        [token] = [token for token in tokens if token["name"] == "etl main"]
         due, check_at = token["renew_at"], token["renewal_check_at"]
         return check_at is not None and due <= check_at < due + 300
 
-    until(in_plan, "the check that renews it is known")
+    wait_until(in_plan, "the check that renews it is known", interval=5)
 
 
 def test_the_plan_is_a_picture_in_a_terminal(site):
@@ -180,9 +181,20 @@ def test_the_plan_is_a_picture_in_a_terminal(site):
 
 
 def agent_of(call):
+    """The first line of `check --agent`, whose exit code fits it."""
     code, text = call("check", "--agent")
     assert code == (0 if text.startswith("AGENT OK") else 2)
     return text.splitlines()[0]
+
+
+def wait_for_state(site, state):
+    """Wait until Airflow has noticed what has become of the DAG."""
+
+    def is_noticed():
+        [agent] = [agent for agent in site.overview()["agents"] if agent["dag_id"] == DAG]
+        return agent["state"] == state
+
+    wait_until(is_noticed, f"{DAG} is {state}")
 
 
 def test_what_keeps_the_dag_from_running_is_critical_at_once(site, here, elsewhere):
@@ -195,10 +207,14 @@ def test_what_keeps_the_dag_from_running_is_critical_at_once(site, here, elsewhe
     site.pause(DAG, paused=False)
     assert agent_of(here).startswith("AGENT OK")
     (site.dags / f"{DAG}.py").unlink()
-    until(lambda: f"{DAG}: missing" in agent_of(elsewhere), "the missing DAG is seen")
+    wait_for_state(site, "missing")
+    assert f"{DAG}: missing" in agent_of(elsewhere)
     site.put_dag(DAG, CODE)
-    until(lambda: agent_of(elsewhere).startswith("AGENT OK"), "the DAG is back")
+    wait_for_state(site, "ok")
+    assert agent_of(elsewhere).startswith("AGENT OK")
     site.put_dag(DAG, "import airflow.nothing_of_this_name  # dag")
-    until(lambda: f"{DAG}: broken" in agent_of(elsewhere), "the import error is seen")
+    wait_for_state(site, "broken")
+    assert f"{DAG}: broken" in agent_of(elsewhere)
     site.put_dag(DAG, CODE)
-    until(lambda: agent_of(elsewhere).startswith("AGENT OK"), "the DAG is mended")
+    wait_for_state(site, "ok")
+    assert agent_of(elsewhere).startswith("AGENT OK")

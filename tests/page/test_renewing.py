@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import expect
 
-from demo.parts import ROOT, free_port
+from demo.parts import ROOT, free_port, wait_until
 from flowauth_rotator.core.tokens import Token, read_unverified
-from tests.e2e.deployment import until
 from tests.e2e.search import parts_of
 from tests.page.browsing import Visitor, by_navigation, pick, renew, renew_button, row
 
+DAG = "flowauth_token_rotation"
 HOUR = 3600
 DAY = 24 * HOUR
 A_DAG = """
@@ -37,10 +37,9 @@ WHERE = {  # in Airflow 3 and 2
 }
 
 
-@pytest.fixture(scope="module")
-def site(make_site, issuer):
+@pytest.fixture(scope="module", autouse=True)
+def tokens(site, issuer):
     """Tokens of two hours, and each thing that may be wrong with one; all have been looked at."""
-    site = make_site()
     stored = {"FLOWAPI_TOKEN": issuer.mint("AIRFLOW", lifetime_minutes=120)} | {
         f"{name}_TOKEN": issuer.mint(name, lifetime_minutes=120)
         for name in ("TWICE", "MEANWHILE", "DOWN", *OF_DAGS.values())
@@ -63,7 +62,6 @@ def site(make_site, issuer):
     site.home.load(
         "connections",
         {
-            "flowauth_default": at | {"host": issuer.url},
             "down": at | {"host": f"http://127.0.0.1:{free_port()}"},
         },
     )
@@ -71,9 +69,7 @@ def site(make_site, issuer):
     for dag_id, name in OF_DAGS.items():
         site.put_dag(dag_id, A_DAG.format(dag_id=dag_id, variable=f"{name}_TOKEN"))
     site.put_dag("impatient", IMPATIENT_DAG)
-    with site.running():
-        site.wait_for_checks("flowauth_token_rotation", "impatient", *OF_DAGS)
-        yield site
+    site.wait_for_checks(DAG, "impatient", *OF_DAGS)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +83,7 @@ def in_trouble(site):
         return {agent["dag_id"]: agent["state"] for agent in site.overview()["agents"]}
 
     wanted = {"sleeping": "paused", "torn": "broken", "gone": "missing"}
-    until(lambda: states().items() >= wanted.items(), "Airflow notices")
+    wait_until(lambda: states().items() >= wanted.items(), "Airflow notices")
 
 
 def failure_of(where, name):
@@ -116,11 +112,9 @@ def test_a_token_is_renewed_in_sight(site, issuer, visit):
     assert claims.expires_at - claims.issued_at == timedelta(hours=6)
     first, second = issuer.rows("AIRFLOW")
     assert (second.parent_id, second.expires_at) == (first.id, claims.expires_at.timestamp())
-    [(who, what)] = site.ask(
-        "SELECT owner, extra FROM log WHERE event = 'flowauth_rotator.renew' ORDER BY id"
-    )
+    logged = "SELECT owner FROM log WHERE event = 'flowauth_rotator.renew'"
+    [(who,)] = site.ask(f"{logged} AND extra LIKE '%FLOWAPI_TOKEN%'")
     assert who == "admin"
-    assert re.search("FLOWAPI_TOKEN", what)
 
 
 def test_many_clicks_are_one_renewal(site, issuer, visit):
@@ -129,13 +123,13 @@ def test_many_clicks_are_one_renewal(site, issuer, visit):
     tabs = [admin.page, admin.context.new_page(), colleague.page]
     for tab in tabs:
         Visitor.open(admin, site.page, tab)
-    started = len(site.renewals())
+    started = len(site.renewals(DAG))
     renew_button(tabs[0], "TWICE").dblclick()
     for tab in tabs[1:]:
         renew_button(tab, "TWICE").click()
     for tab in tabs:
         expect(tab.locator("#announcement")).to_contain_text("TWICE was renewed.")
-    assert len(site.renewals()) == started + 1
+    assert len(site.renewals(DAG)) == started + 1
     first, _ = issuer.rows("TWICE")
     assert issuer.requests.count(f"POST /tokens/tokens/{first.id}/renew") == 1
     assert site.tokens()["TWICE"]["run"]["asked_by"] in (None, "admin")
@@ -260,8 +254,8 @@ def test_what_cannot_be_renewed_says_why_and_shows_the_way_out(
     expect(visitor.page.locator("body")).to_contain_text(there)
 
 
-def test_no_part_of_a_token_was_shown(site, signer, issuer):
+def test_no_part_of_a_token_was_shown(site, issuer):
     """Not in any answer to a browser or a client, in the database, or in a log."""
     assert {"dag_run"} < site.leaks("flowauth_token_rotation")
-    assert len(signer.signed) > 10
-    assert site.leaks(*parts_of(*signer.signed), issuer.password) == set()
+    assert len(issuer.signer.signed) > 10
+    assert site.leaks(*parts_of(*issuer.signer.signed), issuer.password) == set()
