@@ -1,17 +1,18 @@
 # On a fresh machine: git, make and a Python from 3.10 to 3.13. `make demo`, `make test`.
 PYTHON ?= python3
 LOCK := locks/airflow-3.txt
+LOCK_2 := locks/airflow-2.txt
+LOCK_2_10 := locks/airflow-2.10.txt
 BIN := .venv/bin
 READY := .venv/ready
 
-# Most of a test of real parts is waiting for them: two files are run at a time.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Tests of real parts mostly wait for them, hence more processes than cores.
+PROCESSES ?= 4
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 
-LOCK_2 := locks/airflow-2.txt
-LOCK_2_10 := locks/airflow-2.10.txt
-
-.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery chromium redis-server lint bench bench-server simulate mutants prove secrecy lock clean
-help: ## say what there is
+.PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery \
+  chromium redis-server monitors lint bench bench-server simulate mutants prove secrecy lock clean
+help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
 setup: $(READY) ## make .venv, with everything in it
@@ -20,11 +21,19 @@ $(READY): $(LOCK) pyproject.toml
 	  "Python 3.10 to 3.13 is needed, this is %d.%d. Choose one: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) has no venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "Setting up .venv; this takes a minute or two."
+	@echo "Making .venv ..."
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $(READY)
+	@sed -n '/^uv==/,/[^\]$$/p' $(LOCK) > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r .venv/uv.txt
+	@$(call INSTALL,.venv,$(LOCK))
+	@touch $@
+
+# uv takes a sixth of pip's time; where only pip knows the way to the packages, pip takes its own.
+INSTALL = echo "Installing the packages of $(2) into $(1) ..." && \
+  { $(BIN)/uv pip install --quiet --python $(1) --require-hashes --no-deps -r $(2) || \
+  { echo "uv could not install them; pip tries." && \
+  $(BIN)/python -m pip --python $(1)/bin/python install --quiet --require-hashes --no-deps -r $(2); }; } && \
+  $(BIN)/uv pip install --quiet --python $(1) --no-deps --no-build-isolation --editable .
 
 demo: $(READY) ## run the main job once: one token, one rotation, in a real Airflow
 	@$(BIN)/python -m demo.main_job
@@ -32,42 +41,42 @@ demo: $(READY) ## run the main job once: one token, one rotation, in a real Airf
 up: $(READY) ## run server, Airflow and its page until Ctrl-C
 	@$(BIN)/python -m demo.up
 
+test-fast: $(READY) ## run the quick tests: no Airflow, no browser, no other program
+	@$(PYTEST) --fast
+
 test: $(READY) ## run all tests, on real parts
 	@$(PYTEST)
 
 test-airflow-3: $(READY) ## run the tests of the Airflow side alone
 	@$(PYTEST) tests/provider tests/e2e tests/page
 
-# The alerts, which take minutes to come, are awaited in Airflow 3: they know of metrics alone.
+# Alerts know metrics alone and the page is the same: both are tested in full in Airflow 3.
 test-airflow-2: .venv-airflow-2/ready ## run the same in an Airflow 2.11
 test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
 test-airflow-2 test-airflow-2-10:
 	@$(PYTEST) --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page \
-	  --ignore tests/page/test_alerts.py
-test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium .monitors/ready
+	  --ignore tests/page/test_alerts.py --ignore tests/page/test_looks.py
+test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium monitors
 
 test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery worker of either Airflow, with a Redis
-	@$(BIN)/python -m pytest tests/e2e/test_celery.py
-	@$(BIN)/python -m pytest --airflow .venv-airflow-2 tests/e2e/test_celery.py
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/e2e/test_celery.py
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) --airflow .venv-airflow-2 tests/e2e/test_celery.py
 
-# What is no Python package: installed where one may, asked for elsewhere.
-chromium: LIKE := chromium-browser google-chrome
-chromium: HOW := On Debian: apt-get install chromium. Google's Chrome will do, too.
-redis-server: HOW := On Debian and Ubuntu: apt-get install redis-server
+# Programs that are not Python packages are installed by root on Debian. Elsewhere pytest leaves out
+# what needs them and says so at its end.
+chromium: NAMES := chromium-browser google-chrome
 chromium redis-server:
-	@for one in $@ $(LIKE); do command -v $$one >/dev/null && exit; done; \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $@ || { \
-	  echo "$@ is needed. $(HOW)" >&2; exit 1; }
+	@for name in $@ $(NAMES); do command -v $$name >/dev/null && exit; done; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $@ ..."; \
+	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $@; fi
 
 # Prometheus, Nagios, Icinga: unpacked from Debian's packages, since installing them starts services.
 MONITORS := prometheus prometheus-node-exporter prometheus-alertmanager nagios4-core icinga2-bin
 APT := apt-get -qq -o Dir::State::lists=$(CURDIR)/.monitors/lists -o Dir::Cache=$(CURDIR)/.monitors/cache \
   -o Debug::NoLocking=1 -o APT::Sandbox::User=
+monitors: $(if $(shell command -v apt-get && command -v dpkg),.monitors/ready) ## unpack Prometheus, Nagios and Icinga on Debian or Ubuntu
 .monitors/ready:
-	@command -v apt-get >/dev/null && command -v dpkg >/dev/null || { \
-	  echo "The tests of monitoring take Prometheus, Nagios and Icinga from Debian's packages:" \
-	  "run them on Debian or Ubuntu." >&2; exit 1; }
+	@echo "Unpacking Prometheus, Nagios and Icinga into .monitors ..."
 	@mkdir -p .monitors/lists/partial .monitors/cache/archives/partial .monitors/root
 	@$(APT) update
 	@$(APT) install --reinstall --yes --download-only --no-install-recommends $(MONITORS)
@@ -75,16 +84,13 @@ APT := apt-get -qq -o Dir::State::lists=$(CURDIR)/.monitors/lists -o Dir::Cache=
 	@rm -rf .monitors/lists .monitors/cache
 	@touch $@
 
-# A lock is complete; pip 23 looks beyond it for what is required with an extra, hence --no-deps.
 .venv-airflow-2/ready: $(LOCK_2)
 .venv-airflow-2-10/ready: $(LOCK_2_10)
 .venv-airflow-2/ready .venv-airflow-2-10/ready: pyproject.toml | $(READY)
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v <= (3, 12) else \
 	  "Airflow 2 needs Python 3.10 to 3.12, .venv has %d.%d. Choose one: make clean $(MAKECMDGOALS) PYTHON=python3.12" % v)'
-	@echo "Setting up $(@D); this takes a minute or two."
-	@$(BIN)/python -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(filter locks/%,$^)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m venv --clear --without-pip $(@D)
+	@$(call INSTALL,$(@D),$(filter locks/%,$^))
 	@touch $@
 
 lint: $(READY) ## check style and types

@@ -37,7 +37,6 @@ DAG = "flowauth_token_rotation"
 PAGE = "flowapi-tokens"
 PATIENCE = 600  # seconds for anything that is waited for: a busy machine is slow, not broken
 PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
-_CLAIMS: list[socket.socket] = []
 
 
 class PartFailed(Exception):
@@ -75,13 +74,9 @@ def free_port() -> int:
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-            claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as claim:
                 claim.bind(("127.0.0.1", port))
-            except OSError:
-                claim.close()
-                raise
-            _CLAIMS.append(claim)
+                claim.detach()  # it stays open as long as the process lives
             return port
 
 

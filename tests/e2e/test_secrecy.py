@@ -8,9 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from demo.parts import AirflowHome, PartFailed
+from demo.parts import ROOT, AirflowHome
 from flowauth_rotator.server.signing import Signer
 from tests.e2e.search import leaks, parts_of
+from tests.external import announce
+from tests.provider.conftest import driven
 
 
 class UnlikeJwt(Signer):
@@ -39,12 +41,37 @@ def test_the_search_finds_what_there_is(tmp_path, renewal_server, where):
     assert leaks(tmp_path / "home", payload, signature, renewal_server.password) == set()
 
 
-@pytest.fixture
-def airflow(tmp_path, airflow_binaries):
-    """A real Airflow with the DAG and the plugin of this checkout."""
-    home = AirflowHome(tmp_path, airflow_binaries)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, airflow_binaries, request):
+    """The folder of a real Airflow with the DAG and the plugin of this checkout."""
+    announce(request.config, "Starting an Airflow to search for secrets ...")
+    home = AirflowHome(tmp_path_factory.mktemp("searched"), airflow_binaries)
     home.set_up()
     return home
+
+
+@pytest.fixture(scope="module")
+def airflow(home):
+    """That Airflow, in a process of its own."""
+    with driven(home, AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def rotate(airflow):
+    """Store a token and the connection to a server, as a person does, and run the DAG."""
+
+    def rotate(token, server):
+        airflow.put_variable(key="FLOWAPI_TOKEN", value=token, description="stored by hand")
+        airflow.put_connection(
+            conn_id="flowauth_default",
+            host=server.url,
+            login=server.username,
+            password=server.password,
+        )
+        return airflow.run(dag_id="flowauth_token_rotation")
+
+    return rotate
 
 
 def mint_due(server) -> str:
@@ -57,37 +84,37 @@ def mint_due(server) -> str:
     ids=["JWT", "unlike a JWT"],
 )
 def test_a_rotation_leaves_no_trace_of_either_token(
-    airflow, start_renewal_server, signing_key, make_signer, begins_like_a_jwt
+    airflow, home, rotate, start_renewal_server, signing_key, make_signer, begins_like_a_jwt
 ):
     """Rotated by the DAG; no part of either token in the database, the logs or what it printed."""
     server = start_renewal_server(make_signer(signing_key))
     old = mint_due(server)
     assert old.startswith("eyJ") is begins_like_a_jwt
-    airflow.put(old, server.url, server.username, server.password)
-    report = airflow.run_dag()
-    new = airflow.variable()["value"]
-    assert report["outcome"] == "rotated"
+    done = rotate(old, server)
+    new = airflow.variable(key="FLOWAPI_TOKEN")["value"]
+    assert done["state"] == "success"
     assert new != old
     assert server.rows("AIRFLOW")[-1].parent_id == 1
-    assert leaks(airflow.folder.parent, "flowauth_token_rotation") >= {"airflow.db", "airflow.log"}
-    assert leaks(airflow.folder, *parts_of(old, new), server.password) == set()
-    assert leaks(airflow.folder.parent, *parts_of(old, new), server.password) == set()
+    searched = leaks(home.folder.parent, "flowauth_token_rotation")
+    assert {name.removesuffix("-wal") for name in searched} >= {"airflow.db", "airflow.log"}
+    assert leaks(home.folder.parent, *parts_of(old, new), server.password) == set()
 
 
-def test_what_is_no_token_is_not_shown_either(airflow, renewal_server):
+def test_what_is_not_a_token_is_not_shown_either(airflow, home, rotate, renewal_server):
     """The run fails, says why, and shows nothing of what was in the Variable."""
     canary = "opaque-canary-" + encoded(bytes(range(60)))
-    airflow.put(canary, renewal_server.url, renewal_server.username, renewal_server.password)
-    with pytest.raises(PartFailed):
-        airflow.run_dag()
-    assert "FLOWAPI_TOKEN: malformed. The text has 1 of the 3 segments" in airflow.log.read_text()
-    assert leaks(airflow.folder.parent, canary) == set()
-    assert airflow.variable() == {"value": canary, "description": "stored by hand"}
+    assert rotate(canary, renewal_server)["state"] == "failed"
+    assert "FLOWAPI_TOKEN: malformed. The text has 1 of the 3 segments" in home.log.read_text()
+    assert leaks(home.folder.parent, canary) == set()
+    stored = airflow.variable(key="FLOWAPI_TOKEN")
+    assert stored == {"value": canary, "description": "stored by hand"}
     assert renewal_server.requests == []
 
 
 @pytest.mark.parametrize("refusal", ["revoked role", "other roles"])
-def test_a_failure_leaves_no_trace_of_a_token(airflow, start_renewal_server, signing_key, refusal):
+def test_a_failure_leaves_no_trace_of_a_token(
+    airflow, home, rotate, start_renewal_server, signing_key, refusal
+):
     """Refused by the issuer or rejected by the agent: red, with the reason, without content."""
     made = []
 
@@ -99,12 +126,11 @@ def test_a_failure_leaves_no_trace_of_a_token(airflow, start_renewal_server, sig
             return made[-1]
 
     server = start_renewal_server(Dropping(signing_key))
-    airflow.put(mint_due(server), server.url, server.username, server.password)
+    due = mint_due(server)
     if refusal == "revoked role":
         server.revoke("runner")
-    with pytest.raises(PartFailed):
-        airflow.run_dag()
-    assert airflow.variable()["value"] == made[0]
+    assert rotate(due, server)["state"] == "failed"
+    assert airflow.variable(key="FLOWAPI_TOKEN")["value"] == made[0]
     words = {"revoked role": "no longer assigned to you: runner", "other roles": "set of roles"}
-    assert words[refusal] in airflow.log.read_text()
-    assert leaks(airflow.folder.parent, *parts_of(*made), server.password) == set()
+    assert words[refusal] in home.log.read_text()
+    assert leaks(home.folder.parent, *parts_of(*made), server.password) == set()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from demo.parts import AirflowHome
+from tests.external import announce
 
 HERE = Path(__file__).parent
 
@@ -53,8 +54,9 @@ def driven(home, **settings):
 
 
 @pytest.fixture(scope="session")
-def airflow_home(tmp_path_factory, airflow_binaries):
+def airflow_home(tmp_path_factory, airflow_binaries, request):
     """The folder of a real Airflow, with its metadata database."""
+    announce(request.config, "Starting an Airflow to run DAGs in ...")
     home = AirflowHome(tmp_path_factory.mktemp("airflow"), airflow_binaries)
     home.set_up()
     return home

@@ -4,6 +4,7 @@
 import json
 import os
 import sys
+from contextlib import contextmanager
 from datetime import datetime, timezone
 
 answers = os.fdopen(os.dup(1), "w")
@@ -28,14 +29,23 @@ def value_of(xcom):
     return xcom.value if AIRFLOW_2 else XCom.deserialize_value(xcom)
 
 
-def run(dag_id, conf=None, environment=None):
-    """Run a DAG to its end; the answer is what became of its tasks, by task and label."""
-    os.environ.update(environment or {})
+@contextmanager
+def environment_with(settings):
+    os.environ.update(settings)
     try:
-        run = bag.dags[dag_id].test(run_conf=conf)
+        yield
     finally:
-        for name in environment or {}:
+        for name in settings:
             del os.environ[name]
+
+
+def run(dag_id, conf=None, environment=None):
+    """Run a DAG to its end; the answer is what became of its tasks, by task and label.
+
+    `environment` holds for this run alone: Airflow reads most of its settings when it needs them.
+    """
+    with environment_with(environment or {}):
+        run = bag.dags[dag_id].test(run_conf=conf)
     with create_session() as session:
         xcoms = session.scalars(select(XCom).where(XCom.run_id == run.run_id))
         values = {(row.task_id, row.map_index, row.key): value_of(row) for row in xcoms}
@@ -81,6 +91,7 @@ def lose_rotations(dag_id):
 
 def put_connection(conn_id, conn_type="flowauth", **settings):
     with create_session() as session:
+        session.execute(delete(Connection).filter_by(conn_id=conn_id))
         session.add(Connection(conn_id=conn_id, conn_type=conn_type, **settings))
 
 
@@ -101,4 +112,6 @@ if __name__ == "__main__":
         bag = BundleDagBag(folder, bundle_path=folder)
     for line in sys.stdin:
         name, arguments = json.loads(line)
-        print(json.dumps(globals()[name](**arguments)), file=answers, flush=True)
+        answer = globals()[name](**arguments)
+        sys.stdout.flush()  # into the log, which tests read
+        print(json.dumps(answer), file=answers, flush=True)

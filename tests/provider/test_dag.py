@@ -9,7 +9,6 @@ import pytest
 
 from demo.parts import free_port
 from flowauth_rotator.core.tokens import Token, read_unverified
-from tests.provider.conftest import driven
 
 numbers = itertools.count()
 TEMPLATE = "{{ 1 + 1 }} {{ var.value.HEALTHY }}"  # a token's name is other people's input
@@ -160,9 +159,9 @@ def managed(airflow, connection):
     """
     by_default = {"names": [], "force": False, "lifetime_minutes": None}
 
-    def run(*entries, airflow=airflow, **params):
+    def run(*entries, settings=None, **params):
         text = json.dumps([{"flowauth_conn_id": connection, **entry} for entry in entries])
-        environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text}
+        environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text, **(settings or {})}
         conf = by_default | params
         return airflow.run(dag_id="managed", conf=conf, environment=environment)
 
@@ -393,13 +392,13 @@ def test_what_is_more_than_a_run_takes_follows(managed, put, airflow_home):
     for name, age in (("EXPIRED", 4000), ("TWO", 2700), ("ONE", 3000), ("THREE", 2600)):
         put(name, age=age)
     entries = [{"variable": name} for name in ("NEVER_PUT", "EXPIRED", "THREE", "TWO", "ONE")]
-    with driven(airflow_home, AIRFLOW__CORE__MAX_MAP_LENGTH="2") as limited:
-        done = managed(*entries[1:], airflow=limited)
-        assert done["state"] == "success"
-        assert {"rotate ONE", "rotate TWO"} < states(done).keys()
-        for name in ("THREE", "EXPIRED"):
-            assert told(done)[name]["advice"].endswith("It follows at the next check.")
-        assert "2 more are due than a run takes" in airflow_home.log.read_text()
-        done = managed(*entries, airflow=limited)
+    settings = {"AIRFLOW__CORE__MAX_MAP_LENGTH": "2"}
+    done = managed(*entries[1:], settings=settings)
+    assert done["state"] == "success"
+    assert {"rotate ONE", "rotate TWO"} < states(done).keys()
+    for name in ("THREE", "EXPIRED"):
+        assert told(done)[name]["advice"].endswith("It follows at the next check.")
+    assert "2 more are due than a run takes" in airflow_home.log.read_text()
+    done = managed(*entries, settings=settings)
     assert {"rotate THREE", "rotate EXPIRED"} < states(done).keys()
     assert told(done)["NEVER_PUT"]["outcome"] == "missing"

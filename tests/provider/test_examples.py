@@ -17,38 +17,48 @@ FOR_AIRFLOW_2 = {
 }
 
 
-@pytest.fixture
-def example(airflow_home, tmp_path):
-    """An Airflow with the one DAG of a document in which some words stand."""
+EXAMPLES = {  # by words that only the example has: its document
+    "flowclient.Connection": "docs/consumers.md",
+    "token_asset": "docs/consumers.md",
+    "SmtpNotifier": "docs/airflow.md",
+}
+
+
+def read_example(words, two):
+    """The one block of Python in which these words stand, for Airflow 3 or 2."""
+    page = (ROOT / EXAMPLES[words]).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [text] = [block for block in blocks if words in block]
+    for line, instead in FOR_AIRFLOW_2.items() if two else ():
+        text = text.replace(line, instead)
+    return text
+
+
+@pytest.fixture(scope="module")
+def airflow_with_examples(airflow_home, tmp_path_factory):
+    """The Airflow of all tests, with the examples as its DAGs."""
+    folder = tmp_path_factory.mktemp("examples")
     two = airflow_home.version().startswith("2.")
-
-    def example(page, words):
-        blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-        [text] = [block for block in blocks if words in block]
-        for line, instead in FOR_AIRFLOW_2.items() if two else ():
-            text = text.replace(line, instead)
-        (tmp_path / "example.py").write_text(text)
-        return driven(airflow_home, AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path))
-
-    return example
+    for words in EXAMPLES:
+        (folder / f"{words}.py").write_text(read_example(words, two))
+    with driven(airflow_home, AIRFLOW__CORE__DAGS_FOLDER=str(folder)) as driver:
+        yield driver
 
 
-def test_a_consumer_reads_the_token_at_use(example, airflow, renewal_server, flowapi):
+def test_a_consumer_reads_the_token_at_use(airflow, airflow_with_examples, renewal_server, flowapi):
     """It waits until the token lives long enough, and FlowKit's own client is never refused."""
     token = renewal_server.mint("AIRFLOW", lifetime_minutes=180)
     for key, value in {"FLOWAPI_TOKEN": token, "flowapi_url": flowapi}.items():
         airflow.put_variable(key=key, value=value, description=None)
-    with example("docs/consumers.md", "flowclient.Connection") as airflow:
-        done = airflow.run(dag_id="aggregates")
+    done = airflow_with_examples.run(dag_id="aggregates")
     assert done["state"] == "success"
     assert done["tasks"]["wait"]["state"] == "success"
     assert done["tasks"]["pull"]["answer"] == [200, 200, 200]
 
 
-def test_a_dag_that_runs_on_a_swap_is_one(example):
+def test_a_dag_that_runs_on_a_swap_is_one(airflow_with_examples):
     """Airflow runs it, here by hand; the schedule is for the end-to-end tests."""
-    with example("docs/consumers.md", "token_asset") as airflow:
-        done = airflow.run(dag_id="after_rotation")
+    done = airflow_with_examples.run(dag_id="after_rotation")
     assert done["tasks"]["tell"]["answer"] == "The token AIRFLOW was swapped."
 
 
@@ -80,17 +90,15 @@ def smtp(airflow):
     controller.stop()
 
 
-def test_a_mail_says_which_tokens_need_a_person(example, smtp):
+def test_a_mail_says_which_tokens_need_a_person(airflow_with_examples, smtp):
     """One mail a run, with every name and reason."""
     tokens = json.dumps([{"variable": "GONE_TOKEN"}, {"variable": "LOST_TOKEN", "name": "<ETL>"}])
-    with example("docs/airflow.md", "SmtpNotifier") as airflow:
-        done = airflow.run(
-            dag_id="flowauth_token_rotation",
-            environment={
-                "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": tokens,
-                "AIRFLOW_CONN_FLOWAUTH_DEFAULT": '{"conn_type": "flowauth", "host": "http://x"}',
-            },
-        )
+    environment = {
+        "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": tokens,
+        "AIRFLOW_CONN_FLOWAUTH_DEFAULT": '{"conn_type": "flowauth", "host": "http://x"}',
+    }
+    dag_id = "flowauth_token_rotation"
+    done = airflow_with_examples.run(dag_id=dag_id, environment=environment)
     assert done["state"] == "failed"
     [mail] = smtp.mails
     assert (mail["subject"], mail["to"]) == ("FlowAPI tokens need you", "oncall@example.org")

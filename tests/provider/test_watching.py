@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import contextmanager
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,33 +26,24 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def managed(airflow_home, renewal_server, folders):
+def run(airflow, renewal_server, folders):
     """Run the DAG of these tokens in an Airflow that writes files."""
     spool, textfiles = folders
+    connection = {"conn_type": "flowauth", "host": renewal_server.url, "login": "flowbot"}
+    connection["password"] = renewal_server.password
     settings = {
         "AIRFLOW__FLOWAUTH_ROTATOR__CHECKMK_SPOOL_DIR": str(spool),
         "AIRFLOW__FLOWAUTH_ROTATOR__TEXTFILE_DIR": str(textfiles),
+        "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(connection),
     }
-    connection = {"conn_type": "flowauth", "host": renewal_server.url, "login": "flowbot"}
-    connection["password"] = renewal_server.password
 
-    @contextmanager
-    def managed(*variables, listed=None, **more):
+    def run(*variables, listed=None, names=(), airflow=airflow):
         listed = listed or [{"variable": key} for key in variables]
-        environment = {
-            "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(listed),
-            "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(connection),
-        }
-        with driven(airflow_home, **settings, **more) as driver:
+        environment = settings | {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(listed)}
+        conf = {"names": list(names)}
+        return airflow.run(dag_id="managed", conf=conf, environment=environment)
 
-            def run(names=()):
-                conf = {"names": list(names)}
-                return driver.run(dag_id="managed", conf=conf, environment=environment)
-
-            run.driver = driver
-            yield run
-
-    return managed
+    return run
 
 
 def put(airflow, server, key, name, age=0):
@@ -70,15 +60,14 @@ def samples(path):
     }
 
 
-def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, managed, folders):
+def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, run, folders):
     """A kept, a rotated and a missing token, in both files; each is whole, and others may read."""
     spool, textfiles = folders
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
     (spool / f"99{SPOOL_FILE}").write_text("of an earlier schedule")
     (spool / "900_other").write_text("somebody else's")
-    with managed("KEPT_TOKEN", "DUE_TOKEN", "NO_TOKEN") as run:
-        run()
+    run("KEPT_TOKEN", "DUE_TOKEN", "NO_TOKEN")
     assert {path.name for path in spool.iterdir()} == {SPOOL_FILE, "900_other"}
     assert {path.name for path in textfiles.iterdir()} == {TEXTFILE}
     for path in (spool / SPOOL_FILE, textfiles / TEXTFILE):
@@ -105,13 +94,12 @@ def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, managed, fo
     assert deadline - checked == 240
 
 
-def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, managed, folders):
+def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, run, folders):
     """Most runs are: their files say that somebody looked."""
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
-    with managed("KEPT_TOKEN") as run:
-        run()
-        first = samples(folders[1] / TEXTFILE)
-        run()
+    run("KEPT_TOKEN")
+    first = samples(folders[1] / TEXTFILE)
+    run("KEPT_TOKEN")
     second = samples(folders[1] / TEXTFILE)
     key = ("flowauth_rotator_last_check_timestamp_seconds", "managed")
     assert second[key] > first[key]
@@ -119,12 +107,11 @@ def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, managed, fol
 
 
 def test_a_rotation_that_cannot_begin_leaves_what_the_survey_read(
-    airflow, renewal_server, managed, folders
+    airflow, renewal_server, run, folders
 ):
     """Its connection is not there; the token is, and works."""
     put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
-    with managed(listed=[{"variable": "DUE_TOKEN", "flowauth_conn_id": "nowhere"}]) as run:
-        done = run()
+    done = run(listed=[{"variable": "DUE_TOKEN", "flowauth_conn_id": "nowhere"}])
     assert done["tasks"]["rotate due"]["state"] == "failed"
     _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
     line = grammar.checkmk(lines)["FlowAuth_Token_due"]
@@ -137,12 +124,11 @@ def test_a_rotation_that_cannot_begin_leaves_what_the_survey_read(
 
 
 def test_an_entry_that_stands_for_no_token_turns_the_agent_red(
-    airflow, renewal_server, managed, folders
+    airflow, renewal_server, run, folders
 ):
     """What it should have named has no service of its own."""
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
-    with managed(listed=WRONG_LIST) as run:
-        run()
+    run(listed=WRONG_LIST)
     _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
     found = grammar.checkmk(lines)
     agent = found["FlowAuth_Rotation_Agent_managed"]
@@ -153,25 +139,23 @@ def test_an_entry_that_stands_for_no_token_turns_the_agent_red(
     assert wrong["flowauth_rotator_agent_misconfigured", "managed"] == 1
 
 
-def test_a_run_for_some_tokens_writes_nothing(airflow, renewal_server, managed, folders):
+def test_a_run_for_some_tokens_writes_nothing(airflow, renewal_server, run, folders):
     """The others would vanish from the files."""
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     put(airflow, renewal_server, "OTHER_TOKEN", "other")
-    with managed("KEPT_TOKEN", "OTHER_TOKEN") as run:
-        run(names=["kept"])
+    run("KEPT_TOKEN", "OTHER_TOKEN", names=["kept"])
     assert [*folders[0].iterdir(), *folders[1].iterdir()] == []
 
 
 def test_a_folder_that_takes_no_file_keeps_no_token_from_being_renewed(
-    airflow, renewal_server, managed, folders
+    airflow, renewal_server, run, folders
 ):
     """The files grow old, which is what turns red."""
     for folder in folders:
         folder.rmdir()
         folder.write_text("no folder")
     put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
-    with managed("DUE_TOKEN") as run:
-        done = run()
+    done = run("DUE_TOKEN")
     assert (done["state"], done["tasks"]["rotate due"]["report"]["outcome"]) == (
         "success",
         "rotated",
@@ -179,15 +163,15 @@ def test_a_folder_that_takes_no_file_keeps_no_token_from_being_renewed(
 
 
 def test_a_broken_library_keeps_no_token_from_being_renewed(
-    airflow, renewal_server, managed, folders, tmp_path
+    airflow, airflow_home, renewal_server, run, folders, tmp_path
 ):
     """The one that writes textfiles cannot be imported any more."""
     broken = tmp_path / "broken" / "prometheus_client"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise RuntimeError('broken')")
     put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
-    with managed("DUE_TOKEN", PYTHONPATH=str(broken.parent)) as run:
-        done = run()
+    with driven(airflow_home, PYTHONPATH=str(broken.parent)) as with_broken_library:
+        done = run("DUE_TOKEN", airflow=with_broken_library)
     assert (done["state"], done["tasks"]["rotate due"]["report"]["outcome"]) == (
         "success",
         "rotated",
@@ -195,16 +179,15 @@ def test_a_broken_library_keeps_no_token_from_being_renewed(
     assert [path.name for path in folders[0].iterdir()] == [SPOOL_FILE]
 
 
-def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, managed):
+def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, run):
     """By name and outcome; one that fails, too."""
     put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
     airflow.put_variable(key="BAD_TOKEN", value="Bearer opaque", description=None)
-    with managed("COUNTED_TOKEN", "BAD_TOKEN") as run:
-        run()
-        once = by_name(run.driver)
-        put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
-        run()
-        twice = by_name(run.driver)
+    run("COUNTED_TOKEN", "BAD_TOKEN")
+    once = by_name(airflow)
+    put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
+    run("COUNTED_TOKEN", "BAD_TOKEN")
+    twice = by_name(airflow)
     assert once["counted"]["rotations"] == {"rotated": 1}
     assert twice["counted"]["rotations"] == {"rotated": 1, "adopted": 1}
     assert twice["BAD_TOKEN"]["rotations"] == {"malformed": 2}
@@ -214,28 +197,26 @@ def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, manag
     assert twice["counted"]["issued"]["expires_at"] == expires_at
 
 
-def test_a_rotation_that_left_no_report_is_counted_too(airflow, renewal_server, managed):
+def test_a_rotation_that_left_no_report_is_counted_too(airflow, renewal_server, run):
     """Its worker was killed: nobody knows more than that it did not end well."""
     put(airflow, renewal_server, "KILLED_TOKEN", "killed", age=2700)
-    with managed("KILLED_TOKEN") as run:
-        run()
-        run.driver.lose_rotations(dag_id="managed")
-        found = by_name(run.driver)["killed"]
+    run("KILLED_TOKEN")
+    airflow.lose_rotations(dag_id="managed")
+    found = by_name(airflow)["killed"]
     assert found["rotations"] == {"unavailable": 1}
     assert found["last_success_at"] is None
 
 
-def test_checks_that_fail_again_and_again_hide_no_token(airflow, renewal_server, managed):
+def test_checks_that_fail_again_and_again_hide_no_token(airflow, renewal_server, run):
     """What the last one that succeeded said of each stands, however long ago that is."""
     airflow.put_variable(key="BAD_TOKEN", value="Bearer opaque", description=None)
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
-    with managed("KEPT_TOKEN", "BAD_TOKEN") as run:
-        run()
-        before = run.driver.watched()
-        for _ in range(SURVEYS_READ + 1):
-            failed = run(names=["nobody"])
-            assert failed["tasks"]["survey"]["state"] == "failed"
-        after = run.driver.watched()
+    run("KEPT_TOKEN", "BAD_TOKEN")
+    before = airflow.watched()
+    for _ in range(SURVEYS_READ + 1):
+        failed = run("KEPT_TOKEN", "BAD_TOKEN", names=["nobody"])
+        assert failed["tasks"]["survey"]["state"] == "failed"
+    after = airflow.watched()
     [was], [stands] = (
         [agent for agent in it["agents"] if agent["dag_id"] == "managed"] for it in (before, after)
     )
@@ -252,7 +233,7 @@ def known(snapshot):
     ]
 
 
-def by_name(driver):
+def by_name(airflow):
     """What those who watch are told of the tokens of the DAG `managed`."""
-    found = driver.watched()["tokens"]
+    found = airflow.watched()["tokens"]
     return {one["name"]: one for one in found if one["dag_id"] == "managed"}

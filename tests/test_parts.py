@@ -1,0 +1,39 @@
+"""What the demo and all tests stand on: ports that nobody else is given, and waits."""
+
+import subprocess
+import sys
+
+import pytest
+
+from demo import parts
+
+CLAIM = """
+from demo import parts
+parts.PORTS = range(31_000, 31_040)
+print(*sorted(parts.free_port() for _ in range(10)), flush=True)
+input()
+"""
+
+
+def test_processes_are_given_different_ports():
+    """Though none of them listens yet."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM], cwd=parts.ROOT, stdin=-1, stdout=-1, text=True
+        )
+        for _ in range(3)
+    ]
+    try:
+        ports = [port for process in processes for port in process.stdout.readline().split()]
+    finally:
+        for process in processes:
+            process.communicate("\n")
+    assert len(set(ports)) == len(ports) == 30
+
+
+def test_a_wait_ends_with_what_was_waited_for(monkeypatch):
+    """It does not last for ever."""
+    monkeypatch.setattr(parts, "PATIENCE", 0)
+    parts.wait_until(lambda: True, "it is there")
+    with pytest.raises(parts.PartFailed, match="Not within 0 s: it comes"):
+        parts.wait_until(lambda: False, "it comes", interval=0)
