@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(config, items):
         items[:] = chosen
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
-    items.sort(key=lambda item: rank(item.path))
+    items.sort(key=lambda item: (rank(item.path), item.path))
 
 
 def is_fast(item) -> bool:

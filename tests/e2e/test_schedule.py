@@ -87,15 +87,21 @@ def small_deployment(tmp_path, airflow_binaries, request):
     deployment.close()
 
 
-def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_server, flowapi):
-    """Without hands; who waits for it goes on, and who holds the old token is never refused.
+def renewed_before(left):
+    """The list of managed tokens: one, and how much of its lifetime is left when it is due."""
+    return {"flowauth_rotator_tokens": [{"variable": "FLOWAPI_TOKEN", "renew_before": left}]}
 
-    No part of either token is in the database, in a log or on a page.
+
+def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_server, flowapi):
+    """Who waits for it goes on, and who holds the old token is never refused.
+
+    It becomes due when all are in place, by another threshold. No part of either token is in the
+    database, in a log or on a page.
     """
     deployment, folder = small_deployment, small_deployment.home.folder.parent
-    due_in = 60
-    old = renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 2400 + due_in)
-    deployment.home.load("variables", {"FLOWAPI_TOKEN": old, "flowapi_url": flowapi})
+    old = renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 2100)
+    stored = {"FLOWAPI_TOKEN": old, "flowapi_url": flowapi} | renewed_before("1m")
+    deployment.home.load("variables", stored)
     deployment.connect(renewal_server)
     open_to_all(deployment.home)
     with deployment.running() as url:
@@ -104,6 +110,7 @@ def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_s
             "a task waits, and another uses the token",
         )
         assert len(renewal_server.rows("AIRFLOW")) == 1
+        deployment.home.load("variables", renewed_before("25m"))
         wait_until(
             lambda: deployment.states("consumers") == {"wait": "success", "use": "success"},
             "both tasks end well",

@@ -24,14 +24,12 @@ PEOPLE = {
     "reader": ("viewer", "Reader"),  # sees Variables, starts nothing
     "clerk": ("user", "User"),  # starts DAGs, sees no Variables
 }
-PROMPT = {  # what is changed under its hands an Airflow is to notice soon
+PROMPT = {  # what changes in its folder of DAGs Airflow notices soon; it reads no file in vain
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
     "AIRFLOW__SCHEDULER__PARSING_CLEANUP_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "3",
-    "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "3",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "3",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
     # The only worker of Airflow 2's web server is not to wait for what a browser connected ahead.
     "AIRFLOW__WEBSERVER__WORKER_CLASS": "gthread",
 }

@@ -50,7 +50,7 @@ def driven(home, **settings):
         )
     with process:
         yield Driver(process)
-        process.stdin.close()
+        process.kill()  # it would take seconds to end by itself, and leaves nothing that matters
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 import time
 from datetime import datetime, timedelta, timezone
 
-from flowauth_rotator.provider import FlowAPITokenSensor, ManagedToken, rotation_dag, token_asset
+from flowauth_rotator.provider import FlowAPITokenSensor, rotation_dag, token_asset
 from flowauth_rotator.provider.compat import Variable, dag, task  # Airflow
 
-rotation_dag([ManagedToken("FLOWAPI_TOKEN")], schedule=timedelta(seconds=10))
+rotation_dag(schedule=timedelta(seconds=10))
 
 
 @dag(schedule="@once", start_date=datetime(2024, 1, 1, tzinfo=timezone.utc))
