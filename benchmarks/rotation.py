@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,10 +21,11 @@ from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.server import Parts, Settings
 
 SIGNED_IN, BEARING = 25, 100  # repetitions
-LIFETIME = timedelta(hours=1)  # of a predecessor; a successor gets a day
-WHEN_DUE = LIFETIME * 0.8  # after its issue
+LIFETIME = 60  # minutes, of a predecessor; a successor gets a day
+AGE = 45  # minutes, of a predecessor: it is due from 40 on
 
 
 class BareClient:
@@ -72,6 +75,7 @@ def rotating(folder: Path) -> list[Figure]:
     """Both credentials: the owner's sign-in, and the token itself."""
     server = RenewalServer(folder)
     server.set_up()
+    settings = Settings.load(folder / "server")
     bare = BareClient(server.url, server.password)
     with server.running():
         return [
@@ -80,16 +84,49 @@ def rotating(folder: Path) -> list[Figure]:
                 bare.by_session,
                 lambda: SessionIssuer(server.url, USER, server.password),
                 SIGNED_IN,
-                _minted(bare, "SESSION", 2 * SIGNED_IN),
+                mint_due_tokens(settings, (f"SESSION_{n}" for n in range(2 * SIGNED_IN)), ROLES),
             ),
             _figure(
                 "rotate one token, as bearer",
                 bare.by_bearer,
                 lambda: BearerIssuer(server.url),
                 BEARING,
-                _minted(bare, "BEARER", 2 * BEARING),
+                mint_due_tokens(settings, (f"BEARER_{n}" for n in range(2 * BEARING)), ROLES),
             ),
         ]
+
+
+def mint_due_tokens(settings: Settings, names: Iterable[str], roles: Iterable[str]) -> list[str]:
+    """Mint first tokens of the user, issued so long ago that they are due now.
+
+    No server issues a token in the past on request: these are written into its database beside it.
+
+    Args:
+        settings: The server's.
+        names: A name for each token: renewals of one name are limited.
+        roles: The names of the roles of each token.
+    """
+    parts = Parts.open(settings)
+    with closing(parts.database):
+        owner = parts.accounts.named_user(USER)
+        audience_id = parts.accounts.named_audience(AUDIENCE).id
+        issued_at = int(time.time()) - AGE * 60
+        mint = partial(parts.issuing.mint, owner, audience_id)
+        return [mint(name, list(roles), LIFETIME, now=issued_at).token for name in names]
+
+
+def rotate_due_token(token: str, issuer: SessionIssuer | BearerIssuer) -> None:
+    """Rotate a token once, and close the issuer.
+
+    Raises:
+        PartFailed: The rotation did not swap in a new successor.
+        RotatorError: The rotation failed.
+    """
+    with closing(issuer):
+        now = datetime.now(timezone.utc)
+        report = rotate(MemoryStore(Token(token)), issuer, RotationPolicy(), now=now)
+    if report.outcome is not Outcome.ROTATED:
+        raise PartFailed(f"A due token was not rotated. {report}")
 
 
 def _figure(
@@ -97,28 +134,13 @@ def _figure(
     baseline: Callable[[str], object],
     issuer: Callable[[], SessionIssuer | BearerIssuer],
     repetitions: int,
-    tokens: Iterator[str],
+    tokens: Iterable[str],
 ) -> Figure:
     """Each rotation, and each bare imitation of one, with a token of its own."""
-
-    def ours(token: str) -> None:
-        now = datetime.now(timezone.utc) + WHEN_DUE
-        with closing(issuer()) as opened:
-            report = rotate(MemoryStore(Token(token)), opened, RotationPolicy(), now=now)
-        if report.outcome is not Outcome.ROTATED:
-            raise PartFailed(f"A rotation ended otherwise: {report}")
-
+    waiting = iter(tokens)
     pairs = alternate(
-        timed(lambda: baseline(next(tokens))), timed(lambda: ours(next(tokens))), repetitions
+        timed(lambda: baseline(next(waiting))),
+        timed(lambda: rotate_due_token(next(waiting), issuer())),
+        repetitions,
     )
     return Figure(4, what, "bare requests", pairs, 1.3)
-
-
-def _minted(bare: BareClient, prefix: str, count: int) -> Iterator[str]:
-    """First tokens, each of its own name: a name may be renewed 6 times an hour."""
-    minutes = LIFETIME // timedelta(minutes=1)
-    wanted = {"roles": [{"name": role} for role in ROLES], "lifetime_minutes": minutes}
-    with requests.Session() as http:
-        path = f"/tokens/tokens/{bare.sign_in(http)}"
-        names = [f"{prefix}_{number}" for number in range(count)]
-        return iter([bare.post(http, path, {**wanted, "name": name})["token"] for name in names])

@@ -85,7 +85,7 @@ def renewing(bench: Bench) -> list[Figure]:
         account = server.sign_in()
         rotations = bench.repeat(
             "rotating as bearer",
-            lambda number: server.requests_of_rotation(account.starts[number % ACTIVE]),
+            lambda number: server.requests_of_rotation(f"DUE_{number}"),
             lambda count: f"{count} request{'' if count == 1 else 's'}",
         )
         return [

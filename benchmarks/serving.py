@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from itertools import product
 from pathlib import Path
 from secrets import token_urlsafe
@@ -20,7 +19,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import func, select
 
 from benchmarks.load import Account, Start
-from benchmarks.rotation import BareClient
+from benchmarks.rotation import BareClient, mint_due_tokens, rotate_due_token
 from demo.parts import (
     AUDIENCE,
     BIN,
@@ -32,11 +31,6 @@ from demo.parts import (
     wait_until_healthy,
 )
 from flowauth_rotator.agent.issuer import BearerIssuer
-from flowauth_rotator.agent.rotation import rotate
-from flowauth_rotator.agent.stores import MemoryStore
-from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.server.schema import audiences, roles, tokens, users
 from flowauth_rotator.server.settings import Settings
 
@@ -230,14 +224,11 @@ class LoadedServer:
         largest = max(workers, key=lambda worker: worker.rss)
         return Memory(largest.rss / 1e6, largest.uss / 1e6)
 
-    def requests_of_rotation(self, start: Start) -> int:
-        """How many requests it is sent when a bearer rotates a token, by its own log."""
-        now = datetime.now(timezone.utc) + timedelta(minutes=LIFETIME * 0.8)  # when it is due
+    def requests_of_rotation(self, name: str) -> int:
+        """Count the requests in the server's log while a bearer rotates a token of this name."""
+        [token] = mint_due_tokens(Settings.load(environ=self._env), [name], ROLES)
         before = self._requests()
-        with contextlib.closing(BearerIssuer(self.url)) as issuer:
-            report = rotate(MemoryStore(Token(start.token)), issuer, RotationPolicy(), now=now)
-        if report.outcome is not Outcome.ROTATED:
-            raise PartFailed(f"A rotation ended otherwise: {report}")
+        rotate_due_token(token, BearerIssuer(self.url))
         return self._requests() - before
 
     def _requests(self) -> int:
