@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 import warnings
 from collections.abc import Iterator
@@ -24,15 +23,15 @@ from demo.parts import (
     AUDIENCE,
     BIN,
     USER,
-    PartFailed,
     clean_environment,
     free_port,
     running,
     wait_until_healthy,
 )
 from flowauth_rotator.agent.issuer import BearerIssuer
+from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.schema import audiences, roles, tokens, users
-from flowauth_rotator.server.settings import Settings
 
 WORKERS = 2
 ACTIVE = 20  # tokens of the user that have not expired
@@ -98,24 +97,25 @@ class LoadedServer:
             RENEWAL_RATE_LIMIT="1000000/second",
             **settings,
         )
+        self._settings = Settings.load(environ=self._env)
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._password = token_urlsafe(18)
 
     def set_up(self) -> None:
         """Make keys, an audience, roles and a user."""
-        lifetime = ("--max-lifetime-minutes", str(MAX_LIFETIME))
-        self._run("server", "init")
-        self._run("server", "add-audience", AUDIENCE, *lifetime)
-        for role, scopes in ROLES.items():
-            given = [word for scope in scopes for word in ("--scope", scope)]
-            self._run("server", "add-role", role, "--audience", AUDIENCE, *given, *lifetime)
-        self._run("server", "add-user", USER, "--password-stdin", stdin=self._password)
-        self._run("server", "grant", USER, *ROLES)
+        Parts.make(self._settings, now=int(time.time()))
+        parts, limit = Parts.open(self._settings), Limit(MAX_LIFETIME)
+        with contextlib.closing(parts.database):
+            parts.accounts.add_audience(AUDIENCE, limit)
+            for role, scopes in ROLES.items():
+                parts.accounts.add_role(role, AUDIENCE, scopes, limit)
+            parts.accounts.add_user(USER, self._password)
+            parts.accounts.grant(USER, list(ROLES))
 
     def add_history(self, count: int) -> None:
         """Rows of the user that have all expired, each the parent of the next."""
-        database = Settings.load(environ=self._env).database()
+        database = self._settings.database()
         with database.writing() as connection:
             owner = connection.execute(select(users.c.id)).scalar_one()
             audience = connection.execute(select(audiences.c.id)).scalar_one()
@@ -145,7 +145,7 @@ class LoadedServer:
 
     def add_names(self) -> None:
         """Many names of the user, each with a token a day, the last of which has just begun."""
-        database = Settings.load(environ=self._env).database()
+        database = self._settings.database()
         began = int(time.time()) - (TOKENS_OF_A_NAME - 1) * 86400
         key = (self._folder / "server" / "encryption.key").read_text().split()[0]
         text = Fernet(key).encrypt(bytes(1500))
@@ -174,7 +174,7 @@ class LoadedServer:
 
     def select_names(self) -> int:
         """How many names the database has: the shortest question for their newest expiries."""
-        database = Settings.load(environ=self._env).database()
+        database = self._settings.database()
         newest = select(tokens.c.name, func.max(tokens.c.expires_at)).group_by(
             tokens.c.owner_id, tokens.c.audience_id, tokens.c.name
         )
@@ -226,7 +226,7 @@ class LoadedServer:
 
     def requests_of_rotation(self, name: str) -> int:
         """Count the requests in the server's log while a bearer rotates a token of this name."""
-        [token] = mint_due_tokens(Settings.load(environ=self._env), [name], ROLES)
+        [token] = mint_due_tokens(self._settings, [name], ROLES)
         before = self._requests()
         rotate_due_token(token, BearerIssuer(self.url))
         return self._requests() - before
@@ -234,15 +234,3 @@ class LoadedServer:
     def _requests(self) -> int:
         time.sleep(0.5)  # a request is logged once it has been answered
         return self.log.read_text().count('"method": ')
-
-    def _run(self, *words: str, stdin: str = "") -> None:
-        done = subprocess.run(  # noqa: S603 - our own command
-            [str(BIN / "flowauth-rotator"), *words],
-            env=self._env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise PartFailed(f"flowauth-rotator {' '.join(words[:2])} failed: {done.stderr}")
