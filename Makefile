@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 LOCK_2 := locks/airflow-2.txt
 LOCK_2_10 := locks/airflow-2.10.txt
 
-.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery chromium redis-server lint bench bench-server simulate mutants prove secrecy lock clean
+.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery chromium redis-server lint bench bench-server bench-smoke simulate mutants prove secrecy lock clean
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
@@ -97,6 +97,11 @@ bench: $(READY) ## print the figures of the agent
 
 bench-server: $(READY) ## print the figures of the renewal server
 	@$(BIN)/python -m benchmarks.server
+
+bench-smoke: $(READY) ## run every benchmark in its smallest form, to check that each figure is produced
+	@$(BIN)/python -m benchmarks --smoke
+	@$(BIN)/python -m benchmarks.server --smoke
+bench bench-smoke: chromium
 
 simulate: $(READY) ## look for a schedule of crashes and faults that breaks an invariant (SEED=n replays one)
 	@$(BIN)/python -m proofs.simulation $(if $(SEED),--seed $(SEED))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from functools import partial
@@ -14,6 +14,7 @@ from uuid import uuid4
 import requests
 
 from benchmarks.measure import Figure, alternate, timed
+from benchmarks.sizes import Sizes
 from demo.parts import AUDIENCE, ROLES, USER, PartFailed, RenewalServer
 from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
@@ -23,7 +24,6 @@ from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.server import Parts, Settings
 
-SIGNED_IN, BEARING = 25, 100  # repetitions
 LIFETIME = 60  # minutes, of a predecessor; a successor gets a day
 AGE = 45  # minutes, of a predecessor: it is due from 40 on
 
@@ -71,27 +71,25 @@ class BareClient:
         return answer.json()
 
 
-def rotating(folder: Path) -> list[Figure]:
-    """Both credentials: the owner's sign-in, and the token itself."""
+def measure_rotation(folder: Path, sizes: Sizes) -> list[Figure]:
+    """Rotate with both credentials: the owner's sign-in, and the token itself."""
     server = RenewalServer(folder)
     server.set_up()
     settings = Settings.load(folder / "server")
     bare = BareClient(server.url, server.password)
     with server.running():
         return [
-            _figure(
+            _compare_rotation(
                 "rotate one token, signing in",
                 bare.by_session,
                 lambda: SessionIssuer(server.url, USER, server.password),
-                SIGNED_IN,
-                mint_due_tokens(settings, (f"SESSION_{n}" for n in range(2 * SIGNED_IN)), ROLES),
+                _mint_pairs(settings, "SESSION", sizes.session_rotations),
             ),
-            _figure(
+            _compare_rotation(
                 "rotate one token, as bearer",
                 bare.by_bearer,
                 lambda: BearerIssuer(server.url),
-                BEARING,
-                mint_due_tokens(settings, (f"BEARER_{n}" for n in range(2 * BEARING)), ROLES),
+                _mint_pairs(settings, "BEARER", sizes.bearer_rotations),
             ),
         ]
 
@@ -129,18 +127,22 @@ def rotate_due_token(token: str, issuer: SessionIssuer | BearerIssuer) -> None:
         raise PartFailed(f"A due token was not rotated. {report}")
 
 
-def _figure(
+def _mint_pairs(settings: Settings, prefix: str, pairs: int) -> list[str]:
+    """Mint a token for each side of each pair."""
+    return mint_due_tokens(settings, [f"{prefix}_{number}" for number in range(2 * pairs)], ROLES)
+
+
+def _compare_rotation(
     what: str,
     baseline: Callable[[str], object],
     issuer: Callable[[], SessionIssuer | BearerIssuer],
-    repetitions: int,
-    tokens: Iterable[str],
+    tokens: Sequence[str],
 ) -> Figure:
-    """Each rotation, and each bare imitation of one, with a token of its own."""
+    """Rotate, and make the same calls with bare requests, each with a token of its own."""
     waiting = iter(tokens)
     pairs = alternate(
         timed(lambda: baseline(next(waiting))),
         timed(lambda: rotate_due_token(next(waiting), issuer())),
-        repetitions,
+        len(tokens) // 2,
     )
     return Figure(4, what, "bare requests", pairs, 1.3)

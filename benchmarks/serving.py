@@ -34,10 +34,8 @@ from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.schema import audiences, roles, tokens, users
 
 WORKERS = 2
-ACTIVE = 20  # tokens of the user that have not expired
 LIFETIME, MAX_LIFETIME = 60, 24 * 60  # minutes, of the first token and of all that follow
 SPACING = 300  # seconds between two rows of a history
-NAMES, TOKENS_OF_A_NAME = 1000, 30  # that are scraped: a month of tokens that live for a day
 UNITS = "admin0 admin1 admin2 admin3 cell"
 AGGREGATES = "spatial_aggregate joined_spatial_aggregate histogram_aggregate flows"
 QUERIES = """
@@ -114,7 +112,7 @@ class LoadedServer:
             parts.accounts.grant(USER, list(ROLES))
 
     def add_history(self, count: int) -> None:
-        """Rows of the user that have all expired, each the parent of the next."""
+        """Write rows of the user that have all expired, each the parent of the next."""
         database = self._settings.database()
         with database.writing() as connection:
             owner = connection.execute(select(users.c.id)).scalar_one()
@@ -143,10 +141,10 @@ class LoadedServer:
             )
         database.close()
 
-    def add_names(self) -> None:
-        """Many names of the user, each with a token a day, the last of which has just begun."""
+    def add_names(self, count: int, tokens_of_a_name: int) -> None:
+        """Write names of the user, each with a token a day, the last of which has just begun."""
         database = self._settings.database()
-        began = int(time.time()) - (TOKENS_OF_A_NAME - 1) * 86400
+        began = int(time.time()) - (tokens_of_a_name - 1) * 86400
         key = (self._folder / "server" / "encryption.key").read_text().split()[0]
         text = Fernet(key).encrypt(bytes(1500))
         with database.writing() as connection:
@@ -161,13 +159,13 @@ class LoadedServer:
                         "audience_id": audience,
                         "name": f"NAME_{number}",
                         "roles": held,
-                        "jti": f"{day * NAMES + number:036x}",
-                        "ciphertext": text if day == TOKENS_OF_A_NAME - 1 else None,
+                        "jti": f"{day * count + number:036x}",
+                        "ciphertext": text if day == tokens_of_a_name - 1 else None,
                         "family_began_at": began,
                         "issued_at": began + day * 86400,
                         "expires_at": began + (day + 1) * 86400,
                     }
-                    for day, number in product(range(TOKENS_OF_A_NAME), range(NAMES))
+                    for day, number in product(range(tokens_of_a_name), range(count))
                 ],
             )
         database.close()
@@ -201,14 +199,14 @@ class LoadedServer:
             self._process = psutil.Process(process.pid)
             yield self
 
-    def sign_in(self) -> Account:
-        """The user, with as many active tokens as there should be, each of its own name."""
+    def sign_in(self, active_tokens: int) -> Account:
+        """Sign in as the user, and mint so many active tokens, each of its own name."""
         bare = BareClient(self.url, self._password)
         with requests.Session() as http:
             server_id = bare.sign_in(http)
             path = f"/tokens/tokens/{server_id}"
             wanted = {"roles": [{"name": role} for role in ROLES], "lifetime_minutes": LIFETIME}
-            for number in range(ACTIVE):
+            for number in range(active_tokens):
                 bare.post(http, path, {**wanted, "name": f"ACTIVE_{number}"})
             rows = http.get(self.url + path, timeout=60).json()
             starts = [
