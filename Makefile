@@ -11,7 +11,7 @@ PROCESSES ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery \
-  chromium redis-server monitors lint bench bench-server simulate mutants prove secrecy lock clean
+  chromium redis-server monitors lint bench bench-server bench-smoke simulate mutants prove secrecy lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
@@ -103,6 +103,11 @@ bench: $(READY) ## print the figures of the agent
 
 bench-server: $(READY) ## print the figures of the renewal server
 	@$(BIN)/python -m benchmarks.server
+
+bench-smoke: $(READY) ## run every benchmark in its smallest form, to check that each figure is produced
+	@$(BIN)/python -m benchmarks --smoke
+	@$(BIN)/python -m benchmarks.server --smoke
+bench bench-smoke: chromium
 
 simulate: $(READY) ## look for a schedule of crashes and faults that breaks an invariant (SEED=n replays one)
 	@$(BIN)/python -m proofs.simulation $(if $(SEED),--seed $(SEED))

@@ -1,4 +1,4 @@
-"""Prints the figures; asserts nothing."""
+"""`make bench`: measure the agent, and print the figures. No value is asserted."""
 
 from __future__ import annotations
 
@@ -6,42 +6,47 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import Figure
-from benchmarks.page import showing
-from benchmarks.rotation import rotating
-from benchmarks.scrape import scraping
-from benchmarks.startup import parsing, starting
-from benchmarks.survey import surveying
+from benchmarks.measure import Figure, produce_figures
+from benchmarks.page import measure_page
+from benchmarks.rotation import measure_rotation
+from benchmarks.scrape import measure_scrape
+from benchmarks.sizes import FULL, SMOKE, SMOKE_NOTE, smoke_option
+from benchmarks.startup import measure_parsing, measure_starts
+from benchmarks.survey import measure_survey
+from demo.parts import prepare_process
 
 WIDTH = 120  # where there is no terminal to tell
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
-def main() -> None:
-    """Measure one after the other, then show all."""
-    began = time.monotonic()
+@click.command()
+@smoke_option
+def main(smoke: bool) -> None:
+    """Measure one after the other, then print all figures."""
+    prepare_process()
+    began, sizes = time.monotonic(), SMOKE if smoke else FULL
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="flowauth-rotator-") as folder:
-        measures: dict[str, Callable[[], list[Figure]]] = {
-            "parsing the DAG file": lambda: parsing(Path(folder) / "parsing"),
-            "starting the package and its command": starting,
-            "surveying in Airflow": lambda: surveying(Path(folder) / "survey"),
-            "rotating": lambda: rotating(Path(folder) / "rotation"),
-            "showing the page": lambda: showing(Path(folder) / "page"),
-            "scraping the plugin": lambda: scraping(Path(folder) / "scrape"),
-        }
-        for doing, measure in measures.items():
-            with console.status(f"{doing} ..."):
-                figures += measure()
+    with tempfile.TemporaryDirectory(prefix="flowauth-rotator-") as name:
+        folder = Path(name)
+        for benchmark, numbers, measure in (
+            ("parsing", {1}, lambda: measure_parsing(folder / "parsing", sizes)),
+            ("starts", {2}, lambda: measure_starts(sizes)),
+            ("survey", {3}, lambda: measure_survey(folder / "survey", sizes)),
+            ("rotation", {4}, lambda: measure_rotation(folder / "rotation", sizes)),
+            ("page", {5, 6}, lambda: measure_page(folder, sizes)),
+            ("scrape", {7}, lambda: measure_scrape(folder, sizes)),
+        ):
+            with console.status(f"measuring: {benchmark} ..."):
+                figures += produce_figures(benchmark, numbers, measure)
     console.print(_table(figures))
     console.print(
         "A pair is ours and what it stands against, one right after the other, in changing order.\n"
@@ -49,6 +54,8 @@ def main() -> None:
         "(ms), and the spread of the middle half of these.\n"
         f"Measured in {time.monotonic() - began:.0f} s."
     )
+    if smoke:
+        console.print(SMOKE_NOTE)
 
 
 def _table(figures: list[Figure]) -> Table:

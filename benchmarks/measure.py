@@ -1,11 +1,38 @@
-"""Times two ways of doing the same in turn, so that a busy machine slows both."""
+"""Measure two ways of doing the same in turn, so that a busy machine slows both."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import click
+
+from benchmarks.load import LoadFailed
+from demo.parts import PartFailed
+from flowauth_rotator.core.errors import RotatorError
+
+
+class AnyFigure(Protocol):
+    """A line of either program's table."""
+
+    @property
+    def number(self) -> int:
+        """Which figure the line belongs to."""
+
+    @property
+    def values(self) -> Sequence[float]:
+        """The value of each repetition."""
+
+
+F = TypeVar("F", bound=AnyFigure)
+
+
+class FigureMissing(click.ClickException):
+    """A benchmark did not produce a figure; the message says which benchmark, and why."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +58,7 @@ class Figure:
     """One line of the table.
 
     Attributes:
-        number: which of the six it belongs to.
+        number: which figure the line belongs to.
         ours, baseline: what was done, and what it is compared with.
         pairs: what was measured.
         target: what the median should not exceed.
@@ -89,3 +116,27 @@ def timed(
         return time.perf_counter() - began
 
     return run
+
+
+def produce_figures(
+    name: str, numbers: Iterable[int], measure: Callable[[], Sequence[F]]
+) -> Sequence[F]:
+    """Call `measure`, and make sure that it returns a line of finite values for each number.
+
+    Raises:
+        FigureMissing: A line or a value is missing, or `measure` failed.
+    """
+    try:
+        figures = measure()
+    except (LoadFailed, OSError, PartFailed, RotatorError) as error:
+        raise FigureMissing(f"The benchmark {name!r} failed: {error}") from error
+    missing = set(numbers) - {figure.number for figure in figures}
+    missing |= {figure.number for figure in figures if not _are_finite(figure.values)}
+    if missing:
+        listed = ", ".join(map(str, sorted(missing)))
+        raise FigureMissing(f"The benchmark {name!r} did not produce a value of figure {listed}.")
+    return figures
+
+
+def _are_finite(values: Sequence[float]) -> bool:
+    return bool(values) and all(map(math.isfinite, values))

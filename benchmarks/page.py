@@ -7,19 +7,20 @@ import shutil
 import time
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from playwright.sync_api import Page, Route, sync_playwright
 
 from benchmarks.measure import Figure, alternate, timed
+from benchmarks.sizes import Sizes
 from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed
 from demo.up import add_admin
 from flowauth_rotator.provider.tokens import LIST_VARIABLE
 from flowauth_rotator.server.signing import Signer, compress_claims, generate_key
 
-TOKENS = 200
 AIRFLOWS_PAGE = 100  # rows that its own API gives at once
-REPETITIONS = 12
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 API = "flowauth-rotator/api/tokens"
 PAINTED = """() => new Promise((resolve) => {
   const look = () => {
@@ -64,20 +65,30 @@ class Client:
             self.get(f"api/v2/variables?limit={AIRFLOWS_PAGE}&offset={offset}")
 
 
-def showing(folder: Path) -> list[Figure]:
-    """The API against Airflow's own list, and the browser against the page without a token."""
-    home = AirflowHome(folder)
-    home.set_up()
-    store_tokens(home, TOKENS)
-    if home.airflow("dags", "test", DAG):
-        raise PartFailed(f"A run of the DAG failed; see {home.log}")
+def measure_page(folder: Path, sizes: Sizes) -> list[Figure]:
+    """Ask the API beside Airflow's own list; show the page beside the page without a token."""
+    home = prepare_airflow(folder, sizes.page_tokens)
     password = add_admin(home)
     with home.running() as url:
-        return [_answering(url, password), _painting(url, password)]
+        return [
+            measure(url, password, sizes.page_tokens, sizes.page_views)
+            for measure in (_measure_answer, _measure_painting)
+        ]
+
+
+@cache
+def prepare_airflow(folder: Path, tokens: int) -> AirflowHome:
+    """Set up an Airflow whose DAG has checked so many tokens; the same arguments share one."""
+    home = AirflowHome(folder / f"{tokens}-tokens")
+    home.set_up()
+    store_tokens(home, tokens)
+    if home.airflow("dags", "test", DAG):
+        raise PartFailed(f"A run of the DAG failed; see {home.log}")
+    return home
 
 
 def store_tokens(home: AirflowHome, count: int) -> None:
-    """So many tokens that live for a day, the list of them, and their connection."""
+    """Store so many tokens that live for a day, the list of them, and their connection."""
     signer, now = Signer(generate_key()), int(time.time())
     claims = {"iat": now, "nbf": now, "exp": now + 86400, "sub": "flowbot", "aud": "TEST_SERVER"}
     claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
@@ -87,26 +98,26 @@ def store_tokens(home: AirflowHome, count: int) -> None:
     home.load("connections", {CONNECTION: {"conn_type": "flowauth", "host": "127.0.0.1"}})
 
 
-def _answering(url: str, password: str) -> Figure:
+def _measure_answer(url: str, password: str, tokens: int, repetitions: int) -> Figure:
     admin = Client.signed_in(url, password)
     pairs = alternate(
-        timed(lambda: admin.list_variables(TOKENS)), timed(lambda: admin.get(API)), REPETITIONS
+        timed(lambda: admin.list_variables(tokens)), timed(lambda: admin.get(API)), repetitions
     )
     size = admin.get(API) // 1024
     return Figure(
         5,
-        f"the page's API, {TOKENS} tokens",
-        f"Airflow's own list of the {TOKENS} Variables",
+        f"the page's API, {tokens} tokens",
+        f"Airflow's own list of the {tokens} Variables",
         pairs,
         1.0,
         note=f"{size} KiB",
     )
 
 
-def _painting(url: str, password: str) -> Figure:
+def _measure_painting(url: str, password: str, tokens: int, repetitions: int) -> Figure:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
+            executable_path=_find_browser(),
             args=["--no-sandbox", "--disable-background-networking"],
         )
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -120,18 +131,25 @@ def _painting(url: str, password: str) -> Figure:
         pairs = alternate(
             lambda: _painted(page, url, none),
             lambda: _painted(page, url, all_of_it),
-            REPETITIONS,
+            repetitions,
         )
         browser.close()
     return Figure(
         6,
-        f"the page with all of {TOKENS} rows",
+        f"the page with all of {tokens} rows",
         "the same without a token",
         pairs,
         200,
         unit="ms",
         note="from an answer that is there; the first rows are painted before",
     )
+
+
+def _find_browser() -> str:
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    raise PartFailed("Chromium is not installed. On Debian: apt-get install chromium")
 
 
 def _painted(page: Page, url: str, document: object) -> float:

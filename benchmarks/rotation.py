@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +14,7 @@ from uuid import uuid4
 import requests
 
 from benchmarks.measure import Figure, alternate, timed
+from benchmarks.sizes import Sizes
 from demo.parts import AUDIENCE, ROLES, USER, PartFailed, RenewalServer
 from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
@@ -19,10 +22,10 @@ from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.server import Parts, Settings
 
-SIGNED_IN, BEARING = 25, 100  # repetitions
-LIFETIME = timedelta(hours=1)  # of a predecessor; a successor gets a day
-WHEN_DUE = LIFETIME * 0.8  # after its issue
+LIFETIME = 60  # minutes, of a predecessor; a successor gets a day
+AGE = 45  # minutes, of a predecessor: it is due from 40 on
 
 
 class BareClient:
@@ -68,57 +71,78 @@ class BareClient:
         return answer.json()
 
 
-def rotating(folder: Path) -> list[Figure]:
-    """Both credentials: the owner's sign-in, and the token itself."""
+def measure_rotation(folder: Path, sizes: Sizes) -> list[Figure]:
+    """Rotate with both credentials: the owner's sign-in, and the token itself."""
     server = RenewalServer(folder)
     server.set_up()
+    settings = Settings.load(folder / "server")
     bare = BareClient(server.url, server.password)
     with server.running():
         return [
-            _figure(
+            _compare_rotation(
                 "rotate one token, signing in",
                 bare.by_session,
                 lambda: SessionIssuer(server.url, USER, server.password),
-                SIGNED_IN,
-                _minted(bare, "SESSION", 2 * SIGNED_IN),
+                _mint_pairs(settings, "SESSION", sizes.session_rotations),
             ),
-            _figure(
+            _compare_rotation(
                 "rotate one token, as bearer",
                 bare.by_bearer,
                 lambda: BearerIssuer(server.url),
-                BEARING,
-                _minted(bare, "BEARER", 2 * BEARING),
+                _mint_pairs(settings, "BEARER", sizes.bearer_rotations),
             ),
         ]
 
 
-def _figure(
+def mint_due_tokens(settings: Settings, names: Iterable[str], roles: Iterable[str]) -> list[str]:
+    """Mint first tokens of the user, issued so long ago that they are due now.
+
+    No server issues a token in the past on request: these are written into its database beside it.
+
+    Args:
+        settings: The server's.
+        names: A name for each token: renewals of one name are limited.
+        roles: The names of the roles of each token.
+    """
+    parts = Parts.open(settings)
+    with closing(parts.database):
+        owner = parts.accounts.named_user(USER)
+        audience_id = parts.accounts.named_audience(AUDIENCE).id
+        issued_at = int(time.time()) - AGE * 60
+        mint = partial(parts.issuing.mint, owner, audience_id)
+        return [mint(name, list(roles), LIFETIME, now=issued_at).token for name in names]
+
+
+def rotate_due_token(token: str, issuer: SessionIssuer | BearerIssuer) -> None:
+    """Rotate a token once, and close the issuer.
+
+    Raises:
+        PartFailed: The rotation did not swap in a new successor.
+        RotatorError: The rotation failed.
+    """
+    with closing(issuer):
+        now = datetime.now(timezone.utc)
+        report = rotate(MemoryStore(Token(token)), issuer, RotationPolicy(), now=now)
+    if report.outcome is not Outcome.ROTATED:
+        raise PartFailed(f"A due token was not rotated. {report}")
+
+
+def _mint_pairs(settings: Settings, prefix: str, pairs: int) -> list[str]:
+    """Mint a token for each side of each pair."""
+    return mint_due_tokens(settings, [f"{prefix}_{number}" for number in range(2 * pairs)], ROLES)
+
+
+def _compare_rotation(
     what: str,
     baseline: Callable[[str], object],
     issuer: Callable[[], SessionIssuer | BearerIssuer],
-    repetitions: int,
-    tokens: Iterator[str],
+    tokens: Sequence[str],
 ) -> Figure:
-    """Each rotation, and each bare imitation of one, with a token of its own."""
-
-    def ours(token: str) -> None:
-        now = datetime.now(timezone.utc) + WHEN_DUE
-        with closing(issuer()) as opened:
-            report = rotate(MemoryStore(Token(token)), opened, RotationPolicy(), now=now)
-        if report.outcome is not Outcome.ROTATED:
-            raise PartFailed(f"A rotation ended otherwise: {report}")
-
+    """Rotate, and make the same calls with bare requests, each with a token of its own."""
+    waiting = iter(tokens)
     pairs = alternate(
-        timed(lambda: baseline(next(tokens))), timed(lambda: ours(next(tokens))), repetitions
+        timed(lambda: baseline(next(waiting))),
+        timed(lambda: rotate_due_token(next(waiting), issuer())),
+        len(tokens) // 2,
     )
     return Figure(4, what, "bare requests", pairs, 1.3)
-
-
-def _minted(bare: BareClient, prefix: str, count: int) -> Iterator[str]:
-    """First tokens, each of its own name: a name may be renewed 6 times an hour."""
-    minutes = LIFETIME // timedelta(minutes=1)
-    wanted = {"roles": [{"name": role} for role in ROLES], "lifetime_minutes": minutes}
-    with requests.Session() as http:
-        path = f"/tokens/tokens/{bare.sign_in(http)}"
-        names = [f"{prefix}_{number}" for number in range(count)]
-        return iter([bare.post(http, path, {**wanted, "name": name})["token"] for name in names])

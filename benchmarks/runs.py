@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import zip_longest
 from statistics import median
 from typing import Any, Generic, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.speed import signatures_per_second
 
 T = TypeVar("T")
 
@@ -110,21 +108,7 @@ def beside_signing(act: Callable[[], T]) -> tuple[T, Signing]:
 
 
 def _signing() -> Signing:
-    return Signing(*(_signatures(_key(bits)) for bits in (3072, 4096)))
-
-
-@cache
-def _key(bits: int) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
-
-
-def _signatures(key: rsa.RSAPrivateKey, seconds: float = 0.25) -> float:
-    """RS256 and nothing else, as long as a renewal's claims."""
-    count, message, began = 0, bytes(4096), time.perf_counter()
-    while (passed := time.perf_counter() - began) < seconds:
-        key.sign(message, padding.PKCS1v15(), SHA256())
-        count += 1
-    return count / passed
+    return Signing(*map(signatures_per_second, (3072, 4096)))
 
 
 def table(figures: Sequence[Figure]) -> Table:

@@ -14,33 +14,27 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.measure import Figure, alternate, timed
-from benchmarks.page import API, Client, store_tokens
-from demo.parts import DAG, AirflowHome, PartFailed
+from benchmarks.page import API, Client, prepare_airflow
+from benchmarks.sizes import Sizes
 from demo.up import add_admin
 from flowauth_rotator.core.report import Outcome, Report
-from flowauth_rotator.provider.publishing import OUTCOME
 
-TOKENS = 1000
-REPETITIONS = 8
 METRICS = "flowauth-rotator/metrics"
 DAY = timedelta(days=1)  # how long a token lives; it is rotated after two thirds of it
 CHECK = timedelta(minutes=5)
 CHECKS_OF_A_LIFE = DAY * 2 // 3 // CHECK
-CHECKS = 30 * DAY // CHECK
-SURVEYS_KEPT = 100  # with what they told of all tokens: of a month, that would be gigabytes
 
 Row = dict[str, Any]
 
 
-def scraping(folder: Path) -> list[Figure]:
-    """Against the page's API, which reads the same, and against Airflow's list of the Variables."""
-    home = AirflowHome(folder)
-    home.set_up()
-    store_tokens(home, TOKENS)
-    if home.airflow("dags", "test", DAG):
-        raise PartFailed(f"A run of the DAG failed; see {home.log}")
+def measure_scrape(folder: Path, sizes: Sizes) -> list[Figure]:
+    """Scrape beside the page's API, which reads the same, and Airflow's list of the Variables."""
+    tokens = sizes.scrape_tokens
+    home = prepare_airflow(folder, tokens)
     with closing(sqlite3.connect(home.folder / "airflow.db")) as database:
-        rotations = _add_history(database)
+        rotations = _add_history(
+            database, sizes.scrape_history // CHECK, reports_kept=sizes.reports_kept
+        )
     password = add_admin(home)
     scrape_token = secrets.token_urlsafe(32)
     home.env["AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN"] = scrape_token
@@ -50,51 +44,58 @@ def scraping(folder: Path) -> list[Figure]:
         return [
             Figure(
                 7,
-                f"a scrape of {TOKENS:,} tokens",
+                f"a scrape of {tokens:,} tokens",
                 baseline,
-                alternate(timed(act), timed(lambda: scraper.get(METRICS)), REPETITIONS),
+                alternate(timed(act), timed(lambda: scraper.get(METRICS)), sizes.scrapes),
                 target,
                 note=note,
             )
             for baseline, act, target in (
                 ("the page's API of the same", lambda: admin.get(API), 1.5),
                 (
-                    f"Airflow's own list of the {TOKENS:,} Variables",
-                    lambda: admin.list_variables(TOKENS),
+                    f"Airflow's own list of the {tokens:,} Variables",
+                    lambda: admin.list_variables(tokens),
                     1.0,
                 ),
             )
         ]
 
 
-def _add_history(database: sqlite3.Connection) -> int:
-    """Write down a month of checks before the one that there is, and all of their rotations.
+def _add_history(database: sqlite3.Connection, checks: int, *, reports_kept: int) -> int:
+    """Write so many checks before the one that there is, and all of their rotations.
+
+    Args:
+        database: Airflow's.
+        checks: how many.
+        reports_kept: how many of them, the last, have their reports of all tokens.
 
     Returns:
         how many rotations.
     """
+    from flowauth_rotator.provider.publishing import OUTCOME  # here, since it imports Airflow
+
     database.row_factory = sqlite3.Row
     run = _only(database, "SELECT * FROM dag_run")
     survey = _only(database, "SELECT * FROM task_instance WHERE task_id = 'survey'")
     told = _only(database, "SELECT * FROM xcom WHERE task_id = 'survey' AND key = 'report'")
     reports = [Report.from_json(one) for one in json.loads(told["value"])]
     last = datetime.now(timezone.utc)
-    first = run["id"] - CHECKS
+    first = run["id"] - checks
     if first <= 0:  # ids grow with time
         for table, column in (("xcom", "dag_run_id"), ("dag_run", "id")):
-            database.execute(f"UPDATE {table} SET {column} = {column} + {CHECKS}")  # noqa: S608
-        run, told = run | {"id": run["id"] + CHECKS}, told | {"dag_run_id": run["id"] + CHECKS}
-        first += CHECKS
+            database.execute(f"UPDATE {table} SET {column} = {column} + {checks}")  # noqa: S608
+        run, told = run | {"id": run["id"] + checks}, told | {"dag_run_id": run["id"] + checks}
+        first += checks
     rotations = 0
-    for number in range(CHECKS):
-        at = last - (CHECKS - number) * CHECK
+    for number in range(checks):
+        at = last - (checks - number) * CHECK
         here = {"id": first + number, "run_id": f"scheduled__{at.isoformat()}"}
         of_run = {"dag_run_id": here["id"], "run_id": here["run_id"], "timestamp": _moment(at)}
         times = dict.fromkeys(("start_date", "end_date"), _moment(at))
         dates = dict.fromkeys(("logical_date", "run_after", "queued_at"), _moment(at))
         _insert(database, "dag_run", [run | here | times | _known(run, dates)])
         _insert(database, "task_instance", [survey | times | _task(here)])
-        if CHECKS - number <= SURVEYS_KEPT:
+        if checks - number <= reports_kept:
             _insert(database, "xcom", [told | of_run])
         swapped = list(_rotated(reports[number % CHECKS_OF_A_LIFE :: CHECKS_OF_A_LIFE], at))
         tasks = [

@@ -1,6 +1,6 @@
-"""`make bench-server`: figures of the bundled server, each beside what one core can sign.
+"""`make bench-server`: measure the bundled server beside what one core can sign.
 
-Prints the figures; asserts nothing.
+The figures are printed. No value is asserted.
 """
 
 from __future__ import annotations
@@ -20,27 +20,16 @@ from typing import ParamSpec, TypeVar
 import click
 
 from benchmarks.load import THREADS, Account, Load, list_active, renew_at, renew_steadily
-from benchmarks.measure import Pairs, alternate, timed
+from benchmarks.measure import Pairs, alternate, produce_figures, timed
 from benchmarks.runs import Figure, Run, console, once, table
-from benchmarks.serving import (
-    ACTIVE,
-    NAMES,
-    SCOPES,
-    TOKENS_OF_A_NAME,
-    LoadedServer,
-    Memory,
-    embedded_postgres,
-    syncs,
-)
+from benchmarks.serving import SCOPES, LoadedServer, Memory, embedded_postgres, syncs
+from benchmarks.sizes import FULL, SMOKE, SMOKE_NOTE, Sizes, smoke_option
 from demo.parts import prepare_process
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 FLOWAUTH = 60  # renewals a second on such a machine, and 95 at best
-ROWS = 100_000
-LISTS, SCRAPES = 50, 10  # in one run
-CHUNKS = 10  # in which the many renewals of figure 6 are made
 
 
 @dataclass(frozen=True)
@@ -49,9 +38,7 @@ class Bench:
 
     folder: Path
     client: ProcessPoolExecutor
-    runs: int
-    seconds: float
-    renewals: int
+    sizes: Sizes
 
     def server(self, name: str, **settings: str) -> LoadedServer:
         """A server of its own, set up."""
@@ -67,30 +54,30 @@ class Bench:
     def steadily(self, account: Account, *, bearer: bool, threads: int = THREADS) -> Load:
         """Renewals as fast as so many threads can ask for them."""
         return self.load(
-            renew_steadily, account, bearer=bearer, seconds=self.seconds, threads=threads
+            renew_steadily, account, bearer=bearer, seconds=self.sizes.seconds, threads=threads
         )
 
     def repeat(self, what: str, act: Callable[[int], T], tell: Callable[[T], str]) -> list[Run[T]]:
         """All runs; `act` gets the number of each."""
         return [
-            once(f"{what}, {number + 1} of {self.runs}", partial(act, number), tell)
-            for number in range(self.runs)
+            once(f"{what}, {number + 1} of {self.sizes.runs}", partial(act, number), tell)
+            for number in range(self.sizes.runs)
         ]
 
 
-def renewing(bench: Bench) -> list[Figure]:
+def measure_renewals(bench: Bench) -> list[Figure]:
     """Figures 1 to 3: how many, how soon, in how many requests."""
     server = bench.server("renewals")
     with server.running():
-        account = server.sign_in()
+        account = server.sign_in(bench.sizes.active_tokens)
         rotations = bench.repeat(
             "rotating as bearer",
-            lambda number: server.requests_of_rotation(account.starts[number % ACTIVE]),
+            lambda number: server.requests_of_rotation(f"DUE_{number}"),
             lambda count: f"{count} request{'' if count == 1 else 's'}",
         )
         return [
-            *_renewing(bench, account, bearer=False),
-            *_renewing(bench, account, bearer=True),
+            *_measure_credential(bench, account, bearer=False),
+            *_measure_credential(bench, account, bearer=True),
             Figure(
                 3,
                 "requests of a bearer's rotation",
@@ -102,7 +89,7 @@ def renewing(bench: Bench) -> list[Figure]:
         ]
 
 
-def _renewing(bench: Bench, account: Account, *, bearer: bool) -> list[Figure]:
+def _measure_credential(bench: Bench, account: Account, *, bearer: bool) -> list[Figure]:
     how = "as bearer" if bearer else "signed in"
     steady = bench.repeat(
         f"renewing {how}", lambda _: bench.steadily(account, bearer=bearer), _told
@@ -111,7 +98,7 @@ def _renewing(bench: Bench, account: Account, *, bearer: bool) -> list[Figure]:
     half = bench.repeat(
         f"renewing {how} at half load",
         lambda number: bench.load(
-            renew_at, account, bearer=bearer, rate=rate, seconds=bench.seconds, seed=number
+            renew_at, account, bearer=bearer, rate=rate, seconds=bench.sizes.seconds, seed=number
         ),
         _told,
     )
@@ -128,37 +115,39 @@ def _renewing(bench: Bench, account: Account, *, bearer: bool) -> list[Figure]:
     ]
 
 
-def long_history(bench: Bench) -> list[Figure]:
+def measure_history(bench: Bench) -> list[Figure]:
     """Figures 4 and 5: renewals and the list, where a user has many rows."""
+    rows, active_tokens = bench.sizes.history_rows, bench.sizes.active_tokens
     empty, full = bench.server("empty history"), bench.server("long history")
-    with console.status(f"writing {ROWS:,} rows ..."):
-        full.add_history(ROWS)
+    with console.status(f"writing {rows:,} rows ..."):
+        full.add_history(rows)
     with empty.running(), full.running():
-        without, within = empty.sign_in(), full.sign_in()
+        without, within = (server.sign_in(active_tokens) for server in (empty, full))
         lists = bench.repeat(
-            f"listing {ACTIVE} of {ROWS:,} rows",
-            lambda _: bench.load(list_active, within, times=LISTS),
+            f"listing {active_tokens} of {rows:,} rows",
+            lambda _: bench.load(list_active, within, times=bench.sizes.lists),
             _told,
         )
         one = partial(bench.steadily, bearer=False, threads=1)
         pairs = bench.repeat(
-            f"renewing without and with {ROWS:,} rows", _in_turn(one, without, within), _both_told
+            f"renewing without and with {rows:,} rows", _in_turn(one, without, within), _both_told
         )
-    renewal = f"a renewal at {ROWS:,} rows against one at none"
+    renewal = f"a renewal at {rows:,} rows against one at none"
     note = f"one thread, {_medians(pairs)}"
-    active = f"the list of {ACTIVE} active of {ROWS:,} rows"
+    active = f"the list of {active_tokens} active of {rows:,} rows"
     return [
         Figure(4, renewal, pairs, _slower, "x", at_most=1.2, note=note),
         Figure(5, active, lists, _quantile(0.50), "ms", at_most=50),
     ]
 
 
-def remembering(bench: Bench) -> list[Figure]:
+def measure_memory(bench: Bench) -> list[Figure]:
     """Figure 6: what the larger of the workers holds, at start and ever after."""
-    server, chunk = bench.server("memory"), bench.renewals // CHUNKS
+    chunks = bench.sizes.chunks
+    server, chunk = bench.server("memory"), bench.sizes.renewals // chunks
     with server.running():
         start = once("memory at start", server.memory, str)
-        account = server.sign_in()
+        account = server.sign_in(bench.sizes.active_tokens)
 
         def renew(_number: int) -> Memory:
             bench.load(renew_steadily, account, bearer=True, renewals=chunk)
@@ -166,7 +155,7 @@ def remembering(bench: Bench) -> list[Figure]:
 
         later = [
             once(f"memory after {number * chunk:,} renewals", partial(renew, number), str)
-            for number in range(1, CHUNKS + 1)
+            for number in range(1, chunks + 1)
         ]
     first, last = later[0].result, later[-1].result
     growth = "... the last against the first of these"
@@ -184,20 +173,23 @@ def remembering(bench: Bench) -> list[Figure]:
             for when, run in (
                 ("at start", start),
                 (f"after {chunk:,} renewals", later[0]),
-                (f"after {CHUNKS * chunk:,} renewals", later[-1]),
+                (f"after {chunks * chunk:,} renewals", later[-1]),
             )
         ),
         Figure(6, growth, later[-1:], lambda _: last.rss / first.rss, "x", at_most=1.05),
     ]
 
 
-def in_postgres(bench: Bench) -> list[Figure]:
+def measure_postgres(bench: Bench) -> list[Figure]:
     """Figure 7: the same renewals in either database."""
     with ExitStack() as stack:
         with console.status("starting PostgreSQL ..."):
             url = stack.enter_context(embedded_postgres(bench.folder / "postgres"))
         servers = bench.server("SQLite"), bench.server("PostgreSQL", DATABASE_URL=url)
-        accounts = [stack.enter_context(server.running()).sign_in() for server in servers]
+        accounts = [
+            stack.enter_context(server.running()).sign_in(bench.sizes.active_tokens)
+            for server in servers
+        ]
         pairs = bench.repeat(
             "renewing in SQLite and in PostgreSQL",
             _in_turn(partial(bench.steadily, bearer=False), *accounts),
@@ -208,28 +200,32 @@ def in_postgres(bench: Bench) -> list[Figure]:
     return [Figure(7, what, pairs, lambda run: 1 / _slower(run), "x", at_least=0.5, note=note)]
 
 
-def scraping(bench: Bench) -> list[Figure]:
+def measure_scrapes(bench: Bench) -> list[Figure]:
     """Figure 8: /metrics with many names, against the shortest SELECT of the same, in either."""
+    names, tokens_of_a_name = bench.sizes.names, bench.sizes.tokens_of_a_name
     with ExitStack() as stack:
         with console.status("starting PostgreSQL ..."):
             url = stack.enter_context(embedded_postgres(bench.folder / "postgres-names"))
         figures = []
         for kind, settings in (("SQLite", {}), ("PostgreSQL", {"DATABASE_URL": url})):
             server = bench.server(f"names in {kind}", **settings)
-            with console.status(f"writing {NAMES * TOKENS_OF_A_NAME:,} rows ..."):
-                server.add_names()
+            with console.status(f"writing {names * tokens_of_a_name:,} rows ..."):
+                server.add_names(names, tokens_of_a_name)
             stack.enter_context(server.running())
             side_by_side = partial(
-                alternate, timed(server.select_names), timed(server.scrape), SCRAPES
+                alternate,
+                timed(server.select_names),
+                timed(server.scrape),
+                bench.sizes.server_scrapes,
             )
             pairs = bench.repeat(
-                f"scraping {NAMES:,} names in {kind}", partial(_regardless, side_by_side), _scrapes
+                f"scraping {names:,} names in {kind}", partial(_regardless, side_by_side), _scrapes
             )
-            of_each = f"{TOKENS_OF_A_NAME} tokens of each; {server.scrape() // 1024} KiB"
+            of_each = f"{tokens_of_a_name} tokens of each; {server.scrape() // 1024} KiB"
             figures += [
                 Figure(
                     8,
-                    f"a scrape of {NAMES:,} names in {kind}",
+                    f"a scrape of {names:,} names in {kind}",
                     pairs,
                     lambda run: _scrape(run.result),
                     "ms",
@@ -320,38 +316,38 @@ def _medians(pairs: Sequence[Run[tuple[Load, Load]]]) -> str:
     return f"{second:.0f} against {first:.0f} /s"
 
 
-MEASURES: dict[str, Callable[[Bench], list[Figure]]] = {
-    "renewals": renewing,
-    "history": long_history,
-    "memory": remembering,
-    "postgres": in_postgres,
-    "scrapes": scraping,
+BENCHMARKS: dict[str, tuple[set[int], Callable[[Bench], list[Figure]]]] = {
+    "renewals": ({1, 2, 3}, measure_renewals),
+    "history": ({4, 5}, measure_history),
+    "memory": ({6}, measure_memory),
+    "postgres": ({7}, measure_postgres),
+    "scrapes": ({8}, measure_scrapes),
 }
 
 
 @click.command()
-@click.option("--runs", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--seconds", default=5.0, show_default=True, help="Of a run.")
+@smoke_option
 @click.option(
-    "--renewals",
-    type=click.IntRange(CHUNKS * THREADS),
-    default=100_000,
-    show_default=True,
-    help="Through which memory is watched.",
+    "--only",
+    type=click.Choice(list(BENCHMARKS)),
+    multiple=True,
+    help="Measure this alone; may be repeated.",
 )
-@click.option("--only", type=click.Choice(list(MEASURES)), multiple=True, help="Repeat it.")
-def main(runs: int, seconds: float, renewals: int, only: tuple[str, ...]) -> None:
-    """Measure one after the other, then show all."""
+def main(smoke: bool, only: tuple[str, ...]) -> None:
+    """Measure one after the other, then print all figures."""
     prepare_process()
     began = time.monotonic()
     spawn = multiprocessing.get_context("spawn")
+    figures: list[Figure] = []
     with (
         tempfile.TemporaryDirectory(prefix="flowauth-rotator-") as folder,
         ProcessPoolExecutor(1, mp_context=spawn) as client,
     ):
-        bench = Bench(Path(folder), client, runs, seconds, renewals)
+        bench = Bench(Path(folder), client, SMOKE if smoke else FULL)
         durable = syncs(bench.folder)
-        figures = [figure for name in only or MEASURES for figure in MEASURES[name](bench)]
+        for name in only or BENCHMARKS:
+            numbers, measure = BENCHMARKS[name]
+            figures += produce_figures(name, numbers, partial(measure, bench))
     console.print(table(sorted(figures, key=lambda figure: figure.number)))
     console.print(
         f"Two workers, {THREADS} client threads in one process of the same machine, RSA-3072, "
@@ -361,6 +357,8 @@ def main(runs: int, seconds: float, renewals: int, only: tuple[str, ...]) -> Non
         f"makes {durable:,.0f} durable writes a second. "
         f"Measured in {time.monotonic() - began:.0f} s."
     )
+    if smoke:
+        console.print(SMOKE_NOTE)
 
 
 if __name__ == "__main__":

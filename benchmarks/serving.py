@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from itertools import product
 from pathlib import Path
 from secrets import token_urlsafe
@@ -20,31 +18,24 @@ from cryptography.fernet import Fernet
 from sqlalchemy import func, select
 
 from benchmarks.load import Account, Start
-from benchmarks.rotation import BareClient
+from benchmarks.rotation import BareClient, mint_due_tokens, rotate_due_token
 from demo.parts import (
     AUDIENCE,
     BIN,
     USER,
-    PartFailed,
     clean_environment,
     free_port,
     running,
     wait_until_healthy,
 )
 from flowauth_rotator.agent.issuer import BearerIssuer
-from flowauth_rotator.agent.rotation import rotate
-from flowauth_rotator.agent.stores import MemoryStore
-from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.schema import audiences, roles, tokens, users
-from flowauth_rotator.server.settings import Settings
 
 WORKERS = 2
-ACTIVE = 20  # tokens of the user that have not expired
 LIFETIME, MAX_LIFETIME = 60, 24 * 60  # minutes, of the first token and of all that follow
 SPACING = 300  # seconds between two rows of a history
-NAMES, TOKENS_OF_A_NAME = 1000, 30  # that are scraped: a month of tokens that live for a day
 UNITS = "admin0 admin1 admin2 admin3 cell"
 AGGREGATES = "spatial_aggregate joined_spatial_aggregate histogram_aggregate flows"
 QUERIES = """
@@ -104,24 +95,25 @@ class LoadedServer:
             RENEWAL_RATE_LIMIT="1000000/second",
             **settings,
         )
+        self._settings = Settings.load(environ=self._env)
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._password = token_urlsafe(18)
 
     def set_up(self) -> None:
         """Make keys, an audience, roles and a user."""
-        lifetime = ("--max-lifetime-minutes", str(MAX_LIFETIME))
-        self._run("server", "init")
-        self._run("server", "add-audience", AUDIENCE, *lifetime)
-        for role, scopes in ROLES.items():
-            given = [word for scope in scopes for word in ("--scope", scope)]
-            self._run("server", "add-role", role, "--audience", AUDIENCE, *given, *lifetime)
-        self._run("server", "add-user", USER, "--password-stdin", stdin=self._password)
-        self._run("server", "grant", USER, *ROLES)
+        Parts.make(self._settings, now=int(time.time()))
+        parts, limit = Parts.open(self._settings), Limit(MAX_LIFETIME)
+        with contextlib.closing(parts.database):
+            parts.accounts.add_audience(AUDIENCE, limit)
+            for role, scopes in ROLES.items():
+                parts.accounts.add_role(role, AUDIENCE, scopes, limit)
+            parts.accounts.add_user(USER, self._password)
+            parts.accounts.grant(USER, list(ROLES))
 
     def add_history(self, count: int) -> None:
-        """Rows of the user that have all expired, each the parent of the next."""
-        database = Settings.load(environ=self._env).database()
+        """Write rows of the user that have all expired, each the parent of the next."""
+        database = self._settings.database()
         with database.writing() as connection:
             owner = connection.execute(select(users.c.id)).scalar_one()
             audience = connection.execute(select(audiences.c.id)).scalar_one()
@@ -149,10 +141,10 @@ class LoadedServer:
             )
         database.close()
 
-    def add_names(self) -> None:
-        """Many names of the user, each with a token a day, the last of which has just begun."""
-        database = Settings.load(environ=self._env).database()
-        began = int(time.time()) - (TOKENS_OF_A_NAME - 1) * 86400
+    def add_names(self, count: int, tokens_of_a_name: int) -> None:
+        """Write names of the user, each with a token a day, the last of which has just begun."""
+        database = self._settings.database()
+        began = int(time.time()) - (tokens_of_a_name - 1) * 86400
         key = (self._folder / "server" / "encryption.key").read_text().split()[0]
         text = Fernet(key).encrypt(bytes(1500))
         with database.writing() as connection:
@@ -167,20 +159,20 @@ class LoadedServer:
                         "audience_id": audience,
                         "name": f"NAME_{number}",
                         "roles": held,
-                        "jti": f"{day * NAMES + number:036x}",
-                        "ciphertext": text if day == TOKENS_OF_A_NAME - 1 else None,
+                        "jti": f"{day * count + number:036x}",
+                        "ciphertext": text if day == tokens_of_a_name - 1 else None,
                         "family_began_at": began,
                         "issued_at": began + day * 86400,
                         "expires_at": began + (day + 1) * 86400,
                     }
-                    for day, number in product(range(TOKENS_OF_A_NAME), range(NAMES))
+                    for day, number in product(range(tokens_of_a_name), range(count))
                 ],
             )
         database.close()
 
     def select_names(self) -> int:
         """How many names the database has: the shortest question for their newest expiries."""
-        database = Settings.load(environ=self._env).database()
+        database = self._settings.database()
         newest = select(tokens.c.name, func.max(tokens.c.expires_at)).group_by(
             tokens.c.owner_id, tokens.c.audience_id, tokens.c.name
         )
@@ -207,14 +199,14 @@ class LoadedServer:
             self._process = psutil.Process(process.pid)
             yield self
 
-    def sign_in(self) -> Account:
-        """The user, with as many active tokens as there should be, each of its own name."""
+    def sign_in(self, active_tokens: int) -> Account:
+        """Sign in as the user, and mint so many active tokens, each of its own name."""
         bare = BareClient(self.url, self._password)
         with requests.Session() as http:
             server_id = bare.sign_in(http)
             path = f"/tokens/tokens/{server_id}"
             wanted = {"roles": [{"name": role} for role in ROLES], "lifetime_minutes": LIFETIME}
-            for number in range(ACTIVE):
+            for number in range(active_tokens):
                 bare.post(http, path, {**wanted, "name": f"ACTIVE_{number}"})
             rows = http.get(self.url + path, timeout=60).json()
             starts = [
@@ -230,28 +222,13 @@ class LoadedServer:
         largest = max(workers, key=lambda worker: worker.rss)
         return Memory(largest.rss / 1e6, largest.uss / 1e6)
 
-    def requests_of_rotation(self, start: Start) -> int:
-        """How many requests it is sent when a bearer rotates a token, by its own log."""
-        now = datetime.now(timezone.utc) + timedelta(minutes=LIFETIME * 0.8)  # when it is due
+    def requests_of_rotation(self, name: str) -> int:
+        """Count the requests in the server's log while a bearer rotates a token of this name."""
+        [token] = mint_due_tokens(self._settings, [name], ROLES)
         before = self._requests()
-        with contextlib.closing(BearerIssuer(self.url)) as issuer:
-            report = rotate(MemoryStore(Token(start.token)), issuer, RotationPolicy(), now=now)
-        if report.outcome is not Outcome.ROTATED:
-            raise PartFailed(f"A rotation ended otherwise: {report}")
+        rotate_due_token(token, BearerIssuer(self.url))
         return self._requests() - before
 
     def _requests(self) -> int:
         time.sleep(0.5)  # a request is logged once it has been answered
         return self.log.read_text().count('"method": ')
-
-    def _run(self, *words: str, stdin: str = "") -> None:
-        done = subprocess.run(  # noqa: S603 - our own command
-            [str(BIN / "flowauth-rotator"), *words],
-            env=self._env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise PartFailed(f"flowauth-rotator {' '.join(words[:2])} failed: {done.stderr}")

@@ -11,12 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Figure, Pairs, alternate, timed
+from benchmarks.sizes import Sizes
 from demo.parts import BIN, DAG, ROOT, PartFailed, clean_environment
 
-PARSES = 12
-STARTS = 30
-
-GENERATIONS = ("", "-airflow-2", "-airflow-2-10")  # what follows .venv
 EMPTY = 'from airflow import DAG\n\ndag = DAG("empty")\n'
 PLAIN = """
 from datetime import datetime
@@ -45,20 +42,20 @@ sys.exit(bag.import_errors or len(bag.dags) != 1)
 """
 
 
-def parsing(folder: Path) -> list[Figure]:
-    """The DAG file in each Airflow whose environment has been set up."""
-    pythons = [ROOT / f".venv{name}" / "bin" / "python" for name in GENERATIONS]
+def measure_parsing(folder: Path, sizes: Sizes) -> list[Figure]:
+    """Parse the DAG file in each Airflow whose environment has been set up."""
+    pythons = [ROOT / f".venv{name}" / "bin" / "python" for name in sizes.airflows]
     baselines = {"an empty DAG file": EMPTY, "three tasks of plain Airflow": PLAIN}
     return [
-        _parsing(folder / f"{number} {what}", python, what, text)
+        _compare_parsing(folder / f"{number} {what}", python, what, text, sizes.parses)
         for number, python in enumerate(pythons)
         for what, text in baselines.items()
         if python.exists()
     ]
 
 
-def _parsing(folder: Path, python: Path, what: str, text: str) -> Figure:
-    """The DAG file against another one, each with the import of Airflow.
+def _compare_parsing(folder: Path, python: Path, what: str, text: str, repetitions: int) -> Figure:
+    """Parse the DAG file and another one, each with the import of Airflow.
 
     That import is the same for both and fifty times as long as what differs: each time counts
     with the median of all imports, lest the machine's moods hide the difference.
@@ -80,14 +77,14 @@ def _parsing(folder: Path, python: Path, what: str, text: str) -> Figure:
     (other / "other.py").write_text(text)
     shutil.copy(ROOT / "dags" / f"{DAG}.py", ours)
     parse(ours)  # warms the disk cache
-    parsed = alternate(lambda: parse(other), lambda: parse(ours), PARSES)
+    parsed = alternate(lambda: parse(other), lambda: parse(ours), repetitions)
     airflow = statistics.median(imports)
     pairs = Pairs(*([airflow + one for one in some] for some in (parsed.baseline, parsed.ours)))
     return Figure(1, f"parse our DAG file in Airflow {version}", what, pairs, 1.05)
 
 
-def starting() -> list[Figure]:
-    """The package and its command against a bare interpreter."""
+def measure_starts(sizes: Sizes) -> list[Figure]:
+    """Start the package and its command, and a bare interpreter."""
     env = clean_environment()
     bare = timed(lambda: _run([sys.executable, "-c", "pass"], env))
     figures = []
@@ -97,7 +94,7 @@ def starting() -> list[Figure]:
     ):
         ours = timed(partial(_run, command, env))
         alternate(bare, ours, 1)  # warms the disk cache
-        pairs = alternate(bare, ours, STARTS)
+        pairs = alternate(bare, ours, sizes.starts)
         figures.append(Figure(2, what, "a bare interpreter", pairs, target, "ms"))
     return figures
 

@@ -8,17 +8,20 @@ import sys
 from pathlib import Path
 
 from benchmarks.measure import Figure, Pairs
+from benchmarks.sizes import Sizes
 from demo.parts import ROOT, AirflowHome, PartFailed
 
 
-def surveying(folder: Path) -> list[Figure]:
-    """Many tokens, and fewer whose keys make Airflow mask what it reads."""
+def measure_survey(folder: Path, sizes: Sizes) -> list[Figure]:
+    """Survey many tokens, and fewer whose keys make Airflow mask what it reads."""
+    tokens = {"FLOWAPI_JWT": sizes.survey_tokens, "FLOWAPI_TOKEN": sizes.masking_tokens}
+    params = json.dumps({"tokens": tokens, "repetitions": sizes.surveys})
     home = AirflowHome(folder)
     home.env["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "benchmarks" / "dags")
     home.set_up()
     with home.log.open("ab") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.dags.benchmark_survey"],
+        done = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "benchmarks.dags.benchmark_survey", params],
             env=home.env,
             cwd=ROOT,
             stdout=subprocess.PIPE,

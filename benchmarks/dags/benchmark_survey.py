@@ -1,4 +1,9 @@
-"""A DAG whose one task times surveys; run as a program it prepares an Airflow and runs the DAG."""
+"""A DAG whose one task times surveys; run as a program it prepares an Airflow and runs the DAG.
+
+Its parameters are `tokens`, which has the number of tokens for each beginning of a key, and
+`repetitions`. A key with `token` in it makes Airflow mask the value: it compiles all that it masks
+anew each time, at a cost that grows with the square of their number.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +15,12 @@ from dataclasses import asdict
 from typing import Any
 
 from airflow._shared import secrets_masker as core
-from airflow.sdk import Variable, dag, task
+from airflow.sdk import Variable, dag, get_current_context, task
 from airflow.sdk._shared import secrets_masker as sdk
 
 from benchmarks.measure import alternate, timed
 from flowauth_rotator.provider.dag import survey
 from flowauth_rotator.provider.tokens import ManagedToken
-
-# What to call the Variables, how many there are, and how often all are read.
-# A key with `token` in it makes Airflow mask the value: it compiles all that it masks anew each
-# time, at a cost that grows with the square of their number.
-SETS = (("FLOWAPI_JWT", 1000, 4), ("FLOWAPI_TOKEN", 40, 4))
 
 
 def forget_masks() -> None:
@@ -32,11 +32,12 @@ def forget_masks() -> None:
 
 @task
 def measure() -> list[dict[str, Any]]:
-    """Read all Variables of each set barely, and survey them, in turn."""
+    """Read all Variables of each key barely, and survey them, in turn."""
+    params = get_current_context()["params"]
     opened = []
     sys.addaudithook(lambda event, _: opened.append(1) if event == "socket.connect" else None)
     measured = []
-    for key, count, repetitions in SETS:
+    for key, count in params["tokens"].items():
         tokens = [ManagedToken(f"{key}_{number}") for number in range(count)]
 
         def read(tokens: list[ManagedToken] = tokens) -> None:
@@ -49,14 +50,16 @@ def measure() -> list[dict[str, Any]]:
 
         before = len(opened)
         pairs = alternate(
-            timed(read, before=forget_masks), timed(look, before=forget_masks), repetitions
+            timed(read, before=forget_masks),
+            timed(look, before=forget_masks),
+            params["repetitions"],
         )
         connections = len(opened) - before
         measured.append({"key": key, "tokens": count, "connections": connections, **asdict(pairs)})
     return measured
 
 
-@dag(schedule=None)
+@dag(schedule=None, params={"tokens": {}, "repetitions": 0})
 def benchmark_survey() -> None:
     """One task."""
     measure()
@@ -65,8 +68,8 @@ def benchmark_survey() -> None:
 benchmark = benchmark_survey()
 
 
-def store_tokens() -> None:
-    """Store healthy tokens of a day in this Airflow's database."""
+def store_tokens(counts: dict[str, int]) -> None:
+    """Store healthy tokens of a day in this Airflow's database, so many for each key."""
     from airflow.models import Connection
     from airflow.models import Variable as StoredVariable
     from airflow.utils.session import create_session
@@ -79,13 +82,14 @@ def store_tokens() -> None:
     claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
     with create_session() as session:
         session.add(Connection(conn_id="flowauth_default", conn_type="flowauth"))
-        for key, count, _ in SETS:
+        for key, count in counts.items():
             for number in range(count):
                 token = signer.sign({**claims, "jti": f"{key}-{number}"})
                 StoredVariable.set(f"{key}_{number}", token, session=session)
 
 
 if __name__ == "__main__":
-    store_tokens()
-    run = benchmark.test()
+    given = json.loads(sys.argv[1])
+    store_tokens(given["tokens"])
+    run = benchmark.test(run_conf=given)
     print(json.dumps(run.get_task_instance("measure").xcom_pull("measure")))
