@@ -370,10 +370,14 @@ def raw_server(*answers):
         for pieces in answers:
             connection, _ = listener.accept()
             with connection:
+                connection.settimeout(10)
                 connection.recv(65536)
                 try:
                     for piece in pieces:
                         connection.sendall(piece)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):  # closed with it unread, all would be reset
+                        pass
                 except OSError:
                     pass  # the client had enough
 
