@@ -3,6 +3,7 @@ PYTHON ?= python3
 LOCK := locks/airflow-3.txt
 LOCK_2 := locks/airflow-2.txt
 LOCK_2_10 := locks/airflow-2.10.txt
+LOCK_LOWEST := locks/lowest.txt
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -10,8 +11,9 @@ READY := .venv/ready
 PROCESSES ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 
-.PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery \
-  chromium redis-server monitors lint bench bench-server bench-smoke simulate mutants prove secrecy lock clean
+.PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-lowest \
+  test-celery chromium redis-server monitors lint bench bench-server bench-smoke simulate mutants prove \
+  secrecy lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
@@ -58,6 +60,18 @@ test-airflow-2 test-airflow-2-10:
 	  --ignore tests/page/test_alerts.py --ignore tests/page/test_looks.py
 test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium monitors
 
+# What needs no Airflow, no browser and no monitoring system. schemathesis and flowclient need newer
+# packages than the lowest; a PostgreSQL that crashes tells nothing of versions.
+test-lowest: .venv-lowest/ready ## run what needs no Airflow with the lowest versions that are declared
+	@$(PYTEST:$(BIN)/%=$(<D)/bin/%) -p tests.click_streams tests/test_versions.py tests/test_rooms.py \
+	  tests/test_cli.py tests/core tests/agent tests/contract tests/server \
+	  $(addprefix tests/monitoring/test_,names.py snapshot.py state.py) \
+	  --ignore tests/contract/test_flowclient.py --ignore tests/server/test_openapi.py \
+	  --ignore tests/server/test_scrapes.py \
+	  $(addprefix --deselect tests/server/test_faults.py::test_, \
+	  a_postgresql_restarted_under_load_costs_no_token \
+	  workers_killed_while_postgresql_is_away_are_replaced)
+
 test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery worker of either Airflow, with a Redis
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/e2e/test_celery.py
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) --airflow .venv-airflow-2 tests/e2e/test_celery.py
@@ -89,9 +103,14 @@ monitors: $(if $(shell command -v apt-get && command -v dpkg),.monitors/ready) #
 .venv-airflow-2/ready .venv-airflow-2-10/ready: pyproject.toml | $(READY)
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v <= (3, 12) else \
 	  "Airflow 2 needs Python 3.10 to 3.12, .venv has %d.%d. Choose one: make clean $(MAKECMDGOALS) PYTHON=python3.12" % v)'
-	@$(BIN)/python -m venv --clear --without-pip $(@D)
-	@$(call INSTALL,$(@D),$(filter locks/%,$^))
-	@touch $@
+	$(SET_UP)
+.venv-lowest/ready: $(LOCK_LOWEST) pyproject.toml | $(READY)
+	$(SET_UP)
+define SET_UP
+@$(BIN)/python -m venv --clear --without-pip $(@D)
+@$(call INSTALL,$(@D),$(filter locks/%,$^))
+@touch $@
+endef
 
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .
@@ -124,11 +143,16 @@ prove: $(READY) ## kill real processes at every point, and let 50 agents race fo
 
 COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.10 \
   --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade
-# Airflow 2.10 gets what was the newest when it came, as its images do.
+# Airflow 2.10 gets what was the newest when it came, as its images do. The lowest versions are those of
+# what the package declares: the tools of the tests are the same as in $(LOCK), and the rest is the newest.
 lock: $(READY) ## resolve the dependencies anew
 	@$(COMPILE) --all-extras --group dev --group airflow-3 --output-file $(LOCK)
 	@$(COMPILE) --group build --group airflow-2 --output-file $(LOCK_2)
 	@$(COMPILE) --exclude-newer 2025-03-01 --group build --group airflow-2-10 --output-file $(LOCK_2_10)
+	@$(BIN)/uv pip compile --quiet --group test --no-deps --universal --python-version 3.10 \
+	  --no-annotate --no-header --constraint $(LOCK) --output-file .venv/test-tools.txt
+	@$(COMPILE) --resolution lowest-direct --extra server --extra postgres --group test \
+	  --constraint .venv/test-tools.txt --output-file $(LOCK_LOWEST)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .venv-airflow-* .monitors .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache
+	@rm -rf .venv .venv-airflow-* .venv-lowest .monitors .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache

@@ -3,7 +3,7 @@
 | answer | class |
 |---|---|
 | no connection | `IssuerUnavailable`: nothing was sent |
-| time out after sending, cut or endless body, 5xx, 200 that is no JSON | to a renewal `AmbiguousAnswer`, else `IssuerUnavailable` |
+| time out after sending, cut, endless or encoded body, 5xx, 200 that is no JSON | to a renewal `AmbiguousAnswer`, else `IssuerUnavailable` |
 | 429 | `Throttled`, with the seconds of `Retry-After` |
 | 401 as a page, or with the words `CSRF error` | `SignedOut`: sign in again, once |
 | 410 with `Idempotent-Replayed` | `KeyExpired`, a `Refused` |
@@ -121,6 +121,7 @@ class Wire:
         self._verify = _checked_verify(verify)
         self._http = _Session()
         self._http.headers["Accept"] = "application/json"
+        self._http.headers["Accept-Encoding"] = "identity"  # why: see `_exchange`
 
     def begin(self) -> None:
         """Forget what was answered."""
@@ -198,7 +199,12 @@ class Wire:
         largest: int,
         lost: type[IssuerUnavailable],
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of whatever is answered; the body of a redirect is not read."""
+        """Status, headers and body of whatever is answered; the body of a redirect is not read.
+
+        No body is ever decompressed, and one with a `Content-Encoding` is refused unread. urllib3
+        before 2.6 decodes 8 kB of `gzip, gzip` into 5 GB (CVE-2025-66418, CVE-2025-66471), and the
+        constraints of Airflow 2.10 hold it below 2.6.
+        """
         content = bytearray()
         deadline = time.monotonic() + self.timeout
         with self._http.request(
@@ -212,9 +218,14 @@ class Wire:
             allow_redirects=False,
             stream=True,
         ) as response:
-            while not _is_redirect(response.status_code) and (
-                chunk := response.raw.read1(LARGEST_ANSWER, decode_content=True)
-            ):
+            has_body = not _is_redirect(response.status_code)
+            if has_body and _is_encoded(response.headers):
+                raise lost(
+                    f"{self.url} sent an encoded body (Content-Encoding), which is not decoded.",
+                    advice="Switch off compression for this address, in the issuer or in a proxy "
+                    "before it; the request is tried again.",
+                )
+            while has_body and (chunk := response.raw.read1(LARGEST_ANSWER, decode_content=False)):
                 content += chunk
                 if len(content) > largest:
                     raise lost(f"{self.url} answered more than {largest:,} bytes.")
@@ -318,6 +329,10 @@ class _Session(requests.Session):
 
 def _is_redirect(status: int) -> bool:
     return 300 <= status < 400
+
+
+def _is_encoded(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
 
 def _host(url: str) -> str | None:

@@ -107,8 +107,9 @@ def read_unverified(token: Token) -> Claims:
     text = token.reveal()
     _check_text(text)
     document = None
+    # `jwt.decode_complete` is missing in PyJWT 2.9, which Airflow's constraints up to 2.10.3 pin
     with contextlib.suppress(jwt.PyJWTError, ValueError, RecursionError):
-        document = jwt.decode_complete(text, options={"verify_signature": False})
+        document = jwt.PyJWT().decode_complete(text, options={"verify_signature": False})
     if document is None:  # raised here, where the library's error with the text is no context of it
         raise MalformedToken("The token's segments do not decode to JSON objects.")
     header, payload = document["header"], document["payload"]
@@ -173,7 +174,7 @@ def _verifies(key: Any, token: Token) -> bool:  # noqa: ANN401 - of whatever alg
     import jwt
 
     try:
-        jwt.decode_complete(
+        jwt.PyJWT().decode_complete(
             token.reveal(),
             key,
             algorithms=SIGNING_ALGORITHMS,

@@ -730,9 +730,15 @@ UNREADABLE = {  # answers to a renewal that say nothing of what has become of it
     "a chunk of no length": raw(OK + b"Transfer-Encoding: chunked\r\n\r\nx\r\n{}\r\n"),
     "an endless body": endless(lambda: itertools.chain([OK + b"\r\n"], itertools.repeat(BOMB))),
     "a gzip bomb": Answer(200, {"Content-Encoding": "gzip"}, BOMB),
+    "a gzip bomb in a gzip": Answer(200, {"Content-Encoding": "gzip, gzip"}, gzip.compress(BOMB)),
     "a gzip that is none": Answer(200, {"Content-Encoding": "gzip"}, b"{}"),
 }
-ENDLESS = ("an endless body", "a gzip bomb")
+WORDS = {  # what an operator reads of the answer, where it is not the same for all
+    "an endless body": "more than 65,536 bytes",
+    "a gzip bomb": "Content-Encoding",
+    "a gzip bomb in a gzip": "Content-Encoding",
+    "a gzip that is none": "Content-Encoding",
+}
 ANSWERS = [
     *(
         Case(
@@ -740,7 +746,7 @@ ANSWERS = [
             always(RENEWAL, instead(answer)),
             "unavailable",
             3,
-            says="more than 65,536 bytes" if name in ENDLESS else "",
+            says=WORDS.get(name, ""),
         )
         for name, answer in UNREADABLE.items()
     ),

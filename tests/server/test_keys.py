@@ -27,7 +27,7 @@ def verified(caller, token: str) -> dict:
     """What somebody reads who knows nothing but the published keys."""
     keys = jwt.PyJWKSet.from_dict(caller.get("/.well-known/jwks.json").json)
     header = jwt.get_unverified_header(token)
-    key = keys[header["kid"]]
+    key = keys[header["kid"]].key
     options = {"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False}
     return jwt.decode(token, key, algorithms=[header["alg"]], options=options)
 
