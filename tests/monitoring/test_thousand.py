@@ -8,11 +8,9 @@ import urllib.request
 
 import yaml
 
-from demo.parts import BIN, clean_environment, free_port, running, wait_until_healthy
+from demo.parts import BIN, clean_environment, free_port, running, wait_until, wait_until_healthy
 from flowauth_rotator.server import Parts, Settings
 from flowauth_rotator.server.schema import tokens
-from tests.e2e.deployment import until
-from tests.monitoring.parts import PROMETHEUS
 from tests.server.scraping import EXPIRY, WITHOUT_SUCCESSOR
 
 NAMES = 1000
@@ -20,7 +18,7 @@ TOKENS = 30  # of each name
 DAY = 86400  # seconds
 
 
-def test_prometheus_takes_a_thousand_names_within_two_seconds(data_dir, tmp_path):
+def test_prometheus_takes_a_thousand_names_within_two_seconds(monitors, data_dir, tmp_path):
     """All of them, each with what has become of it, and no scrape of several is lost."""
     add_history(data_dir)
     serving = f"127.0.0.1:{free_port()}"
@@ -30,8 +28,8 @@ def test_prometheus_takes_a_thousand_names_within_two_seconds(data_dir, tmp_path
         wait_until_healthy(
             f"http://{serving}/version", process, "The server", tmp_path / "server.log"
         )
-        with prometheus(serving, data_dir / "metrics.token", tmp_path) as ask:
-            until(lambda: ask("count_over_time(up[1h])") >= 5, "five scrapes")
+        with prometheus(monitors, serving, data_dir / "metrics.token", tmp_path) as ask:
+            wait_until(lambda: ask("count_over_time(up[1h])") >= 5, "five scrapes")
             assert ask("min_over_time(up[1h])") == 1
             assert ask(f"count({EXPIRY})") == NAMES
             assert ask(f"count({WITHOUT_SUCCESSOR} == 0)") == NAMES / 2
@@ -39,7 +37,7 @@ def test_prometheus_takes_a_thousand_names_within_two_seconds(data_dir, tmp_path
 
 
 @contextlib.contextmanager
-def prometheus(target, token_file, folder):
+def prometheus(monitors, target, token_file, folder):
     """A Prometheus that gives a scrape two seconds; the block gets a way to ask for a value."""
     config, port, log = folder / "prometheus.yml", free_port(), folder / "prometheus.log"
     job = {
@@ -51,7 +49,7 @@ def prometheus(target, token_file, folder):
     }
     config.write_text(yaml.safe_dump({"scrape_configs": [job]}))
     command = [
-        str(PROMETHEUS),
+        str(monitors.prometheus),
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'storage'}",
         f"--web.listen-address=127.0.0.1:{port}",

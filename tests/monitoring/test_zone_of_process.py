@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from demo.parts import BIN, clean_environment
+from demo.parts import BIN, PATIENCE, clean_environment
 from flowauth_rotator.checking import FORMATS
 from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
@@ -88,7 +88,7 @@ def checked(zone, form, *words, secret):
         env=clean_environment(TZ=zone, NO_PROXY="127.0.0.1"),
         input=secret.encode(),
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stderr == b""

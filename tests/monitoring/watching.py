@@ -10,10 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import yaml
 
-from demo.parts import clean_environment, free_port, running, wait_until_healthy
+from demo.parts import (
+    PATIENCE,
+    clean_environment,
+    free_port,
+    running,
+    wait_until,
+    wait_until_healthy,
+)
 from flowauth_rotator.monitoring.export import export
-from tests.e2e.deployment import until
-from tests.monitoring.parts import ALERTMANAGER, NODE_EXPORTER, PROMETHEUS, UNPACKED
 
 EVER = "[1h]"  # longer than any test
 
@@ -24,6 +29,7 @@ class Watch:
     What is a minute in the rules is a scrape here.
 
     Args:
+        monitors: where the programs are.
         folder: an empty folder of its own.
         *jobs: what to scrape, as entries of `scrape_configs`.
         alertmanager: the port of an Alertmanager to tell.
@@ -31,7 +37,7 @@ class Watch:
         server: whether the alerts of the renewal server are among them.
     """
 
-    def __init__(self, folder, *jobs, alertmanager=None, every=1, server=False):
+    def __init__(self, monitors, folder, *jobs, alertmanager=None, every=1, server=False):
         export(folder)
         rules = ["flowauth_rotator.rules.yml", *(["flowauth_renewal_server.rules.yml"] * server)]
         for name in rules:
@@ -50,14 +56,14 @@ class Watch:
             "scrape_configs": list(jobs),
             "alerting": {"alertmanagers": [{"static_configs": at}]},
         }
-        self._folder, self._port = folder, free_port()
+        self._program, self._folder, self._port = monitors.prometheus, folder, free_port()
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
 
     @contextlib.contextmanager
     def running(self):
         """Watch until the block ends."""
         command = [
-            str(PROMETHEUS),
+            str(self._program),
             f"--config.file={self._folder}/prometheus.yml",
             f"--storage.tsdb.path={self._folder}/data",
             f"--web.listen-address=127.0.0.1:{self._port}",
@@ -71,7 +77,7 @@ class Watch:
         """The samples of an instant query, as pairs of labels and value."""
         address = f"http://127.0.0.1:{self._port}/api/v1/query?"
         address += urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(address, timeout=30) as answer:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
             result = json.load(answer)["data"]["result"]
         return [(sample["metric"], float(sample["value"][1])) for sample in result]
 
@@ -97,13 +103,15 @@ class Watch:
 
     def wait_for(self, alert, evaluations=12):
         """Wait until an alert has fired so long that any other would have come by now."""
-        until(lambda: self.ever().get(alert, 0) >= evaluations, alert)
+        wait_until(lambda: self.ever().get(alert, 0) >= evaluations, alert)
 
     def wait_for_scrapes(self, *jobs, more=12):
         """Wait until it has scraped so often again that any alert would have come by now."""
         wanted = {job: self.scrapes(job) + more for job in jobs}
         for job, number in wanted.items():
-            until(lambda job=job, number=number: self.scrapes(job) >= number, f"scrapes of {job}")
+            wait_until(
+                lambda job=job, number=number: self.scrapes(job) >= number, f"scrapes of {job}"
+            )
 
 
 class Exporter:
@@ -152,11 +160,11 @@ class Exporter:
 
 
 @contextlib.contextmanager
-def node_exporter(folder, textfiles):
+def node_exporter(monitors, folder, textfiles):
     """A node_exporter that reads these textfiles and nothing else; the answer is its port."""
     port = free_port()
     command = [
-        str(NODE_EXPORTER),
+        str(monitors.node_exporter),
         "--collector.disable-defaults",
         "--collector.textfile",
         f"--collector.textfile.directory={textfiles}",
@@ -171,18 +179,18 @@ def node_exporter(folder, textfiles):
 class Alertmanager:
     """An Alertmanager on loopback with the example's configuration."""
 
-    def __init__(self, folder):
-        self.port, self._folder = free_port(), folder
+    def __init__(self, monitors, folder):
+        self.port, self._monitors, self._folder = free_port(), monitors, folder
         export(folder)
 
     @contextlib.contextmanager
     def running(self):
         """Take alerts until the block ends."""
         # Debian's looks for its templates at a fixed path: show it that folder as it is unpacked.
-        see = f'mount --bind {UNPACKED}/usr/share /usr/share && exec "$@"'
+        see = f'mount --bind {self._monitors.root}/usr/share /usr/share && exec "$@"'
         command = [
             *("unshare", "--map-root-user", "--mount", "sh", "-c", see, "sh"),
-            str(ALERTMANAGER),
+            str(self._monitors.alertmanager),
             f"--config.file={self._folder}/alertmanager/inhibition.yml",
             f"--storage.path={self._folder}/data",
             f"--web.listen-address=127.0.0.1:{self.port}",
@@ -196,6 +204,6 @@ class Alertmanager:
     def states(self):
         """What it would tell (active) and what not (suppressed), by alert."""
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=30
+            f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=PATIENCE
         ) as answer:
             return {it["labels"]["alertname"]: it["status"]["state"] for it in json.load(answer)}
