@@ -14,7 +14,7 @@ pytestmark = pytest.mark.holds_secrets("password")
 
 PAGE = (ROOT / "docs/monitoring.md").read_text()
 DEFINITIONS = "icinga2/flowauth_rotator.conf"
-SOON = {"check_interval = 5m": "check_interval = 2s", "retry_interval = 1m": "retry_interval = 1s"}
+SOON = {"check_interval = 5m": "check_interval = 1s", "retry_interval = 1m": "retry_interval = 1s"}
 
 
 def test_icinga_takes_the_definitions_as_they_are_shipped(monitors, tmp_path):
@@ -72,7 +72,7 @@ NAMES = (
 )
 
 
-def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow):
+def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrape_token_file):
     """All that is shipped; a name with any sign is the one that is asked for."""
     services = {service_name(name): name for name in NAMES}
     last = 'vars.flowauth_tokens["a_b_0eab8a0a"] = { flowauth_name = "a|b" }'
@@ -84,12 +84,12 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow):
     changes = {
         INSTALLED: BIN / "flowauth-rotator",
         "https://airflow.example.org": airflow.url,
-        "/etc/icinga2/flowauth_rotator.token": airflow.scrape_token_file,
-        'flowauth_warning = "2d"': 'flowauth_warning = "20m"',
+        "/etc/icinga2/flowauth_rotator.token": scrape_token_file,
+        'flowauth_warning = "2d"': 'flowauth_warning = "20h"',
         last: "\n".join(lines),
         **SOON,
     }
-    airflow.tells({"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), "paused")
+    airflow.watch({"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), "paused")
     core = Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, changes), ALL)
     assert core.objections() == []
     with core.running():

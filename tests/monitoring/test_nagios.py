@@ -142,6 +142,7 @@ def test_nagios_sees_a_token_through_all_states(monitors, tmp_path, renewal_serv
         "/etc/nagios4/flowauth_rotator.password": password_file,
         "https://airflow.example.org": "http://127.0.0.1:1",  # there is none
         "check_flowauth_token!etl main": "check_flowauth_issued!etl main",
+        "check_interval          5": "check_interval          1",
     }
     with Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, changes)).running() as core:
         walk(core, renewal_server)
@@ -160,12 +161,12 @@ WRITTEN = {  # names as they are, and as the definitions tell to write them
 }
 
 
-def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow):
+def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrape_token_file):
     """All that is shipped; a name with any sign is the one that is asked for."""
     changes = {
         INSTALLED: BIN / "flowauth-rotator",
         "https://airflow.example.org": airflow.url,
-        "/etc/nagios4/flowauth_rotator.token": airflow.scrape_token_file,
+        "/etc/nagios4/flowauth_rotator.token": scrape_token_file,
     }
     services = {"FlowAuth_Tokens": "check_flowauth_tokens"} | {
         service_name(name): f"check_flowauth_token!{written}" for name, written in WRITTEN.items()
@@ -175,7 +176,7 @@ def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow):
         f"service_description {service}\ncheck_command {command}\n}}\n"
         for service, command in services.items()
     ]
-    airflow.tells({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), "paused")
+    airflow.watch({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), "paused")
     core = Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, changes), *more)
     assert core.objections() == []
     with core.running():
