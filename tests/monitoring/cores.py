@@ -145,10 +145,13 @@ def adapted(path, changes):
 def walk(core, server):
     """See the service of `etl main` go through all states, each for its reason.
 
-    Its tokens live for 60 minutes: due when 20 are left, a warning below 12, critical below 6.
+    Its tokens live for 168 hours: due when 56 are left, a warning below 33.6, critical below 16.8.
     """
     service = "FlowAuth_Token_etl main"
-    long_ago = int(time.time()) - 3600
+
+    def mint(hours_left):
+        issued_at = int(time.time()) - (168 - hours_left) * 3600
+        server.mint("etl main", lifetime_minutes=168 * 60, issued_at=issued_at)
 
     def seen(state, *words):
         def holds():
@@ -162,18 +165,18 @@ def walk(core, server):
     def broken_by(program):
         (core.broken / "requests.py").write_text(program)
 
-    server.mint("etl main", issued_at=long_ago + 4 * 60)
+    mint(hours_left=10)
     found = seen("CRITICAL", "TOKEN CRITICAL - 'etl main' expires in")
     left, *levels = found["performance_data"].split(" ")[0].split("=")[1].split(";")
-    assert 0 < int(left.removesuffix("s")) <= 240
-    assert levels == ["720:", "360:"]
-    server.mint("etl main", issued_at=long_ago + 10 * 60)
+    assert 9 * 3600 < int(left.removesuffix("s")) <= 10 * 3600
+    assert levels == ["120960:", "60480:"]
+    mint(hours_left=25)
     found = seen("WARNING", "TOKEN WARNING - 'etl main' expires in")
     used, *levels = found["performance_data"].split(" ")[1].removeprefix("used=").split(";")
-    assert 83 <= float(used.removesuffix("%")) < 90
+    assert 85 <= float(used.removesuffix("%")) < 86
     assert levels == ["80", "90", "0", "100"]
-    server.mint("etl main")
-    found = seen("OK", "TOKEN OK - 'etl main' expires in 59 min")
+    mint(hours_left=168)
+    found = seen("OK", "TOKEN OK - 'etl main' expires in 6 d 23 h")
     assert "Thresholds: warning below 0.6 of" in found["long_plugin_output"]
     broken_by("raise RuntimeError\n")
     found = seen("UNKNOWN", "The check itself failed")
