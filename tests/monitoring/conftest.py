@@ -1,4 +1,4 @@
-"""What the checks are given: files with secrets, and an Airflow that tells what a test wants."""
+"""What the checks are given: files with secrets, and an Airflow that answers what a test wants."""
 
 import json
 import secrets
@@ -11,58 +11,84 @@ import pytest
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Watched
 from flowauth_rotator.sources import PATH
 
+HOUR = timedelta(hours=1)
+
 
 @pytest.fixture
 def password_file(tmp_path, renewal_server):
     """A file with the password of the renewal server's user."""
-    return _secret(tmp_path / "password", renewal_server.password)
+    return write_secret(tmp_path / "password", renewal_server.password)
+
+
+class Airflow(ThreadingHTTPServer):
+    """A stand-in for the API of the page, as a real Airflow answers it in tests/page.
+
+    Attributes:
+        url: its address.
+        scrape_token: what a client must present.
+        snapshot: what it answers.
+    """
+
+    snapshot: Snapshot
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Api)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.scrape_token = secrets.token_urlsafe(16)
+
+    def watch(self, hours_left, condition="ok"):
+        """Answer with tokens that live for 60 hours, and with one DAG.
+
+        Args:
+            hours_left: of each name, how many hours its token has left.
+            condition: of the DAG.
+        """
+        now = datetime.now(timezone.utc)
+        tokens = []
+        for name, hours in hours_left.items():
+            end = now + hours * HOUR
+            life = Life(end - 60 * HOUR, end, end - 20 * HOUR)
+            tokens.append(Watched(name, f"Variable {len(tokens)}", "rotation", in_use=life))
+        advice = "" if condition == "ok" else "Unpause it."
+        agents = [Heartbeat("rotation", condition, advice, checked_at=now)]
+        self.snapshot = Snapshot(now, tokens, agents)
+
+
+class Api(BaseHTTPRequestHandler):
+    """Answers requests to an `Airflow`."""
+
+    def do_GET(self):
+        is_known = self.headers["Authorization"] == f"Bearer {self.server.scrape_token}"
+        is_served = is_known and self.path == PATH
+        self.send_response(200 if is_served else 403)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        document = self.server.snapshot.to_json() if is_served else {}
+        self.wfile.write(json.dumps(document).encode())
+
+    def log_message(self, *_args):
+        """Say nothing."""
 
 
 @pytest.fixture
-def airflow(tmp_path):
-    """A stand-in for the API of the page, as a real Airflow answers it in tests/page."""
-
-    class Airflow:
-        scrape_token = secrets.token_urlsafe(16)
-        scrape_token_file = _secret(tmp_path / "scrape", scrape_token)
-        document = None
-
-        def tells(self, minutes_left, condition="ok"):
-            """Tokens that live for 60 minutes, with so many left, and a DAG in this condition."""
-            now = datetime.now(timezone.utc)
-            tokens = []
-            for name, minutes in minutes_left.items():
-                end = now + timedelta(minutes=minutes)
-                life = Life(end - timedelta(hours=1), end, end - timedelta(minutes=20))
-                tokens.append(Watched(name, f"Variable {len(tokens)}", "rotation", in_use=life))
-            advice = "" if condition == "ok" else "Unpause it."
-            agents = [Heartbeat("rotation", condition, advice, checked_at=now)]
-            self.document = Snapshot(now, tokens, agents).to_json()
-
-    told = Airflow()
-
-    class Api(BaseHTTPRequestHandler):
-        def do_GET(self):
-            known = self.headers["Authorization"] == f"Bearer {told.scrape_token}"
-            self.send_response(200 if known and self.path == PATH else 403)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(told.document if known else {}).encode())
-
-        def log_message(self, *_args):
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    told.url = f"http://127.0.0.1:{server.server_port}"
-    yield told
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def airflow():
+    """An `Airflow` on a free port."""
+    with Airflow() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
-def _secret(path, text):
+@pytest.fixture
+def scrape_token_file(tmp_path, airflow):
+    """A file with the scrape token of the Airflow."""
+    return write_secret(tmp_path / "scrape", airflow.scrape_token)
+
+
+def write_secret(path, secret):
+    """Write a file that nobody else can read."""
     path.touch(mode=0o600)
-    path.write_text(f"{text}\n")
+    path.write_text(f"{secret}\n")
     return path

@@ -10,12 +10,9 @@ import time
 from pathlib import Path
 
 import flowauth_rotator.monitoring
-from demo.parts import clean_environment, running
-from tests.e2e.deployment import until
-from tests.monitoring.parts import ICINGA, ICINGA_INCLUDES, ICINGA_LIBRARIES, NAGIOS, UNPACKED
+from demo.parts import PATIENCE, clean_environment, running, wait_until
 
 SHIPPED = Path(flowauth_rotator.monitoring.__file__).parent / "files"
-NAGIOS_OBJECTS = UNPACKED / "etc/nagios4/objects"  # as Debian configures it
 INSTALLED = "/opt/flowauth-rotator/bin/flowauth-rotator"
 USER = pwd.getpwuid(os.getuid()).pw_name  # neither is to become somebody else
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -42,7 +39,7 @@ class Core:
     def objections(self):
         """What it has to say against its configuration: the lines, none if it takes it."""
         done = subprocess.run(
-            self.dry, env=self.env, capture_output=True, text=True, timeout=60, check=False
+            self.dry, env=self.env, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         said = re.findall(
             r"^.*(?:warning|error|critical)\b.*$", done.stdout, re.MULTILINE | re.IGNORECASE
@@ -73,13 +70,13 @@ class Core:
 
 
 class Nagios(Core):
-    """A Nagios core whose minutes last a second."""
+    """A Nagios core whose minutes last a second, beside the objects that Debian configures."""
 
-    def __init__(self, folder, definitions, *more):
+    def __init__(self, monitors, folder, definitions, *more):
         super().__init__(folder, definitions)
         (folder / "more").write_text("\n".join(more))
-        debian = [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("commands", "contacts")]
-        debian += [NAGIOS_OBJECTS / f"{what}.cfg" for what in ("timeperiods", "templates")]
+        names = ("commands", "contacts", "timeperiods", "templates")
+        debian = [monitors.nagios_objects / f"{name}.cfg" for name in names]
         lines = [
             *(f"cfg_file={path}" for path in (*debian, folder / "shipped", folder / "more")),
             *(f"nagios_user={USER}", f"nagios_group={GROUP}"),
@@ -100,16 +97,16 @@ class Nagios(Core):
             "illegal_macro_output_chars=`~$&|'\"<>",
         ]
         (folder / "nagios.cfg").write_text("\n".join(lines) + "\n")
-        self.command = [str(NAGIOS), str(folder / "nagios.cfg")]
-        self.dry = [str(NAGIOS), "-v", str(folder / "nagios.cfg")]
+        self.command = [str(monitors.nagios), str(folder / "nagios.cfg")]
+        self.dry = [str(monitors.nagios), "-v", str(folder / "nagios.cfg")]
 
 
 class Icinga(Core):
     """An Icinga 2 with its library of templates."""
 
-    def __init__(self, folder, definitions, *more):
+    def __init__(self, monitors, folder, definitions, *more):
         super().__init__(folder, definitions)
-        self.env["LD_LIBRARY_PATH"] = str(ICINGA_LIBRARIES)
+        self.env["LD_LIBRARY_PATH"] = str(monitors.icinga_libraries)
         libraries = ("itl", "plugins", "plugins-contrib", "manubulon", "windows-plugins", "nscp")
         plugins = ("PluginDir", "ManubulonPluginDir", "PluginContribDir")
         lines = [
@@ -130,8 +127,8 @@ class Icinga(Core):
         for name in ("Config", "Data", "Log", "Cache", "Spool", "InitRun"):
             constants[f"{name}Dir"] = str(folder / name)
             (folder / name).mkdir()
-        self.command = [str(ICINGA), "daemon", "-c", str(folder / "icinga2.conf")]
-        self.command += ["-I", str(ICINGA_INCLUDES)]
+        self.command = [str(monitors.icinga), "daemon", "-c", str(folder / "icinga2.conf")]
+        self.command += ["-I", str(monitors.icinga_includes)]
         self.command += [f"-D{name}={value}" for name, value in constants.items()]
         self.dry = [*self.command, "-C"]
 
@@ -148,10 +145,13 @@ def adapted(path, changes):
 def walk(core, server):
     """See the service of `etl main` go through all states, each for its reason.
 
-    Its tokens live for 60 minutes: due when 20 are left, a warning below 12, critical below 6.
+    Its tokens live for 168 hours: due when 56 are left, a warning below 33.6, critical below 16.8.
     """
     service = "FlowAuth_Token_etl main"
-    long_ago = int(time.time()) - 3600
+
+    def mint(hours_left):
+        issued_at = int(time.time()) - (168 - hours_left) * 3600
+        server.mint("etl main", lifetime_minutes=168 * 60, issued_at=issued_at)
 
     def seen(state, *words):
         def holds():
@@ -159,30 +159,30 @@ def walk(core, server):
             told = found.get("plugin_output", "")
             return core.state(service) == state and all(word in told for word in words)
 
-        until(holds, f"{service} is {state} {words}; last {core.services().get(service)}")
+        wait_until(holds, f"{service} is {state} {words}; last {core.services().get(service)}")
         return core.services()[service]
 
     def broken_by(program):
         (core.broken / "requests.py").write_text(program)
 
-    server.mint("etl main", issued_at=long_ago + 4 * 60)
+    mint(hours_left=10)
     found = seen("CRITICAL", "TOKEN CRITICAL - 'etl main' expires in")
     left, *levels = found["performance_data"].split(" ")[0].split("=")[1].split(";")
-    assert 0 < int(left.removesuffix("s")) <= 240
-    assert levels == ["720:", "360:"]
-    server.mint("etl main", issued_at=long_ago + 10 * 60)
+    assert 9 * 3600 < int(left.removesuffix("s")) <= 10 * 3600
+    assert levels == ["120960:", "60480:"]
+    mint(hours_left=25)
     found = seen("WARNING", "TOKEN WARNING - 'etl main' expires in")
     used, *levels = found["performance_data"].split(" ")[1].removeprefix("used=").split(";")
-    assert 83 <= float(used.removesuffix("%")) < 90
+    assert 85 <= float(used.removesuffix("%")) < 86
     assert levels == ["80", "90", "0", "100"]
-    server.mint("etl main")
-    found = seen("OK", "TOKEN OK - 'etl main' expires in 59 min")
+    mint(hours_left=168)
+    found = seen("OK", "TOKEN OK - 'etl main' expires in 6 d 23 h")
     assert "Thresholds: warning below 0.6 of" in found["long_plugin_output"]
     broken_by("raise RuntimeError\n")
     found = seen("UNKNOWN", "The check itself failed")
     assert found["performance_data"] == ""
     broken_by("import os\nos.kill(os.getpid(), 9)\n")
-    until(lambda: "TOKENS" not in core.services()[service]["plugin_output"], "it was killed")
+    wait_until(lambda: "TOKENS" not in core.services()[service]["plugin_output"], "it was killed")
     assert core.state(service) in ("CRITICAL", "UNKNOWN")
     (core.broken / "requests.py").unlink()
     seen("OK")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from demo.parts import BIN, clean_environment
+from demo.parts import BIN, PATIENCE, clean_environment
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring import checkmk
 from flowauth_rotator.monitoring.names import service_name
@@ -112,7 +112,7 @@ def local_check(tmp_path):
             [shell, WRAPPER],
             env=clean_environment(MK_CONFDIR=str(folder), LC_ALL="C", **environment),
             stdout=subprocess.PIPE,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, "Checkmk's agent would drop all lines"

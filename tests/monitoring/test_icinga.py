@@ -5,28 +5,27 @@ import re
 
 import pytest
 
-from demo.parts import BIN, ROOT
+from demo.parts import BIN, ROOT, wait_until
 from flowauth_rotator.checking import check
 from flowauth_rotator.monitoring.names import service_name
-from tests.e2e.deployment import until
 from tests.monitoring.cores import INSTALLED, STATES, Icinga, adapted, walk
 
 pytestmark = pytest.mark.holds_secrets("password")
 
 PAGE = (ROOT / "docs/monitoring.md").read_text()
 DEFINITIONS = "icinga2/flowauth_rotator.conf"
-SOON = {"check_interval = 5m": "check_interval = 2s", "retry_interval = 1m": "retry_interval = 1s"}
+SOON = {"check_interval = 5m": "check_interval = 1s", "retry_interval = 1m": "retry_interval = 1s"}
 
 
-def test_icinga_takes_the_definitions_as_they_are_shipped(tmp_path):
+def test_icinga_takes_the_definitions_as_they_are_shipped(monitors, tmp_path):
     """Beside its own library of templates, without a warning."""
-    assert Icinga(tmp_path / "icinga", adapted(DEFINITIONS, {})).objections() == []
+    assert Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, {})).objections() == []
 
 
-def test_icinga_says_when_a_definition_is_wrong(tmp_path):
+def test_icinga_says_when_a_definition_is_wrong(monitors, tmp_path):
     """The test above is one that can fail."""
     wrong = adapted(DEFINITIONS, {'check_command = "flowauth_rotator"': 'check_command = "none"'})
-    assert "none" in " ".join(Icinga(tmp_path / "icinga", wrong).objections())
+    assert "none" in " ".join(Icinga(monitors, tmp_path / "icinga", wrong).objections())
 
 
 def test_every_option_of_the_check_can_be_set():
@@ -40,7 +39,7 @@ def test_every_option_of_the_check_can_be_set():
     assert {(option, variable) for variable, option in listed} == set(rows)
 
 
-def test_icinga_sees_a_token_through_all_states(tmp_path, renewal_server, password_file):
+def test_icinga_sees_a_token_through_all_states(monitors, tmp_path, renewal_server, password_file):
     """By its name at the issuer; the agent is not watched where no Airflow is named."""
     asked = {
         "issuer": renewal_server.url,
@@ -56,7 +55,7 @@ def test_icinga_sees_a_token_through_all_states(tmp_path, renewal_server, passwo
         'flowauth_warning = "2d"': "",
         **SOON,
     }
-    with Icinga(tmp_path / "icinga", adapted(DEFINITIONS, changes)).running() as core:
+    with Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, changes)).running() as core:
         walk(core, renewal_server)
         assert "FlowAuth_Rotation_Agent" not in core.services()
 
@@ -73,7 +72,7 @@ NAMES = (
 )
 
 
-def test_icinga_watches_what_an_airflow_tells(tmp_path, airflow):
+def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrape_token_file):
     """All that is shipped; a name with any sign is the one that is asked for."""
     services = {service_name(name): name for name in NAMES}
     last = 'vars.flowauth_tokens["a_b_0eab8a0a"] = { flowauth_name = "a|b" }'
@@ -85,16 +84,16 @@ def test_icinga_watches_what_an_airflow_tells(tmp_path, airflow):
     changes = {
         INSTALLED: BIN / "flowauth-rotator",
         "https://airflow.example.org": airflow.url,
-        "/etc/icinga2/flowauth_rotator.token": airflow.scrape_token_file,
-        'flowauth_warning = "2d"': 'flowauth_warning = "20m"',
+        "/etc/icinga2/flowauth_rotator.token": scrape_token_file,
+        'flowauth_warning = "2d"': 'flowauth_warning = "20h"',
         last: "\n".join(lines),
         **SOON,
     }
-    airflow.tells({"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), "paused")
-    core = Icinga(tmp_path / "icinga", adapted(DEFINITIONS, changes), ALL)
+    airflow.watch({"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), "paused")
+    core = Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, changes), ALL)
     assert core.objections() == []
     with core.running():
-        until(lambda: len(core.services()) == len(NAMES) + 5, "all were checked")
+        wait_until(lambda: len(core.services()) == len(NAMES) + 5, "all were checked")
         found = core.services()
     states = {name: STATES[int(one["current_state"])] for name, one in found.items()}
     assert states == {

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from demo.parts import BIN, clean_environment
+from demo.parts import BIN, PATIENCE, clean_environment, wait_until
 from flowauth_rotator.monitoring import nagios
 from flowauth_rotator.monitoring.names import service_name
 from flowauth_rotator.monitoring.state import assess
-from tests.e2e.deployment import until
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import INSTALLED, STATES, Nagios, adapted, walk
 
@@ -64,7 +63,7 @@ def check(*words, **run):
     done = subprocess.run(
         [BIN / "flowauth-rotator", "check", *words],
         **{"env": clean_environment(), "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-        | {"timeout": 60, "check": False}
+        | {"timeout": PATIENCE, "check": False}
         | run,
     )
     return done.returncode, (done.stdout or b"").decode()
@@ -122,18 +121,20 @@ def test_what_cannot_be_printed_is_never_ok(words, output):
         assert done.returncode == 3
 
 
-def test_nagios_takes_the_definitions_as_they_are_shipped(tmp_path):
+def test_nagios_takes_the_definitions_as_they_are_shipped(monitors, tmp_path):
     """Beside the templates that come with Debian's Nagios, without a warning."""
-    assert Nagios(tmp_path / "nagios", adapted(DEFINITIONS, {})).objections() == []
+    assert Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, {})).objections() == []
 
 
-def test_nagios_says_when_a_definition_is_wrong(tmp_path):
+def test_nagios_says_when_a_definition_is_wrong(monitors, tmp_path):
     """The test above is one that can fail."""
     wrong = adapted(DEFINITIONS, {"check_flowauth_token!AIRFLOW": "check_flowauth_tokn!AIRFLOW"})
-    assert "check_flowauth_tokn" in " ".join(Nagios(tmp_path / "nagios", wrong).objections())
+    assert "check_flowauth_tokn" in " ".join(
+        Nagios(monitors, tmp_path / "nagios", wrong).objections()
+    )
 
 
-def test_nagios_sees_a_token_through_all_states(tmp_path, renewal_server, password_file):
+def test_nagios_sees_a_token_through_all_states(monitors, tmp_path, renewal_server, password_file):
     """By its name at the issuer."""
     changes = {
         INSTALLED: BIN / "flowauth-rotator",
@@ -141,8 +142,9 @@ def test_nagios_sees_a_token_through_all_states(tmp_path, renewal_server, passwo
         "/etc/nagios4/flowauth_rotator.password": password_file,
         "https://airflow.example.org": "http://127.0.0.1:1",  # there is none
         "check_flowauth_token!etl main": "check_flowauth_issued!etl main",
+        "check_interval          5": "check_interval          1",
     }
-    with Nagios(tmp_path / "nagios", adapted(DEFINITIONS, changes)).running() as core:
+    with Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, changes)).running() as core:
         walk(core, renewal_server)
 
 
@@ -159,12 +161,12 @@ WRITTEN = {  # names as they are, and as the definitions tell to write them
 }
 
 
-def test_nagios_watches_what_an_airflow_tells(tmp_path, airflow):
+def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrape_token_file):
     """All that is shipped; a name with any sign is the one that is asked for."""
     changes = {
         INSTALLED: BIN / "flowauth-rotator",
         "https://airflow.example.org": airflow.url,
-        "/etc/nagios4/flowauth_rotator.token": airflow.scrape_token_file,
+        "/etc/nagios4/flowauth_rotator.token": scrape_token_file,
     }
     services = {"FlowAuth_Tokens": "check_flowauth_tokens"} | {
         service_name(name): f"check_flowauth_token!{written}" for name, written in WRITTEN.items()
@@ -174,11 +176,11 @@ def test_nagios_watches_what_an_airflow_tells(tmp_path, airflow):
         f"service_description {service}\ncheck_command {command}\n}}\n"
         for service, command in services.items()
     ]
-    airflow.tells({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), "paused")
-    core = Nagios(tmp_path / "nagios", adapted(DEFINITIONS, changes), *more)
+    airflow.watch({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), "paused")
+    core = Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, changes), *more)
     assert core.objections() == []
     with core.running():
-        until(lambda: len(core.services()) == len(WRITTEN) + 4, "all were checked")
+        wait_until(lambda: len(core.services()) == len(WRITTEN) + 4, "all were checked")
         found = core.services()
     states = {name: STATES[int(one["current_state"])] for name, one in found.items()}
     assert states == {

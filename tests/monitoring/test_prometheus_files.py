@@ -16,7 +16,6 @@ from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.export import FILES
 from flowauth_rotator.monitoring.prometheus import exposition
 from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Watched
-from tests.monitoring.parts import AMTOOL, PROMTOOL
 
 PROMETHEUS = FILES / "prometheus"
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
@@ -46,15 +45,15 @@ def metrics_in(text):
     return set(re.findall(r"flowauth_(?:rotator|renewal_server)_\w+", text))
 
 
-def test_prometheus_takes_the_rules():
-    code, said = run(PROMTOOL, "check", "rules", *RULES)
+def test_prometheus_takes_the_rules(monitors):
+    code, said = run(monitors.promtool, "check", "rules", *RULES)
     assert code == 0, said
     assert len(set(NAMES)) == len(NAMES)
 
 
 @pytest.mark.parametrize("path", sorted(PROMETHEUS.glob("*.test.yml")), ids=lambda it: it.name)
-def test_the_alerts_pass_the_unit_tests_that_are_shipped_with_them(path):
-    code, said = run(PROMTOOL, "test", "rules", path)
+def test_the_alerts_pass_the_unit_tests_that_are_shipped_with_them(path, monitors):
+    code, said = run(monitors.promtool, "test", "rules", path)
     assert code == 0, said
 
 
@@ -84,7 +83,7 @@ CHANGES = [  # what somebody may get wrong in the rules, and the shipped tests a
 
 
 @pytest.mark.parametrize(("right", "wrong"), CHANGES)
-def test_the_shipped_unit_tests_notice_a_rule_that_was_broken(right, wrong, tmp_path):
+def test_the_shipped_unit_tests_notice_a_rule_that_was_broken(right, wrong, monitors, tmp_path):
     """So that who changes a threshold learns from them what else changed."""
     folder = shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
     places = 0
@@ -92,8 +91,8 @@ def test_the_shipped_unit_tests_notice_a_rule_that_was_broken(right, wrong, tmp_
         places += path.read_text().count(right)
         path.write_text(path.read_text().replace(right, wrong))
     assert places
-    assert run(PROMTOOL, "check", "rules", *folder.glob("*.rules.yml"))[0] == 0
-    assert run(PROMTOOL, "test", "rules", *folder.glob("*.test.yml"))[0] == 1
+    assert run(monitors.promtool, "check", "rules", *folder.glob("*.rules.yml"))[0] == 0
+    assert run(monitors.promtool, "test", "rules", *folder.glob("*.test.yml"))[0] == 1
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=NAMES)
@@ -139,8 +138,8 @@ def test_an_issuer_that_is_asked_alone_makes_no_token_a_missing_one():
     assert "flowauth_rotator_token_expected{" not in told
 
 
-def test_alertmanager_takes_the_example():
-    code, said = run(AMTOOL, "check-config", FILES / "alertmanager" / "inhibition.yml")
+def test_alertmanager_takes_the_example(monitors):
+    code, said = run(monitors.amtool, "check-config", FILES / "alertmanager" / "inhibition.yml")
     assert code == 0, said
 
 
@@ -150,7 +149,7 @@ def test_the_example_mutes_only_alerts_that_exist():
     assert named <= set(NAMES)
 
 
-def test_prometheus_takes_what_the_dashboard_asks(tmp_path):
+def test_prometheus_takes_what_the_dashboard_asks(monitors, tmp_path):
     """With its variables filled in."""
     asked = [
         expr.replace("$name", ".*").replace("$__rate_interval", "5m") for expr in expressions()
@@ -160,7 +159,7 @@ def test_prometheus_takes_what_the_dashboard_asks(tmp_path):
     rules = [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(asked)]
     path = tmp_path / "dashboard.rules.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    code, said = run(PROMTOOL, "check", "rules", path)
+    code, said = run(monitors.promtool, "check", "rules", path)
     assert code == 0, said
 
 

@@ -1,4 +1,4 @@
-"""What is told of a token is the same wherever it is told, and on the days when clocks change."""
+"""Monitoring says the same in every time zone, also on the days when clocks change."""
 
 import json
 import re
@@ -8,23 +8,25 @@ from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from prometheus_client.utils import floatToGoString
 
-from demo.parts import BIN, clean_environment
-from flowauth_rotator.core.report import Severity
+from demo.parts import BIN, PATIENCE, clean_environment
+from flowauth_rotator.checking import FORMATS
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring import checkmk, document, nagios, plan, prometheus
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 from flowauth_rotator.monitoring.state import State, assess
+from flowauth_rotator.sources import issuer_list
 
-ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia"]
+ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia"]
 CHANGES = [  # of the clocks of Berlin and of New York, to summer time and back
     datetime(2027, 3, 28, 1, tzinfo=timezone.utc),
     datetime(2026, 10, 25, 1, tzinfo=timezone.utc),
     datetime(2027, 3, 14, 7, tzinfo=timezone.utc),
     datetime(2026, 11, 1, 6, tzinfo=timezone.utc),
 ]
-HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
-AROUND = [-HOUR, -SECOND, timedelta(0), HOUR - SECOND, HOUR, 2 * HOUR]
+HALF_AN_HOUR, HOUR, SECOND = timedelta(minutes=30), timedelta(hours=1), timedelta(seconds=1)
+AROUND = [-HOUR, -HALF_AN_HOUR, -SECOND, timedelta(0), HOUR - SECOND, HOUR, 2 * HOUR]
 
 
 @pytest.fixture
@@ -40,98 +42,114 @@ def live_in(monkeypatch):
     time.tzset()
 
 
-def found(now, change):
-    """A token that was issued before the clocks change and is due and ends after, and its DAG."""
-    life = Life(change - 20 * HOUR, change + 4 * HOUR, change - 4 * HOUR)
-    newer = Life(change - HOUR, change + 23 * HOUR)
-    told = Told("unavailable", Severity.WARNING, "The issuer does not answer.")
-    token = Watched(
-        *("etl main", "Variable ETL", "rotation"),
-        *(life, newer, told),
-        renewal_check_at=change - 3 * HOUR,
-        last_success_at=change - 20 * HOUR,
-        rotations={"rotated": 3},
-    )
+def snapshot_around(change, now):
+    """Tokens that are issued, due and expire around a change of clocks, and their DAG."""
+    tokens = []
+    for step in range(-4, 5):
+        expires_at = change + step * HALF_AN_HOUR
+        life = Life(expires_at - 3 * HOUR, expires_at, expires_at - HOUR)
+        told = Told(Outcome.UNAVAILABLE, Severity.WARNING, "The issuer did not answer.", "Wait.")
+        tokens.append(
+            Watched(
+                f"etl {step:+}",
+                place="Variable ETL",
+                dag_id="rotation",
+                in_use=life,
+                issued=Life(change, expires_at + 24 * HOUR),
+                told=told if step % 2 else None,
+                renewal_check_at=life.renew_at,
+                last_success_at=life.issued_at,
+                rotations={"rotated": 3},
+            )
+        )
     agent = Heartbeat(
         "rotation",
-        checked_at=change - 2 * HOUR,
-        deadline_at=change + 2 * HOUR,
-        next_check_at=change + HOUR / 2,
+        checked_at=change - HALF_AN_HOUR,
+        deadline_at=change + HOUR,
+        next_check_at=change + HALF_AN_HOUR,
         interval=HOUR,
     )
-    return Snapshot(now, [token], [agent], {"flowauth_default": 2})
+    return Snapshot(now, tokens, [agent], {"flowauth_default": 2})
 
 
-def readings(now, change):
-    """All of them, also of what has travelled as JSON."""
-    snapshot = found(now, change)
-    told = []
-    for one in (snapshot, Snapshot.from_json(json.loads(json.dumps(snapshot.to_json())))):
-        assessment = assess(one)
-        told += [
+def readings(snapshot):
+    """What each format makes of a snapshot, also after its way as JSON."""
+    texts = []
+    for each in (snapshot, Snapshot.from_json(json.loads(json.dumps(snapshot.to_json())))):
+        assessment = assess(each)
+        texts += [
             nagios.reading(assessment),
             checkmk.reading(assessment),
-            prometheus.exposition(one).decode(),
+            prometheus.exposition(each).decode(),
             json.dumps(document.document(assessment)),
             plan.lines(assessment),
         ]
-    return told
+    return texts
 
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_each_reading_is_the_same_in_every_zone(zone, change, live_in):
     for later in AROUND:
-        now = change + later
+        snapshot = snapshot_around(change, change + later)
         live_in("UTC")
-        told = readings(now, change)
+        expected = readings(snapshot)
         live_in(zone)
-        assert readings(now, change) == told
+        assert readings(snapshot) == expected
 
 
-@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("zone", ["UTC", *ZONES])
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_an_hour_that_the_clocks_skip_or_repeat_is_an_hour(zone, change, live_in):
     """Whatever clock `now` was read from, what is left is counted in hours that passed."""
     live_in(zone)
+    life = Life(change - 20 * HOUR, change + 4 * HOUR, change - 4 * HOUR)
     for later in AROUND:
         now = (change + later).astimezone(ZoneInfo(zone))
-        [judged] = assess(found(now, change)).tokens
+        [judged] = assess(Snapshot(now, [Watched("etl main", issued=life)])).tokens
         assert judged.remaining == 4 * HOUR - later
         # Of the window of 8 hours: a warning below 4.8, critical below 2.4.
-        assert judged.verdict.state is (State.CRITICAL if later > 1.6 * HOUR else State.WARNING)
+        states = {-HOUR: State.OK, 2 * HOUR: State.CRITICAL}
+        assert judged.verdict.state is states.get(later, State.WARNING)
         assert f"({change + 4 * HOUR:%Y-%m-%d %H:%M} UTC)" in judged.verdict.sentence
 
 
-@pytest.mark.parametrize("form", ["nagios", "checkmk", "prometheus", "json"])
-def test_the_command_says_the_same_in_every_zone(form, renewal_server, tmp_path):
-    """To the byte, but for the seconds that pass from one call to the next."""
-    now = int(time.time())
-    for name, left in (("etl main", 100.5 * HOUR), ("AIRFLOW", 30.5 * HOUR)):
-        issued_at = now + int(left.total_seconds()) - 7 * 24 * 3600
-        renewal_server.mint(name, lifetime_minutes=7 * 24 * 60, issued_at=issued_at)
-    password = tmp_path / "password"
-    password.touch(mode=0o600)
-    password.write_text(renewal_server.password)
-    command = [str(BIN / "flowauth-rotator"), "check", "--format", form]
-    command += ["--issuer", renewal_server.url, "--username", renewal_server.username]
-    command += ["--password-file", str(password)]
-    calls = {
-        zone: subprocess.run(
-            command, env=clean_environment(TZ=zone), capture_output=True, text=True, check=False
-        )
-        for zone in ZONES
-    }
-    assert {call.stderr for call in calls.values()} == {""}
-    assert {call.returncode for call in calls.values()} == {1 if form == "nagios" else 0}
-    [said] = {timeless(call.stdout) for call in calls.values()}
-    expiry = datetime.fromtimestamp(now, timezone.utc) + 30.5 * HOUR
-    if form == "prometheus":
-        assert f'{{name="AIRFLOW"}} {floatToGoString(expiry.timestamp())}\n' in said
-    else:
-        assert f"expires in 1 d 6 h ({expiry:%Y-%m-%d %H:%M} utc)" in said.lower()
+def test_the_list_of_an_issuer_is_read_alike_in_every_zone(renewal_server, live_in):
+    now = datetime.now(timezone.utc)
+    renewal_server.mint("etl main", lifetime_minutes=7 * 24 * 60)
+    renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 30 * 60)
+    documents = []
+    for zone in ("UTC", *ZONES):
+        live_in(zone)
+        account = (renewal_server.url, renewal_server.username, renewal_server.password)
+        documents.append(issuer_list(*account, RotationPolicy(), now).to_json())
+    assert len(documents[0]["tokens"]) == 2
+    assert [document for document in documents if document != documents[0]] == []
 
 
-def timeless(text):
-    """Without what changes from second to second: what is left, and how much that is."""
-    return re.sub(r'("?(?:now|remaining|used)"?[=:] ?)[\d.]+', r"\1...", text)
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_command_prints_the_same_in_all_zones(airflow, form):
+    """Byte for byte and with the same exit code, around the end of summer in Berlin."""
+    summer_ends = CHANGES[1]
+    airflow.snapshot = snapshot_around(summer_ends, summer_ends - HALF_AN_HOUR)
+    expected = check_in("UTC", form, airflow)
+    assert "etl +4" in expected[0]
+    assert set(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(.{4})", expected[0])) <= {" UTC"}
+    for zone in ("Europe/Berlin", "Pacific/Apia"):
+        assert check_in(zone, form, airflow) == expected, zone
+
+
+def check_in(zone, form, airflow):
+    """What the command prints and its exit code, as a process that lives in this zone."""
+    command = [BIN / "flowauth-rotator", "check", "--format", form]
+    command += ["--airflow", airflow.url, "--scrape-token-file", "-"]
+    done = subprocess.run(
+        command,
+        env=clean_environment(TZ=zone, NO_PROXY="127.0.0.1"),
+        input=airflow.scrape_token.encode(),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stderr == b""
+    return done.stdout.decode(), done.returncode

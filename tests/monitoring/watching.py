@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import threading
 import urllib.parse
 import urllib.request
@@ -10,10 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import yaml
 
-from demo.parts import clean_environment, free_port, running, wait_until_healthy
+from demo.parts import (
+    PATIENCE,
+    clean_environment,
+    free_port,
+    running,
+    wait_until,
+    wait_until_healthy,
+)
 from flowauth_rotator.monitoring.export import export
-from tests.e2e.deployment import until
-from tests.monitoring.parts import ALERTMANAGER, NODE_EXPORTER, PROMETHEUS, UNPACKED
 
 EVER = "[1h]"  # longer than any test
 
@@ -21,9 +27,10 @@ EVER = "[1h]"  # longer than any test
 class Watch:
     """A Prometheus on loopback that has the rules as they are exported, in a faster time.
 
-    What is a minute in the rules is a scrape here.
+    What is a minute in the rules is the time from one scrape to the next here.
 
     Args:
+        monitors: where the programs are.
         folder: an empty folder of its own.
         *jobs: what to scrape, as entries of `scrape_configs`.
         alertmanager: the port of an Alertmanager to tell.
@@ -31,48 +38,54 @@ class Watch:
         server: whether the alerts of the renewal server are among them.
     """
 
-    def __init__(self, folder, *jobs, alertmanager=None, every=1, server=False):
+    def __init__(self, monitors, folder, *jobs, alertmanager=None, every=0.5, server=False):
+        self._program, self._folder, self._port = monitors.prometheus, folder, free_port()
+        self._jobs = [job["job_name"] for job in jobs]
         export(folder)
-        rules = ["flowauth_rotator.rules.yml", *(["flowauth_renewal_server.rules.yml"] * server)]
-        for name in rules:
+        self._rules = [
+            "flowauth_rotator.rules.yml",
+            *(["flowauth_renewal_server.rules.yml"] * server),
+        ]
+        for name in self._rules:
             path = folder / "prometheus" / name
-            path.write_text(
-                re.sub(r"for: (\d+)m", lambda it: f"for: {int(it[1]) * every}s", path.read_text())
-            )
+            path.write_text(hasten(path.read_text(), every))
         at = [{"targets": [f"127.0.0.1:{alertmanager}"]}] if alertmanager else []
-        config = {
+        self._config = {
             "global": {
-                "scrape_interval": f"{every}s",
-                "scrape_timeout": f"{every}s",
-                "evaluation_interval": "1s",
+                "scrape_interval": duration(every),
+                "scrape_timeout": duration(every),
+                "evaluation_interval": duration(min(every, 1)),
             },
-            "rule_files": [f"prometheus/{name}" for name in rules],
             "scrape_configs": list(jobs),
             "alerting": {"alertmanagers": [{"static_configs": at}]},
         }
-        self._folder, self._port = folder, free_port()
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
 
     @contextlib.contextmanager
     def running(self):
-        """Watch until the block ends."""
+        """Watch until the block ends.
+
+        All jobs have been scraped once when it begins, and the rules begin with it: Prometheus
+        takes five seconds or ten to find its targets, which is minutes in the faster time.
+        """
         command = [
-            str(PROMETHEUS),
-            f"--config.file={self._folder}/prometheus.yml",
+            str(self._program),
+            f"--config.file={self._write_config()}",
             f"--storage.tsdb.path={self._folder}/data",
             f"--web.listen-address=127.0.0.1:{self._port}",
+            "--rules.alert.resend-delay=1s",  # what fires before the Alertmanager is found
         ]
         log = self._folder / "prometheus.log"
         with running(command, env=clean_environment(), log=log) as process:
             wait_until_healthy(f"http://127.0.0.1:{self._port}/-/ready", process, "Prometheus", log)
+            wait_until(lambda: all(map(self.scrapes, self._jobs)), "a scrape of each job")
+            self._write_config(rule_files=[f"prometheus/{name}" for name in self._rules])
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: self._get("rules")["groups"], "the rules are loaded")
             yield self
 
     def ask(self, query):
         """The samples of an instant query, as pairs of labels and value."""
-        address = f"http://127.0.0.1:{self._port}/api/v1/query?"
-        address += urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(address, timeout=30) as answer:
-            result = json.load(answer)["data"]["result"]
+        result = self._get("query", query=query)["result"]
         return [(sample["metric"], float(sample["value"][1])) for sample in result]
 
     def series(self, selector):
@@ -96,14 +109,42 @@ class Watch:
         }
 
     def wait_for(self, alert, evaluations=12):
-        """Wait until an alert has fired so long that any other would have come by now."""
-        until(lambda: self.ever().get(alert, 0) >= evaluations, alert)
+        """Wait until an alert has fired so long that any other would have come by now.
+
+        Args:
+            alert: its name.
+            evaluations: how often it fires; no alert of the rules waits for more than ten.
+        """
+        wait_until(lambda: self.ever().get(alert, 0) >= evaluations, alert)
 
     def wait_for_scrapes(self, *jobs, more=12):
         """Wait until it has scraped so often again that any alert would have come by now."""
         wanted = {job: self.scrapes(job) + more for job in jobs}
         for job, number in wanted.items():
-            until(lambda job=job, number=number: self.scrapes(job) >= number, f"scrapes of {job}")
+            wait_until(
+                lambda job=job, number=number: self.scrapes(job) >= number, f"scrapes of {job}"
+            )
+
+    def _write_config(self, **more):
+        path = self._folder / "prometheus.yml"
+        path.write_text(yaml.safe_dump(self._config | more))
+        return path
+
+    def _get(self, what, **parameters):
+        address = f"http://127.0.0.1:{self._port}/api/v1/{what}?"
+        address += urllib.parse.urlencode(parameters)
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+            return json.load(answer)["data"]
+
+
+def hasten(rules, every):
+    """Turn each minute that an alert waits for into `every` seconds."""
+    return re.sub(r"for: (\d+)m", lambda it: f"for: {duration(int(it[1]) * every)}", rules)
+
+
+def duration(seconds):
+    """Write a duration as Prometheus reads it."""
+    return f"{round(seconds * 1000)}ms"
 
 
 class Exporter:
@@ -141,7 +182,7 @@ class Exporter:
         """Answer until the block ends."""
         server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler)
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,))
         thread.start()
         try:
             yield self
@@ -152,11 +193,11 @@ class Exporter:
 
 
 @contextlib.contextmanager
-def node_exporter(folder, textfiles):
+def node_exporter(monitors, folder, textfiles):
     """A node_exporter that reads these textfiles and nothing else; the answer is its port."""
     port = free_port()
     command = [
-        str(NODE_EXPORTER),
+        str(monitors.node_exporter),
         "--collector.disable-defaults",
         "--collector.textfile",
         f"--collector.textfile.directory={textfiles}",
@@ -171,18 +212,18 @@ def node_exporter(folder, textfiles):
 class Alertmanager:
     """An Alertmanager on loopback with the example's configuration."""
 
-    def __init__(self, folder):
-        self.port, self._folder = free_port(), folder
+    def __init__(self, monitors, folder):
+        self.port, self._monitors, self._folder = free_port(), monitors, folder
         export(folder)
 
     @contextlib.contextmanager
     def running(self):
         """Take alerts until the block ends."""
         # Debian's looks for its templates at a fixed path: show it that folder as it is unpacked.
-        see = f'mount --bind {UNPACKED}/usr/share /usr/share && exec "$@"'
+        see = f'mount --bind {self._monitors.root}/usr/share /usr/share && exec "$@"'
         command = [
             *("unshare", "--map-root-user", "--mount", "sh", "-c", see, "sh"),
-            str(ALERTMANAGER),
+            str(self._monitors.alertmanager),
             f"--config.file={self._folder}/alertmanager/inhibition.yml",
             f"--storage.path={self._folder}/data",
             f"--web.listen-address=127.0.0.1:{self.port}",
@@ -196,6 +237,6 @@ class Alertmanager:
     def states(self):
         """What it would tell (active) and what not (suppressed), by alert."""
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=30
+            f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=PATIENCE
         ) as answer:
             return {it["labels"]["alertname"]: it["status"]["state"] for it in json.load(answer)}

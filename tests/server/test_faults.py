@@ -30,7 +30,8 @@ from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.server import Parts, Settings
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.signing import compress_claims
-from tests.conftest import AUDIENCE, PASSWORD, ROLES, USERNAME, PostgreSQL, prepare
+from tests.conftest import AUDIENCE, PASSWORD, ROLES, USERNAME, prepare
+from tests.external import PostgreSQL
 
 SERVE = "import sys; from flowauth_rotator.server.commands import serve; serve(sys.argv[1:])"
 DATABASES = ("SQLite", "PostgreSQL")  # behind the tests that use `database` or `app`

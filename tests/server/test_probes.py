@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.maintenance import prune
+from flowauth_rotator.server.schema import tokens
 
 DATABASES = ["SQLite", "PostgreSQL"]
 
@@ -160,6 +161,29 @@ class TestNobodyRenews:
         assert told() == {"etl main": 1}
         parts.accounts.delete_role("viewer")
         assert told() == {}
+
+    def test_each_of_a_thousand_names_is_there(self, clock, parts, told, scrape):
+        """Of several tokens of a name the newest counts, whatever became of the others."""
+        minute = 60
+        names = {f"etl {number}": number % 2 for number in range(1000)}
+        rows = [
+            {
+                "owner_id": parts.accounts.named_user("flowbot").id,
+                "audience_id": 1,
+                "name": name,
+                "roles": [[1, "viewer"]],
+                "jti": f"{name} {age}",
+                "family_began_at": clock.now - 300 * minute,
+                "issued_at": clock.now - age * minute,
+                "expires_at": clock.now - age * minute + (50 if is_forsaken else 200) * minute,
+            }
+            for age in (300, 200, 100)
+            for name, is_forsaken in names.items()
+        ]
+        with parts.database.writing() as connection:
+            connection.execute(tokens.insert(), rows)
+        assert told() == names
+        assert {key[2] for key in scrape() if key[0] == TestMetrics.EXPIRY} == set(names)
 
     def test_pruning_changes_nothing(self, flowbot, clock, parts, told):
         flowbot.mint(name="etl main", lifetime_minutes=100)

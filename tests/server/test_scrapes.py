@@ -18,7 +18,6 @@ import pytest
 
 from demo.parts import BIN, clean_environment, free_port, running, wait_until_healthy
 from flowauth_rotator.server import Parts, Settings
-from tests.monitoring.parts import PROMTOOL
 from tests.server.scraping import (
     EXPIRY,
     RENEWALS,
@@ -251,11 +250,11 @@ def test_a_worker_that_ends_as_it_begins_to_count_spoils_no_scrape(serving):
     assert renewals(serving.scrape(), "renewed") == 0
 
 
-def test_the_names_and_types_are_as_prometheus_likes_them(serving):
+def test_the_names_and_types_are_as_prometheus_likes_them(serving, monitors):
     serving.renew(NAMES[0])
     text = scraped(serving.url, serving.data_dir)
     assert RENEWALS in text
-    check(PROMTOOL, text)
+    check(monitors.promtool, text)
 
 
 def fallen(before, found):
