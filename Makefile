@@ -98,8 +98,8 @@ bench: $(READY) ## print the figures of the agent
 bench-server: $(READY) ## print the figures of the renewal server
 	@$(BIN)/python -m benchmarks.server
 
-simulate: $(READY) ## look for a schedule of crashes and faults that breaks an invariant (SEED=n replays one)
-	@$(BIN)/python -m proofs.simulation $(if $(SEED),--seed $(SEED))
+simulate: $(READY) ## look for a schedule of crashes and faults that breaks an invariant (SCHEDULES=n; SEED=n replays one)
+	@$(BIN)/python -m proofs.simulation $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES))
 
 mutants: $(READY) ## put known bugs into the protocol, one by one, and tell by what each is caught
 	@$(BIN)/python -m proofs.mutants
