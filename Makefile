@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 LOCK_2 := locks/airflow-2.txt
 LOCK_2_10 := locks/airflow-2.10.txt
 
-.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery chromium redis-server lint bench bench-server simulate mutants prove secrecy lock clean
+.PHONY: help setup demo up test test-airflow-3 test-airflow-2 test-airflow-2-10 test-celery chromium redis-server lint bench bench-server simulate mutants prove prove-rivals prove-processes prove-cuts prove-requests secrecy lock clean
 help: ## say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
@@ -107,9 +107,16 @@ mutants: $(READY) ## put known bugs into the protocol, one by one, and tell by w
 secrecy: $(READY) ## search all that the tests of the rotation leave behind for parts of tokens
 	@$(BIN)/python -m pytest --secrecy tests/core tests/agent tests/contract tests/provider tests/monitoring tests/proofs tests/test_cli.py
 
-prove: $(READY) ## kill real processes at every point, and let 50 agents race for 1,000 tokens
-	@$(BIN)/python -m proofs.processes
-	@$(BIN)/python -m proofs.rivals
+# Each part needs one core, and is ready for others beside it: its folders and ports are its own.
+PROOFS := prove-rivals prove-processes prove-cuts prove-requests
+prove: $(READY) ## kill real processes, let 50 agents race for 1,000 tokens, cut answers at every byte
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going $(PROOFS)
+
+prove-rivals prove-processes prove-cuts: $(READY)
+	@$(BIN)/python -m $(@:prove-%=proofs.%)
+
+prove-requests: $(READY)
+	@ALL_EXAMPLES=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/server/test_openapi.py
 
 COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.10 \
   --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade
