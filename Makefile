@@ -13,7 +13,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --
 
 .PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-lowest \
   test-celery chromium redis-server monitors lint bench bench-server bench-smoke simulate mutants prove \
-  secrecy lock clean
+  prove-rivals prove-processes prove-cuts prove-requests secrecy lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
@@ -128,8 +128,8 @@ bench-smoke: $(READY) ## run every benchmark in its smallest form, to check that
 	@$(BIN)/python -m benchmarks.server --smoke
 bench bench-smoke: chromium
 
-simulate: $(READY) ## look for a schedule of crashes and faults that breaks an invariant (SEED=n replays one)
-	@$(BIN)/python -m proofs.simulation $(if $(SEED),--seed $(SEED))
+simulate: $(READY) ## look for a schedule of crashes and faults that breaks an invariant (SCHEDULES=n; SEED=n replays one)
+	@$(BIN)/python -m proofs.simulation $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULES),--schedules $(SCHEDULES))
 
 mutants: $(READY) ## put known bugs into the protocol, one by one, and tell by what each is caught
 	@$(BIN)/python -m proofs.mutants
@@ -137,9 +137,16 @@ mutants: $(READY) ## put known bugs into the protocol, one by one, and tell by w
 secrecy: $(READY) ## search all that the tests of the rotation leave behind for parts of tokens
 	@$(BIN)/python -m pytest --secrecy tests/core tests/agent tests/contract tests/provider tests/monitoring tests/proofs tests/test_cli.py
 
-prove: $(READY) ## kill real processes at every point, and let 50 agents race for 1,000 tokens
-	@$(BIN)/python -m proofs.processes
-	@$(BIN)/python -m proofs.rivals
+# Each part needs one core, and is ready for others beside it: its folders and ports are its own.
+PROOFS := prove-rivals prove-processes prove-cuts prove-requests
+prove: $(READY) ## kill real processes, let 50 agents race for 1,000 tokens, cut answers at every byte
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going $(PROOFS)
+
+prove-rivals prove-processes prove-cuts: $(READY)
+	@$(BIN)/python -m $(@:prove-%=proofs.%)
+
+prove-requests: $(READY)
+	@ALL_EXAMPLES=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/server/test_openapi.py
 
 COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.10 \
   --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade

@@ -104,6 +104,7 @@ class FlowAuth:
         username: who may sign in.
         password: what they sign in with.
         roles: the scopes of each role, by its name; the user holds them all at first.
+        first_id: the id of the first row.
 
     Attributes:
         longest_minutes: how long tokens may live, by the strictest of the server and its roles.
@@ -125,6 +126,7 @@ class FlowAuth:
         username: str = "flowbot",
         password: str = "correct-horse-battery-staple",  # noqa: S107 - of a model
         roles: Mapping[str, list[str]],
+        first_id: int = 1,
     ) -> None:
         self._clock, self._sign = clock, sign
         self.audience, self.username, self.password = audience, username, password
@@ -136,7 +138,7 @@ class FlowAuth:
         self.codes_used: set[str] = set()
         self.https, self.utc_offset = False, 20700  # Kathmandu's
         self._role_ids = {name: number for number, name in enumerate(roles, 1)}
-        self._sessions = self._last_id = 0
+        self._sessions, self._last_id = 0, first_id - 1
         self._listed: dict[Row, bytes] = {}
 
     def mint(

@@ -19,7 +19,7 @@ class Proxy:
     Attributes:
         port: where it listens, on 127.0.0.1.
         url: the same, as an issuer's address.
-        longest: bytes of the longest answer to a renewal so far, as far as it passed.
+        answer: the latest answer to a renewal, as far as it passed; it holds a token.
         cuts: how many answers were cut so far.
     """
 
@@ -28,7 +28,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.longest = 0
+        self.answer = b""
         self.cuts = 0
         self._lock = threading.Lock()
         self._armed: int | None = None
@@ -75,7 +75,7 @@ class Proxy:
                     client.sendall(data)
                     continue
                 passing = answer.let_through(data)
-                self.longest = max(self.longest, answer.passed)
+                self.answer = bytes(answer.passed)
                 client.sendall(passing)
                 if answer.is_cut:
                     self.cuts += 1
@@ -98,15 +98,15 @@ class _Answer:
     def __init__(self, limit: int | None, on_cut: Callable[[], object]) -> None:
         self._limit = limit
         self.on_cut = on_cut
-        self.passed = 0
+        self.passed = bytearray()
         self.is_cut = False
 
     def let_through(self, data: bytes) -> bytes:
         """What of the next piece may pass."""
-        if self._limit is not None and self.passed + len(data) > self._limit:
+        if self._limit is not None and len(self.passed) + len(data) > self._limit:
             self.is_cut = True
-            data = data[: self._limit - self.passed]
-        self.passed += len(data)
+            data = data[: self._limit - len(self.passed)]
+        self.passed += data
         return data
 
 

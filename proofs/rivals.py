@@ -205,11 +205,11 @@ def _violations(
 
 
 @contextmanager
-def serving(data_dir: Path) -> Iterator[str]:
-    """The bundled server as it is deployed, with two workers; its address."""
+def serving(data_dir: Path, **settings: str) -> Iterator[str]:
+    """The bundled server as it is deployed, with two workers and these settings; its address."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [str(BIN / "flowauth-rotator"), "serve", "--bind", f"127.0.0.1:{port}"]
-    env = clean_environment(FLOWAUTH_ROTATOR_DATA_DIR=str(data_dir))
+    env = clean_environment(FLOWAUTH_ROTATOR_DATA_DIR=str(data_dir), **settings)
     log = data_dir.parent / "server.log"
     with running([*command, "--workers", "2"], env=env, log=log) as process:
         wait_until_healthy(f"{url}/version", process, "The renewal server", log)

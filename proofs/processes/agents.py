@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+import jwt  # noqa: F401 - the package imports it when a token is read: here once for all agents
+
 from demo.parts import ROOT
 from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
 from flowauth_rotator.agent.rotation import rotate

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from demo.parts import ROOT, free_port
 from flowauth_rotator.server import Parts, Settings
 from flowauth_rotator.server.accounts import Limit
+from flowauth_rotator.server.signing import PrivateKey
 from proofs.processes.serve import CHEAP, METRICS_DIRS
 
 AUDIENCE = "TEST_SERVER"
@@ -23,9 +24,15 @@ ROLES = {"runner": ["run"], "viewer": ["get_available_dates", "get_results"]}
 PATIENCE = 60  # seconds
 
 
-def prepare(settings: Settings, password: str) -> None:
-    """A new server with one audience and one user, who holds all of its roles."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def prepare(settings: Settings, password: str, key: PrivateKey | None = None) -> None:
+    """A new server with one audience and one user, who holds all of its roles.
+
+    Args:
+        settings: of the server.
+        password: of the user.
+        key: signs the tokens; by default an RSA key.
+    """
+    key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
     Parts.make(settings, key, now=0)
     parts = Parts.open(settings, hasher=CHEAP)
     week = Limit(7 * 24 * 60)

@@ -193,10 +193,10 @@ class Campaign:
     def _shortest(self) -> dict[bool, int]:
         """The bytes of an answer with a short name: to a bearer, and to a session."""
         lengths = {}
-        for bearer in (True, False):  # a session's answer is the longer one: it has cookies
+        for bearer in (True, False):
             _, errand = self._due(f"{bearer:d}", bearer=bearer)
             self.agents.run(replace(errand, url=self.proxy.url))
-            lengths[bearer] = self.proxy.longest
+            lengths[bearer] = len(self.proxy.answer)
         return lengths
 
     def _due(self, name: str, *, bearer: bool) -> tuple[KeptStore, Errand]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from os import cpu_count
@@ -15,6 +16,11 @@ from proofs.simulation.laws import Violation
 from proofs.simulation.schedule import Schedule
 
 BATCH = 250  # schedules at a time
+ENOUGH = 10_000  # schedules, in which each of these kinds of events is to be met
+KINDS = {f"killed at P{point}" for point in range(14)} | {
+    f"outcome: {outcome}"
+    for outcome in ("rotated", "adopted", "superseded", "capped", "refused", "rejected", "expired")
+}
 
 
 def violated(seed: int) -> tuple[str | None, list[str]]:
@@ -37,6 +43,11 @@ def told(seed: int) -> str:
     except Violation as violation:
         return "\n".join([*schedule.world.trace, f"Seed {seed} violates {violation}."])
     return "\n".join([*schedule.world.trace, f"Seed {seed}: all invariants hold."])
+
+
+def find_unmet(seen: Collection[str], schedules: int) -> list[str]:
+    """Return the kinds of events that so many schedules should have met, and did not."""
+    return sorted(KINDS - set(seen)) if schedules >= ENOUGH else []
 
 
 def _batch(first: int, number: int, *, stop: bool) -> tuple[dict[int, str], Counter[str]]:
@@ -95,7 +106,10 @@ def main(*, schedules: int, first: int, seed: int | None, stop: bool) -> None:
     click.echo(f"{done:,} schedules in {seconds:.0f} s, {len(found)} violations")
     for number, violation in sorted(found.items())[:10]:
         click.echo(f"  {violation}: python -m proofs.simulation --seed {number}")
-    raise SystemExit(bool(found))
+    unmet = find_unmet(seen, done)
+    for kind in unmet:
+        click.echo(f"  never met: {kind}")
+    raise SystemExit(bool(found or unmet))
 
 
 if __name__ == "__main__":

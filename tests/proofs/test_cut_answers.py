@@ -1,37 +1,27 @@
-"""The answer to a renewal cut at every byte: the agent asks again and ends with the same token."""
+"""The answer to a renewal, cut at its boundaries; `python -m proofs.cuts` cuts after every byte."""
 
-import re
-import time
-from contextlib import closing
-from datetime import datetime, timezone
-from functools import partial
-from itertools import count
+from dataclasses import replace
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
-from flowauth_rotator.agent.rotation import rotate
-from flowauth_rotator.agent.stores import MemoryStore
-from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
+from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.server import Settings
 from flowauth_rotator.server.signing import Signer
-from proofs.flowauth import FlowAuth, serve
-from proofs.proxy import proxy_to
+from proofs.cuts import (
+    connect_bearer,
+    connect_flowauth,
+    connect_session,
+    find_boundaries,
+    list_all_places,
+    shows_part,
+    sweep,
+)
 from tests.conftest import PASSWORD, prepare
-
-POLICY = RotationPolicy()
-OPTIONS = {"timeout": 10, "sleep": lambda _: None}
-
-# The standard library's words for a cookie that is cut at its Max-Age.
-pytestmark = pytest.mark.filterwarnings("ignore:http.cookiejar bug")
 
 
 @pytest.fixture(scope="module")
 def key():
-    """What signs with fewer bytes than the key of the other tests."""
     return Ed25519PrivateKey.generate()
 
 
@@ -44,125 +34,77 @@ def data_dir(tmp_path, key, cheap_hasher):
 
 
 @pytest.fixture
-def server(start_renewal_server, key, monkeypatch):
-    """A real renewal server whose tokens are short, since it is the bytes that take time."""
-    monkeypatch.setenv("USER_CLAIMS", "plain")
+def server(start_renewal_server, key):
     return start_renewal_server(Signer(key))
 
 
 @pytest.fixture
-def proxy(server):
-    """What cuts the server's answers."""
-    with proxy_to(port_of(server.url)) as proxy:
-        yield proxy
+def parts(server):
+    return server.app.extensions["flowauth_rotator"]
 
 
-@pytest.fixture
-def rotated(key, caplog):
-    """Rotate what is in a store: the word for how it ended, and no word of a token in the log."""
-    caplog.set_level("DEBUG")
-
-    def rotated(store, issuer):
-        now, predecessor = datetime.now(timezone.utc), store.token
-        verifier = partial(PublicKey, Signer(key).public_pem)
-        report = rotate(store, issuer, POLICY, now=now, public_key=verifier)
-        shown = [shows(caplog.text + str(report), token) for token in (predecessor, store.token)]
-        assert shown == [False, False]
-        caplog.clear()
-        return report.outcome
-
-    return rotated
-
-
-def shows(text, token):
-    """Whether a text has twelve characters of a token's payload or signature."""
-    secret = token.reveal().partition(".")[2]
-    runs = set(re.findall(r"[\w.-]{12,}", text))
-    return any(run[at : at + 12] in secret for run in runs for at in range(len(run) - 11))
-
-
-def port_of(url):
-    return int(url.rpartition(":")[2])
-
-
-def due(mint, name):
-    """An hour's token that was minted 45 minutes ago."""
-    past = int(time.time()) - 2700
-    return Token(mint(name, ["runner"], lifetime_minutes=60, issued_at=past))
-
-
-class LookedBefore(SessionIssuer):
-    """A sign-in whose first look at the history was before anything was minted."""
-
-    rows_before, looks = (), False
-
-    def rows(self, claims):
-        if self.looks:
-            return super().rows(claims)
-        self.looks = True
-        return self.rows_before
-
-
-def test_a_bearer_ends_with_the_same_successor_wherever_its_answer_is_cut(server, proxy, rotated):
+def test_a_bearer_ends_with_the_same_successor_wherever_its_answer_is_cut(server, parts):
     """Of one predecessor, put back each time: one new row in all, and always the same bytes."""
-    predecessor, seen = due(server.mint, "T"), set()
-    with closing(BearerIssuer(proxy.url, **OPTIONS)) as issuer:
-        for cut in count():
-            store = MemoryStore(predecessor)
-            proxy.arm(after=cut)
-            assert (cut, rotated(store, issuer)) == (cut, "rotated")
-            seen.add(store.token.digest)
-            if proxy.cuts == cut:  # the whole answer passed
-                break
-    check(server, seen)
-    assert cut == proxy.longest
+    with connect_bearer(parts, server.url) as subject:
+        assert sweep(subject, find_boundaries).violations == ()
 
 
-def test_a_session_ends_with_the_same_successor_wherever_its_answer_is_cut(server, proxy, rotated):
+def test_a_session_ends_with_the_same_successor_wherever_its_answer_is_cut(server, parts):
     """The same; the successor is found in the history after the cut."""
-    predecessor, seen = due(server.mint, "T"), set()
-    with closing(LookedBefore(proxy.url, server.username, PASSWORD, **OPTIONS)) as issuer:
-        issuer.rows_before = SessionIssuer.rows(issuer, read_unverified(predecessor))
-        for cut in count():
-            store, issuer.looks = MemoryStore(predecessor), False
-            proxy.arm(after=cut)
-            outcome = rotated(store, issuer)
-            seen.add(store.token.digest)
-            if proxy.cuts == cut:  # the whole answer passed
-                break
-            assert (cut, outcome) == (cut, "adopted")
-    check(server, seen)
-    assert (outcome, cut) == ("rotated", proxy.longest)
+    with connect_session(parts, server.url, PASSWORD) as subject:
+        assert sweep(subject, find_boundaries).violations == ()
 
 
-def check(server, seen):
-    """All that was seen is the token of the one new row."""
-    [old, new] = server.rows()
-    history = server.app.extensions["flowauth_rotator"].history
-    assert (new.parent_id, seen) == (old.id, {Token(history.reveal(new)).digest})
-
-
-def test_flowauth_adds_one_row_wherever_its_answer_is_cut(key, rotated):
+def test_flowauth_adds_one_row_wherever_its_answer_is_cut():
     """It knows no key of a request: the row that was made before the cut is adopted."""
-    model = FlowAuth(
-        time.time,
-        lambda claims: jwt.encode(claims, key, "EdDSA"),
-        password=PASSWORD,
-        roles={"runner": ["run"]},
-    )
-    with (
-        serve(model.answer) as url,
-        proxy_to(port_of(url)) as proxy,
-        closing(SessionIssuer(proxy.url, model.username, PASSWORD, **OPTIONS)) as issuer,
-    ):
-        for cut in count():
-            model.rows.clear()
-            store = MemoryStore(due(model.mint, "T"))
-            proxy.arm(after=cut)
-            outcome = rotated(store, issuer)
-            [_, new] = model.rows
-            assert store.token.digest == Token(new.token).digest
-            if proxy.cuts == cut:  # the whole answer passed
-                break
-            assert (cut, outcome) == (cut, "adopted")
-    assert (outcome, cut) == ("rotated", proxy.longest)
+    with connect_flowauth() as subject:
+        assert sweep(subject, find_boundaries).violations == ()
+
+
+ANSWER = b'HTTP/1.1 200 OK\r\nDate: now\r\nX: y\r\n\r\n{"id": 2, "token": "a.b.c"}\n'
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [
+        b"",
+        b"HTTP/1.1",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nDate:",
+        b"HTTP/1.1 200 OK\r\nDate: now\r\n",
+        b"HTTP/1.1 200 OK\r\nDate: now\r\nX: y\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nDate: now\r\nX: y\r\n\r\n{",
+        b'HTTP/1.1 200 OK\r\nDate: now\r\nX: y\r\n\r\n{"id": 2',
+        b'HTTP/1.1 200 OK\r\nDate: now\r\nX: y\r\n\r\n{"id": 2, ',
+        b'HTTP/1.1 200 OK\r\nDate: now\r\nX: y\r\n\r\n{"id": 2, "token":',
+        b'HTTP/1.1 200 OK\r\nDate: now\r\nX: y\r\n\r\n{"id": 2, "token": "a.b.c"',
+        ANSWER[:-1],
+        ANSWER,
+    ],
+)
+def test_each_boundary_is_a_place_of_a_cut(passed):
+    """Found in the bytes themselves; all of them are among the places of the whole proof."""
+    assert len(passed) in find_boundaries(ANSWER)
+    assert set(find_boundaries(ANSWER)) <= set(list_all_places(ANSWER))
+
+
+@pytest.mark.parametrize(
+    ("change", "violation"),
+    [
+        ({"outcome_after_cut": "rotated"}, "the rotation ended adopted"),
+        ({"list_successors": list}, "there are 0 successors"),
+        ({"list_successors": lambda: [Token("a.b.c")]}, "what is in use is not a successor"),
+    ],
+)
+def test_a_violation_is_noticed(change, violation):
+    """Otherwise nothing would be proved."""
+    with connect_flowauth() as subject:
+        result = sweep(replace(subject, **change), lambda answer: [100, len(answer)])
+    assert f"cut after 100 of {result.length} bytes: {violation}" in result.violations
+
+
+def test_a_part_of_a_token_in_the_log_is_noticed():
+    """Twelve characters of it, and not eleven."""
+    token = Token("header.payload-of-a-token.signature")
+    assert shows_part("it was 'd-of-a-token'", token)
+    assert not shows_part("it was '-of-a-token'", token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib import resources
 from io import BytesIO, StringIO
@@ -35,9 +36,10 @@ CONFORMANCE = [
 
 
 def bounded(examples: int) -> settings:
-    """So many examples, with one app through all of them."""
+    """So many examples under `make prove`, else a fifth, with one app through all of them."""
     shared = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=examples, database=None, suppress_health_check=shared)
+    number = examples if "ALL_EXAMPLES" in os.environ else examples // 5
+    return settings(max_examples=number, database=None, suppress_health_check=shared)
 
 
 class TestDocument:

@@ -1,0 +1,359 @@
+"""The bugs: where each goes, what it replaces, and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proofs.mutants.trees import PlaceMissing, replace_node
+
+ROOT = Path(__file__).parent.parent.parent
+AGENT = ("tests/core", "tests/agent", "tests/contract/test_rotation.py")
+SERVER = tuple(
+    f"tests/server/test_{name}.py"
+    for name in ("bearer_renewal", "renewal", "tokens", "two_servers")
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One bug.
+
+    Attributes:
+        name: what is wrong.
+        seen_in: who shipped it, as far as it is known.
+        place: the function, as module:function.
+        pattern: the node that is replaced, in the form that `proofs.mutants.trees` explains.
+        replacement: what replaces it.
+        tests: what looks at it, beside the simulation.
+    """
+
+    name: str
+    seen_in: str
+    place: str
+    pattern: str
+    replacement: str
+    tests: Sequence[str] = AGENT
+
+    @property
+    def file(self) -> Path:
+        """The module, relative to the root of the repository."""
+        return Path(*self.place.partition(":")[0].split(".")).with_suffix(".py")
+
+    @property
+    def function(self) -> str:
+        """The qualified name of the function."""
+        return self.place.partition(":")[2]
+
+
+def mutate(mutant: Mutant, root: Path = ROOT) -> str:
+    """Return the source of the mutant's module with the bug in it.
+
+    Raises:
+        PlaceMissing: the code has changed so that the bug has no place any more.
+    """
+    try:
+        source = (root / mutant.file).read_text()
+        return replace_node(source, mutant.function, mutant.pattern, mutant.replacement)
+    except FileNotFoundError:
+        problem = "there is no such module"
+    except PlaceMissing as error:
+        problem = str(error)
+    raise PlaceMissing(
+        f"The mutant {mutant.name!r} does not fit {mutant.place}: {problem}. "
+        "Correct its row in proofs/mutants/table.py."
+    )
+
+
+ROTATION = "flowauth_rotator.agent.rotation"
+ISSUER = "flowauth_rotator.agent.issuer"
+WIRE = "flowauth_rotator.agent.wire"
+STORES = "flowauth_rotator.agent.stores"
+SUCCESSION = "flowauth_rotator.core.succession"
+POLICY = "flowauth_rotator.core.policy"
+REPORT = "flowauth_rotator.core.report"
+TOKENS = "flowauth_rotator.core.tokens"
+ISSUING = "flowauth_rotator.server.issuing"
+
+MUTANTS = (
+    Mutant(
+        "swapped before it is verified",
+        "certbot",
+        f"{ROTATION}:_verified",
+        "A is None or _",
+        "A is None",
+    ),
+    Mutant(
+        "a key drawn anew for each request",
+        "FlowAuth, generators",
+        f"{SUCCESSION}:idempotency_key",
+        "return _",
+        "return __import__('os').urandom(32).hex()",
+    ),
+    Mutant(
+        "a key without epoch: a useless answer is repeated for ever",
+        "certmagic#361",
+        f"{SUCCESSION}:idempotency_key",
+        "number",
+        "0",
+    ),
+    Mutant(
+        "a key without the lifetime that is asked for",
+        "practice",
+        f"{SUCCESSION}:idempotency_key",
+        "lifetime_minutes",
+        "None",
+    ),
+    Mutant(
+        "asked again blindly after a lost answer",
+        "spire#1033",
+        f"{ISSUER}:SessionIssuer.renew",
+        "return A",
+        "return self.retry(lambda: A)",
+    ),
+    Mutant(
+        "no look for a successor before asking",
+        "certmagic#361",
+        f"{ROTATION}:_renew",
+        "successors(...)",
+        "()",
+    ),
+    Mutant(
+        "no pause between attempts",
+        "vault#26382",
+        f"{ISSUER}:_pause",
+        "return _",
+        "return 0.0",
+    ),
+    Mutant(
+        "attempts without end",
+        "vault#26382",
+        f"{ISSUER}:_HttpIssuer.retry",
+        "A.stop_after_attempt(_)",
+        "A.stop_after_attempt(1000)",
+    ),
+    Mutant(
+        "the threshold not clamped: due at birth",
+        "cert-manager#4423",
+        f"{POLICY}:share",
+        "min(A, _)",
+        "A",
+    ),
+    Mutant(
+        "no check that a successor is worth having",
+        "smallstep/cli#523",
+        f"{SUCCESSION}:objections",
+        "decide(...).due",
+        "False",
+    ),
+    Mutant(
+        "swapped for one that expires earlier",
+        "cert-manager#8610",
+        f"{ROTATION}:_verified",
+        "raise Capped(...)",
+        "pass",
+    ),
+    Mutant(
+        "capped, and asked for a new one at each check",
+        "FlowKit#7274",
+        f"{ROTATION}:_renew",
+        "may_ask(...)",
+        "True",
+    ),
+    Mutant(
+        "no budget",
+        "certmate#391",
+        f"{SUCCESSION}:check_budget",
+        "raise BudgetExhausted(...)",
+        "pass",
+    ),
+    Mutant(
+        "adopted and swapped without a look at the roles",
+        "FlowAuth deletes roles",
+        f"{SUCCESSION}:objections",
+        "predecessor.roles",
+        "successor.roles",
+    ),
+    Mutant(
+        "another user's token accepted",
+        "FlowAuth tests",
+        f"{SUCCESSION}:objections",
+        "predecessor.subject",
+        "successor.subject",
+    ),
+    Mutant(
+        "another audience's token accepted",
+        "FlowAuth tests",
+        f"{SUCCESSION}:objections",
+        "predecessor.audience",
+        "successor.audience",
+    ),
+    Mutant(
+        "a token of the future accepted",
+        "kubernetes#124022",
+        f"{SUCCESSION}:objections",
+        "_ > _ + policy.leeway",
+        "False",
+    ),
+    Mutant(
+        "the signature not verified",
+        "JWT practice",
+        f"{SUCCESSION}:judge",
+        "_.verifies(_)",
+        "True",
+    ),
+    Mutant(
+        "`alg: none` accepted",
+        "JWT practice",
+        f"{TOKENS}:read_unverified",
+        "_ == 'none'",
+        "False",
+    ),
+    Mutant(
+        "minted before the store is known to take it",
+        "certbot#3553",
+        f"{ROTATION}:rotate",
+        "store.preflight()",
+        "None",
+    ),
+    Mutant(
+        "an operator's paste overwritten",
+        "last-write-wins stores",
+        f"{ROTATION}:_swap",
+        "if A != _.token: ...",
+        "A",
+    ),
+    Mutant(
+        "the description wiped by the write",
+        "airflow#17889",
+        f"{ROTATION}:_swap",
+        "store.write(A, _)",
+        "store.write(A, '')",
+    ),
+    Mutant(
+        "not read back: a shadowed write is taken for a swap",
+        "airflow#64060",
+        f"{ROTATION}:_swap",
+        "_ == successor",
+        "not failure",
+    ),
+    Mutant(
+        "a write that raised taken for one that failed",
+        "practice",
+        f"{ROTATION}:_swap",
+        "try: A\nexcept StoreError as E: ...",
+        "A",
+    ),
+    Mutant(
+        "a failure that ends as success",
+        "vault#28611",
+        f"{ROTATION}:rotate",
+        "raise",
+        "return found.report",
+    ),
+    Mutant(
+        "judged by the local clock alone",
+        "google-auth#158",
+        f"{ROTATION}:Clocks.theirs",
+        "_.answered_at",
+        "None",
+    ),
+    Mutant(
+        "a naive time taken for UTC",
+        "FlowKit#3089",
+        f"{REPORT}:utc",
+        "A.astimezone(B)",
+        "A.replace(tzinfo=B)",
+    ),
+    Mutant(
+        "Retry-After without bounds",
+        "calico#7694",
+        f"{WIRE}:_retry_after",
+        "return min(max(A, _), _) if _ else _",
+        "return A",
+    ),
+    Mutant(
+        "any 401 taken for a lost session",
+        "FlowAuth",
+        f"{WIRE}:Wire._classified",
+        "A == 401 and _",
+        "A == 401",
+    ),
+    Mutant(
+        "redirects followed",
+        "practice",
+        f"{WIRE}:Wire._classified",
+        "_is_redirect(_)",
+        "False",
+    ),
+    Mutant(
+        "a body without end read to its end",
+        "practice",
+        f"{WIRE}:Wire._exchange",
+        "len(_) > largest",
+        "False",
+        ("tests/agent", "tests/contract/test_misbehaving_issuer.py"),
+    ),
+    Mutant(
+        "the token in an exception",
+        "airflow#48536",
+        f"{TOKENS}:_check_text",
+        "if len(A) != 3 or B: ...",
+        "if len(A) != 3 or B: raise MalformedToken(f'The text {text[-60:]} has no 3 segments.')",
+    ),
+    Mutant(
+        "written before the host has masked it",
+        "Airflow",
+        f"{ROTATION}:_renew",
+        "on_token(_)",
+        "None",
+    ),
+    Mutant(
+        "a file written in place",
+        "practice",
+        f"{STORES}:FileStore._drafting",
+        "_.replace(A)",
+        "A.write_text(text)",
+    ),
+    Mutant(
+        "the server does not keep the key",
+        "generators",
+        f"{ISSUING}:Grant.row",
+        "A.idempotency_key if A else None",
+        "None",
+        SERVER,
+    ),
+    Mutant(
+        "the server commits what was true before it had the right to write",
+        "practice",
+        f"{ISSUING}:Issuing._issue",
+        "plan(_)",
+        "planned",
+        SERVER,
+    ),
+    Mutant(
+        "the server renews for whoever asks",
+        "FlowAuth tests",
+        f"{ISSUING}:Issuing.renew",
+        "_ != caller.id",
+        "False",
+        SERVER,
+    ),
+    Mutant(
+        "the server renews roles that are held no more",
+        "practice",
+        f"{ISSUING}:_kept_roles",
+        "if _: raise Refused(401, ...)",
+        "return tuple(role for kept in parent.roles for role in held if role.id == kept.id)",
+        SERVER,
+    ),
+    Mutant(
+        "the server repeats an answer to another question",
+        "practice",
+        f"{ISSUING}:Issuing._replayed",
+        "_.requested_minutes != _",
+        "False",
+        SERVER,
+    ),
+)
