@@ -9,7 +9,7 @@ READY := .venv/ready
 
 # Tests of real parts mostly wait for them, hence more processes than cores.
 PROCESSES ?= 4
-PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-lowest \
   test-celery chromium redis-server monitors lint bench bench-server bench-smoke simulate mutants prove \

@@ -62,9 +62,19 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if not is_fast(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = chosen
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
     items.sort(key=lambda item: (rank(item.path), item.path))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run a group of files in one process, since they share what takes long to start."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(config.rootpath / nodeid.partition("::")[0])
+
+    return GroupScheduling(config, log)
 
 
 def is_fast(item) -> bool:
