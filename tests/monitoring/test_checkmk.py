@@ -129,6 +129,8 @@ def command(program):
 HALF = """import os, sys
 os.write(1, b'0 "FlowAuth_Token_a" - Fi')
 """
+HANGING = """set -- sh -c 'printf %s "0 \\"FlowAuth_Token_a\\" - Fi"; exec sleep 1000'
+"""
 TROUBLE = {
     "missing": ("set -- /opt/nothing/flowauth-rotator check\n", "there is no command"),
     "not to be run": (f"set -- {WRAPPER.parent} check\n", "there is no command"),
@@ -138,7 +140,7 @@ TROUBLE = {
         "ended with exit code 3",
     ),
     "killed": (command(HALF + "os.kill(os.getpid(), 9)"), "was killed"),
-    "hanging": (f"TIMEOUT=1\n{command(HALF + 'import time; time.sleep(1000)')}", "within 1 s"),
+    "hanging": (f"TIMEOUT=1\n{HANGING}", "within 1 s"),
     "silent": (command(""), "printed no whole line"),
     "stopping within a line": (command(HALF), "printed no whole line"),
     "printing something else": (command("print('Hello')"), "printed no whole line"),
@@ -164,40 +166,40 @@ def test_an_error_in_the_settings_is_one_critical_line(local_check, settings, sh
     assert "an error in" in found[AGENT].text
 
 
-def test_what_others_print_beside_it_is_left_out(local_check):
-    """A plugin of Airflow that prints is no service."""
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_what_others_print_beside_it_is_left_out(local_check, shell):
+    """A plugin of Airflow that prints is not a service."""
     lines = '[INFO] Loaded.\\n1 "FlowAuth_Token_a" - Soon\\n0 Other - x\\n'
-    found = local_check(command(f"print('{lines}')"))
+    found = local_check(command(f"print('{lines}')"), shell)
     assert list(found) == ["FlowAuth_Token_a"]
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_file, shell):
+def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_file):
     """With the command that is installed in an environment of its own, and the issuer asked."""
-    renewal_server.mint("etl main")
-    renewal_server.mint("soon", issued_at=int(time.time()) - 50 * 60)
-    renewal_server.mint("a|b", issued_at=int(time.time()) - 55 * 60)
+    for name, hours_left in (("etl main", 168), ("soon", 25), ("a|b", 10)):
+        issued_at = int(time.time()) - (168 - hours_left) * 3600
+        renewal_server.mint(name, lifetime_minutes=168 * 60, issued_at=issued_at)
     words = [BIN / "flowauth-rotator", "check", "--issuer", renewal_server.url]
     words += ["--username", renewal_server.username, "--password-file", password_file]
     settings = f"set -- {shlex.join(map(str, words))}\n"
-    found = local_check(settings, shell)
+    found = local_check(settings)
     assert {service: one.state for service, one in found.items()} == {
         "FlowAuth_Token_etl main": 0,
         "FlowAuth_Token_soon": 1,
         "FlowAuth_Token_a_b_0eab8a0a": 2,
         "FlowAuth_Issuer": 0,
     }
-    assert found["FlowAuth_Token_soon"].text.startswith("Expires in 9 min")
+    assert found["FlowAuth_Token_soon"].text.startswith("Expires in 1 d (")
     assert found["FlowAuth_Token_soon"].metrics["used"][1:] == ["80", "90", "0", "100"]
     settings += "set -- \"$@\" --name 'etl main' --name gone\n"
-    named = local_check(settings, shell)
+    named = local_check(settings)
     assert {service: one.state for service, one in named.items()} == {
         "FlowAuth_Token_etl main": 0,
         "FlowAuth_Token_gone": 2,
         "FlowAuth_Issuer": 0,
     }
     renewal_server.stop()
-    gone = local_check(settings, shell)
+    gone = local_check(settings)
     assert {service: one.state for service, one in gone.items()} == {
         "FlowAuth_Token_etl main": 3,
         "FlowAuth_Token_gone": 3,

@@ -160,6 +160,7 @@ def test_a_folder_that_is_a_file_is_told(export, tmp_path):
     assert (tmp_path / "monitoring").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_whatever_is_built_holds_all_of_it(tmp_path):
     """A wheel from the repository, a source distribution, and a wheel made from that one."""
 

@@ -1,6 +1,8 @@
 """The output for Nagios, whatever names and times there are, and what is shipped, in a real one."""
 
+import io
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 
 from demo.parts import BIN, PATIENCE, clean_environment, wait_until
+from flowauth_rotator.cli import main
 from flowauth_rotator.monitoring import nagios
 from flowauth_rotator.monitoring.names import service_name
 from flowauth_rotator.monitoring.state import assess
@@ -69,31 +72,52 @@ def check(*words, **run):
     return done.returncode, (done.stdout or b"").decode()
 
 
+def check_here(capfd, *words):
+    """The command in this process: its exit code and what it printed."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *map(str, words)])
+    return ended.value.code, capfd.readouterr().out
+
+
 NOBODY = ("--issuer", "http://127.0.0.1:1", "--username", "nobody", "--password-file", "-")
+ELSEWHERE = ("--airflow", "http://127.0.0.1:1")
 WRONG_CALLS = {
-    "an option that there is not": ("--nmae", "a"),
-    "a value that is none": ("--warning", "soon"),
-    "a file that there is not": ("--airflow", "http://127.0.0.1:1", "--scrape-token-file", "/none"),
-    "no scrape token": ("--airflow", "http://127.0.0.1:1"),
-    "no password": ("--issuer", "http://127.0.0.1:1"),
-    "nobody answers": NOBODY,
-    "levels that cross": (*NOBODY, "--warning", "0.1", "--critical", "0.5"),
+    "an option that there is not": (("--nmae", "a"), "No such option '--nmae'"),
+    "a value that is none": (("--warning", "soon"), "'soon' is neither a fraction"),
+    "a file that there is not": (
+        (*ELSEWHERE, "--scrape-token-file", "/none"),
+        "'/none': No such file",
+    ),
+    "no scrape token": (ELSEWHERE, "needs --scrape-token-file"),
+    "no password": (NOBODY[:2], "--issuer needs --username and --password-file"),
+    "nobody answers": (NOBODY, "http://127.0.0.1:1 cannot be reached"),
 }
 
 
-@pytest.mark.parametrize("words", WRONG_CALLS.values(), ids=WRONG_CALLS)
-def test_what_cannot_be_known_is_unknown(words):
+@pytest.mark.parametrize(("words", "sentence"), WRONG_CALLS.values(), ids=WRONG_CALLS)
+def test_what_cannot_be_known_is_unknown(capfd, monkeypatch, words, sentence):
     """A wrong call, too: the 2 of other commands would say that a token is in danger."""
-    code, printed = check(*words)
-    assert code == 3
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"secret")))
+    code, printed = check_here(capfd, *words)
+    assert (code, sentence in printed) == (3, True)
     assert grammar.plugin(printed).state == "UNKNOWN"
 
 
-def test_of_an_agent_that_was_not_asked_nothing_is_known(renewal_server, password_file):
-    """It is no OK."""
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--agent",), "--agent needs --airflow"),
+        (("--warning", "0.1", "--critical", "0.5"), "`warning` comes after `critical`"),
+    ],
+    ids=["an agent that was not asked", "levels that cross"],
+)
+def test_what_an_issuer_cannot_say_is_unknown(
+    capfd, renewal_server, password_file, words, sentence
+):
+    """It is not OK."""
     asked = ("--issuer", renewal_server.url, "--username", renewal_server.username)
-    code, printed = check(*asked, "--password-file", password_file, "--agent")
-    assert (code, "--agent needs --airflow" in printed) == (3, True)
+    code, printed = check_here(capfd, *asked, "--password-file", password_file, *words)
+    assert (code, sentence in printed) == (3, True)
 
 
 @pytest.mark.parametrize("end", ["RuntimeError('sunk')", "SystemExit(0)", "KeyboardInterrupt"])

@@ -68,6 +68,7 @@ def test_our_commands_in_them_can_be_called(words):
     command.make_parser(click.Context(command)).parse_args(words)
 
 
+@pytest.mark.slow
 def test_airflows_commands_in_them_can_be_called():
     """As Airflow's own parser has it."""
     wanted = [words for words in lines("airflow") if words != ["variables", "set"]]  # not to do
