@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from demo.parts import PATIENCE, free_port
 from flowauth_rotator.cli import main
 from flowauth_rotator.server.serving import Gunicorn
 from flowauth_rotator.server.settings import DATA_DIR_VARIABLE, VARIABLES, Settings
@@ -138,7 +139,7 @@ def told():
     """A socket like the one on which systemd waits to be told that a service has started."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("")  # Linux makes a name
-        listening.settimeout(30)
+        listening.settimeout(PATIENCE)
         yield listening
 
 
@@ -158,9 +159,7 @@ def environment(data_dir, tmp_path, told):
 
 def test_the_containers_command_runs_without_rights(environment, told):
     """It starts, says so, renews, is healthy and stops, and leaves no file behind."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        bind = f"127.0.0.1:{probe.getsockname()[1]}"
+    bind = f"127.0.0.1:{free_port()}"
     [serve], [check] = map(json.loads, instructions("CMD")), instructions("HEALTHCHECK")
     code = json.loads(check.partition(" CMD ")[2])[-1].replace("127.0.0.1:9091", bind)
     healthy = [sys.executable, "-c", code]
@@ -181,7 +180,7 @@ def test_the_containers_command_runs_without_rights(environment, told):
         assert names == {"id", "token"}
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=PATIENCE)
     assert server.returncode == 0
     assert subprocess.run(healthy, env=environment, capture_output=True).returncode == 1
     assert not [*Path(environment["TMPDIR"]).iterdir(), *Path(environment["HOME"]).iterdir()]

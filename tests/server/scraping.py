@@ -9,6 +9,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from demo.parts import PATIENCE
+
 EXPIRY = "flowauth_renewal_server_token_expiration_timestamp_seconds"
 RENEWALS = "flowauth_renewal_server_renewals_total"
 WITHOUT_SUCCESSOR = "flowauth_renewal_server_name_without_successor"
@@ -21,7 +23,7 @@ def scraped(url: str, data_dir: Path) -> str:
     token = (data_dir / "metrics.token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"{url}/metrics", headers=headers)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 

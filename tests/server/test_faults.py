@@ -9,7 +9,6 @@ import http.client
 import itertools
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import pytest
 import requests
 from sqlalchemy import func, select, text
 
+from demo.parts import PATIENCE, free_port, wait_until
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.server import Parts, Settings
 from flowauth_rotator.server.schema import tokens
@@ -38,24 +38,14 @@ DATABASES = ("SQLite", "PostgreSQL")  # behind the tests that use `database` or 
 NAMES = ("T0", "T1", "T2", "T3")  # of the tokens of the clients
 SCOPES = {"runner": ["run"], "viewer": ["get_available_dates", "get_results"]}
 LARGE = 2**20  # bytes: more than any other file that the server writes
-PATIENCE = 60  # seconds: no test asserts a time, and none waits for ever
-
-
-def until(met: Callable[[], bool], what: str) -> None:
-    """Wait for what has to come about."""
-    deadline = time.monotonic() + PATIENCE
-    while not met():
-        assert time.monotonic() < deadline, f"not in {PATIENCE} s: {what}"
-        time.sleep(0.001)
+AT_ONCE = 0.001  # seconds between two looks: a fault follows as soon as its moment has come
 
 
 class Serving:
     """`serve` with two workers, and a supervisor's hands on it."""
 
     def __init__(self, data_dir: Path, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.bind = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.bind = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.bind}"
         self._command = [sys.executable, "-c", SERVE, "--data-dir", data_dir, "--bind", self.bind]
         # What a killed server leaves in TMPDIR is for pytest to sweep away.
@@ -66,7 +56,7 @@ class Serving:
 
     def start(self) -> None:
         """Start it, and again whenever it ends, until it says that it serves."""
-        until(self._serves, "`serve` serves")
+        wait_until(self._serves, "`serve` serves", interval=AT_ONCE)
 
     def stop(self) -> None:
         self._process.terminate()
@@ -81,7 +71,9 @@ class Serving:
         """End the oldest worker as `kill -9` does, and wait for another in its place."""
         before = self.workers()
         before[0].kill()
-        until(lambda: has_ended(before[0]) and self._is_complete(), "a new worker")
+        wait_until(
+            lambda: has_ended(before[0]) and self._is_complete(), "a new worker", interval=AT_ONCE
+        )
 
     def kill(self) -> list[psutil.Process]:
         """End the master as `kill -9` does, and return the workers that it leaves behind."""
@@ -148,10 +140,14 @@ class Client:
 
     def renew(self, key: str) -> None:
         """Ask until there is a successor."""
-        deadline = time.monotonic() + PATIENCE
-        while (answer := self._ask(self.told[-1].token, key)) is None:
-            assert time.monotonic() < deadline, f"no successor in {PATIENCE} s"
-            time.sleep(0.05)
+        answers = []
+
+        def is_answered() -> bool:
+            answers.append(self._ask(self.told[-1].token, key))
+            return answers[-1] is not None
+
+        wait_until(is_answered, "a successor", interval=0.05)
+        answer = answers[-1]
         self.replayed += "Idempotent-Replayed" in answer.headers
         found = answer.json()
         self.told.append(Told(key, found["id"], Token(found["token"]), time.monotonic()))
@@ -219,7 +215,7 @@ class Load:
     def commits(self) -> None:
         """Wait for one more renewal to be committed; perhaps it has not been answered yet."""
         before = self.newest()
-        until(lambda: self.newest() > before, "a commit")
+        wait_until(lambda: self.newest() > before, "a commit", interval=AT_ONCE)
 
     def newest(self) -> int:
         """The id of the newest row."""
@@ -279,7 +275,7 @@ class Load:
                     renewing.result()  # or what has ended it
             return all(count(client) >= number for client, number in enough)
 
-        until(is_met, what)
+        wait_until(is_met, what, interval=AT_ONCE)
 
     def _mint(self, name: str) -> Told:
         owner = self.parts.accounts.named_user(USERNAME)
@@ -373,7 +369,7 @@ def test_an_answer_lost_with_all_workers_is_given_again_by_the_next(server, load
     headers = {"Authorization": bearer, "Idempotency-Key": "lost"}
     with closing(http.client.HTTPConnection(server.bind)) as connection:
         connection.request("POST", "/tokens/renew", headers=headers)
-        until(lambda: load.newest() > before, "a commit")
+        wait_until(lambda: load.newest() > before, "a commit", interval=AT_ONCE)
         kill_workers(server, read)
     client.renew("lost")
     assert client.replayed == 1
@@ -386,7 +382,9 @@ def test_a_master_killed_under_load_leaves_nothing_in_the_way_of_the_next(server
         killed_at = time.monotonic()
         orphans = server.kill()
         server.start()
-        until(lambda: all(map(has_ended, orphans)), "no worker of the old master")
+        wait_until(
+            lambda: all(map(has_ended, orphans)), "no worker of the old master", interval=AT_ONCE
+        )
         ended_at = time.monotonic()
         load.goes_on()
         print(f"the master killed: another serves after {ended_at - killed_at:.2f} s")
@@ -396,7 +394,7 @@ def test_a_master_killed_under_load_leaves_nothing_in_the_way_of_the_next(server
 def test_a_full_disk_puts_renewals_off_until_there_is_space(server, load, read, data_dir):
     """SQLite's log cannot grow: tokens can still be read, and nothing is half written."""
     with load.applied():
-        until(lambda: log_of(data_dir) > LARGE, "a large log")
+        wait_until(lambda: log_of(data_dir) > LARGE, "a large log", interval=AT_ONCE)
         server.limit_files(log_of(data_dir))
         load.is_put_off()
         assert read("/tokens/tokens/1").status_code == 200
@@ -452,7 +450,7 @@ def test_a_postgresql_restarted_under_load_costs_no_token(own_postgresql, load, 
             crashing = connection.execute(ONE_OF_ITS_PROCESSES).scalar_one()
         crashed_at, before = time.monotonic(), load.put_off()
         psutil.Process(crashing).kill()  # whereupon it ends all others, and reads its log
-        until(lambda: load.put_off() > before, "somebody is put off")
+        wait_until(lambda: load.put_off() > before, "somebody is put off", interval=AT_ONCE)
         load.goes_on()
         load.tell("PostgreSQL crashed", crashed_at)
 
@@ -472,7 +470,7 @@ def test_workers_killed_while_postgresql_is_away_are_replaced(own_postgresql, se
 def test_workers_killed_while_the_disk_is_full_are_replaced(server, load, read, data_dir):
     """Even when they would begin with dropping an expired text, which they cannot do now."""
     with load.applied():
-        until(lambda: log_of(data_dir) > LARGE, "a large log")
+        wait_until(lambda: log_of(data_dir) > LARGE, "a large log", interval=AT_ONCE)
     mint_expired(load.parts)
     server.limit_files(log_of(data_dir))
     kill_workers(server, read)
@@ -492,7 +490,7 @@ def kill_workers(server: Serving, read: Callable[[str], requests.Response]) -> N
             return read("/healthz").ok
         return server.has_ended()
 
-    until(is_decided, "new workers")
+    wait_until(is_decided, "new workers", interval=AT_ONCE)
 
 
 ONE_OF_ITS_PROCESSES = text(

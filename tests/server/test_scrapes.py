@@ -16,7 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.parts import BIN, clean_environment, free_port, running, wait_until_healthy
+from demo.parts import (
+    BIN,
+    PATIENCE,
+    clean_environment,
+    free_port,
+    running,
+    wait_until,
+    wait_until_healthy,
+)
 from flowauth_rotator.server import Parts, Settings
 from tests.server.scraping import (
     EXPIRY,
@@ -31,7 +39,6 @@ from tests.server.scraping import (
 )
 
 NAMES = [f"etl {number}" for number in range(4)]
-PATIENCE = 30  # seconds
 
 
 class Serving:
@@ -53,7 +60,11 @@ class Serving:
 
     def workers(self):
         """Once there are three that count, and so have ended what they write at their start."""
-        until(lambda: [*map(counts, self._process.children())] == 3 * [True], "three workers")
+        wait_until(
+            lambda: [*map(counts, self._process.children())] == 3 * [True],
+            "three workers",
+            interval=0.01,
+        )
         return self._process.children()
 
     def renew(self, name):
@@ -75,7 +86,11 @@ class Serving:
         try:
             for other in others:
                 os.kill(other.pid, signal.SIGSTOP)
-                until(lambda other=other: other.status() == psutil.STATUS_STOPPED, "a stop")
+                wait_until(
+                    lambda other=other: other.status() == psutil.STATUS_STOPPED,
+                    "a stop",
+                    interval=0.01,
+                )
             yield
         finally:
             for other in others:
@@ -91,7 +106,7 @@ class Serving:
                 "Content-Type": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)["token"]
 
 
@@ -109,13 +124,6 @@ def counting_in(worker):
     return next((file.parent for file in files if file.name == name), None)
 
 
-def until(holds, what):
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s"
-        time.sleep(0.01)
-
-
 def patiently(ask):
     """The answer, asked for again where a worker ended in the midst of it; no error is one."""
     answers = []
@@ -129,7 +137,7 @@ def patiently(ask):
             return False
         return True
 
-    until(answered, "an answer")
+    wait_until(answered, "an answer", interval=0.01)
     return answers[0]
 
 
@@ -209,7 +217,7 @@ def test_counters_do_not_fall_when_a_worker_is_killed(serving):
             serving.renew(NAMES[0])
         before = counters(serving.scrape())
         os.kill(victim.pid, signal.SIGKILL)
-        until(lambda victim=victim: not victim.is_running(), "an end")
+        wait_until(lambda victim=victim: not victim.is_running(), "an end", interval=0.01)
         assert fallen(before, serving.scrape()) == []
         heir = max(serving.workers(), key=lambda worker: worker.create_time())
         with serving.alone(heir):

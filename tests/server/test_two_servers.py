@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from demo.parts import PATIENCE, free_port
 from flowauth_rotator.server import Parts, Settings
 from flowauth_rotator.server.maintenance import rotate_signing_key
 
@@ -21,9 +21,7 @@ SERVE = "import sys; from flowauth_rotator.server.commands import serve; serve(s
 
 def start(data_dir, url, log):
     """A server of its own: two workers on a free port; returns its process and its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        bind = f"127.0.0.1:{probe.getsockname()[1]}"
+    bind = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, "--data-dir", data_dir, "--bind", bind],
         env=os.environ | {"DATABASE_URL": url},
@@ -59,7 +57,7 @@ def addresses(settings):
         for process, _ in started:
             process.terminate()
         for (process, _), drain in zip(started, drains, strict=True):
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=PATIENCE) == 0
             drain.join()
             process.stdout.close()
 

@@ -95,12 +95,10 @@ def test_bad_input_is_one_clear_sentence(fails, line, sentence):
 
 
 class TestHelp:
-    def test_every_command_has_an_example(self):
-        commands = {f"server {name}": command for name, command in server.commands.items()}
-        for line, command in ({"serve": serve} | commands).items():
+    def test_every_command_takes_the_data_directory(self):
+        for command in (serve, *server.commands.values()):
             result = CliRunner().invoke(command, ["--help"])
             assert result.exit_code == 0
-            assert f"    flowauth-rotator {line}" in result.stdout
             assert "--data-dir DIR" in result.stdout
 
     def test_the_group_shows_every_command_whole_under_a_heading(self):
