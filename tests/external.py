@@ -1,7 +1,7 @@
 """The programs that tests start: an Airflow, a browser, databases, monitoring systems.
 
-A test that needs one requests its fixture. Where the program is missing, the test is skipped and
-pytest's summary says how to install it; with `--require-all` it fails instead.
+A test that needs one requests its fixture. Where the program is missing, the test is skipped, and
+the end of the output says how to install it; with `--require-all` it fails instead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -35,10 +36,18 @@ def pytest_addoption(parser):
     )
 
 
-def report_missing(request, program: str, remedy: str) -> NoReturn:
+def pytest_terminal_summary(terminalreporter):
+    """Print a line for each reason why tests were not run."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    for reason, number in reasons.items():
+        terminalreporter.write_line(f"Not run: {number} tests. {reason}", yellow=True)
+
+
+def report_missing(request, sentence: str) -> NoReturn:
     """Skip the tests that request this fixture, or fail them with `--require-all`."""
     end = pytest.fail if request.config.getoption("--require-all") else pytest.skip
-    end(f"{program} is missing. {remedy}")
+    end(sentence)
 
 
 def announce(config, sentence: str) -> None:
@@ -53,7 +62,7 @@ def airflow_binaries(request) -> Path:
     environment = request.config.getoption("--airflow")
     folder = environment.resolve() / "bin" if environment else Path(sys.executable).parent
     if not (folder / "airflow").exists():
-        report_missing(request, "Airflow", f"It is not installed in {folder.parent}.")
+        report_missing(request, f"Airflow is not installed in {folder.parent}.")
     return folder
 
 
@@ -63,7 +72,7 @@ def chromium(request) -> str:
     names = ("chromium", "chromium-browser", "google-chrome")
     found = [path for name in names if (path := shutil.which(name))]
     if not found:
-        report_missing(request, "Chromium", "On Debian: apt-get install chromium")
+        report_missing(request, "Chromium is missing. On Debian: apt-get install chromium")
     return found[0]
 
 
@@ -72,7 +81,7 @@ def redis_server(request) -> str:
     """The path of a Redis server."""
     path = shutil.which("redis-server")
     if not path:
-        report_missing(request, "Redis", "On Debian and Ubuntu: apt-get install redis-server")
+        report_missing(request, "Redis is missing. On Debian: apt-get install redis-server")
     return path
 
 
@@ -103,8 +112,8 @@ def monitors(request) -> Monitors:
     """The monitoring systems that `make monitors` unpacks."""
     found = Monitors(ROOT / ".monitors" / "root")
     if not found.icinga.exists():
-        remedy = "They come from Debian's packages: make monitors, on Debian or Ubuntu."
-        report_missing(request, "Prometheus, Nagios and Icinga", remedy)
+        remedy = "On Debian or Ubuntu: make monitors"
+        report_missing(request, f"Prometheus, Nagios and Icinga are missing. {remedy}")
     return found
 
 
