@@ -135,7 +135,7 @@ def main(*, only: str) -> None:
         for mutant, catch in zip(chosen, catches, strict=True):
             missed += not catch
             table.add_row(mutant.name, mutant.seen_in, catch.simulation or "-", catch.tests or "-")
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(markup=False, width=None if sys.stdout.isatty() else 200).print(table)
     seconds = time.perf_counter() - began
     click.echo(f"{len(chosen)} mutants in {seconds:.0f} s, {missed} not caught")
     raise SystemExit(bool(missed))
