@@ -162,6 +162,7 @@ def test_the_containers_command_runs_without_rights(environment, told):
     bind = f"127.0.0.1:{free_port()}"
     [serve], [check] = map(json.loads, instructions("CMD")), instructions("HEALTHCHECK")
     code = json.loads(check.partition(" CMD ")[2])[-1].replace("127.0.0.1:9091", bind)
+    code = code.replace("timeout=4", f"timeout={PATIENCE}")
     healthy = [sys.executable, "-c", code]
     words = [PROGRAM, *(word.replace("0.0.0.0:9091", bind) for word in serve)]
     server = subprocess.Popen(

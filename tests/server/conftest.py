@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import pytest
 
 from flowauth_rotator.server import Parts, create_app
 from flowauth_rotator.server.accounts import Limit
-from flowauth_rotator.server.signing import Signer
+from flowauth_rotator.server.signing import Signer, load_key
 
 PASSWORD = "correct-horse-battery-staple"
 
@@ -18,7 +19,17 @@ def pytest_generate_tests(metafunc):
     """Run a module's tests of the app on each of the databases that it names in DATABASES."""
     databases = getattr(metafunc.module, "DATABASES", None)
     if databases and "database" in metafunc.fixturenames:
-        metafunc.parametrize("database", databases, indirect=True)
+        slow = {"PostgreSQL": pytest.mark.slow}
+        values = [pytest.param(name, marks=slow.get(name, ())) for name in databases]
+        metafunc.parametrize("database", values, indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_read_once() -> Iterator[None]:
+    """Parse each private key once: the checks of an RSA key cost more than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flowauth_rotator.server.data_dir.load_key", functools.cache(load_key))
+        yield
 
 
 class Clock:

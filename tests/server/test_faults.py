@@ -348,6 +348,7 @@ def read(server) -> Callable[[str], requests.Response]:
     return lambda path: reader.get(f"{server.url}{path}", timeout=PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("database")
 def test_a_worker_killed_under_load_costs_no_token(server, load):
     """Killed again and again: another takes its place, and each key gets one successor."""
@@ -362,6 +363,7 @@ def test_a_worker_killed_under_load_costs_no_token(server, load):
                 break
 
 
+@pytest.mark.slow
 def test_an_answer_lost_with_all_workers_is_given_again_by_the_next(server, load, read):
     """Committed and not told: the same key gets the same successor from processes born later."""
     client, before = load.clients[0], load.newest()
@@ -375,6 +377,7 @@ def test_an_answer_lost_with_all_workers_is_given_again_by_the_next(server, load
     assert client.replayed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("database")
 def test_a_master_killed_under_load_leaves_nothing_in_the_way_of_the_next(server, load):
     """Its workers end by themselves, and `serve` goes on with the same data directory."""
@@ -391,6 +394,7 @@ def test_a_master_killed_under_load_leaves_nothing_in_the_way_of_the_next(server
     assert load.cut_off() > 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_puts_renewals_off_until_there_is_space(server, load, read, data_dir):
     """SQLite's log cannot grow: tokens can still be read, and nothing is half written."""
     with load.applied():
@@ -406,6 +410,7 @@ def test_a_full_disk_puts_renewals_off_until_there_is_space(server, load, read, 
         load.tell("the disk full", space_at)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("database")
 def test_a_locked_database_puts_renewals_off_until_it_is_unlocked(load, read):
     """Another process writes for ten seconds: who only reads is answered all the same."""
@@ -433,6 +438,7 @@ def own_postgresql(tmp_path, data_dir, signing_key, cheap_hasher, monkeypatch):
     postgresql.end()
 
 
+@pytest.mark.slow
 def test_a_postgresql_restarted_under_load_costs_no_token(own_postgresql, load, read):
     """Stopped and started, then crashed and recovered: nobody has to restart the server."""
     with load.applied():
@@ -455,6 +461,7 @@ def test_a_postgresql_restarted_under_load_costs_no_token(own_postgresql, load, 
         load.tell("PostgreSQL crashed", crashed_at)
 
 
+@pytest.mark.slow
 def test_workers_killed_while_postgresql_is_away_are_replaced(own_postgresql, server, load, read):
     """One fault on top of another does not need hands either."""
     with load.applied():
@@ -467,6 +474,7 @@ def test_workers_killed_while_postgresql_is_away_are_replaced(own_postgresql, se
         pass
 
 
+@pytest.mark.slow
 def test_workers_killed_while_the_disk_is_full_are_replaced(server, load, read, data_dir):
     """Even when they would begin with dropping an expired text, which they cannot do now."""
     with load.applied():

@@ -16,6 +16,7 @@ import pytest
 
 from demo.parts import PATIENCE, free_port, wait_until
 
+pytestmark = pytest.mark.slow
 SERVE = "import sys; from flowauth_rotator.server.commands import serve; serve(sys.argv[1:])"
 
 

@@ -24,7 +24,7 @@ def start(data_dir, url, log):
     bind = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, "--data-dir", data_dir, "--bind", bind],
-        env=os.environ | {"DATABASE_URL": url},
+        env=os.environ | {"DATABASE_URL": url, "SIGNIN_RATE_LIMIT": "10/day"},
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

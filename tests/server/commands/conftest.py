@@ -25,6 +25,12 @@ def clock(clock):
     return clock
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch, cheap_hasher):
+    """Let the commands, too, hash passwords with Argon2 at next to no cost."""
+    monkeypatch.setattr("flowauth_rotator.server.parts.PasswordHasher", lambda: cheap_hasher)
+
+
 @pytest.fixture
 def run(data_dir, database):
     """Run a `server` command on the data directory; the answer is what click's runner gives."""

@@ -154,6 +154,7 @@ class TestWhatGoesWrong:
         assert "postgresql://flow:***@127.0.0.1:1/flow cannot be used" in sentence
         assert "secret" not in sentence
 
+    @pytest.mark.slow
     def test_a_writer_who_does_not_end_is_waited_for_and_then_named(self, fails, data_dir):
         with closing(sqlite3.connect(data_dir / "history.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
