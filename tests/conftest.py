@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -68,7 +69,17 @@ def cheap_hasher() -> PasswordHasher:
 
 
 @pytest.fixture(scope="session")
-def prepared_data_dir(tmp_path_factory, signing_key, cheap_hasher) -> Path:
+def keys_read_once() -> Iterator[None]:
+    """Parse each private key once: the checks of an RSA key cost more than most tests."""
+    from flowauth_rotator.server.signing import load_key
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flowauth_rotator.server.data_dir.load_key", functools.cache(load_key))
+        yield
+
+
+@pytest.fixture(scope="session")
+def prepared_data_dir(tmp_path_factory, signing_key, cheap_hasher, keys_read_once) -> Path:
     """What `data_dir` copies: made once, since durable commits are what costs time."""
     from flowauth_rotator.server import Settings
 

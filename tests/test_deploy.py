@@ -157,6 +157,7 @@ def environment(data_dir, tmp_path, told):
     }
 
 
+@pytest.mark.slow
 def test_the_containers_command_runs_without_rights(environment, told):
     """It starts, says so, renews, is healthy and stops, and leaves no file behind."""
     bind = f"127.0.0.1:{free_port()}"

@@ -90,6 +90,7 @@ def bare_python(wheel, tmp_path_factory):
     return python
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_no_more(wheel):
     """Types and licence come along; tests, dags and the demonstration do not."""
     names = zipfile.ZipFile(wheel).namelist()

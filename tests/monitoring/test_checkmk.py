@@ -224,6 +224,7 @@ reports = st.builds(
 
 
 @given(st.lists(reports, max_size=4))
+@pytest.mark.slow
 def test_the_spool_file_holds_the_same_lines(tmp_path_factory, found):
     """Under a section of its own, with the age in its name after which Checkmk drops it."""
     from flowauth_rotator.provider import files

@@ -21,6 +21,8 @@ from flowauth_rotator.provider.web.snapshot import snapshot
 from tests.monitoring import grammar
 from tests.server.scraping import scraped, series
 
+pytestmark = pytest.mark.slow
+
 ROTATIONS = 100
 ATTEMPTS_READ = 2  # by the page
 NAME = "etl main"

@@ -132,6 +132,7 @@ def test_a_crash_is_unknown(tmp_path, end):
 
 @pytest.mark.parametrize("words", [NOBODY, ("--nmae",), ("--format", "checkmk", *NOBODY)])
 @pytest.mark.parametrize("output", ["closed", "full"])
+@pytest.mark.slow
 def test_what_cannot_be_printed_is_never_ok(words, output):
     """No output with 0 would be OK."""
     if output == "full":

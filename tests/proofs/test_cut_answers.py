@@ -19,6 +19,8 @@ from proofs.cuts import (
 )
 from tests.conftest import PASSWORD, prepare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def key():

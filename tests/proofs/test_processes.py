@@ -17,7 +17,7 @@ from proofs.processes.serving import prepare
 from proofs.processes.store import KeptStore
 from proofs.processes.trials import campaign
 
-pytestmark = pytest.mark.holds_secrets("kept/*")  # the store's own files
+pytestmark = [pytest.mark.slow, pytest.mark.holds_secrets("kept/*")]  # the store's own files
 BY_NAME = {point.name: point for point in POINTS}
 DEATHS = [("on_sqlite", point) for point in POINTS]
 DEATHS += [("on_postgresql", point) for point in POINTS if WORKER in point.dies]

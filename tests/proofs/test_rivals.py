@@ -15,6 +15,8 @@ from proofs.flowauth import FlowAuth, serve
 from proofs.rivals import DecidedSession, contend, contest, outcomes_of, serving
 from tests.conftest import PASSWORD
 
+pytestmark = pytest.mark.slow
+
 AGENTS = 8  # at FlowAuth, which knows no key of a request
 
 

@@ -5,6 +5,8 @@ import pytest
 from flowauth_rotator.agent import rotation
 from proofs.simulation.__main__ import ENOUGH, KINDS, find_unmet, told, violated
 
+pytestmark = pytest.mark.slow
+
 SCHEDULES = 500
 
 

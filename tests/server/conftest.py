@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 
@@ -10,7 +9,7 @@ import pytest
 
 from flowauth_rotator.server import Parts, create_app
 from flowauth_rotator.server.accounts import Limit
-from flowauth_rotator.server.signing import Signer, load_key
+from flowauth_rotator.server.signing import Signer
 
 PASSWORD = "correct-horse-battery-staple"
 
@@ -22,14 +21,6 @@ def pytest_generate_tests(metafunc):
         slow = {"PostgreSQL": pytest.mark.slow}
         values = [pytest.param(name, marks=slow.get(name, ())) for name in databases]
         metafunc.parametrize("database", values, indirect=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def keys_read_once() -> Iterator[None]:
-    """Parse each private key once: the checks of an RSA key cost more than most tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flowauth_rotator.server.data_dir.load_key", functools.cache(load_key))
-        yield
 
 
 class Clock:

@@ -33,6 +33,8 @@ from flowauth_rotator.server.signing import compress_claims
 from tests.conftest import AUDIENCE, PASSWORD, ROLES, USERNAME, prepare
 from tests.external import PostgreSQL
 
+pytestmark = pytest.mark.slow
+
 SERVE = "import sys; from flowauth_rotator.server.commands import serve; serve(sys.argv[1:])"
 DATABASES = ("SQLite", "PostgreSQL")  # behind the tests that use `database` or `app`
 NAMES = ("T0", "T1", "T2", "T3")  # of the tokens of the clients

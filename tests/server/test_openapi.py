@@ -19,6 +19,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 from werkzeug.wrappers import Response
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = json.loads((resources.files("flowauth_rotator.server") / "openapi.json").read_text())
 OPERATIONS = [
     (path, method)
