@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from playwright.sync_api import Page, Route, sync_playwright
 
 from benchmarks.measure import Figure, alternate, timed
 from benchmarks.sizes import Sizes
-from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed
+from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed, find_browser
 from demo.up import add_admin
 from flowauth_rotator.provider.tokens import LIST_VARIABLE
 from flowauth_rotator.server.signing import Signer, compress_claims, generate_key
 
 AIRFLOWS_PAGE = 100  # rows that its own API gives at once
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 API = "flowauth-rotator/api/tokens"
 PAINTED = """() => new Promise((resolve) => {
   const look = () => {
@@ -115,9 +113,12 @@ def _measure_answer(url: str, password: str, tokens: int, repetitions: int) -> F
 
 
 def _measure_painting(url: str, password: str, tokens: int, repetitions: int) -> Figure:
+    program = find_browser()
+    if not program:
+        raise PartFailed("Chromium is missing. On Debian: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=_find_browser(),
+            executable_path=program,
             args=["--no-sandbox", "--disable-background-networking"],
         )
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -143,13 +144,6 @@ def _measure_painting(url: str, password: str, tokens: int, repetitions: int) ->
         unit="ms",
         note="from an answer that is there; the first rows are painted before",
     )
-
-
-def _find_browser() -> str:
-    for name in BROWSERS:
-        if path := shutil.which(name):
-            return path
-    raise PartFailed("Chromium is not installed. On Debian: apt-get install chromium")
 
 
 def _painted(page: Page, url: str, document: object) -> float:

@@ -80,6 +80,12 @@ def free_port() -> int:
             return port
 
 
+def find_browser() -> str | None:
+    """Find the path of a Chromium or a Chrome."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
 def wait_until(is_met: Callable[[], bool], what: str, *, interval: float = 0.2) -> None:
     """Call `is_met` every `interval` seconds until it is true.
 

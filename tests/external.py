@@ -21,7 +21,7 @@ from typing import NoReturn
 import pytest
 from sqlalchemy.engine import make_url
 
-from demo.parts import ROOT, AirflowHome
+from demo.parts import ROOT, AirflowHome, find_browser
 
 FIXTURES = frozenset({"airflow_binaries", "chromium", "monitors", "postgresql", "redis_server"})
 
@@ -69,11 +69,10 @@ def airflow_binaries(request) -> Path:
 @pytest.fixture(scope="session")
 def chromium(request) -> str:
     """The path of a Chromium or a Chrome."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = [path for name in names if (path := shutil.which(name))]
-    if not found:
+    path = find_browser()
+    if not path:
         report_missing(request, "Chromium is missing. On Debian: apt-get install chromium")
-    return found[0]
+    return path
 
 
 @pytest.fixture(scope="session")

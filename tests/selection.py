@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 # Files that share what takes long to start run one after the other in one process.
 SHARED = {HERE / "page": "page", HERE / "provider": "provider"}
 APART = {HERE / "page" / "test_alerts.py"}  # it stops the processes of its Airflow
+SESSION = pytest.StashKey[pytest.Session]()
 LONGEST_FIRST = ("page", "e2e", "provider", "monitoring", "proofs", "server")
 
 
@@ -45,9 +46,6 @@ def pytest_report_header(config):
     if getattr(config.option, "numprocesses", None):
         return f"one process: {signatures_per_second(4096):.0f} RSA-4096 signatures a second"
     return []
-
-
-SESSION = pytest.StashKey[pytest.Session]()
 
 
 def pytest_sessionstart(session):
