@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -152,6 +153,8 @@ class RenewalServer:
 
         self.requests: list[str] = []
         self.clock_offset = self.date_offset = 0
+        self._answering = threading.Event()
+        self._answering.set()
         self.signer = signer
         self.public_key_pem = signer.public_pem
         self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self.now)
@@ -230,6 +233,15 @@ class RenewalServer:
         """Let tokens with a role live for so many minutes at most."""
         self._parts.accounts.set_role(role, max_lifetime_minutes=minutes)
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Let each request wait for its answer until the end of this block."""
+        self._answering.clear()
+        try:
+            yield
+        finally:
+            self._answering.set()
+
     def now(self) -> int:
         """Seconds since the epoch by the server's clock."""
         return int(time.time()) + self.clock_offset
@@ -237,6 +249,7 @@ class RenewalServer:
     def _recording(self, wsgi_app):
         def record(environ, start_response):
             self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+            self._answering.wait()
             return wsgi_app(environ, start_response)
 
         return record
