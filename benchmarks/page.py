@@ -15,7 +15,7 @@ from benchmarks.measure import Figure, alternate, timed
 from benchmarks.sizes import Sizes
 from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed, find_browser
 from demo.up import add_admin
-from flowauth_rotator.provider.tokens import LIST_VARIABLE
+from flowauth_rotator.provider.managed_tokens import LIST_VARIABLE
 from flowauth_rotator.server.signing import Signer, compress_claims, generate_key
 
 AIRFLOWS_PAGE = 100  # rows that its own API gives at once

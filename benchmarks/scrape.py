@@ -72,7 +72,7 @@ def _add_history(database: sqlite3.Connection, checks: int, *, reports_kept: int
     Returns:
         how many rotations.
     """
-    from flowauth_rotator.provider.publishing import OUTCOME  # here, since it imports Airflow
+    from flowauth_rotator.provider.assets import OUTCOME  # here, since it imports Airflow
 
     database.row_factory = sqlite3.Row
     run = _only(database, "SELECT * FROM dag_run")

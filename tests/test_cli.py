@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from flowauth_rotator.cli import main
+from flowauth_rotator.cli.main import main
 from flowauth_rotator.core.tokens import Token, read_unverified
 
 pytestmark = pytest.mark.holds_secrets("flowapi.token")

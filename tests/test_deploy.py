@@ -14,7 +14,7 @@ import click
 import pytest
 
 from demo.parts import PATIENCE, free_port
-from flowauth_rotator.cli import main
+from flowauth_rotator.cli.main import main
 from flowauth_rotator.server.serving import Gunicorn
 from flowauth_rotator.server.settings import DATA_DIR_VARIABLE, VARIABLES, Settings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from flowauth_rotator.cli import main
+from flowauth_rotator.cli.main import main
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.prometheus import exposition
 from flowauth_rotator.monitoring.snapshot import Snapshot
@@ -66,7 +66,7 @@ def test_every_outcome_is_explained():
 def test_every_setting_is_listed():
     """Of the managed token, of the DAG and of the connection."""
     from flowauth_rotator.provider import ManagedToken
-    from flowauth_rotator.provider.info import CONNECTION_FIELDS
+    from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS
 
     for name in [field.name for field in dataclasses.fields(ManagedToken)] + list(
         CONNECTION_FIELDS

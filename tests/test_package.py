@@ -38,7 +38,7 @@ def test_a_name_that_is_not_public_is_not_there():
     "code",
     [
         "import flowauth_rotator",
-        "from flowauth_rotator.cli import main; main(['--help'], standalone_mode=False)",
+        "from flowauth_rotator.cli.main import main; main(['--help'], standalone_mode=False)",
     ],
     ids=["import", "help"],
 )

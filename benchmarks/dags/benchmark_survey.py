@@ -20,7 +20,7 @@ from airflow.sdk._shared import secrets_masker as sdk
 
 from benchmarks.measure import alternate, timed
 from flowauth_rotator.provider.dag import survey
-from flowauth_rotator.provider.tokens import ManagedToken
+from flowauth_rotator.provider.managed_tokens import ManagedToken
 
 
 def forget_masks() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import tenacity
 from pyotp import TOTP
 
-from flowauth_rotator.agent.wire import (
+from flowauth_rotator.agent.http import (
     LARGEST_ANSWER,
     CodeMissing,
     KeyExpired,

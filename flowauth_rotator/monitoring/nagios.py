@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from flowauth_rotator.monitoring.state import Assessment, Judged, State, Verdict
-from flowauth_rotator.monitoring.words import one_line, percent
+from flowauth_rotator.monitoring.assessment import Assessment, Judged, State, Verdict
+from flowauth_rotator.monitoring.formatting import one_line, percent
 
 
 def reading(assessment: Assessment) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
-from flowauth_rotator.provider import files, surveying
+from flowauth_rotator.provider import monitoring_files, survey
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
@@ -23,8 +23,8 @@ from flowauth_rotator.provider.compat import (
     task,
 )
 from flowauth_rotator.provider.operator import RotateTokenOperator
-from flowauth_rotator.provider.publishing import ROTATIONS, count
-from flowauth_rotator.provider.tokens import (
+from flowauth_rotator.provider.assets import ROTATIONS, count
+from flowauth_rotator.provider.managed_tokens import (
     DAG_ID,
     LIST_VARIABLE,
     LONGEST_LABEL,
@@ -34,7 +34,7 @@ from flowauth_rotator.provider.tokens import (
     ManagedToken,
     check_tokens,
 )
-from flowauth_rotator.provider.variable import place_of
+from flowauth_rotator.provider.variable_store import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -146,15 +146,15 @@ def survey(
     asked = context["params"]
     now = datetime.now(timezone.utc)
     try:
-        listed, wrong = surveying.listed(tokens)
+        listed, wrong = survey.listed(tokens)
         if listed or not wrong:  # what a list named that cannot be read any more is managed still
             context["ti"].xcom_push(key="managed", value=_managed(listed, schedule))
         force = asked_at(context) if asked.get("force") else None
         scheduled = context["dag_run"].run_type == "scheduled"
         found = [
-            surveying.look(token, schedule, now, force, scheduled=scheduled) for token in listed
+            survey.look(token, schedule, now, force, scheduled=scheduled) for token in listed
         ]
-        found = surveying.chosen(surveying.named_apart(found), wrong, asked.get("names"))
+        found = survey.chosen(survey.named_apart(found), wrong, asked.get("names"))
         if asked.get("lifetime_minutes"):
             minutes = int(asked["lifetime_minutes"])  # 60.0 is an integer to a form
             found = [
@@ -163,7 +163,7 @@ def survey(
         due = sorted((one for one in found if one.due), key=lambda one: one.urgency)
         most = conf.getint("core", "max_map_length", fallback=1024)
         due, following = due[:most], due[most:]
-        kept = surveying.told([*(one for one in found if not one.due), *following], now)
+        kept = survey.told([*(one for one in found if not one.due), *following], now)
     except RotatorError as error:
         context["ti"].xcom_push(key="failure", value=str(error))
         failure = AirflowException if error.retryable else AirflowFailException
@@ -244,7 +244,7 @@ def _write(
     context = get_current_context()
     if not any(name.strip() for name in context["params"].get("names") or ()):
         try:
-            files.write(reports, context["ti"].dag_id, schedule, now, rotating=rotating)
+            monitoring_files.write(reports, context["ti"].dag_id, schedule, now, rotating=rotating)
         except Exception as error:  # noqa: BLE001 - whatever it is, tokens are to be renewed
             logger.error("Writing the files of monitoring failed: %s.", type(error).__name__)  # noqa: TRY400
 
@@ -255,7 +255,7 @@ def _tell(reports: Iterable[Report]) -> None:
     for one in reports:
         level = logging.WARNING if one.failed or one.advice else logging.INFO
         logger.log(level, "%s", one)
-    if following := sum(surveying.FOLLOWS in one.advice for one in reports):
+    if following := sum(survey.FOLLOWS in one.advice for one in reports):
         logger.warning("%d more are due than a run takes; they follow.", following)
     if failed := [str(one) for one in reports if one.failed]:
         raise AirflowFailException("\n".join(failed))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import LARGEST_SKEW
 from flowauth_rotator.provider import compat
-from flowauth_rotator.provider.info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
+from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer

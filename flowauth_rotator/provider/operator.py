@@ -17,8 +17,8 @@ from flowauth_rotator.provider.compat import (
     Context,
     asked_at,
 )
-from flowauth_rotator.provider.publishing import OUTCOME, ROTATIONS, TokenLink, announce, count
-from flowauth_rotator.provider.variable import VariableStore, mask
+from flowauth_rotator.provider.assets import OUTCOME, ROTATIONS, TokenLink, announce, count
+from flowauth_rotator.provider.variable_store import VariableStore, mask
 
 
 class RotateTokenOperator(BaseOperator):

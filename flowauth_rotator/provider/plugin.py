@@ -18,14 +18,14 @@ class _FlaskPage(AirflowPlugin):
     @cached_property
     def flask_blueprints(self) -> list[Any]:  # type: ignore[override]
         """The page and its API."""
-        from flowauth_rotator.provider.web.flask_mount import blueprint
+        from flowauth_rotator.provider.web.flask_blueprint import blueprint
 
         return [blueprint]
 
     @cached_property
     def appbuilder_views(self) -> list[Any]:  # type: ignore[override]
         """The page in the menu."""
-        from flowauth_rotator.provider.web.flask_mount import TokensPage
+        from flowauth_rotator.provider.web.flask_blueprint import TokensPage
 
         return [{"name": TITLE, "category": "Admin", "view": TokensPage()}]
 
@@ -47,7 +47,7 @@ class _FastAPIPage(AirflowPlugin):
     @cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
         """The page and its API."""
-        from flowauth_rotator.provider.web.fastapi_mount import app
+        from flowauth_rotator.provider.web.fastapi_app import app
 
         return [{"app": app, "url_prefix": f"/{MOUNT}", "name": TITLE}]
 

@@ -17,7 +17,7 @@ from flowauth_rotator.provider.compat import (
     conf,
     trigger_at,
 )
-from flowauth_rotator.provider.variable import VariableStore, mask
+from flowauth_rotator.provider.variable_store import VariableStore, mask
 
 # Airflow 3.3's LocalExecutor takes the end of a worker, some 5 s after a task has deferred, for the
 # end of the task itself if that has come back in the meantime, and fails it.

@@ -19,7 +19,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from flowauth_rotator.server.database import Busy
 from flowauth_rotator.server.errors import SetupError, Unreachable
 from flowauth_rotator.server.maintenance import prune
-from flowauth_rotator.server.parts import Parts
+from flowauth_rotator.server.services import Parts
 from flowauth_rotator.server.settings import Settings
 from flowauth_rotator.server.signing import Signer
 

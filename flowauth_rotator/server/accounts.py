@@ -10,7 +10,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from limits import RateLimitItem
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
-from flowauth_rotator.server import limiting
+from flowauth_rotator.server import rate_limit
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.schema import (
@@ -137,7 +137,7 @@ class Accounts:
         limits = [(self._limit, ("sign-in", address, name)), (tenfold, ("sign-in", address))]
         with self._database.reading() as connection:
             for limit, who in limits:
-                limiting.refuse_beyond(limit, *who, what=_SIGN_INS, connection=connection, now=now)
+                rate_limit.refuse_beyond(limit, *who, what=_SIGN_INS, connection=connection, now=now)
             row = connection.execute(_USER_OF_NAME, {"username": name}).first()
         secret = password.encode("utf-8", "surrogatepass")
         if row is None:
@@ -146,9 +146,9 @@ class Accounts:
             self._rehash(row.id, row.password_hash, secret)
             return User(row.id, row.username, row.password_number)
         with self._database.writing() as connection:
-            limiting.forget_passed(connection, now)
+            rate_limit.forget_passed(connection, now)
             for limit, who in limits:
-                limiting.count(limit, *who, what=_SIGN_INS, connection=connection, now=now)
+                rate_limit.count(limit, *who, what=_SIGN_INS, connection=connection, now=now)
         raise Refused(401, "Incorrect username or password.")
 
     def user_of(self, session: Session) -> User | None:

@@ -24,8 +24,8 @@ from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import HistoryRow
 from flowauth_rotator.server.issuing import Issued
 from flowauth_rotator.server.metrics import Metrics
-from flowauth_rotator.server.parts import Parts
-from flowauth_rotator.server.probes import Probes, program_version
+from flowauth_rotator.server.services import Parts
+from flowauth_rotator.server.health import Probes, program_version
 from flowauth_rotator.server.sessions import Session, Sessions
 
 Clock = Callable[[], int]

@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.fernet import InvalidToken
 from sqlalchemy import Connection
 
-from flowauth_rotator.server import limiting
+from flowauth_rotator.server import rate_limit
 from flowauth_rotator.server.accounts import MINUTE, Accounts, Audience, Role, User
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
@@ -118,7 +118,7 @@ class Issuing:
 
         with self._database.reading() as connection:
             planned = plan(connection)
-            self._limit(limiting.refuse_beyond, connection, planned, now)
+            self._limit(rate_limit.refuse_beyond, connection, planned, now)
         return self._issue(planned, plan, now)
 
     def renew(
@@ -222,7 +222,7 @@ class Issuing:
             parent = find(connection)
             planned = plan(connection)
             if isinstance(planned, Grant):  # so that what is refused costs no signature
-                self._limit(limiting.refuse_beyond, connection, planned, now)
+                self._limit(rate_limit.refuse_beyond, connection, planned, now)
         return self._issue(planned, plan, now)
 
     def _issue(
@@ -240,7 +240,7 @@ class Issuing:
             with self._database.writing() as connection:
                 confirmed = plan(connection)
                 if confirmed == planned:
-                    self._limit(limiting.count, connection, planned, now)
+                    self._limit(rate_limit.count, connection, planned, now)
                     row_id = self._history.add(
                         connection, planned.row(), token=token, jti=jti, kid=signer.kid
                     )

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from flowauth_rotator.server import limiting, signing
+from flowauth_rotator.server import rate_limit, signing
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS, SIGNING_KEY
-from flowauth_rotator.server.parts import Parts
+from flowauth_rotator.server.services import Parts
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.signing import Signer
 
@@ -27,7 +27,7 @@ def prune(parts: Parts, *, now: int, progress: Progress = lambda _done, _total: 
     with parts.database.reading() as connection:
         total = parts.history.count_texts(connection, expired_at)
     with parts.database.writing() as connection:
-        limiting.forget_passed(connection, now)
+        rate_limit.forget_passed(connection, now)
     dropped = 0
     while dropped < total:
         with parts.database.writing() as connection:

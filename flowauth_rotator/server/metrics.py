@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from flowauth_rotator.server.parts import Parts
+from flowauth_rotator.server.services import Parts
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")

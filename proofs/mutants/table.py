@@ -68,7 +68,7 @@ def mutate(mutant: Mutant, root: Path = ROOT) -> str:
 
 ROTATION = "flowauth_rotator.agent.rotation"
 ISSUER = "flowauth_rotator.agent.issuer"
-WIRE = "flowauth_rotator.agent.wire"
+WIRE = "flowauth_rotator.agent.http"
 STORES = "flowauth_rotator.agent.stores"
 SUCCESSION = "flowauth_rotator.core.succession"
 POLICY = "flowauth_rotator.core.policy"

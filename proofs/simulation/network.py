@@ -10,7 +10,7 @@ import jwt
 import requests
 import urllib3
 
-from flowauth_rotator.agent.wire import LARGEST_ANSWER, Wire
+from flowauth_rotator.agent.http import LARGEST_ANSWER, Wire
 from flowauth_rotator.core.errors import IssuerUnavailable
 from proofs.flowauth import Answer, document
 from proofs.simulation.keys import forger, signer

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Watched
-from flowauth_rotator.sources import PATH
+from flowauth_rotator.cli.sources import PATH
 
 HOUR = timedelta(hours=1)
 

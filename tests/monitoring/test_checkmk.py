@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from demo.parts import BIN, PATIENCE, clean_environment
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring import checkmk
-from flowauth_rotator.monitoring.names import service_name
+from flowauth_rotator.monitoring.service_names import service_name
 from flowauth_rotator.monitoring.snapshot import Snapshot, Unreadable
-from flowauth_rotator.monitoring.state import State, assess
+from flowauth_rotator.monitoring.assessment import State, assess
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import SHIPPED
 
@@ -227,13 +227,13 @@ reports = st.builds(
 @pytest.mark.slow
 def test_the_spool_file_holds_the_same_lines(tmp_path_factory, found):
     """Under a section of its own, with the age in its name after which Checkmk drops it."""
-    from flowauth_rotator.provider import files
+    from flowauth_rotator.provider import monitoring_files
 
     spool = tmp_path_factory.mktemp("spool")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__FLOWAUTH_ROTATOR__CHECKMK_SPOOL_DIR", str(spool))
-        files.write(found, "rotation", timedelta(minutes=30), SPOOLED_AT)
-        files.write(found, "rotation", timedelta(minutes=10), SPOOLED_AT)
+        monitoring_files.write(found, "rotation", timedelta(minutes=30), SPOOLED_AT)
+        monitoring_files.write(found, "rotation", timedelta(minutes=10), SPOOLED_AT)
     [file] = spool.iterdir()  # the one of the longer schedule is gone, and no draft is left
     assert re.fullmatch(r"[1-9]\d*_flowauth_rotator_rotation", file.name)
     section, _, lines = file.read_bytes().decode().partition("\n")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from demo.parts import BIN, ROOT
-from flowauth_rotator.cli import main
+from flowauth_rotator.cli.main import main
 from flowauth_rotator.monitoring.export import FILES, USES, shipped
 
 RULES = "prometheus/flowauth_rotator.rules.yml"

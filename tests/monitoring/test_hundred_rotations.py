@@ -14,8 +14,8 @@ from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.monitoring import checkmk, nagios, prometheus
-from flowauth_rotator.monitoring.state import assess
-from flowauth_rotator.provider.tokens import ManagedToken
+from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.provider.managed_tokens import ManagedToken
 from flowauth_rotator.provider.web.managed import Agent, Attempt, Managed
 from flowauth_rotator.provider.web.snapshot import snapshot
 from tests.monitoring import grammar

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from demo.parts import BIN, ROOT, wait_until
-from flowauth_rotator.checking import check
-from flowauth_rotator.monitoring.names import service_name
+from flowauth_rotator.cli.check import check
+from flowauth_rotator.monitoring.service_names import service_name
 from tests.monitoring.cores import INSTALLED, STATES, Icinga, adapted, walk
 
 pytestmark = pytest.mark.holds_secrets("password")

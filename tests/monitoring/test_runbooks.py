@@ -10,7 +10,7 @@ import click
 import pytest
 
 from demo.parts import ROOT
-from flowauth_rotator.cli import main
+from flowauth_rotator.cli.main import main
 from tests.monitoring.test_prometheus_files import NAMES
 
 RUNBOOKS = ROOT / "docs" / "runbooks"

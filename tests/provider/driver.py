@@ -97,11 +97,11 @@ def put_connection(conn_id, conn_type="flowauth", **settings):
 
 def watched():
     """What those who watch this Airflow are told."""
-    from flowauth_rotator.provider.web import service
+    from flowauth_rotator.provider.web import api
 
     if AIRFLOW_2:
         bag.sync_to_db()  # Airflow 3 does so when it runs a DAG
-    return service.watched(None, datetime.now(timezone.utc)).to_json()
+    return api.watched(None, datetime.now(timezone.utc)).to_json()
 
 
 if __name__ == "__main__":

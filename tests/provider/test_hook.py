@@ -9,7 +9,7 @@ import pytest
 from pyotp import TOTP, random_base32
 
 from demo.parts import free_port
-from flowauth_rotator.provider.info import CONNECTION_FIELDS
+from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS
 from proofs.flowauth import FlowAuth, serve
 
 numbers = itertools.count()

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.provider.tokens import ManagedToken, check_tokens, read_tokens
+from flowauth_rotator.provider.managed_tokens import ManagedToken, check_tokens, read_tokens
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
 

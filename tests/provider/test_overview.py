@@ -10,7 +10,7 @@ from flowauth_rotator.core.errors import MalformedToken, MissingToken
 from flowauth_rotator.core.policy import RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.tokens import Claims, Token
-from flowauth_rotator.provider.tokens import ManagedToken
+from flowauth_rotator.provider.managed_tokens import ManagedToken
 from flowauth_rotator.provider.web.managed import (
     Agent,
     Attempt,

@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 
 from flowauth_rotator.server import Parts, Settings, SetupError, create_app, schema_version
 from flowauth_rotator.server.database import Database
-from flowauth_rotator.server.parts import upgrade
+from flowauth_rotator.server.services import upgrade
 from flowauth_rotator.server.schema import metadata
 from flowauth_rotator.server.signing import Signer, private_pem
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from flowauth_rotator.agent.rotation import Check
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.report import Outcome, Report, clock
-from flowauth_rotator.provider.tokens import LONGEST_LABEL, ManagedToken
+from flowauth_rotator.provider.managed_tokens import LONGEST_LABEL, ManagedToken
 
 NO_ROLES = "no roles recorded"  # in the words of FlowAuth (FlowKit pull request 7279)
 WELL = ("ok", "new")  # conditions of a DAG that renews what is due

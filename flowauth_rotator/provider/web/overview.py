@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from flowauth_rotator.agent.rotation import Check
 from flowauth_rotator.core import policy
 from flowauth_rotator.core.errors import ExpiredToken, RotatorError
-from flowauth_rotator.monitoring.state import State, Thresholds, judge
+from flowauth_rotator.monitoring.assessment import State, Thresholds, judge
 from flowauth_rotator.provider.web.managed import WELL, Agent, Attempt, Managed
 from flowauth_rotator.provider.web.snapshot import heartbeat, told_of, watched
 

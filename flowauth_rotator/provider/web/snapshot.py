@@ -9,7 +9,7 @@ from flowauth_rotator.agent.rotation import Check
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 from flowauth_rotator.provider.schedule import first_check, interval, two_checks
-from flowauth_rotator.provider.variable import place_of
+from flowauth_rotator.provider.variable_store import place_of
 from flowauth_rotator.provider.web.managed import WELL, Agent, Managed
 
 SWAPPED = (Outcome.ROTATED, Outcome.ADOPTED)

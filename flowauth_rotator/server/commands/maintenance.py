@@ -16,7 +16,7 @@ from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import counted, progress, report
 from flowauth_rotator.server.data_dir import DATABASE
 from flowauth_rotator.server.database import Database
-from flowauth_rotator.server.parts import upgrade as upgrade_data
+from flowauth_rotator.server.services import upgrade as upgrade_data
 
 
 @click.command(cls=options.Command)

@@ -8,8 +8,8 @@ from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider import FlowAuthHook, ManagedToken, VariableStore
 from flowauth_rotator.provider.compat import AIRFLOW_2, dag, get_current_context, redact, task
-from flowauth_rotator.provider.surveying import look
-from flowauth_rotator.provider.variable import mask
+from flowauth_rotator.provider.survey import look
+from flowauth_rotator.provider.variable_store import mask
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def clock(clock):
 @pytest.fixture(autouse=True)
 def cheap_passwords(monkeypatch, cheap_hasher):
     """Let the commands, too, hash passwords with Argon2 at next to no cost."""
-    monkeypatch.setattr("flowauth_rotator.server.parts.PasswordHasher", lambda: cheap_hasher)
+    monkeypatch.setattr("flowauth_rotator.server.services.PasswordHasher", lambda: cheap_hasher)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from airflow.utils.session import create_session
 from flowauth_rotator.monitoring import prometheus
 from flowauth_rotator.monitoring.snapshot import Snapshot
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.web import managed, records
+from flowauth_rotator.provider.web import managed, queries
 from flowauth_rotator.provider.web.compat import Pages, start_run
 from flowauth_rotator.provider.web.managed import Agent, Managed
 from flowauth_rotator.provider.web.overview import Overview
@@ -103,7 +103,7 @@ def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str,
         asked = minutes or one.token.lifetime_minutes
         if asked and now.timestamp() + 60 * asked <= row["expires_at"]:
             raise Denied(400, f"The token in use lives longer than {asked} more minutes.")
-        run_id = records.next_run_id(one.variable, one.run)
+        run_id = queries.next_run_id(one.variable, one.run)
         params = {"names": [one.variable], "force": True, "lifetime_minutes": minutes}
         start_run(one.agent.dag_id, run_id, params, user=viewer.name, now=now)
         seen = _seen(viewer, now)
@@ -163,7 +163,7 @@ def watched(viewer: Viewer | None, now: datetime) -> Snapshot:
     else:
         agents, tokens = _read(now)
     with create_session() as session:
-        rotations = {it.dag_id: records.read_rotations(session, it.dag_id) for it in agents}
+        rotations = {it.dag_id: queries.read_rotations(session, it.dag_id) for it in agents}
     return snapshot(agents, tokens, now, rotations)
 
 
@@ -187,9 +187,9 @@ def _read(now: datetime) -> tuple[list[Agent], list[Managed]]:
     What is in use is read last: whoever finds no renewal under way sees what the last one did.
     """
     with create_session() as session:
-        agents = managed.without_the_dead(records.read_agents(session))
+        agents = managed.without_the_dead(queries.read_agents(session))
         tokens = [(agent, token) for agent in agents for token in agent.tokens]
-        found = records.read_in_use(session, [token for _, token in tokens], now)
+        found = queries.read_in_use(session, [token for _, token in tokens], now)
     return agents, [Managed(*one, what) for one, what in zip(tokens, found, strict=True)]
 
 

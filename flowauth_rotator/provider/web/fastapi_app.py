@@ -27,8 +27,8 @@ from starlette.exceptions import HTTPException
 
 from flowauth_rotator.monitoring.prometheus import CONTENT_TYPE
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.web import service
-from flowauth_rotator.provider.web.service import Denied
+from flowauth_rotator.provider.web import api
+from flowauth_rotator.provider.web.api import Denied
 
 STATIC = Path(__file__).parent / "static"
 
@@ -76,7 +76,7 @@ class Viewer:
 
 def same_site(request: Request) -> None:
     """Refuse what another site sends."""
-    service.check_origin(request.headers.get)
+    api.check_origin(request.headers.get)
 
 
 @app.get("/")
@@ -93,7 +93,7 @@ async def page(request: Request) -> Response:
 @app.get("/api/tokens")
 def tokens(user: GetUserDep) -> JSONResponse:
     """All that the page shows."""
-    return Json(service.tokens(Viewer(user), _now()))
+    return Json(api.tokens(Viewer(user), _now()))
 
 
 @app.post(
@@ -107,27 +107,27 @@ def renew(
     body: Annotated[Any, Body()] = None,  # noqa: ANN401 - JSON
 ) -> JSONResponse:
     """Start a renewal."""
-    return Json(service.renew(Viewer(user), called, body, _now()), 202)
+    return Json(api.renew(Viewer(user), called, body, _now()), 202)
 
 
 @app.get("/metrics")
 async def metrics(request: Request) -> Response:
     """What a scraper reads, with the scrape token or as somebody who may read Variables."""
-    text = await run_in_threadpool(service.exposition, await _scraper(request), _now())
+    text = await run_in_threadpool(api.exposition, await _scraper(request), _now())
     return Response(text, media_type=CONTENT_TYPE)
 
 
 @app.get("/api/check")
 async def check(request: Request) -> JSONResponse:
     """The same for `flowauth-rotator check`."""
-    return Json(await run_in_threadpool(service.state, await _scraper(request), _now()))
+    return Json(await run_in_threadpool(api.state, await _scraper(request), _now()))
 
 
 @app.middleware("http")
 async def secure(request: Request, call_next: Any) -> Response:  # noqa: ANN401 - Starlette's
     """Give each answer the headers of a page that trusts nobody."""
     response: Response = await call_next(request)
-    response.headers.update(service.SECURITY_HEADERS)
+    response.headers.update(api.SECURITY_HEADERS)
     return response
 
 
@@ -152,7 +152,7 @@ async def malformed(_request: Request, _error: RequestValidationError) -> JSONRe
 
 async def _scraper(request: Request) -> Viewer | None:
     """Who reads what machines read; nobody if it is the scraper itself."""
-    if service.is_scraper(request.headers.get("Authorization", "")):
+    if api.is_scraper(request.headers.get("Authorization", "")):
         return None
     return Viewer(await _user(request))
 

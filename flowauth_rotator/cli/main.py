@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from flowauth_rotator.checking import check, in_airflow
-from flowauth_rotator.options import airflow, renew_before, scrape_token_file
+from flowauth_rotator.cli.check import check, in_airflow
+from flowauth_rotator.cli.options import airflow, renew_before, scrape_token_file
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
@@ -135,17 +135,17 @@ def _print_plan(snapshot: Snapshot, *, as_json: bool) -> None:
     """A table in a terminal, lines of columns with tabs between them in a pipe."""
     from rich.console import Console
 
-    from flowauth_rotator.monitoring import document, plan
-    from flowauth_rotator.monitoring.state import assess
+    from flowauth_rotator.monitoring import json_output, terminal
+    from flowauth_rotator.monitoring.assessment import assess
 
     assessment = assess(snapshot)
     console = Console(highlight=False)
     if as_json:
-        click.echo(json.dumps(document.document(assessment)))
+        click.echo(json.dumps(json_output.document(assessment)))
     elif console.is_terminal:
-        plan.show(assessment, console)
+        terminal.show(assessment, console)
     else:
-        click.echo(plan.lines(assessment), nl=False)
+        click.echo(terminal.lines(assessment), nl=False)
 
 
 @main.command(short_help="Renew a token, if it is due.")

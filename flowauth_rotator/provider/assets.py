@@ -16,7 +16,7 @@ from flowauth_rotator.provider.compat import (
     tokens_page,
     update_asset,
 )
-from flowauth_rotator.provider.variable import key_of
+from flowauth_rotator.provider.variable_store import key_of
 
 LONGEST_QUOTED_NAME = 1400
 OUTCOME = "outcome_"  # begins the key of the XCom by which a rotation is counted

@@ -23,8 +23,8 @@ from flask_appbuilder import BaseView, expose
 
 from flowauth_rotator.monitoring.prometheus import CONTENT_TYPE
 from flowauth_rotator.provider.compat import PAGE, conf
-from flowauth_rotator.provider.web import service
-from flowauth_rotator.provider.web.service import Denied
+from flowauth_rotator.provider.web import api
+from flowauth_rotator.provider.web.api import Denied
 
 STATIC = Path(__file__).parent / "static"
 
@@ -90,13 +90,13 @@ def page() -> Any:  # noqa: ANN401 - of Flask
 @blueprint.get("/api/tokens")
 def tokens() -> Any:  # noqa: ANN401 - of Flask
     """All that the page shows."""
-    return jsonify(service.tokens(_viewer(), _now()))
+    return jsonify(api.tokens(_viewer(), _now()))
 
 
 @blueprint.post("/api/tokens/<path:called>/renew")
 def renew(called: str) -> Any:  # noqa: ANN401 - of Flask
     """Start a renewal."""
-    service.check_origin(request.headers.get)
+    api.check_origin(request.headers.get)
     viewer = _viewer()
     body = request.get_json(silent=True)
     if body is None and request.get_data() not in (b"", b"null"):
@@ -104,19 +104,19 @@ def renew(called: str) -> Any:  # noqa: ANN401 - of Flask
     extra = json.dumps({"called": called, "body": body if isinstance(body, dict) else None})
     with create_session() as database:
         database.add(Log("flowauth_rotator.renew", owner=viewer.name, extra=extra))
-    return jsonify(service.renew(viewer, called, body, _now())), 202
+    return jsonify(api.renew(viewer, called, body, _now())), 202
 
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """What a scraper reads, with the scrape token or as somebody who may read Variables."""
-    return Response(service.exposition(_scraper(), _now()), content_type=CONTENT_TYPE)
+    return Response(api.exposition(_scraper(), _now()), content_type=CONTENT_TYPE)
 
 
 @blueprint.get("/api/check")
 def check() -> Any:  # noqa: ANN401 - of Flask
     """The same for `flowauth-rotator check`."""
-    return jsonify(service.state(_scraper(), _now()))
+    return jsonify(api.state(_scraper(), _now()))
 
 
 @blueprint.after_request
@@ -127,7 +127,7 @@ def secure(response: Response) -> Response:
     """
     if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
         session.clear()
-    response.headers.update(service.SECURITY_HEADERS)
+    response.headers.update(api.SECURITY_HEADERS)
     return response
 
 
@@ -147,7 +147,7 @@ def _check_origin_itself(state: Any) -> None:  # noqa: ANN401 - of Flask
 
 def _scraper() -> Viewer | None:
     """Who reads what machines read; nobody if it is the scraper itself."""
-    return None if service.is_scraper(request.headers.get("Authorization", "")) else _viewer()
+    return None if api.is_scraper(request.headers.get("Authorization", "")) else _viewer()
 
 
 def _viewer() -> Viewer:

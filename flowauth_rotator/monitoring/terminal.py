@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from flowauth_rotator.monitoring.state import Assessment, Judged, State
-from flowauth_rotator.monitoring.words import moment, one_line, span
+from flowauth_rotator.monitoring.assessment import Assessment, Judged, State
+from flowauth_rotator.monitoring.formatting import moment, one_line, span
 
 HEADS = ("name", "state", "left", "renewal due", "why, and what next")
 BAR = 24  # characters

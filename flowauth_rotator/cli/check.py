@@ -12,11 +12,11 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from flowauth_rotator.options import Share, airflow, renew_before, scrape_token_file, secret_of
+from flowauth_rotator.cli.options import Share, airflow, renew_before, scrape_token_file, secret_of
 
 if TYPE_CHECKING:
     from flowauth_rotator.monitoring.snapshot import Snapshot
-    from flowauth_rotator.monitoring.state import Thresholds
+    from flowauth_rotator.monitoring.assessment import Thresholds
 
 FORMATS = ("nagios", "checkmk", "prometheus", "json")
 UNKNOWN = 3  # the exit code by which a plugin of Nagios says that it could not find out
@@ -110,7 +110,7 @@ def check(
     if sys.stdout is None:  # closed: whatever is opened next takes its place
         sys.exit(UNKNOWN)
     try:
-        from flowauth_rotator.monitoring.state import Thresholds
+        from flowauth_rotator.monitoring.assessment import Thresholds
 
         snapshot = _found(airflow, scrape_token_file, issuer, username, password_file, renew_before)
         text, code = _read(snapshot, Thresholds(warning, critical), form, names, agent=agent)
@@ -127,7 +127,7 @@ def _found(
     password_file: IO[bytes] | None,
     renew_before: float | timedelta,
 ) -> Snapshot:
-    from flowauth_rotator import sources
+    from flowauth_rotator.cli import sources
     from flowauth_rotator.core.errors import IssuerError
     from flowauth_rotator.core.policy import RotationPolicy
 
@@ -156,7 +156,7 @@ def in_airflow(airflow: str, scrape_token_file: IO[bytes] | None, now: datetime)
         click.UsageError: one elsewhere needs a scrape token.
         RotatorError: it does not say.
     """
-    from flowauth_rotator import sources
+    from flowauth_rotator.cli import sources
 
     if airflow == "here":
         if scrape_token_file:
@@ -171,8 +171,8 @@ def _read(
     snapshot: Snapshot, thresholds: Thresholds, form: str, names: Sequence[str], *, agent: bool
 ) -> tuple[str, int]:
     """The text to print and the exit code."""
-    from flowauth_rotator.monitoring import checkmk, document, nagios, prometheus
-    from flowauth_rotator.monitoring.state import assess
+    from flowauth_rotator.monitoring import checkmk, json_output, nagios, prometheus
+    from flowauth_rotator.monitoring.assessment import assess
 
     if agent and snapshot.agents is None:
         raise click.UsageError("--agent needs --airflow: an issuer knows of no DAG.")
@@ -182,7 +182,7 @@ def _read(
         return prometheus.exposition(snapshot).decode(), 0
     assessment = assess(snapshot, thresholds)
     if form == "json":
-        return f"{json.dumps(document.document(assessment))}\n", 0
+        return f"{json.dumps(json_output.document(assessment))}\n", 0
     if form == "checkmk":
         return checkmk.reading(assessment), 0
     if names and not agent:

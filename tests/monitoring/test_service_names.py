@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowauth_rotator.monitoring.names import collisions, service_name
+from flowauth_rotator.monitoring.service_names import collisions, service_name
 
 VECTORS = {  # the public contract: no change of the code may change one of them
     "AIRFLOW": "FlowAuth_Token_AIRFLOW",

@@ -17,7 +17,7 @@ from flowauth_rotator.monitoring.snapshot import (
     Watched,
     soonest_first,
 )
-from flowauth_rotator.monitoring.words import moment, span
+from flowauth_rotator.monitoring.formatting import moment, span
 
 
 class State(IntEnum):

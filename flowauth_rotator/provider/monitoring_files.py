@@ -15,8 +15,8 @@ from flowauth_rotator.core.report import Report
 from flowauth_rotator.monitoring.snapshot import PATIENCE, Heartbeat, Snapshot, reported
 from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.schedule import Schedule, deadline, interval
-from flowauth_rotator.provider.tokens import DAG_ID, LIST_VARIABLE, LONGEST_RUN
-from flowauth_rotator.provider.variable import key_of
+from flowauth_rotator.provider.managed_tokens import DAG_ID, LIST_VARIABLE, LONGEST_RUN
+from flowauth_rotator.provider.variable_store import key_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def write(
     # What reads and writes is imported where it is wanted: the DAG's file is parsed all the time.
     if spool := _folder("checkmk_spool_dir"):
         from flowauth_rotator.monitoring import checkmk
-        from flowauth_rotator.monitoring.state import assess
+        from flowauth_rotator.monitoring.assessment import assess
 
         until = heartbeat.deadline_at or now + PATIENCE
         age = 60 * math.ceil((until - now).total_seconds() / 60)  # the same from check to check

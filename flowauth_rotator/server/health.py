@@ -13,7 +13,7 @@ from flask import Response, jsonify, request
 from flowauth_rotator.server.answers import asked
 from flowauth_rotator.server.errors import Refused, SetupError
 from flowauth_rotator.server.metrics import CONTENT_TYPE, Metrics
-from flowauth_rotator.server.parts import Parts
+from flowauth_rotator.server.services import Parts
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 
 from flowauth_rotator.agent.issuer import LARGEST_LIST, SessionIssuer
-from flowauth_rotator.agent.wire import Wire
+from flowauth_rotator.agent.http import Wire
 from flowauth_rotator.core.errors import (
     IssuerError,
     MalformedToken,
@@ -36,14 +36,14 @@ def airflow_here(now: datetime) -> Snapshot:
     """
     with _silent_output():
         try:
-            from flowauth_rotator.provider.web import service
+            from flowauth_rotator.provider.web import api
         except ModuleNotFoundError as error:
             raise Misconfigured(
                 f"Airflow cannot be loaded here: {error.name} is not installed.",
                 advice="Run it with the Python of Airflow, or give Airflow's address.",
             ) from None
         try:
-            return service.watched(None, now)
+            return api.watched(None, now)
         except RotatorError:
             raise
         except Exception as error:  # noqa: BLE001 - its text may hold the database's password

@@ -23,7 +23,7 @@ from flowauth_rotator.provider.compat import (
     read_variable,
 )
 from flowauth_rotator.provider.schedule import Schedule, checks_between
-from flowauth_rotator.provider.tokens import (
+from flowauth_rotator.provider.managed_tokens import (
     LIST_VARIABLE,
     ManagedToken,
     WrongEntry,
@@ -101,7 +101,7 @@ def look(
     between due and expiry is an error.
     """
     from flowauth_rotator.agent.rotation import check
-    from flowauth_rotator.provider.variable import VariableStore
+    from flowauth_rotator.provider.variable_store import VariableStore
 
     store = VariableStore(token.variable)
     try:
