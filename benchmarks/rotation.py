@@ -16,13 +16,14 @@ import requests
 from benchmarks.measure import Figure, alternate, timed
 from benchmarks.sizes import Sizes
 from demo.parts import AUDIENCE, ROLES, USER, PartFailed, RenewalServer
-from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.core.tokens import Token
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 
 LIFETIME = 60  # minutes, of a predecessor; a successor gets a day
 AGE = 45  # minutes, of a predecessor: it is due from 40 on
@@ -104,12 +105,12 @@ def mint_due_tokens(settings: Settings, names: Iterable[str], roles: Iterable[st
         names: A name for each token: renewals of one name are limited.
         roles: The names of the roles of each token.
     """
-    parts = Parts.open(settings)
-    with closing(parts.database):
-        owner = parts.accounts.named_user(USER)
-        audience_id = parts.accounts.named_audience(AUDIENCE).id
+    services = Services.open(settings)
+    with closing(services.database):
+        owner = services.accounts.named_user(USER)
+        audience_id = services.accounts.named_audience(AUDIENCE).id
         issued_at = int(time.time()) - AGE * 60
-        mint = partial(parts.issuing.mint, owner, audience_id)
+        mint = partial(services.issuing.mint, owner, audience_id)
         return [mint(name, list(roles), LIFETIME, now=issued_at).token for name in names]
 
 

@@ -28,8 +28,8 @@ from demo.parts import (
     running,
     wait_until_healthy,
 )
-from flowauth_rotator.agent.issuer import BearerIssuer
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.schema import audiences, roles, tokens, users
 
@@ -102,14 +102,14 @@ class LoadedServer:
 
     def set_up(self) -> None:
         """Make keys, an audience, roles and a user."""
-        Parts.make(self._settings, now=int(time.time()))
-        parts, limit = Parts.open(self._settings), Limit(MAX_LIFETIME)
-        with contextlib.closing(parts.database):
-            parts.accounts.add_audience(AUDIENCE, limit)
+        Services.make(self._settings, now=int(time.time()))
+        services, limit = Services.open(self._settings), Limit(MAX_LIFETIME)
+        with contextlib.closing(services.database):
+            services.accounts.add_audience(AUDIENCE, limit)
             for role, scopes in ROLES.items():
-                parts.accounts.add_role(role, AUDIENCE, scopes, limit)
-            parts.accounts.add_user(USER, self._password)
-            parts.accounts.grant(USER, list(ROLES))
+                services.accounts.add_role(role, AUDIENCE, scopes, limit)
+            services.accounts.add_user(USER, self._password)
+            services.accounts.grant(USER, list(ROLES))
 
     def add_history(self, count: int) -> None:
         """Write rows of the user that have all expired, each the parent of the next."""

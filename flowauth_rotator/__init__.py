@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flowauth_rotator.agent.issuer import BearerIssuer as BearerIssuer
-    from flowauth_rotator.agent.issuer import SessionIssuer as SessionIssuer
+    from flowauth_rotator.agent.bearer import BearerIssuer as BearerIssuer
+    from flowauth_rotator.agent.flowauth import SessionIssuer as SessionIssuer
     from flowauth_rotator.agent.rotation import rotate as rotate
     from flowauth_rotator.agent.stores import FileStore as FileStore
     from flowauth_rotator.agent.stores import MemoryStore as MemoryStore
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "BearerIssuer": "agent.issuer",
+    "BearerIssuer": "agent.bearer",
     "Claims": "core.tokens",
     "Decision": "core.policy",
     "FileStore": "agent.stores",
@@ -37,7 +37,7 @@ _HOMES = {
     "Report": "core.report",
     "RotationPolicy": "core.policy",
     "RotatorError": "core.errors",
-    "SessionIssuer": "agent.issuer",
+    "SessionIssuer": "agent.flowauth",
     "Token": "core.tokens",
     "TokenStore": "agent.stores",
     "decide": "core.policy",

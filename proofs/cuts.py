@@ -25,14 +25,16 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from demo.parts import prepare_process
-from flowauth_rotator.agent.issuer import BearerIssuer, Issuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.issuer import Issuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.succession import Row
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.history import HistoryRow
 from flowauth_rotator.server.signing import Signer
 from proofs.flowauth import FlowAuth, serve
@@ -200,9 +202,9 @@ def _capture_log() -> Iterator[StringIO]:
 
 
 @contextmanager
-def connect_bearer(parts: Parts, url: str) -> Iterator[Subject]:
+def connect_bearer(services: Services, url: str) -> Iterator[Subject]:
     """The bundled server, asked by a token: it answers the same key with the same bytes."""
-    first = _mint_due(parts, "BEARER")
+    first = _mint_due(services, "BEARER")
     with (
         proxy_to(_port_of(url)) as proxy,
         closing(BearerIssuer(proxy.url, timeout=TIMEOUT, sleep=_skip_pause)) as issuer,
@@ -210,10 +212,10 @@ def connect_bearer(parts: Parts, url: str) -> Iterator[Subject]:
         yield Subject(
             proxy=proxy,
             issuer=issuer,
-            public_key=PublicKey(parts.keyring.current().public_pem),
+            public_key=PublicKey(services.keyring.current().public_pem),
             outcome_after_cut=ROTATED,
-            restore=lambda: _reveal(parts, first),
-            list_successors=lambda: _list_children(parts, first),
+            restore=lambda: _reveal(services, first),
+            list_successors=lambda: _list_children(services, first),
         )
 
 
@@ -242,10 +244,10 @@ class ForgetfulSession(SessionIssuer):
 
 
 @contextmanager
-def connect_session(parts: Parts, url: str, password: str) -> Iterator[Subject]:
+def connect_session(services: Services, url: str, password: str) -> Iterator[Subject]:
     """The bundled server, asked by a sign-in: after a cut the history shows the successor."""
-    first = _mint_due(parts, "SESSION")
-    predecessor = _reveal(parts, first)
+    first = _mint_due(services, "SESSION")
+    predecessor = _reveal(services, first)
     with (
         proxy_to(_port_of(url)) as proxy,
         closing(
@@ -256,10 +258,10 @@ def connect_session(parts: Parts, url: str, password: str) -> Iterator[Subject]:
         yield Subject(
             proxy=proxy,
             issuer=issuer,
-            public_key=PublicKey(parts.keyring.current().public_pem),
+            public_key=PublicKey(services.keyring.current().public_pem),
             outcome_after_cut=ADOPTED,
             restore=lambda: predecessor,
-            list_successors=lambda: _list_children(parts, first),
+            list_successors=lambda: _list_children(services, first),
         )
 
 
@@ -297,29 +299,29 @@ def connect_flowauth() -> Iterator[Subject]:
         )
 
 
-def _mint_due(parts: Parts, name: str) -> HistoryRow:
+def _mint_due(services: Services, name: str) -> HistoryRow:
     """Mint a token that is due, and return its row."""
-    owner = parts.accounts.named_user(USERNAME)
-    audience = parts.accounts.named_audience(AUDIENCE)
+    owner = services.accounts.named_user(USERNAME)
+    audience = services.accounts.named_audience(AUDIENCE)
     issued_at = int(time.time()) - AGE * 60
-    issued = parts.issuing.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
-    return next(row for row in parts.issuing.each_row() if row.id == issued.row_id)
+    issued = services.issuing.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
+    return next(row for row in services.issuing.each_row() if row.id == issued.row_id)
 
 
-def _list_children(parts: Parts, first: HistoryRow) -> list[Token]:
+def _list_children(services: Services, first: HistoryRow) -> list[Token]:
     """Return the tokens of all later rows with the name of a row.
 
     Raises:
         RuntimeError: one of them descends from another row.
     """
-    rows = [row for row in parts.issuing.each_row() if row.name == first.name]
+    rows = [row for row in services.issuing.each_row() if row.name == first.name]
     if {row.parent_id for row in rows} - {None, first.id}:
         raise RuntimeError(f"A row of {first.name} descends from another one.")
-    return [_reveal(parts, row) for row in rows if row.id != first.id]
+    return [_reveal(services, row) for row in rows if row.id != first.id]
 
 
-def _reveal(parts: Parts, row: HistoryRow) -> Token:
-    return Token(parts.history.reveal(row))
+def _reveal(services: Services, row: HistoryRow) -> Token:
+    return Token(services.history.reveal(row))
 
 
 def _port_of(url: str) -> int:
@@ -340,11 +342,11 @@ def main() -> int:
         short = {"USER_CLAIMS": "plain"}  # tokens, since each byte is a rotation
         settings = Settings.load(Path(folder) / "server", short)
         prepare(settings, password, Ed25519PrivateKey.generate())
-        parts = Parts.open(settings)
-        with closing(parts.database), serving(settings.data_dir, **short) as url:
+        services = Services.open(settings)
+        with closing(services.database), serving(settings.data_dir, **short) as url:
             subjects = {
-                "the server, by token": connect_bearer(parts, url),
-                "the server, by sign-in": connect_session(parts, url, password),
+                "the server, by token": connect_bearer(services, url),
+                "the server, by sign-in": connect_session(services, url, password),
                 "FlowAuth's model": connect_flowauth(),
             }
             violations = sum(_report(name, subject) for name, subject in subjects.items())

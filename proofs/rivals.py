@@ -27,7 +27,9 @@ from demo.parts import (
     running,
     wait_until_healthy,
 )
-from flowauth_rotator.agent.issuer import BearerIssuer, Issuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.issuer import Issuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore, TokenStore
 from flowauth_rotator.core.errors import RotatorError
@@ -35,7 +37,7 @@ from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.core.succession import Renewal, Row
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.history import HistoryRow
 from proofs.processes.serving import AUDIENCE, ROLES, USERNAME, prepare
 
@@ -152,17 +154,17 @@ class Contest:
         return "\n".join(lines)
 
 
-def contest(parts: Parts, url: str, agents: int, events: int) -> Contest:
+def contest(services: Services, url: str, agents: int, events: int) -> Contest:
     """Mint tokens that are due, and let this many agents, each by the token itself, have them."""
-    rows = _minted(parts, events)
-    stores = [MemoryStore(Token(parts.history.reveal(row))) for row in rows]
+    rows = _minted(services, events)
+    stores = [MemoryStore(Token(services.history.reveal(row))) for row in rows]
     with ExitStack() as stack:
         issuers = [stack.enter_context(closing(DecidedBearer(url))) for _ in range(agents)]
         began = time.monotonic()
-        reports = contend(issuers, stores, PublicKey(parts.keyring.current().public_pem))
+        reports = contend(issuers, stores, PublicKey(services.keyring.current().public_pem))
         seconds = time.monotonic() - began
     outcomes = outcomes_of(reports)
-    later = [row for row in parts.issuing.each_row() if row.id > rows[-1].id]
+    later = [row for row in services.issuing.each_row() if row.id > rows[-1].id]
     return Contest(
         agents=agents,
         events=events,
@@ -170,24 +172,24 @@ def contest(parts: Parts, url: str, agents: int, events: int) -> Contest:
         rows=len(later),
         seconds=seconds,
         outcomes=outcomes,
-        violations=tuple(_violations(parts, rows, later, stores, outcomes)),
+        violations=tuple(_violations(services, rows, later, stores, outcomes)),
     )
 
 
-def _minted(parts: Parts, events: int) -> list[HistoryRow]:
+def _minted(services: Services, events: int) -> list[HistoryRow]:
     """The rows of tokens that are due, each of a name of its own."""
-    owner = parts.accounts.named_user(USERNAME)
-    audience = parts.accounts.named_audience(AUDIENCE)
+    owner = services.accounts.named_user(USERNAME)
+    audience = services.accounts.named_audience(AUDIENCE)
     issued_at = int(time.time()) - AGE * 60
-    before = max((row.id for row in parts.issuing.each_row()), default=0)
+    before = max((row.id for row in services.issuing.each_row()), default=0)
     for number in range(events):
         name = f"event-{before}-{number}"
-        parts.issuing.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
-    return [row for row in parts.issuing.each_row() if row.id > before]
+        services.issuing.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
+    return [row for row in services.issuing.each_row() if row.id > before]
 
 
 def _violations(
-    parts: Parts,
+    services: Services,
     predecessors: Sequence[HistoryRow],
     successors: Sequence[HistoryRow],
     stores: Sequence[MemoryStore],
@@ -198,7 +200,7 @@ def _violations(
         own = [later for later in successors if later.parent_id == row.id]
         if len(own) != 1:
             yield f"{row.name} has {len(own)} successors."
-        elif store.read() != Token(parts.history.reveal(own[0])):
+        elif store.read() != Token(services.history.reveal(own[0])):
             yield f"The token in use of {row.name} is not its successor's."
     for word in outcomes.keys() - WELL:
         yield f"{outcomes[word]} runs ended {word}."
@@ -226,9 +228,9 @@ def main() -> int:
     with TemporaryDirectory(prefix="proofs-") as folder:
         settings = Settings.load(Path(folder) / "server", {})
         prepare(settings, secrets.token_urlsafe(18))
-        parts = Parts.open(settings)
-        with closing(parts.database), serving(settings.data_dir) as url:
-            result = contest(parts, url, given.agents, given.events)
+        services = Services.open(settings)
+        with closing(services.database), serving(settings.data_dir) as url:
+            result = contest(services, url, given.agents, given.events)
     print(result)
     return 1 if result.violations else 0
 

@@ -91,18 +91,18 @@ def prepared_data_dir(tmp_path_factory, signing_key, cheap_hasher, keys_read_onc
 
 def prepare(settings, signing_key: rsa.RSAPrivateKey, hasher: PasswordHasher) -> None:
     """A new server: audience TEST_SERVER, and flowbot, who holds its viewer and its runner."""
-    from flowauth_rotator.server import Parts
+    from flowauth_rotator.server import Services
     from flowauth_rotator.server.accounts import Limit
 
-    Parts.make(settings, signing_key, now=0)
-    parts = Parts.open(settings, hasher=hasher)
+    Services.make(settings, signing_key, now=0)
+    services = Services.open(settings, hasher=hasher)
     week = Limit(WEEK_IN_MINUTES)
-    parts.accounts.add_audience(AUDIENCE, week)
-    parts.accounts.add_role("viewer", AUDIENCE, ["get_results", "get_available_dates"], week)
-    parts.accounts.add_role("runner", AUDIENCE, ["run"], week)
-    parts.accounts.add_user(USERNAME, PASSWORD)
-    parts.accounts.grant(USERNAME, ROLES)
-    parts.database.close()
+    services.accounts.add_audience(AUDIENCE, week)
+    services.accounts.add_role("viewer", AUDIENCE, ["get_results", "get_available_dates"], week)
+    services.accounts.add_role("runner", AUDIENCE, ["run"], week)
+    services.accounts.add_user(USERNAME, PASSWORD)
+    services.accounts.grant(USERNAME, ROLES)
+    services.database.close()
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +159,7 @@ class RenewalServer:
         self.public_key_pem = signer.public_pem
         self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self.now)
         self.app.wsgi_app = self._recording(self.app.wsgi_app)
-        self._parts = self.app.extensions["flowauth_rotator"]
+        self._services = self.app.extensions["flowauth_rotator"]
         self._http = self._listen()
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -172,7 +172,7 @@ class RenewalServer:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
-        self._parts.database.close()
+        self._services.database.close()
 
     def mint(
         self,
@@ -184,9 +184,9 @@ class RenewalServer:
         username: str = USERNAME,
     ) -> str:
         """A first token, by default flowbot's; one issued in the past may be due already."""
-        issued = self._parts.issuing.mint(
-            self._parts.accounts.named_user(username),
-            self._parts.accounts.named_audience(self.audience).id,
+        issued = self._services.issuing.mint(
+            self._services.accounts.named_user(username),
+            self._services.accounts.named_audience(self.audience).id,
             name,
             roles,
             lifetime_minutes,
@@ -196,42 +196,42 @@ class RenewalServer:
 
     def rows(self, name: str | None = None) -> list:
         """The rows of the history, of one name or all, oldest first."""
-        return [row for row in self._parts.issuing.each_row() if name in (None, row.name)]
+        return [row for row in self._services.issuing.each_row() if name in (None, row.name)]
 
     def add_role(self, name: str, *, max_lifetime_minutes: int, scopes: Sequence[str] = ("run",)):
         """Add a role of TEST_SERVER and grant it to flowbot."""
         from flowauth_rotator.server.accounts import Limit
 
-        self._parts.accounts.add_role(name, self.audience, scopes, Limit(max_lifetime_minutes))
+        self._services.accounts.add_role(name, self.audience, scopes, Limit(max_lifetime_minutes))
         self.grant(name)
 
     def add_user(self, username: str, password: str = PASSWORD, roles: Sequence[str] = ROLES):
         """Add somebody else, holding these roles."""
-        self._parts.accounts.add_user(username, password)
-        self._parts.accounts.grant(username, roles)
+        self._services.accounts.add_user(username, password)
+        self._services.accounts.grant(username, roles)
 
     def grant(self, role: str) -> None:
         """Give flowbot a role."""
-        self._parts.accounts.grant(self.username, [role])
+        self._services.accounts.grant(self.username, [role])
 
     def revoke(self, role: str) -> None:
         """Take a role from flowbot."""
-        self._parts.accounts.revoke(self.username, [role])
+        self._services.accounts.revoke(self.username, [role])
 
     def delete_role(self, role: str) -> None:
         """Delete a role."""
-        self._parts.accounts.delete_role(role)
+        self._services.accounts.delete_role(role)
 
     def forget_roles(self, row_id: int) -> None:
         """Make a row one of which no roles are recorded, as FlowAuth's old ones are."""
         from flowauth_rotator.server.schema import tokens
 
-        with self._parts.database.writing() as connection:
+        with self._services.database.writing() as connection:
             connection.execute(tokens.update().where(tokens.c.id == row_id).values(roles=[]))
 
     def limit(self, role: str, *, minutes: int) -> None:
         """Let tokens with a role live for so many minutes at most."""
-        self._parts.accounts.set_role(role, max_lifetime_minutes=minutes)
+        self._services.accounts.set_role(role, max_lifetime_minutes=minutes)
 
     @contextmanager
     def silent(self) -> Iterator[None]:

@@ -14,7 +14,8 @@ OWN = "flowauth_rotator"
 ROOMS = {  # what each room may import beside itself and the standard library
     "core": {"jwt", "cryptography"},  # pure, so that every rule is tested as a function
     "agent": {"core"},  # no host, no HTTP: the sequence of effects and nothing else
-    "agent/issuer": {"core", "tenacity", "pyotp"},
+    "agent/issuer": {"core", "tenacity"},
+    "agent/flowauth": {"core", "pyotp"},
     "agent/http": {"core", "requests", "urllib3"},  # the only HTTP of the agent
     "server": {
         *("core", "flask", "werkzeug", "itsdangerous", "sqlalchemy", "alembic"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
 from flowauth_rotator.core.errors import (
     Capped,
     ConflictingWrite,
@@ -22,7 +23,7 @@ from flowauth_rotator.core.errors import (
     StoreError,
 )
 from flowauth_rotator.core.policy import Decision, RotationPolicy, State, decide
-from flowauth_rotator.core.report import LARGEST_SKEW, Outcome, Report, Severity, clock, utc
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.succession import (
     Candidate,
     Row,
@@ -108,14 +109,14 @@ def check(
         place=store.place,
         outcome=Outcome.HEALTHY,
         reason=f"{answer}{decision.reason}",
-        checked_at=utc(now),
+        checked_at=to_utc(now),
         predecessor_expires_at=claims.expires_at,
         issued_at=claims.issued_at,
         expires_at=claims.expires_at,
         renew_at=decision.renew_at,
     )
-    behind = claims.issued_at - utc(now)
-    if behind > LARGEST_SKEW:
+    behind = claims.issued_at - to_utc(now)
+    if behind > MAX_CLOCK_SKEW:
         report = replace(
             report,
             clock_skew=round(behind.total_seconds()),
@@ -187,7 +188,7 @@ def rotate(
     report = replace(
         report,
         outcome=Outcome.ADOPTED if successor.adopted else Outcome.ROTATED,
-        reason=f"The successor expires at {clock(claims.expires_at)}{gained}.",
+        reason=f"The successor expires at {format_time(claims.expires_at)}{gained}.",
         successor_expires_at=claims.expires_at,
         issued_at=claims.issued_at,
         expires_at=claims.expires_at,
@@ -240,7 +241,7 @@ class Clocks:
         or more than a year after it expires.
         """  # noqa: D205 - one sentence
         answered_at, claims = self.issuer.answered_at, self.found.claims
-        if answered_at is None or answered_at < claims.issued_at - LARGEST_SKEW:
+        if answered_at is None or answered_at < claims.issued_at - MAX_CLOCK_SKEW:
             return self.ours
         if answered_at > max(self.ours, claims.expires_at) + A_YEAR:
             return self.ours
@@ -261,7 +262,7 @@ class Clocks:
 
         Of a renewal that is forced no clock decides.
         """
-        apart = abs(self.theirs - self.ours) > LARGEST_SKEW
+        apart = abs(self.theirs - self.ours) > MAX_CLOCK_SKEW
         due = self.found.forced or decide(self.found.claims, policy, self.theirs).due
         return apart and not due
 
@@ -351,7 +352,7 @@ def _renew(
             return held
         if not (isinstance(error, Refused) and claims.expires_at <= clocks.theirs):
             raise
-        reason = f"It expired at {clock(claims.expires_at)}. {error.reason}"
+        reason = f"It expired at {format_time(claims.expires_at)}. {error.reason}"
         advice = error.advice if error.advice != Refused.advice else None
         raise ExpiredToken(reason, advice=advice) from None
 
@@ -433,12 +434,12 @@ def _overtaken(store: TokenStore, found: Check, current: Token | None, clocks: C
     if claims.expires_at <= max(found.claims.expires_at, clocks.earliest):
         raise ConflictingWrite(
             f"{store.place} was changed during the rotation, to a token that expires at "
-            f"{clock(claims.expires_at)}, no better than the one before."
+            f"{format_time(claims.expires_at)}, no better than the one before."
         )
     return replace(
         found.report,
         outcome=Outcome.SUPERSEDED,
-        reason=f"Somebody else stored a token that expires at {clock(claims.expires_at)}.",
+        reason=f"Somebody else stored a token that expires at {format_time(claims.expires_at)}.",
         issued_at=claims.issued_at,
         expires_at=claims.expires_at,
         renew_at=None,
@@ -446,7 +447,7 @@ def _overtaken(store: TokenStore, found: Check, current: Token | None, clocks: C
 
 
 def _described(report: Report, successor: Claims) -> str:
-    expiry = clock(successor.expires_at)
+    expiry = format_time(successor.expires_at)
     return f"FlowAPI token {report.name}, expires {expiry}, renewed by flowauth-rotator"
 
 

@@ -12,11 +12,17 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from flowauth_rotator.cli.options import Share, airflow, renew_before, scrape_token_file, secret_of
+from flowauth_rotator.cli.options import (
+    FractionOrDuration,
+    airflow,
+    renew_before,
+    scrape_token_file,
+    secret_of,
+)
 
 if TYPE_CHECKING:
-    from flowauth_rotator.monitoring.snapshot import Snapshot
     from flowauth_rotator.monitoring.assessment import Thresholds
+    from flowauth_rotator.monitoring.snapshot import Snapshot
 
 FORMATS = ("nagios", "checkmk", "prometheus", "json")
 UNKNOWN = 3  # the exit code by which a plugin of Nagios says that it could not find out
@@ -70,12 +76,14 @@ class _Check(click.Command):
 @click.option("--agent", is_flag=True, help="Look at the DAGs that renew, and at no token.")
 @click.option(
     "--warning",
-    type=Share(),
+    type=FractionOrDuration(),
     default="0.6",
     show_default=True,
     help="Remaining lifetime: a fraction of the time from due to expiry, or a duration like 2d.",
 )
-@click.option("--critical", type=Share(), default="0.3", show_default=True, help="Likewise.")
+@click.option(
+    "--critical", type=FractionOrDuration(), default="0.3", show_default=True, help="Likewise."
+)
 @renew_before
 def check(
     *,

@@ -8,13 +8,11 @@ from typing import IO, Any
 
 import click
 
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-
-class Share(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5
+class FractionOrDuration(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5
     """A fraction like 1/3 or 0.25, or a duration like 8h."""
 
-    name = "share"
+    name = "fraction|duration"
 
     def convert(
         self,
@@ -22,13 +20,11 @@ class Share(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> float | timedelta:
-        """A fraction like 1/3 or 0.25, or a duration like 8h."""
-        if fraction := re.fullmatch(r"(\d{1,9})/([1-9]\d{0,8})", value):
-            return int(fraction[1]) / int(fraction[2])
-        if duration := re.fullmatch(r"(\d{1,6})([smhdw])", value):
-            return timedelta(**{UNITS[duration[2]]: int(duration[1])})
+        """Parse the text of the option."""
+        from flowauth_rotator.core.durations import parse_fraction_or_duration
+
         try:
-            return float(value)
+            return parse_fraction_or_duration(value)
         except ValueError:
             self.fail(
                 f"{value!r} is neither a fraction like 1/3 nor a duration like 8h.", param, ctx
@@ -57,7 +53,7 @@ class Address(click.ParamType):  # type: ignore[type-arg] # generic since click 
 
 renew_before = click.option(
     "--renew-before",
-    type=Share(),
+    type=FractionOrDuration(),
     default="1/3",
     show_default=True,
     help="Remaining lifetime at which to renew: a fraction, or a duration like 8h.",
@@ -72,6 +68,9 @@ scrape_token_file = click.option(
     type=click.File("rb"),
     help="First line: the scrape token of an Airflow elsewhere; - reads standard input.",
 )
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def secret_of(file: IO[bytes]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 
-from flowauth_rotator.agent.issuer import LARGEST_LIST, SessionIssuer
+from flowauth_rotator.agent.flowauth import LARGEST_LIST, SessionIssuer
 from flowauth_rotator.agent.http import Wire
 from flowauth_rotator.core.errors import (
     IssuerError,

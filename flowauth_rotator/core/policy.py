@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from flowauth_rotator.core.clock import format_time, to_utc
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.core.report import clock, utc
 
 if TYPE_CHECKING:
     from flowauth_rotator.core.tokens import Claims
@@ -101,20 +101,23 @@ def decide(claims: Claims, policy: RotationPolicy, now: datetime) -> Decision:
     Raises:
         ValueError: `now` is naive.
     """
-    now = utc(now)
+    now = to_utc(now)
     renew_before = share(policy.renew_before, claims.lifetime)
     renew_at = claims.expires_at - renew_before
     critical_at = claims.expires_at - min(
         share(policy.critical_before, claims.lifetime), renew_before
     )
     if now >= claims.expires_at:
-        state, reason = State.EXPIRED, f"It expired at {clock(claims.expires_at)}."
+        state, reason = State.EXPIRED, f"It expired at {format_time(claims.expires_at)}."
     elif now >= critical_at:
-        state, reason = State.CRITICAL, f"It expires at {clock(claims.expires_at)}, very soon."
+        state, reason = (
+            State.CRITICAL,
+            f"It expires at {format_time(claims.expires_at)}, very soon.",
+        )
     elif now >= renew_at:
-        state, reason = State.DUE, f"Renewal has been due since {clock(renew_at)}."
+        state, reason = State.DUE, f"Renewal has been due since {format_time(renew_at)}."
     else:
-        state, reason = State.HEALTHY, f"Renewal is due at {clock(renew_at)}."
+        state, reason = State.HEALTHY, f"Renewal is due at {format_time(renew_at)}."
     return Decision(state, reason, renew_at, critical_at, claims.expires_at - now)
 
 

@@ -7,23 +7,7 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
-LARGEST_SKEW = timedelta(minutes=5)  # beyond it, the issuer's clock is the one to go by
-
-
-def utc(now: datetime) -> datetime:
-    """The same moment in UTC, where subtraction knows no daylight saving time.
-
-    Raises:
-        ValueError: `now` is naive.
-    """
-    if now.utcoffset() is None:
-        raise ValueError("`now` must be aware: a naive time means another moment in every zone")
-    return now.astimezone(timezone.utc)
-
-
-def clock(time: datetime) -> str:
-    """A time as people read it: `2026-11-23 14:05:00 UTC`."""
-    return f"{utc(time):%Y-%m-%d %H:%M:%S} UTC"
+from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time
 
 
 class Outcome(str, Enum):
@@ -119,13 +103,13 @@ class Report:
             return ""
         which = "The one before" if self.overlap is not None else "The token in use"
         past = "d" if self.predecessor_expires_at <= self.checked_at else "s"
-        return f"{which} expire{past} at {clock(self.predecessor_expires_at)}."
+        return f"{which} expire{past} at {format_time(self.predecessor_expires_at)}."
 
     @property
     def clock_warning(self) -> str:
         """A sentence when our clock and the issuer's are more than five minutes apart, or none."""
         skew = timedelta(seconds=self.clock_skew or 0)
-        if abs(skew) <= LARGEST_SKEW:
+        if abs(skew) <= MAX_CLOCK_SKEW:
             return ""
         word = "behind" if skew > timedelta(0) else "ahead of"
         return f"The clock here is {abs(skew)} {word} the issuer's."

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
 from flowauth_rotator.core.policy import RotationPolicy, decide, share
-from flowauth_rotator.core.report import LARGEST_SKEW, clock, utc
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 MINTS_AN_HOUR = 6
@@ -125,7 +125,7 @@ def objections(
     Where two clocks disagree, `now` is the earlier one, and `latest` the other. What was made since
     a renewal was `forced` before it was due need only expire later.
     """
-    now = utc(now)
+    now = to_utc(now)
     found = []
     if successor.digest == predecessor.digest:
         found.append(Objection("it is the same token"))
@@ -144,12 +144,12 @@ def objections(
         found.append(Objection("it is not valid yet (`nbf` or `iat` is in the future)"))
     gain = successor.expires_at - predecessor.expires_at
     least = share(policy.minimum_gain, predecessor.lifetime)
-    if forced and successor.issued_at >= forced - LARGEST_SKEW:
+    if forced and successor.issued_at >= forced - MAX_CLOCK_SKEW:
         least = timedelta(seconds=1)
     if gain < least:
         found.append(
             Objection(
-                f"it expires at {clock(successor.expires_at)}, "
+                f"it expires at {format_time(successor.expires_at)}, "
                 f"which is not at least {least} later than the token in use",
                 capped=True,
             )
@@ -179,7 +179,7 @@ def epoch(predecessor: Claims, policy: RotationPolicy, now: datetime) -> int:
     often: an issuer that grants little is noticed, while there is time, with few requests. After
     the expiry it is once more each hour.
     """
-    left = predecessor.expires_at - utc(now)
+    left = predecessor.expires_at - to_utc(now)
     if left <= timedelta(0):
         return LAST_EPOCH + -left // HOUR
     window = share(policy.renew_before, predecessor.lifetime)
@@ -200,7 +200,9 @@ def may_ask(
         window = share(policy.renew_before, predecessor.lifetime)
         began = predecessor.expires_at - window / 2**number
     made = [candidate.claims for candidate in candidates]
-    early = policy.leeway if number else LARGEST_SKEW  # the first may be asked for by a fast clock
+    early = (
+        policy.leeway if number else MAX_CLOCK_SKEW
+    )  # the first may be asked for by a fast clock
     answered = any(claims and claims.issued_at >= began - early for claims in made)
     return not answered and made.count(None) <= number
 
@@ -239,7 +241,7 @@ def best(predecessor: Claims, candidates: Iterable[Candidate], now: datetime) ->
     Without one, the longest-lived that is only capped and still better than the predecessor.
     Rivals who see the same rows choose the same one.
     """
-    useful = max(predecessor.expires_at, utc(now))
+    useful = max(predecessor.expires_at, to_utc(now))
     ranked = [
         ((not candidate.objections, candidate.claims.expires_at), candidate)
         for candidate in candidates
@@ -254,7 +256,7 @@ def check_budget(name: str, rows: Iterable[Row], now: datetime) -> None:
     Raises:
         BudgetExhausted: 6 were issued within an hour, or 24 within a day.
     """
-    now = utc(now)
+    now = to_utc(now)
     issued = [time for row in rows if row.name == name and (time := _issued_at(row))]
     for period, word, most in (
         (timedelta(hours=1), "an hour", MINTS_AN_HOUR),

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from flowauth_rotator.core.clock import to_utc
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.core.report import Outcome, Severity, utc
+from flowauth_rotator.core.report import Outcome, Severity
+from flowauth_rotator.monitoring.formatting import moment, span
 from flowauth_rotator.monitoring.snapshot import (
     PATIENCE,
     Heartbeat,
@@ -17,7 +19,6 @@ from flowauth_rotator.monitoring.snapshot import (
     Watched,
     soonest_first,
 )
-from flowauth_rotator.monitoring.formatting import moment, span
 
 
 class State(IntEnum):
@@ -232,7 +233,7 @@ def judge(
         now: an aware time.
         patience: how long a token that was issued may wait to be put to use.
     """
-    now = utc(now)
+    now = to_utc(now)
     told = token.told
     if life is None:
         reason = told.reason if told else "Nothing is known of it."
@@ -274,7 +275,7 @@ def of_heartbeat(agent: Heartbeat, now: datetime) -> Verdict:
     if agent.condition == "ok":
         following = agent.next_check_at
         return Verdict(State.OK, f"{last}, next {moment(following)}" if following else last)
-    late = agent.deadline_at is not None and utc(now) > agent.deadline_at
+    late = agent.deadline_at is not None and to_utc(now) > agent.deadline_at
     mild = agent.condition in ("new", "failed") and not late
     state = State.WARNING if mild else State.CRITICAL
     return Verdict(state, f"{agent.condition}, {last}", agent.sentence)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from flowauth_rotator.monitoring.service_names import PREFIX, service_name
 from flowauth_rotator.monitoring.assessment import Assessment, Judged, State, Verdict, loudest
 from flowauth_rotator.monitoring.formatting import one_line, percent
+from flowauth_rotator.monitoring.service_names import PREFIX, service_name
 
 AGENT = "FlowAuth_Rotation_Agent"
 ISSUER = "FlowAuth_Issuer"  # in place of the agent where only the issuer was asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from flowauth_rotator.core.report import utc
+from flowauth_rotator.core.clock import to_utc
 
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -23,7 +23,7 @@ def span(duration: timedelta) -> str:
 
 def moment(time: datetime) -> str:
     """A time to the minute: `2026-11-24 13:00 UTC`."""
-    return f"{utc(time):%Y-%m-%d %H:%M} UTC"
+    return f"{to_utc(time):%Y-%m-%d %H:%M} UTC"
 
 
 def percent(share: float) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from flowauth_rotator.monitoring.assessment import Assessment, Judged, of_heartbeat
 from flowauth_rotator.monitoring.service_names import collisions, service_name
 from flowauth_rotator.monitoring.snapshot import VERSION
-from flowauth_rotator.monitoring.assessment import Assessment, Judged, of_heartbeat
 
 
 def document(assessment: Assessment) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flowauth_rotator.provider.assets import token_asset as token_asset
     from flowauth_rotator.provider.dag import rotation_dag as rotation_dag
     from flowauth_rotator.provider.hook import FlowAuthHook as FlowAuthHook
+    from flowauth_rotator.provider.managed_tokens import ManagedToken as ManagedToken
     from flowauth_rotator.provider.operator import RotateTokenOperator as RotateTokenOperator
     from flowauth_rotator.provider.plugin import FlowAuthRotatorPlugin as FlowAuthRotatorPlugin
     from flowauth_rotator.provider.plugin import FolderPlugin as FolderPlugin
-    from flowauth_rotator.provider.assets import token_asset as token_asset
     from flowauth_rotator.provider.sensor import FlowAPITokenSensor as FlowAPITokenSensor
-    from flowauth_rotator.provider.managed_tokens import ManagedToken as ManagedToken
     from flowauth_rotator.provider.variable_store import VariableStore as VariableStore
 
 _HOMES = {

@@ -1,22 +1,17 @@
-"""What Airflow itself learns of a rotation: an asset update, a metric, a link."""
+"""Asset updates and metrics by which Airflow learns of a rotation."""
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.provider.compat import (
     Asset,
     AssetAlias,
-    BaseOperatorLink,
     Context,
     Stats,
-    XCom,
-    tokens_page,
     update_asset,
 )
-from flowauth_rotator.provider.variable_store import key_of
 
 LONGEST_QUOTED_NAME = 1400
 OUTCOME = "outcome_"  # begins the key of the XCom by which a rotation is counted
@@ -46,14 +41,3 @@ def announce(context: Context, report: Report) -> None:
 def count(report: Report) -> None:
     """Count an outcome in Airflow's own metrics: best effort, as StatsD may drop what is sent."""
     Stats.incr(f"flowauth_rotator.checks.{report.outcome}", tags={"name": report.name})
-
-
-class TokenLink(BaseOperatorLink):
-    """Leads from a rotation to its token on the page "FlowAPI tokens"."""
-
-    name = "FlowAPI token"
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002
-        """The page, at the token that the task's report is about."""
-        report = XCom.get_value(ti_key=ti_key, key="report")
-        return tokens_page(key_of(report["place"])) if report else ""

@@ -10,7 +10,9 @@ from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
-from flowauth_rotator.provider import monitoring_files, survey
+from flowauth_rotator.provider import monitoring_files
+from flowauth_rotator.provider import survey as surveying
+from flowauth_rotator.provider.assets import ROTATIONS, count
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
@@ -22,8 +24,6 @@ from flowauth_rotator.provider.compat import (
     get_current_context,
     task,
 )
-from flowauth_rotator.provider.operator import RotateTokenOperator
-from flowauth_rotator.provider.assets import ROTATIONS, count
 from flowauth_rotator.provider.managed_tokens import (
     DAG_ID,
     LIST_VARIABLE,
@@ -34,6 +34,7 @@ from flowauth_rotator.provider.managed_tokens import (
     ManagedToken,
     check_tokens,
 )
+from flowauth_rotator.provider.operator import RotateTokenOperator
 from flowauth_rotator.provider.variable_store import place_of
 
 logger = logging.getLogger(__name__)
@@ -146,15 +147,15 @@ def survey(
     asked = context["params"]
     now = datetime.now(timezone.utc)
     try:
-        listed, wrong = survey.listed(tokens)
+        listed, wrong = surveying.listed(tokens)
         if listed or not wrong:  # what a list named that cannot be read any more is managed still
             context["ti"].xcom_push(key="managed", value=_managed(listed, schedule))
         force = asked_at(context) if asked.get("force") else None
         scheduled = context["dag_run"].run_type == "scheduled"
         found = [
-            survey.look(token, schedule, now, force, scheduled=scheduled) for token in listed
+            surveying.look(token, schedule, now, force, scheduled=scheduled) for token in listed
         ]
-        found = survey.chosen(survey.named_apart(found), wrong, asked.get("names"))
+        found = surveying.chosen(surveying.named_apart(found), wrong, asked.get("names"))
         if asked.get("lifetime_minutes"):
             minutes = int(asked["lifetime_minutes"])  # 60.0 is an integer to a form
             found = [
@@ -163,7 +164,7 @@ def survey(
         due = sorted((one for one in found if one.due), key=lambda one: one.urgency)
         most = conf.getint("core", "max_map_length", fallback=1024)
         due, following = due[:most], due[most:]
-        kept = survey.told([*(one for one in found if not one.due), *following], now)
+        kept = surveying.told([*(one for one in found if not one.due), *following], now)
     except RotatorError as error:
         context["ti"].xcom_push(key="failure", value=str(error))
         failure = AirflowException if error.retryable else AirflowFailException
@@ -255,7 +256,7 @@ def _tell(reports: Iterable[Report]) -> None:
     for one in reports:
         level = logging.WARNING if one.failed or one.advice else logging.INFO
         logger.log(level, "%s", one)
-    if following := sum(survey.FOLLOWS in one.advice for one in reports):
+    if following := sum(surveying.FOLLOWS in one.advice for one in reports):
         logger.warning("%d more are due than a run takes; they follow.", following)
     if failed := [str(one) for one in reports if one.failed]:
         raise AirflowFailException("\n".join(failed))

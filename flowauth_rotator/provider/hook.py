@@ -9,13 +9,14 @@ from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from flowauth_rotator.core.clock import MAX_CLOCK_SKEW
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
-from flowauth_rotator.core.report import LARGEST_SKEW
 from flowauth_rotator.provider import compat
 from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
-    from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+    from flowauth_rotator.agent.bearer import BearerIssuer
+    from flowauth_rotator.agent.flowauth import SessionIssuer
     from flowauth_rotator.core.tokens import PublicKey
 
 
@@ -57,14 +58,15 @@ class FlowAuthHook(compat.BaseHook):
 
     def public_key(self) -> PublicKey | None:
         """The issuer's public key, if the connection has it or says where it is."""
-        from flowauth_rotator.agent.issuer import load_public_key
+        from flowauth_rotator.agent.public_key import load_public_key
 
         text = self._extra.get("public_key")
         return load_public_key(text, **self._options()) if text else None
 
     def get_conn(self) -> SessionIssuer | BearerIssuer:
         """The issuer, not yet asked anything; the caller closes it."""
-        from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+        from flowauth_rotator.agent.bearer import BearerIssuer
+        from flowauth_rotator.agent.flowauth import SessionIssuer
 
         connection = self._connection
         url = _address(connection.host or "", connection.port, connection.schema)
@@ -80,7 +82,7 @@ class FlowAuthHook(compat.BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the issuer who it is, and sign in: whether all is well, and a sentence."""
-        from flowauth_rotator.agent.issuer import SessionIssuer
+        from flowauth_rotator.agent.flowauth import SessionIssuer
         from flowauth_rotator.agent.rotation import clock_skew
 
         now = datetime.now(timezone.utc)
@@ -98,7 +100,7 @@ class FlowAuthHook(compat.BaseHook):
         apart = timedelta(seconds=abs(round(skew.total_seconds())))
         word = "ahead of" if skew > timedelta(0) else "behind"
         clock = f"its clock is {apart} {word} the one here" if apart > LEAST else "the clocks agree"
-        return apart <= LARGEST_SKEW, f"{issuer.url}, version {version}: {whom}; {clock}."
+        return apart <= MAX_CLOCK_SKEW, f"{issuer.url}, version {version}: {whom}; {clock}."
 
     def _options(self) -> dict[str, Any]:
         return {name: self._extra[name] for name in ("timeout", "verify") if name in self._extra}

@@ -6,10 +6,12 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
+from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 
@@ -20,9 +22,7 @@ LONGEST_RUN = timedelta(hours=1)
 LOST = "The rotation ended without a report; its log says why."
 LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 LONGEST_KEY = 250  # of a Variable, in Airflow's database
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 TEXTS = ("variable", "name", "flowauth_conn_id", "description")
-_DURATION = re.compile(r"(\d{1,6})([smhdw])|(\d{7,9})(s)")
 SHARES = ("renew_before", "critical_before")
 
 
@@ -170,10 +170,8 @@ def _value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
     if setting in SHARES:
         if type(value) in (int, float):
             return value
-        duration = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if duration:
-            number, unit = filter(None, duration.groups())
-            return timedelta(**{UNITS[unit]: int(number)})
+        with suppress(ValueError, TypeError):
+            return parse_duration(value)
         raise Misconfigured(
             f"`{setting}` is neither a number nor a duration.",
             advice='Use a fraction of the lifetime such as 0.25, or a duration such as "8h".',

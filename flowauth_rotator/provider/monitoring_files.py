@@ -14,8 +14,8 @@ from pathlib import Path
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.monitoring.snapshot import PATIENCE, Heartbeat, Snapshot, reported
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.schedule import Schedule, deadline, interval
 from flowauth_rotator.provider.managed_tokens import DAG_ID, LIST_VARIABLE, LONGEST_RUN
+from flowauth_rotator.provider.schedule import Schedule, deadline, interval
 from flowauth_rotator.provider.variable_store import key_of
 
 logger = logging.getLogger(__name__)

@@ -10,15 +10,29 @@ from typing import Any
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
+from flowauth_rotator.provider.assets import OUTCOME, ROTATIONS, announce, count
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
     BaseOperator,
+    BaseOperatorLink,
     Context,
+    XCom,
     asked_at,
+    tokens_page,
 )
-from flowauth_rotator.provider.assets import OUTCOME, ROTATIONS, TokenLink, announce, count
-from flowauth_rotator.provider.variable_store import VariableStore, mask
+from flowauth_rotator.provider.variable_store import VariableStore, key_of, mask
+
+
+class TokenLink(BaseOperatorLink):
+    """Leads from a rotation to its token on the page "FlowAPI tokens"."""
+
+    name = "FlowAPI token"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002
+        """The page, at the token that the task's report is about."""
+        report = XCom.get_value(ti_key=ti_key, key="report")
+        return tokens_page(key_of(report["place"])) if report else ""
 
 
 class RotateTokenOperator(BaseOperator):

@@ -92,7 +92,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{**about, "python-modules": [f"{room}.hook"]}],
         "operators": [{**about, "python-modules": [f"{room}.operator"]}],
         "sensors": [{**about, "python-modules": [f"{room}.sensor"]}],
-        "extra-links": [f"{room}.publishing.TokenLink"],
+        "extra-links": [f"{room}.operator.TokenLink"],
         "config": CONFIG,
         "connection-types": [
             {

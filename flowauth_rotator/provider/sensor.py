@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
-from flowauth_rotator.core.report import clock
 from flowauth_rotator.core.tokens import read_unverified
 from flowauth_rotator.provider.compat import (
     AirflowSensorTimeout,
@@ -66,7 +66,7 @@ class FlowAPITokenSensor(BaseSensorOperator):
         left = expires_at - datetime.now(timezone.utc).replace(microsecond=0)
         self.log.info(
             "The token in %s lives until %s, for %s; wanted: %s.",
-            *(store.place, clock(expires_at), max(left, timedelta(0)), self._wanted),
+            *(store.place, format_time(expires_at), max(left, timedelta(0)), self._wanted),
         )
         return left >= self._wanted
 

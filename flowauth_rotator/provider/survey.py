@@ -22,7 +22,6 @@ from flowauth_rotator.provider.compat import (
     read_connection,
     read_variable,
 )
-from flowauth_rotator.provider.schedule import Schedule, checks_between
 from flowauth_rotator.provider.managed_tokens import (
     LIST_VARIABLE,
     ManagedToken,
@@ -30,6 +29,7 @@ from flowauth_rotator.provider.managed_tokens import (
     may_be_a_token,
     read_tokens,
 )
+from flowauth_rotator.provider.schedule import Schedule, checks_between
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from flowauth_rotator.server.database import Busy
 from flowauth_rotator.server.errors import SetupError, Unreachable
 from flowauth_rotator.server.maintenance import prune
-from flowauth_rotator.server.services import Parts
+from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.settings import Settings
 from flowauth_rotator.server.signing import Signer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Parts", "Settings", "SetupError", "create_app", "create_blueprint"]
+__all__ = ["Services", "Settings", "SetupError", "create_app", "create_blueprint"]
 
 
 def create_app(
@@ -49,7 +49,7 @@ def create_app(
     Raises:
         SetupError: A part is missing or unusable; says which and what to do.
     """
-    from flowauth_rotator.server.answers import handle_elsewhere
+    from flowauth_rotator.server.error_responses import handle_elsewhere
 
     settings = Settings.load(data_dir)
     app = Flask(__name__, static_folder=None)
@@ -87,17 +87,17 @@ def _blueprint(
     from flowauth_rotator.server.blueprint import make_blueprint  # see `metrics` for why here
 
     clock = clock or _system_clock
-    parts = Parts.assemble(settings, signer, hasher)
+    services = Services.assemble(settings, signer, hasher)
     try:
-        parts.check()
-        prune(parts, now=clock())
+        services.check()
+        prune(services, now=clock())
     except (Unreachable, Busy, OperationalError) as error:
         # A worker that ended now would be replaced by one that ends, and then all would end.
         logger.warning("database_unavailable", extra={"facts": {"reason": str(error)}})
     except BaseException:
-        parts.database.close()
+        services.database.close()
         raise
-    return make_blueprint(parts, clock)
+    return make_blueprint(services, clock)
 
 
 def _system_clock() -> int:

@@ -137,7 +137,9 @@ class Accounts:
         limits = [(self._limit, ("sign-in", address, name)), (tenfold, ("sign-in", address))]
         with self._database.reading() as connection:
             for limit, who in limits:
-                rate_limit.refuse_beyond(limit, *who, what=_SIGN_INS, connection=connection, now=now)
+                rate_limit.refuse_beyond(
+                    limit, *who, what=_SIGN_INS, connection=connection, now=now
+                )
             row = connection.execute(_USER_OF_NAME, {"username": name}).first()
         secret = password.encode("utf-8", "surrogatepass")
         if row is None:

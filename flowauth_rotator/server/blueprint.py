@@ -17,15 +17,15 @@ from werkzeug.exceptions import (
 )
 from werkzeug.http import http_date
 
-from flowauth_rotator.server import answers
+from flowauth_rotator.server import access_log, error_responses
 from flowauth_rotator.server.accounts import LONGEST_NAME, Role, User
-from flowauth_rotator.server.answers import asked
 from flowauth_rotator.server.errors import Refused
+from flowauth_rotator.server.health import Probes, program_version
 from flowauth_rotator.server.history import HistoryRow
 from flowauth_rotator.server.issuing import Issued
 from flowauth_rotator.server.metrics import Metrics
-from flowauth_rotator.server.services import Parts
-from flowauth_rotator.server.health import Probes, program_version
+from flowauth_rotator.server.request_context import request_context, seconds, view_name
+from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.sessions import Session, Sessions
 
 Clock = Callable[[], int]
@@ -40,16 +40,16 @@ _WITHOUT_CSRF = {"signin"}
 _WITHOUT_SESSION = {"renew_presented", "jwks", "openapi", "healthz", "readyz", "metrics"}
 
 
-def make_blueprint(parts: Parts, clock: Clock) -> Blueprint:
+def make_blueprint(services: Services, clock: Clock) -> Blueprint:
     """The whole contract, and what tells of the server itself, as one blueprint.
 
     Args:
-        parts: The opened server.
+        services: The opened server.
         clock: Seconds since the epoch; read once a request.
     """
     blueprint = Blueprint("flowauth_rotator", __name__)
-    metrics = Metrics(parts)
-    views, probes = _Views(parts, metrics, clock), Probes(parts, metrics)
+    metrics = Metrics(services)
+    views, probes = _Views(services, metrics, clock), Probes(services, metrics)
     for method, rule, view in (
         ("POST", "/signin", views.signin),
         ("GET", "/is_signed_in", views.is_signed_in),
@@ -71,53 +71,55 @@ def make_blueprint(parts: Parts, clock: Clock) -> Blueprint:
     blueprint.record(views.mounted)
     blueprint.before_request(views.begin)
     blueprint.after_request(views.finish)
-    answers.handle_errors(blueprint)
+    error_responses.handle_errors(blueprint)
     return blueprint
 
 
 class _Views:
     """One method a route, and the hooks around them."""
 
-    def __init__(self, parts: Parts, metrics: Metrics, clock: Clock) -> None:
-        self._parts = parts
-        self._accounts = parts.accounts
-        self._issuing = parts.issuing
-        self._sessions = Sessions(parts.directory.session_secret())
+    def __init__(self, services: Services, metrics: Metrics, clock: Clock) -> None:
+        self._services = services
+        self._accounts = services.accounts
+        self._issuing = services.issuing
+        self._sessions = Sessions(services.directory.session_secret())
         self._metrics = metrics
         self._clock = clock
         self._prefix = ""
 
     def mounted(self, state: BlueprintSetupState) -> None:
         """Once the blueprint has been registered on an app."""
-        state.app.extensions["flowauth_rotator"] = self._parts
+        state.app.extensions["flowauth_rotator"] = self._services
         self._prefix = state.url_prefix or ""
 
     def begin(self) -> None:
         """Before each request: note its time and who speaks, and refuse it without CSRF token."""
-        this = asked()
-        this.now = self._clock()
+        context = request_context()
+        context.now = self._clock()
         request.max_content_length = LARGEST_BODY + 1  # what is longer still shows as too long
-        view = answers.view_name()
+        view = view_name()
         if view not in _WITHOUT_SESSION:
-            this.session = self._sessions.load(this.now)
-            this.keeps_session = this.session.user_id is None
+            context.session = self._sessions.load(context.now)
+            context.keeps_session = context.session.user_id is None
             if view not in _WITHOUT_CSRF:
-                self._sessions.check_csrf(this.session, this.now)
+                self._sessions.check_csrf(context.session, context.now)
         if any(number > _LARGEST_ID for number in (request.view_args or {}).values()):
             raise NotFound
 
     def finish(self, response: Response) -> Response:
         """After each request: the cookies, no copy in any cache, a line in the log."""
-        this, view = asked(), answers.view_name()
+        context, view = request_context(), view_name()
         response.headers["Cache-Control"] = "no-store"
-        if this.session is not None:
+        if context.session is not None:
             path = request.script_root + self._prefix or "/"
-            self._sessions.save(response, this.session, this.now, path, anew=this.keeps_session)
+            self._sessions.save(
+                response, context.session, context.now, path, anew=context.keeps_session
+            )
         elif response.status_code == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
         if request.method != "OPTIONS":
-            self._metrics.count(view, response.status_code, this.event, answers.seconds())
-        return answers.finish(response)
+            self._metrics.count(view, response.status_code, context.event, seconds())
+        return access_log.finish(response)
 
     def signin(self) -> Response:
         body = _json_object()
@@ -126,14 +128,14 @@ class _Views:
         for field in ("username", "password"):
             if not isinstance(body[field], str):
                 raise Refused(400, f"{field} must be a string.", field)
-        this = asked()
-        this.actor = body["username"] if len(body["username"]) <= LONGEST_NAME else None
+        context = request_context()
+        context.actor = body["username"] if len(body["username"]) <= LONGEST_NAME else None
         user = self._accounts.sign_in(
-            body["username"], body["password"], address=request.remote_addr or "", now=this.now
+            body["username"], body["password"], address=request.remote_addr or "", now=context.now
         )
-        this.session = Session.signed_in(user.id, user.password_number)
-        this.keeps_session = True
-        this.event = "signed_in"
+        context.session = Session.signed_in(user.id, user.password_number)
+        context.keeps_session = True
+        context.event = "signed_in"
         return _signed_in()
 
     def is_signed_in(self) -> Response:
@@ -142,10 +144,10 @@ class _Views:
 
     def signout(self) -> Response:
         self._user()
-        this = asked()
-        self._accounts.end(_session(), now=this.now)
-        this.session = Session.anonymous()
-        this.event = "signed_out"
+        context = request_context()
+        self._accounts.end(_session(), now=context.now)
+        context.session = Session.anonymous()
+        context.event = "signed_out"
         return jsonify(logged_in=False)
 
     def version(self) -> Response:
@@ -164,7 +166,7 @@ class _Views:
         if _asks_for_all():
             rows = self._issuing.full_listing(user, server_id)
             return Response(_json_list(_listed(*row) for row in rows), mimetype="application/json")
-        rows = self._issuing.listing(user, server_id, now=asked().now)
+        rows = self._issuing.listing(user, server_id, now=request_context().now)
         return jsonify([_listed(*row) for row in rows])
 
     def mint(self, server_id: int) -> Response:
@@ -176,7 +178,7 @@ class _Views:
             _token_name(body),
             _role_names(body),
             body.get("lifetime_minutes"),
-            now=asked().now,
+            now=request_context().now,
         )
         _note_issued("minted", issued)
         return jsonify(token=issued.token)
@@ -188,7 +190,7 @@ class _Views:
             row_id,
             _json_object().get("lifetime_minutes"),
             idempotency_key=_idempotency_key(),
-            now=asked().now,
+            now=request_context().now,
         )
         return _renewed(issued)
 
@@ -197,25 +199,25 @@ class _Views:
             _bearer_token(),
             _json_object().get("lifetime_minutes"),
             idempotency_key=_idempotency_key(),
-            now=asked().now,
+            now=request_context().now,
         )
         return _renewed(issued)
 
     def _user(self) -> User:
         """The signed-in user."""
-        this = asked()
+        context = request_context()
         user = self._accounts.user_of(_session())
-        this.keeps_session = True
+        context.keeps_session = True
         if user is None:
-            this.session = Session.anonymous()
+            context.session = Session.anonymous()
             raise Refused(401, "You are not signed in, or your session has expired.")
-        this.actor = user.username
+        context.actor = user.username
         return user
 
 
 def _session() -> Session:
     """Who speaks."""
-    return asked().session or Session.anonymous()
+    return request_context().session or Session.anonymous()
 
 
 def _asks_for_all() -> bool:
@@ -352,10 +354,10 @@ def _renewed(issued: Issued) -> Response:
 
 
 def _note_issued(event: str, issued: Issued) -> None:
-    this = asked()
-    this.event = event
-    this.actor = issued.owner
-    this.facts = {
+    context = request_context()
+    context.event = event
+    context.actor = issued.owner
+    context.facts = {
         "token_name": issued.name,
         "row": issued.row_id,
         "expires_at": issued.expires_at,

@@ -8,14 +8,14 @@ from sqlalchemy import func, select
 
 from flowauth_rotator.server import rate_limit, signing
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS, SIGNING_KEY
-from flowauth_rotator.server.services import Parts
 from flowauth_rotator.server.schema import tokens
+from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.signing import Signer
 
 Progress = Callable[[int, int], object]  # called with how many are done, of how many
 
 
-def prune(parts: Parts, *, now: int, progress: Progress = lambda _done, _total: None) -> int:
+def prune(services: Services, *, now: int, progress: Progress = lambda _done, _total: None) -> int:
     """Drop the text of every token that has expired and can no longer be renewed.
 
     The rows stay: they are the history.
@@ -23,15 +23,15 @@ def prune(parts: Parts, *, now: int, progress: Progress = lambda _done, _total: 
     Returns:
         How many texts were dropped.
     """
-    expired_at = now - parts.settings.renew_expired_grace
-    with parts.database.reading() as connection:
-        total = parts.history.count_texts(connection, expired_at)
-    with parts.database.writing() as connection:
+    expired_at = now - services.settings.renew_expired_grace
+    with services.database.reading() as connection:
+        total = services.history.count_texts(connection, expired_at)
+    with services.database.writing() as connection:
         rate_limit.forget_passed(connection, now)
     dropped = 0
     while dropped < total:
-        with parts.database.writing() as connection:
-            some = parts.history.drop_expired(connection, expired_at)
+        with services.database.writing() as connection:
+            some = services.history.drop_expired(connection, expired_at)
         if not some:
             break
         dropped += some
@@ -39,7 +39,7 @@ def prune(parts: Parts, *, now: int, progress: Progress = lambda _done, _total: 
     return dropped
 
 
-def drop_unreadable(parts: Parts) -> int:
+def drop_unreadable(services: Services) -> int:
     """Give up the texts that no encryption key decrypts; without any key, make one first.
 
     The tokens stay valid, and whoever has them can still renew them.
@@ -47,18 +47,18 @@ def drop_unreadable(parts: Parts) -> int:
     Returns:
         How many texts were dropped.
     """
-    if not parts.directory.has(ENCRYPTION_KEYS):
-        parts.directory.add_encryption_key()
+    if not services.directory.has(ENCRYPTION_KEYS):
+        services.directory.add_encryption_key()
     dropped = last = 0
     while True:
-        with parts.database.writing() as connection:
-            some, lost, last = parts.history.drop_unreadable(connection, following=last)
+        with services.database.writing() as connection:
+            some, lost, last = services.history.drop_unreadable(connection, following=last)
         if not some:
             return dropped
         dropped += lost
 
 
-def rotate_signing_key(parts: Parts, algorithm: str, *, now: int) -> Signer:
+def rotate_signing_key(services: Services, algorithm: str, *, now: int) -> Signer:
     """Sign with a new key from now on.
 
     The old one stays published until the last token that it has signed has expired. The database
@@ -66,21 +66,23 @@ def rotate_signing_key(parts: Parts, algorithm: str, *, now: int) -> Signer:
     the old one in use.
     """
     signer = Signer(signing.generate_key(algorithm))
-    with parts.database.writing() as connection:
-        parts.keyring.record(connection, signer, now)
-    parts.directory.replace(SIGNING_KEY, signing.private_pem(signer.key))
+    with services.database.writing() as connection:
+        services.keyring.record(connection, signer, now)
+    services.directory.replace(SIGNING_KEY, signing.private_pem(signer.key))
     return signer
 
 
-def published_until(parts: Parts, kid: str, *, now: int) -> int | None:
+def published_until(services: Services, kid: str, *, now: int) -> int | None:
     """When the last token that a key has signed expires, or None when none is alive."""
     last = select(func.max(tokens.c.expires_at)).where(tokens.c.kid == kid)
-    with parts.database.reading() as connection:
+    with services.database.reading() as connection:
         until: int | None = connection.execute(last).scalar_one()
     return until if until is not None and until > now else None
 
 
-def rotate_encryption_key(parts: Parts, *, progress: Progress = lambda _done, _total: None) -> int:
+def rotate_encryption_key(
+    services: Services, *, progress: Progress = lambda _done, _total: None
+) -> int:
     """Encrypt with a new key from now on, and all that is stored, too; then forget the old one.
 
     A rotation that was interrupted is finished, and none begun. Running servers take up the new
@@ -89,17 +91,17 @@ def rotate_encryption_key(parts: Parts, *, progress: Progress = lambda _done, _t
     Returns:
         How many texts were encrypted anew.
     """
-    if not parts.directory.has_old_encryption_keys():
-        parts.directory.add_encryption_key()
-    with parts.database.reading() as connection:
-        total = parts.history.count_texts(connection)
+    if not services.directory.has_old_encryption_keys():
+        services.directory.add_encryption_key()
+    with services.database.reading() as connection:
+        total = services.history.count_texts(connection)
     done = last = 0
     while True:
-        with parts.database.writing() as connection:
-            some, last = parts.history.encrypt_anew(connection, following=last)
+        with services.database.writing() as connection:
+            some, last = services.history.encrypt_anew(connection, following=last)
         if not some:
             break
         done += some
         progress(done, max(done, total))
-    parts.directory.drop_old_encryption_keys()
+    services.directory.drop_old_encryption_keys()
     return done

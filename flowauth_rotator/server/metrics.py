@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from flowauth_rotator.server.services import Parts
+from flowauth_rotator.server.services import Services
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")
@@ -30,16 +30,16 @@ class Metrics:
     """Counts what is answered, and shows it together with the newest tokens.
 
     Args:
-        parts: The opened server.
+        services: The opened server.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, services: Services) -> None:
         own = CollectorRegistry()
-        self._parts = parts
+        self._services = services
         self._counted = own
-        if parts.settings.metrics_dir is not None:
+        if services.settings.metrics_dir is not None:
             self._counted = CollectorRegistry()
-            self._counted.register(_Together(parts.settings.metrics_dir))
+            self._counted.register(_Together(services.settings.metrics_dir))
         self._requests = Histogram(
             "flowauth_renewal_server_request_duration_seconds",
             "Time to answer a request.",
@@ -75,7 +75,7 @@ class Metrics:
             now: Seconds since the epoch.
         """
         names = CollectorRegistry()
-        names.register(_Names(self._parts, now))
+        names.register(_Names(self._services, now))
         return generate_latest(self._counted) + generate_latest(names)
 
 
@@ -100,8 +100,8 @@ class _Together(Collector):
 class _Names(Collector):
     """The newest token of each owner, server and name, read from the history at each scrape."""
 
-    def __init__(self, parts: Parts, now: int) -> None:
-        self._parts = parts
+    def __init__(self, services: Services, now: int) -> None:
+        self._services = services
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
@@ -117,8 +117,8 @@ class _Names(Collector):
             "Whether the newest token of a name is in the last tenth of its lifetime or expired.",
             labels=labels,
         )
-        with self._parts.database.reading() as connection:
-            for newest in self._parts.history.newest(connection):
+        with self._services.database.reading() as connection:
+            for newest in self._services.history.newest(connection):
                 name = [newest.owner, newest.audience, newest.name]
                 expiry.add_metric(name, newest.expires_at)
                 if newest.is_renewable and not newest.is_abandoned(self._now):

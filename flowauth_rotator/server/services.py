@@ -25,7 +25,7 @@ from flowauth_rotator.server.signing import Keyring, Signer
 
 
 @dataclass(frozen=True)
-class Parts:
+class Services:
     """What the views and the commands work with."""
 
     settings: Settings
@@ -55,18 +55,18 @@ class Parts:
             _refuse_used(settings)
         key = signing_key or signing.generate_key()
         settings.directory.make(signing.private_pem(key))
-        parts = cls.assemble(settings)
+        services = cls.assemble(settings)
         try:
-            schema_version.upgrade(parts.database)
-            with parts.database.writing() as connection:
-                parts.keyring.record(connection, Signer(key), now)
+            schema_version.upgrade(services.database)
+            with services.database.writing() as connection:
+                services.keyring.record(connection, Signer(key), now)
         except DatabaseError as error:
             raise SetupError(
                 f"{_unusable_database(settings, error)} The keys are made: make the tables with "
                 "`flowauth-rotator server upgrade`."
             ) from None
         finally:
-            parts.database.close()
+            services.database.close()
 
     @classmethod
     def open(
@@ -75,7 +75,7 @@ class Parts:
         *,
         signer: Signer | None = None,
         hasher: PasswordHasher | None = None,
-    ) -> Parts:
+    ) -> Services:
         """Open what a data directory holds, seen to work.
 
         Args:
@@ -86,13 +86,13 @@ class Parts:
         Raises:
             SetupError: A part is missing or unusable; says which and what to do.
         """
-        parts = cls.assemble(settings, signer, hasher)
+        services = cls.assemble(settings, signer, hasher)
         try:
-            parts.check()
+            services.check()
         except BaseException:
-            parts.database.close()
+            services.database.close()
             raise
-        return parts
+        return services
 
     @classmethod
     def assemble(
@@ -100,7 +100,7 @@ class Parts:
         settings: Settings,
         signer: Signer | None = None,
         hasher: PasswordHasher | None = None,
-    ) -> Parts:
+    ) -> Services:
         """Put the parts together, unchecked: what mends a server must run when it cannot."""
         directory = settings.directory
         database = settings.database()
@@ -146,15 +146,15 @@ def upgrade(settings: Settings, *, now: int) -> tuple[str, str]:
     """
     settings.directory.check(METRICS_TOKEN)
     settings.directory.add_missing_metrics_token()
-    parts = Parts.assemble(settings)
+    services = Services.assemble(settings)
     try:
-        versions = schema_version.upgrade(parts.database)
-        with parts.database.writing() as connection:
-            parts.keyring.adopt_nameless(connection, now)
+        versions = schema_version.upgrade(services.database)
+        with services.database.writing() as connection:
+            services.keyring.adopt_nameless(connection, now)
     except DatabaseError as error:
         raise _unusable_database(settings, error) from None
     finally:
-        parts.database.close()
+        services.database.close()
     return versions
 
 

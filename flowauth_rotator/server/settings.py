@@ -13,13 +13,13 @@ from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute, 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.server.data_dir import DATABASE, DataDirectory
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import SetupError
 
 DATA_DIR_VARIABLE = "FLOWAUTH_ROTATOR_DATA_DIR"
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_SECONDS = {"m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Settings:
 
     data_dir: Path
     database_url: URL | None = None
-    max_family_age: int = 400 * _SECONDS["d"]
+    max_family_age: int = 400 * 24 * 3600
     renew_expired_grace: int = 0
     user_claims: Literal["compressed", "plain"] = "compressed"
     sign_in_limit: RateLimitItem = RateLimitItemPerMinute(10)  # noqa: RUF009 - immutable
@@ -88,10 +88,10 @@ class Settings:
 
 
 def _duration(value: str, variable: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,6})([mhd])", value)
-    if match is None:
-        raise SetupError(f"{variable}={value!r} is no duration like 30m, 12h or 400d.")
-    return int(match[1]) * _SECONDS[match[2]]
+    try:
+        return round(parse_duration(value).total_seconds())
+    except ValueError:
+        raise SetupError(f"{variable}={value!r} is not a duration like 30m, 12h or 400d.") from None
 
 
 def _rate(value: str, variable: str) -> RateLimitItem:

@@ -25,7 +25,8 @@ from typing import IO
 import jwt  # noqa: F401 - the package imports it when a token is read: here once for all agents
 
 from demo.parts import ROOT
-from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.core.errors import AmbiguousAnswer, RotatorError
 from flowauth_rotator.core.policy import RotationPolicy

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from demo.parts import ROOT, free_port
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.signing import PrivateKey
 from proofs.processes.serve import CHEAP, METRICS_DIRS
@@ -33,15 +33,15 @@ def prepare(settings: Settings, password: str, key: PrivateKey | None = None) ->
         key: signs the tokens; by default an RSA key.
     """
     key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    Parts.make(settings, key, now=0)
-    parts = Parts.open(settings, hasher=CHEAP)
+    Services.make(settings, key, now=0)
+    services = Services.open(settings, hasher=CHEAP)
     week = Limit(7 * 24 * 60)
-    parts.accounts.add_audience(AUDIENCE, week)
+    services.accounts.add_audience(AUDIENCE, week)
     for role, scopes in ROLES.items():
-        parts.accounts.add_role(role, AUDIENCE, scopes, week)
-    parts.accounts.add_user(USERNAME, password)
-    parts.accounts.grant(USERNAME, tuple(ROLES))
-    parts.database.close()
+        services.accounts.add_role(role, AUDIENCE, scopes, week)
+    services.accounts.add_user(USERNAME, password)
+    services.accounts.grant(USERNAME, tuple(ROLES))
+    services.database.close()
 
 
 class Serving:

@@ -14,7 +14,7 @@ import jwt
 from sqlalchemy import select
 
 from flowauth_rotator.core.tokens import Token
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.history import HistoryRow
 from flowauth_rotator.server.schema import tokens
 from proofs.processes.agents import Agents, End, Errand
@@ -84,7 +84,7 @@ class Campaign:
     """A server, a store and agents to kill.
 
     Attributes:
-        parts: the server's, as its operator at the shell has them.
+        services: the server's, as its operator at the shell has them.
         serving: the server.
         keeper: the store.
         agents: what forks agents.
@@ -95,7 +95,7 @@ class Campaign:
         secrets: the password, and payloads and signatures of all tokens.
     """
 
-    parts: Parts
+    services: Services
     serving: Serving
     keeper: KeeperProcess
     agents: Agents
@@ -187,7 +187,7 @@ class Campaign:
 
     @cached_property
     def _public_key(self) -> str:
-        return self.parts.keyring.current().public_pem
+        return self.services.keyring.current().public_pem
 
     @cached_property
     def _shortest(self) -> dict[bool, int]:
@@ -201,10 +201,10 @@ class Campaign:
 
     def _due(self, name: str, *, bearer: bool) -> tuple[KeptStore, Errand]:
         """A token of its own that is due, in the store, and what its agent has to do."""
-        owner = self.parts.accounts.named_user(USERNAME)
-        audience = self.parts.accounts.named_audience(AUDIENCE)
+        owner = self.services.accounts.named_user(USERNAME)
+        audience = self.services.accounts.named_audience(AUDIENCE)
         issued_at = int(time.time()) - AGE * 60
-        issued = self.parts.issuing.mint(
+        issued = self.services.issuing.mint(
             owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at
         )
         store = KeptStore(self.keeper.socket, name)
@@ -221,13 +221,13 @@ class Campaign:
 
     def _found(self, store: KeptStore) -> Found:
         ids = select(tokens.c.id).where(tokens.c.name == store.name).order_by(tokens.c.id)
-        with self.parts.database.reading() as connection:
+        with self.services.database.reading() as connection:
             found = [
-                self.parts.history.row(connection, row_id)
+                self.services.history.row(connection, row_id)
                 for row_id in connection.execute(ids).scalars().all()
             ]
         rows = tuple(row for row in found if row is not None)
-        texts = (Token(self.parts.history.reveal(row)) for row in rows)
+        texts = (Token(self.services.history.reveal(row)) for row in rows)
         return Found(rows, tuple(texts), store.read(), store.description())
 
     def _verifies(self, token: Token) -> bool:
@@ -246,8 +246,8 @@ def campaign(
     """Everything there is to kill, on a prepared server, until the block ends."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="proofs-")))
-        parts = Parts.open(Settings.load(data_dir, settings), hasher=CHEAP)
-        stack.callback(parts.database.close)
+        services = Services.open(Settings.load(data_dir, settings), hasher=CHEAP)
+        stack.callback(services.database.close)
         log = stack.enter_context((folder / "agents.log").open("w"))
         agents = Agents(log)
         stack.callback(agents.stop)
@@ -256,7 +256,7 @@ def campaign(
         serving = Serving(data_dir, folder, settings)
         stack.callback(serving.stop)
         yield Campaign(
-            parts=parts,
+            services=services,
             serving=serving,
             keeper=keeper,
             agents=agents,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cache
 
-from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy

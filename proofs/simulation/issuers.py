@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from argon2 import PasswordHasher
 from sqlalchemy import text
 
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import History
@@ -116,14 +116,14 @@ class DyingHistory(History):
 
 
 @cache
-def parts() -> Parts:
+def services() -> Services:
     """One server for all schedules of this process, on a file that lives as long."""
     memory = Path("/dev/shm")  # noqa: S108 - made unique below
     folder = tempfile.mkdtemp(dir=memory if memory.is_dir() else None)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings = Settings.load(Path(folder) / "server")
-    Parts.make(settings, signer().key, now=0)
-    made = Parts.open(settings, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    Services.make(settings, signer().key, now=0)
+    made = Services.open(settings, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     made.accounts.add_audience(AUDIENCE, Limit(WEEK))
     for role, scopes in ROLES.items():
         made.accounts.add_role(role, AUDIENCE, scopes, Limit(WEEK))
@@ -141,9 +141,9 @@ class SimulatedServer:
 
     def __init__(self, clock: Callable[[], float], minted: Minted) -> None:
         self._clock, self._minted = clock, minted
-        self._parts = parts()
-        self._owner = self._parts.accounts.named_user(USERNAME)
-        with self._parts.database.writing() as connection:
+        self._services = services()
+        self._owner = self._services.accounts.named_user(USERNAME)
+        with self._services.database.writing() as connection:
             connection.execute(tokens.delete())
             connection.execute(text("DELETE FROM sqlite_sequence"))  # so that a seed replays
             connection.execute(rate_counters.delete())
@@ -152,18 +152,18 @@ class SimulatedServer:
     def restore(self) -> None:
         """Undo what administrators did, for the next schedule."""
         for role in sorted(self._revoked):
-            self._parts.accounts.grant(USERNAME, [role])
+            self._services.accounts.grant(USERNAME, [role])
 
     def mint(self, minutes: int, issued_at: float) -> tuple[int, str]:
         """A token that its owner made by hand, and its row's id."""
-        issued = self._parts.issuing.mint(
+        issued = self._services.issuing.mint(
             self._owner, 1, NAME, list(ROLES), minutes, now=int(issued_at)
         )
         return issued.row_id, issued.token
 
     def deliver(self, exchange: Exchange) -> Answer:
         """Answer a request."""
-        history: Any = self._parts.issuing._history
+        history: Any = self._services.issuing._history
         history.dies = "X-Dies" in exchange.headers
         try:
             answer = self._answer(exchange)
@@ -186,7 +186,7 @@ class SimulatedServer:
             return document([{"id": 1, "server_name": AUDIENCE}])
         if exchange.is_renewal:
             return self._renewed(exchange, now)
-        listing = self._parts.issuing.listing(self._owner, 1, now=now)
+        listing = self._services.issuing.listing(self._owner, 1, now=now)
         return document(
             [
                 {
@@ -204,7 +204,7 @@ class SimulatedServer:
     def _renewed(self, exchange: Exchange, now: int) -> Answer:
         said: Mapping[str, Any] = exchange.body if isinstance(exchange.body, dict) else {}
         minutes, key = said.get("lifetime_minutes"), exchange.headers["Idempotency-Key"]
-        issuing = self._parts.issuing
+        issuing = self._services.issuing
         if exchange.path == "/tokens/renew":
             presented = exchange.headers["Authorization"].removeprefix("Bearer ")
             issued = issuing.renew_presented(presented, minutes, idempotency_key=key, now=now)
@@ -212,8 +212,8 @@ class SimulatedServer:
             row_id = int(exchange.path.split("/")[-2])
             issued = issuing.renew(self._owner, row_id, minutes, idempotency_key=key, now=now)
         if not issued.replayed:
-            with self._parts.database.reading() as connection:
-                row = self._parts.history.row(connection, issued.row_id)
+            with self._services.database.reading() as connection:
+                row = self._services.history.row(connection, issued.row_id)
             self._minted(issued.row_id, issued.token, (row and row.parent_id) or 0, exchange)
         answer = document({"id": issued.row_id, "token": issued.token})
         if issued.replayed:
@@ -224,20 +224,20 @@ class SimulatedServer:
         """Let new tokens live for so many whole minutes at most."""
         whole = max(1, round(minutes))
         if whole != self._cap[0]:
-            self._parts.accounts.set_role("runner", max_lifetime_minutes=whole)
+            self._services.accounts.set_role("runner", max_lifetime_minutes=whole)
             self._cap[0] = whole
 
     def hold(self, role: str, *, held: bool) -> None:
         """Grant a role, or revoke it."""
         if held and role in self._revoked:
             self._revoked.remove(role)
-            self._parts.accounts.grant(USERNAME, [role])
+            self._services.accounts.grant(USERNAME, [role])
         elif not held and role not in self._revoked:
             self._revoked.add(role)
-            self._parts.accounts.revoke(USERNAME, [role])
+            self._services.accounts.revoke(USERNAME, [role])
 
     def texts(self) -> Iterator[tuple[int, int | None, str]]:
         """Each row's id, its parent's, and its token."""
-        history = self._parts.history
-        for row in self._parts.issuing.each_row():
+        history = self._services.history
+        for row in self._services.issuing.each_row():
             yield row.id, row.parent_id, history.reveal(row)

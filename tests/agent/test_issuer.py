@@ -21,7 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.core.errors import (
     AmbiguousAnswer,
     IssuerUnavailable,

@@ -27,7 +27,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pyotp import TOTP, random_base32
 
-from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError

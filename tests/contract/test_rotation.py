@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 import jwt
 import pytest
 
-from flowauth_rotator.agent.issuer import BearerIssuer, SessionIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import FileStore, MemoryStore
 from flowauth_rotator.core.errors import (

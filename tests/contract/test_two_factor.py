@@ -7,7 +7,7 @@ import jwt
 import pytest
 from pyotp import TOTP, random_base32
 
-from flowauth_rotator.agent.issuer import SessionIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import Misconfigured, Refused

@@ -19,8 +19,8 @@ class UnlikeJwt(Signer):
     """Signs tokens that no pattern for JWTs finds: their JSON begins with a line break."""
 
     def sign(self, claims):
-        parts = ({"alg": "RS256", "typ": "JWT", "kid": self.kid}, claims)
-        signed = ".".join(encoded(b"\n" + json.dumps(part).encode()) for part in parts)
+        services = ({"alg": "RS256", "typ": "JWT", "kid": self.kid}, claims)
+        signed = ".".join(encoded(b"\n" + json.dumps(part).encode()) for part in services)
         return f"{signed}.{encoded(self.key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
 

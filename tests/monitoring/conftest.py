@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Watched
 from flowauth_rotator.cli.sources import PATH
+from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Watched
 
 HOUR = timedelta(hours=1)
 

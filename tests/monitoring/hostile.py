@@ -5,8 +5,8 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import strategies as st
 
 from flowauth_rotator.core.report import Severity
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 from flowauth_rotator.monitoring.assessment import Thresholds
+from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 
 NASTY = (
     *("", " ", "-", "etl main", "a  b", 'x\n2 "FlowAuth_Token_y" - forged', "cr\rlf\r\n", "nul\0"),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.report import Severity
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 from flowauth_rotator.monitoring.assessment import State, Thresholds, assess, judge, loudest
+from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

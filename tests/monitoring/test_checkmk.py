@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from demo.parts import BIN, PATIENCE, clean_environment
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring import checkmk
+from flowauth_rotator.monitoring.assessment import State, assess
 from flowauth_rotator.monitoring.service_names import service_name
 from flowauth_rotator.monitoring.snapshot import Snapshot, Unreadable
-from flowauth_rotator.monitoring.assessment import State, assess
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import SHIPPED
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flowauth_rotator.agent.issuer import BearerIssuer
+from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.rotation import check, rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.policy import RotationPolicy

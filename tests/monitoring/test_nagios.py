@@ -12,8 +12,8 @@ from hypothesis import given
 from demo.parts import BIN, PATIENCE, clean_environment, wait_until
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.monitoring import nagios
-from flowauth_rotator.monitoring.service_names import service_name
 from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.service_names import service_name
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import INSTALLED, STATES, Nagios, adapted, walk
 

@@ -11,12 +11,12 @@ import pytest
 
 from demo.parts import BIN, PATIENCE, clean_environment
 from flowauth_rotator.cli.check import FORMATS
+from flowauth_rotator.cli.sources import issuer_list
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome, Severity
-from flowauth_rotator.monitoring import checkmk, json_output, nagios, terminal, prometheus
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
+from flowauth_rotator.monitoring import checkmk, json_output, nagios, prometheus, terminal
 from flowauth_rotator.monitoring.assessment import State, assess
-from flowauth_rotator.cli.sources import issuer_list
+from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
 
 ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia"]
 CHANGES = [  # of the clocks of Berlin and of New York, to summer time and back

@@ -41,19 +41,19 @@ def server(start_renewal_server, key):
 
 
 @pytest.fixture
-def parts(server):
+def services(server):
     return server.app.extensions["flowauth_rotator"]
 
 
-def test_a_bearer_ends_with_the_same_successor_wherever_its_answer_is_cut(server, parts):
+def test_a_bearer_ends_with_the_same_successor_wherever_its_answer_is_cut(server, services):
     """Of one predecessor, put back each time: one new row in all, and always the same bytes."""
-    with connect_bearer(parts, server.url) as subject:
+    with connect_bearer(services, server.url) as subject:
         assert sweep(subject, find_boundaries).violations == ()
 
 
-def test_a_session_ends_with_the_same_successor_wherever_its_answer_is_cut(server, parts):
+def test_a_session_ends_with_the_same_successor_wherever_its_answer_is_cut(server, services):
     """The same; the successor is found in the history after the cut."""
-    with connect_session(parts, server.url, PASSWORD) as subject:
+    with connect_session(services, server.url, PASSWORD) as subject:
         assert sweep(subject, find_boundaries).violations == ()
 
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.tokens import PublicKey, Token
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.signing import Signer
 from proofs.flowauth import FlowAuth, serve
 from proofs.rivals import DecidedSession, contend, contest, outcomes_of, serving
@@ -22,9 +22,9 @@ AGENTS = 8  # at FlowAuth, which knows no key of a request
 
 def test_rivals_are_given_one_successor_for_each_token(data_dir):
     """Twelve agents, twenty tokens: all decide, then all ask, on gunicorn with two workers."""
-    parts = Parts.open(Settings.load(data_dir))
-    with closing(parts.database), serving(data_dir) as url:
-        result = contest(parts, url, agents=12, events=20)
+    services = Services.open(Settings.load(data_dir))
+    with closing(services.database), serving(data_dir) as url:
+        result = contest(services, url, agents=12, events=20)
     assert result.violations == ()
     assert (result.requests, result.rows) == (12 * 20, 20)
     assert sum(result.outcomes.values()) == 12 * 20

@@ -44,6 +44,6 @@ def test_the_connection_type_is_listed(listed):
 def test_the_link_is_listed(listed):
     """Airflow 2 shows only links of classes that it knows."""
     rows = listed("links")
-    assert "flowauth_rotator.provider.assets.TokenLink" in {
+    assert "flowauth_rotator.provider.operator.TokenLink" in {
         row["extra_link_class_name"] for row in rows
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowauth_rotator.server import Parts, create_app
+from flowauth_rotator.server import Services, create_app
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.signing import Signer
 
@@ -103,7 +103,7 @@ def app(data_dir, database, signing_key, cheap_hasher, clock) -> Iterator:
 
 
 @pytest.fixture
-def parts(app) -> Parts:
+def services(app) -> Services:
     """The operator's hands on the app's own database."""
     return app.extensions["flowauth_rotator"]
 
@@ -123,10 +123,10 @@ def flowbot(app) -> Caller:
 
 
 @pytest.fixture
-def mallory(app, parts) -> Caller:
+def mallory(app, services) -> Caller:
     """Another user with the same roles, signed in."""
-    parts.accounts.add_user("mallory", PASSWORD)
-    parts.accounts.grant("mallory", ["viewer", "runner"])
+    services.accounts.add_user("mallory", PASSWORD)
+    services.accounts.grant("mallory", ["viewer", "runner"])
     caller = Caller(app)
     assert caller.sign_in("mallory").status_code == 200
     return caller

@@ -48,9 +48,9 @@ def test_a_successor_renews_itself(stranger, flowbot):
     assert len(flowbot.rows()) == 4
 
 
-def test_a_revoked_role_is_refused_with_its_name(stranger, flowbot, parts, refused):
+def test_a_revoked_role_is_refused_with_its_name(stranger, flowbot, services, refused):
     row = flowbot.minted()
-    parts.accounts.revoke("flowbot", ["runner"])
+    services.accounts.revoke("flowbot", ["runner"])
     message = refused(stranger.renew_presented(row["token"]), 401)
     assert message.endswith("to you: runner")
 

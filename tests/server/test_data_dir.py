@@ -7,14 +7,14 @@ import pytest
 from cryptography.fernet import Fernet, MultiFernet
 from sqlalchemy.exc import IntegrityError
 
-from flowauth_rotator.server import Parts, Settings, SetupError, create_app
+from flowauth_rotator.server import Services, Settings, SetupError, create_app
 
 PARTS = ("encryption.key", "history.db", "metrics.token", "session.key", "signing-key.pem")
 
 
 def make(path, signing_key=None):
     """A new data directory, as `server init` makes it."""
-    Parts.make(Settings.load(path), signing_key, now=0)
+    Services.make(Settings.load(path), signing_key, now=0)
 
 
 def test_everything_in_it_is_private(tmp_path, signing_key):
@@ -126,9 +126,9 @@ def test_a_key_of_another_kind_is_named_at_the_start(data_dir):
 
 
 class TestAtRest:
-    def test_tokens_are_encrypted(self, data_dir, flowbot, parts):
+    def test_tokens_are_encrypted(self, data_dir, flowbot, services):
         token = flowbot.minted()["token"]
-        parts.database.close()
+        services.database.close()
         stored = b"".join(path.read_bytes() for path in data_dir.glob("history.db*"))
         for part in token.split("."):
             windows = {part[start : start + 12] for start in range(len(part) - 11)}
@@ -147,15 +147,15 @@ class TestAtRest:
         assert same
         app = create_app(data_dir, clock=lambda: 1_800_000_000)
         app.test_client().get("/version")
-        parts = app.extensions["flowauth_rotator"]
-        owner = parts.accounts.named_user("flowbot")
-        listed = parts.issuing.listing(owner, 1, now=1_800_000_000)
+        services = app.extensions["flowauth_rotator"]
+        owner = services.accounts.named_user("flowbot")
+        listed = services.issuing.listing(owner, 1, now=1_800_000_000)
         same = [text for _, text in listed] == [token]
         assert same
-        parts.database.close()
+        services.database.close()
 
-    def test_commits_are_durable_and_references_hold(self, parts):
-        with parts.database.reading() as connection:
+    def test_commits_are_durable_and_references_hold(self, services):
+        with services.database.reading() as connection:
             pragmas = {
                 pragma: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()
                 for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -167,10 +167,10 @@ class TestAtRest:
             "busy_timeout": 5000,
         }
 
-    def test_a_parent_cannot_have_one_key_twice(self, data_dir, flowbot, parts):
+    def test_a_parent_cannot_have_one_key_twice(self, data_dir, flowbot, services):
         """The database itself holds this, whatever the rules do."""
         flowbot.renew(flowbot.minted()["id"], key="one")
-        parts.database.close()
+        services.database.close()
         copy = (
             "INSERT INTO tokens (parent_id, idempotency_key, owner_id, audience_id, name, roles, "
             "jti, family_began_at, issued_at, expires_at) "
@@ -183,9 +183,9 @@ class TestAtRest:
             connection.execute(copy)
         connection.close()
 
-    def test_an_owner_of_tokens_cannot_vanish(self, flowbot, parts):
+    def test_an_owner_of_tokens_cannot_vanish(self, flowbot, services):
         from flowauth_rotator.server.schema import users
 
         flowbot.mint()
-        with pytest.raises(IntegrityError), parts.database.writing() as connection:
+        with pytest.raises(IntegrityError), services.database.writing() as connection:
             connection.execute(users.delete())

@@ -67,13 +67,15 @@ def test_a_failure_of_ours_is_json_too_and_shows_nothing(flowbot, data_dir, refu
     assert "database" not in message
 
 
-def test_a_locked_database_is_a_503_and_the_next_request_works(data_dir, flowbot, parts, refused):
+def test_a_locked_database_is_a_503_and_the_next_request_works(
+    data_dir, flowbot, services, refused
+):
     from flowauth_rotator.server.database import Database
 
     row = flowbot.minted()
     impatient = Database.sqlite(data_dir / "history.db", busy_seconds=0.1)
-    parts.issuing._database = impatient
-    with parts.database.writing():
+    services.issuing._database = impatient
+    with services.database.writing():
         answer = flowbot.renew(row["id"])
         assert refused(answer, 503) == "The database cannot be used at the moment; try again."
         assert answer.headers["Retry-After"] == "1"

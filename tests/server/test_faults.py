@@ -27,7 +27,7 @@ from sqlalchemy import func, select, text
 
 from demo.parts import PATIENCE, free_port, wait_until
 from flowauth_rotator.core.tokens import Token
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.signing import compress_claims
 from tests.conftest import AUDIENCE, PASSWORD, ROLES, USERNAME, prepare
@@ -188,8 +188,8 @@ def check_put_off(answer: requests.Response) -> None:
 class Load:
     """Clients that renew at once, and the history as the operator sees it from outside."""
 
-    def __init__(self, server: Serving, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, server: Serving, services: Services) -> None:
+        self.services = services
         self.clients = [Client(server.url, self._mint(name)) for name in NAMES]
 
     @contextmanager
@@ -221,7 +221,7 @@ class Load:
 
     def newest(self) -> int:
         """The id of the newest row."""
-        with self.parts.database.reading() as connection:
+        with self.services.database.reading() as connection:
             return connection.execute(select(func.max(tokens.c.id))).scalar_one()
 
     def cut_off(self) -> int:
@@ -239,20 +239,20 @@ class Load:
 
     def check(self, claims_of: Callable[[str], dict]) -> None:
         """Each token that was told of is in the history, once, in its line of descent, whole."""
-        self.parts.database.close()  # its connections may not have outlived the fault
+        self.services.database.close()  # its connections may not have outlived the fault
         own = select(tokens).where(tokens.c.name.in_(NAMES))
-        with self.parts.database.reading() as connection:
+        with self.services.database.reading() as connection:
             kept = {row.id: row for row in connection.execute(own)}
-        rows = {row.id: row for row in list(self.parts.issuing.each_row()) if row.id in kept}
+        rows = {row.id: row for row in list(self.services.issuing.each_row()) if row.id in kept}
         for client in self.clients:
             for before, after in itertools.pairwise(client.told):
                 row = kept[after.row_id]
                 assert (row.parent_id, row.idempotency_key) == (before.row_id, after.key)
-                revealed = Token(self.parts.history.reveal(rows[after.row_id]))
+                revealed = Token(self.services.history.reveal(rows[after.row_id]))
                 assert revealed == after.token
         assert len(kept) == sum(len(client.told) for client in self.clients)
         for row in rows.values():
-            claims = claims_of(self.parts.history.reveal(row))
+            claims = claims_of(self.services.history.reveal(row))
             assert claims == claims_in(row, kept[row.id].jti)
 
     def __str__(self) -> str:
@@ -280,9 +280,9 @@ class Load:
         wait_until(is_met, what, interval=AT_ONCE)
 
     def _mint(self, name: str) -> Told:
-        owner = self.parts.accounts.named_user(USERNAME)
+        owner = self.services.accounts.named_user(USERNAME)
         now = int(time.time())
-        issued = self.parts.issuing.mint(owner, 1, name, ROLES, None, now=now)
+        issued = self.services.issuing.mint(owner, 1, name, ROLES, None, now=now)
         return Told(None, issued.row_id, Token(issued.token))
 
 
@@ -305,10 +305,10 @@ def log_of(data_dir: Path) -> int:
     return (data_dir / "history.db-wal").stat().st_size
 
 
-def mint_expired(parts: Parts) -> None:
+def mint_expired(services: Services) -> None:
     """Leave something to prune: a token that has expired since the workers began."""
-    owner, an_hour_ago = parts.accounts.named_user(USERNAME), int(time.time()) - 3600
-    parts.issuing.mint(owner, 1, "OLD", ROLES, 30, now=an_hour_ago)
+    owner, an_hour_ago = services.accounts.named_user(USERNAME), int(time.time()) - 3600
+    services.issuing.mint(owner, 1, "OLD", ROLES, 30, now=an_hour_ago)
 
 
 def check_file(path: Path) -> None:
@@ -329,14 +329,14 @@ def server(data_dir, tmp_path) -> Iterator[Serving]:
 @pytest.fixture
 def load(server, data_dir, claims_of) -> Iterator[Load]:
     """Load whose whole history is looked at in the end."""
-    parts = Parts.open(Settings.load(data_dir))
-    load = Load(server, parts)
+    services = Services.open(Settings.load(data_dir))
+    load = Load(server, services)
     yield load
     print(load)
     try:
         load.check(claims_of)
     finally:
-        parts.database.close()
+        services.database.close()
     if (data_dir / "history.db").exists():
         check_file(data_dir / "history.db")
 
@@ -417,7 +417,7 @@ def test_a_full_disk_puts_renewals_off_until_there_is_space(server, load, read, 
 def test_a_locked_database_puts_renewals_off_until_it_is_unlocked(load, read):
     """Another process writes for ten seconds: who only reads is answered all the same."""
     with load.applied():
-        with load.parts.database.writing():
+        with load.services.database.writing():
             locked_at = time.monotonic()
             assert read("/tokens/tokens/1").status_code == 200
             load.is_put_off()
@@ -453,8 +453,8 @@ def test_a_postgresql_restarted_under_load_costs_no_token(own_postgresql, load, 
         started_at = time.monotonic()
         load.goes_on()
         load.tell("PostgreSQL restarted", started_at)
-        load.parts.database.close()
-        with load.parts.database.reading() as connection:
+        load.services.database.close()
+        with load.services.database.reading() as connection:
             crashing = connection.execute(ONE_OF_ITS_PROCESSES).scalar_one()
         crashed_at, before = time.monotonic(), load.put_off()
         psutil.Process(crashing).kill()  # whereupon it ends all others, and reads its log
@@ -481,7 +481,7 @@ def test_workers_killed_while_the_disk_is_full_are_replaced(server, load, read, 
     """Even when they would begin with dropping an expired text, which they cannot do now."""
     with load.applied():
         wait_until(lambda: log_of(data_dir) > LARGE, "a large log", interval=AT_ONCE)
-    mint_expired(load.parts)
+    mint_expired(load.services)
     server.limit_files(log_of(data_dir))
     kill_workers(server, read)
     assert not server.has_ended()
@@ -533,11 +533,11 @@ def test_a_clock_set_back_costs_at_most_a_new_sign_in(flowbot, clock, seconds, s
 
 
 @pytest.mark.parametrize("seconds", [60, 3600])
-def test_a_clock_set_back_leaves_renewal_as_it_is(flowbot, clock, parts, claims_of, seconds):
+def test_a_clock_set_back_leaves_renewal_as_it_is(flowbot, clock, services, claims_of, seconds):
     """Old answers are given again byte for byte, new ones are of now, and history only grows."""
     row = flowbot.minted()
     by_id, by_token = flowbot.renew(row["id"], key="id"), flowbot.renew_presented(row["token"])
-    history = list(parts.issuing.each_row())
+    history = list(services.issuing.each_row())
     clock.advance(seconds=-seconds)
     flowbot.sign_in()
     again = flowbot.renew(row["id"], key="id")
@@ -548,8 +548,8 @@ def test_a_clock_set_back_leaves_renewal_as_it_is(flowbot, clock, parts, claims_
     assert claims_of(renewed.json["token"])["iat"] == clock.now < claims_of(from_the_future)["iat"]
     assert claims_of(flowbot.renew(row["id"]).json["token"])["iat"] == clock.now
     assert flowbot.mint().status_code == 200
-    assert list(parts.issuing.each_row())[: len(history)] == history
-    assert len(list(parts.issuing.each_row())) == len(history) + 3
+    assert list(services.issuing.each_row())[: len(history)] == history
+    assert len(list(services.issuing.each_row())) == len(history) + 3
 
 
 def test_a_clock_set_back_locks_nobody_out_for_longer_than_the_window(flowbot, clock):

@@ -55,7 +55,7 @@ def renew(url, token, key):
 @pytest.mark.usefixtures("serving")
 def test_two_workers_replay_one_successor(free_bind, data_dir):
     """Sixteen requests at once with one key: one row, and sixteen times the same answer."""
-    parts, token = opened_and_minted(data_dir)
+    services, token = opened_and_minted(data_dir)
     together = threading.Barrier(16)
 
     def ask(_):
@@ -64,8 +64,8 @@ def test_two_workers_replay_one_successor(free_bind, data_dir):
 
     with ThreadPoolExecutor(16) as pool:
         answer, *others = set(pool.map(ask, range(16)))
-    rows = list(parts.issuing.each_row())
-    parts.database.close()
+    rows = list(services.issuing.each_row())
+    services.database.close()
     assert len(others) == 0
     assert [row.parent_id for row in rows] == [None, rows[0].id]
     assert json.loads(answer)["id"] == rows[1].id
@@ -73,7 +73,7 @@ def test_two_workers_replay_one_successor(free_bind, data_dir):
 
 def test_a_graceful_stop_answers_what_was_asked_and_loses_no_row(serving, free_bind, data_dir):
     """Every successor that a client was told of is in the history after SIGTERM under load."""
-    parts, token = opened_and_minted(data_dir)
+    services, token = opened_and_minted(data_dir)
     told: list[int] = []
 
     def ask_until_refused(worker):
@@ -89,8 +89,8 @@ def test_a_graceful_stop_answers_what_was_asked_and_loses_no_row(serving, free_b
     assert serving.wait(timeout=PATIENCE) == 0
     for client in clients:
         client.join()
-    kept = {row.id for row in list(parts.issuing.each_row())}
-    parts.database.close()
+    kept = {row.id for row in list(services.issuing.each_row())}
+    services.database.close()
     assert set(told) <= kept
 
 
@@ -138,9 +138,9 @@ def test_gunicorn_itself_finds_the_app(data_dir, free_bind, tmp_path, monkeypatc
 
 def opened_and_minted(data_dir):
     """The history as the operator sees it from outside, and a first token of flowbot's."""
-    from flowauth_rotator.server import Parts, Settings
+    from flowauth_rotator.server import Services, Settings
 
-    parts = Parts.open(Settings.load(data_dir))
-    owner = parts.accounts.named_user("flowbot")
-    issued = parts.issuing.mint(owner, 1, "AIRFLOW", ["viewer"], 60, now=int(time.time()))
-    return parts, issued.token
+    services = Services.open(Settings.load(data_dir))
+    owner = services.accounts.named_user("flowbot")
+    issued = services.issuing.mint(owner, 1, "AIRFLOW", ["viewer"], 60, now=int(time.time()))
+    return services, issued.token

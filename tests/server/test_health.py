@@ -121,9 +121,9 @@ class TestNobodyRenews:
         assert answer.status_code == 200
         assert told() == {"etl main": 0, "another": 1}
 
-    def test_a_successor_that_expires_no_later_does_not(self, flowbot, clock, parts, told):
+    def test_a_successor_that_expires_no_later_does_not(self, flowbot, clock, services, told):
         row = flowbot.minted(name="etl main", lifetime_minutes=100)
-        parts.accounts.set_audience("TEST_SERVER", latest_expiry=clock.now + 100 * 60)
+        services.accounts.set_audience("TEST_SERVER", latest_expiry=clock.now + 100 * 60)
         clock.advance(minutes=50)
         for body in ({}, {"lifetime_minutes": 1}):
             assert flowbot.renew_presented(row["token"], body).status_code == 200
@@ -140,35 +140,35 @@ class TestNobodyRenews:
         assert scrape()[(*labels, "flowbot")] == 1
         assert scrape()[(*labels, "mallory")] == 0
 
-    def test_not_of_an_owner_who_holds_no_role_on_the_server(self, flowbot, clock, parts, told):
+    def test_not_of_an_owner_who_holds_no_role_on_the_server(self, flowbot, clock, services, told):
         """They have left: nobody can renew their tokens, and nobody should be waiting for it."""
         flowbot.mint(name="etl main", lifetime_minutes=100)
         clock.advance(minutes=95)
-        parts.accounts.revoke("flowbot", ["runner"])
+        services.accounts.revoke("flowbot", ["runner"])
         assert told() == {"etl main": 1}
-        parts.accounts.add_audience("ELSEWHERE", Limit(60))
-        parts.accounts.add_role("guest", "ELSEWHERE", ["run"], Limit(60))
-        parts.accounts.grant("flowbot", ["guest"])
-        parts.accounts.revoke("flowbot", ["viewer"])
+        services.accounts.add_audience("ELSEWHERE", Limit(60))
+        services.accounts.add_role("guest", "ELSEWHERE", ["run"], Limit(60))
+        services.accounts.grant("flowbot", ["guest"])
+        services.accounts.revoke("flowbot", ["viewer"])
         assert told() == {}
-        parts.accounts.grant("flowbot", ["viewer"])
+        services.accounts.grant("flowbot", ["viewer"])
         assert told() == {"etl main": 1}
 
-    def test_a_role_that_was_deleted_is_held_by_nobody(self, flowbot, clock, parts, told):
+    def test_a_role_that_was_deleted_is_held_by_nobody(self, flowbot, clock, services, told):
         flowbot.mint(name="etl main", lifetime_minutes=100)
         clock.advance(minutes=95)
-        parts.accounts.delete_role("runner")
+        services.accounts.delete_role("runner")
         assert told() == {"etl main": 1}
-        parts.accounts.delete_role("viewer")
+        services.accounts.delete_role("viewer")
         assert told() == {}
 
-    def test_each_of_a_thousand_names_is_there(self, clock, parts, told, scrape):
+    def test_each_of_a_thousand_names_is_there(self, clock, services, told, scrape):
         """Of several tokens of a name the newest counts, whatever became of the others."""
         minute = 60
         names = {f"etl {number}": number % 2 for number in range(1000)}
         rows = [
             {
-                "owner_id": parts.accounts.named_user("flowbot").id,
+                "owner_id": services.accounts.named_user("flowbot").id,
                 "audience_id": 1,
                 "name": name,
                 "roles": [[1, "viewer"]],
@@ -180,15 +180,15 @@ class TestNobodyRenews:
             for age in (300, 200, 100)
             for name, is_forsaken in names.items()
         ]
-        with parts.database.writing() as connection:
+        with services.database.writing() as connection:
             connection.execute(tokens.insert(), rows)
         assert told() == names
         assert {key[2] for key in scrape() if key[0] == TestMetrics.EXPIRY} == set(names)
 
-    def test_pruning_changes_nothing(self, flowbot, clock, parts, told):
+    def test_pruning_changes_nothing(self, flowbot, clock, services, told):
         flowbot.mint(name="etl main", lifetime_minutes=100)
         clock.advance(minutes=101)
-        assert prune(parts, now=clock.now) == 1
+        assert prune(services, now=clock.now) == 1
         assert told() == {"etl main": 1}
 
 
@@ -220,8 +220,8 @@ class TestReadiness:
         assert client.get("/readyz").status_code == 200
         app.extensions["flowauth_rotator"].database.close()
 
-    def test_not_without_its_tables(self, stranger, parts, refused):
-        with parts.database.writing() as connection:
+    def test_not_without_its_tables(self, stranger, services, refused):
+        with services.database.writing() as connection:
             connection.exec_driver_sql("DELETE FROM alembic_version")
             connection.exec_driver_sql("DROP TABLE rate_counters")
             connection.exec_driver_sql("ALTER TABLE tokens RENAME TO mislaid")

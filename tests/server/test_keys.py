@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.fernet import Fernet
 
-from flowauth_rotator.server import Parts, Settings, SetupError, create_app
+from flowauth_rotator.server import Services, Settings, SetupError, create_app
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.commands import server
 from flowauth_rotator.server.maintenance import rotate_encryption_key, rotate_signing_key
@@ -38,22 +38,22 @@ def test_each_algorithm_signs_and_is_verified_by_the_published_key(
 ):
     """From an empty directory to a renewed token, with nothing but the public key to check it."""
     settings = Settings.load(tmp_path / "server")
-    Parts.make(settings, generate_key(algorithm), now=0)
+    Services.make(settings, generate_key(algorithm), now=0)
     app = create_app(settings.data_dir, hasher=cheap_hasher)
-    parts = app.extensions["flowauth_rotator"]
-    parts.accounts.add_audience("A", limit := Limit(60))
-    parts.accounts.add_role("viewer", "A", ["x"], limit)
-    parts.accounts.add_user("flowbot", "long enough")
-    parts.accounts.grant("flowbot", ["viewer"])
-    owner = parts.accounts.named_user("flowbot")
-    token = parts.issuing.mint(owner, 1, "N", ["viewer"], 5, now=int(time.time())).token
+    services = app.extensions["flowauth_rotator"]
+    services.accounts.add_audience("A", limit := Limit(60))
+    services.accounts.add_role("viewer", "A", ["x"], limit)
+    services.accounts.add_user("flowbot", "long enough")
+    services.accounts.grant("flowbot", ["viewer"])
+    owner = services.accounts.named_user("flowbot")
+    token = services.issuing.mint(owner, 1, "N", ["viewer"], 5, now=int(time.time())).token
     stranger = app.test_client()
     answer = stranger.post("/tokens/renew", headers={"Authorization": f"Bearer {token}"})
     assert verified(stranger, answer.json["token"])["token_name"] == "N"
     [key] = published(stranger).values()
     assert (key["alg"], key["use"]) == (algorithm, "sig")
     assert not key.keys() & {"d", "p", "q", "dp", "dq", "qi", "k"}
-    parts.database.close()
+    services.database.close()
 
 
 class TestSigningKeyRotation:
@@ -63,13 +63,13 @@ class TestSigningKeyRotation:
     def rotated(self, app, flowbot, clock, data_dir, cheap_hasher):
         """A running app with the data directory's own key, rotated under its feet."""
         own = create_app(data_dir, hasher=cheap_hasher, clock=clock)
-        parts = own.extensions["flowauth_rotator"]
+        services = own.extensions["flowauth_rotator"]
         client = own.test_client()
-        owner = parts.accounts.named_user("flowbot")
-        old = parts.issuing.mint(owner, 1, "N", ["viewer"], 60, now=clock.now).token
-        signer = rotate_signing_key(parts, "ES256", now=clock.now)
+        owner = services.accounts.named_user("flowbot")
+        old = services.issuing.mint(owner, 1, "N", ["viewer"], 60, now=clock.now).token
+        signer = rotate_signing_key(services, "ES256", now=clock.now)
         yield client, old, signer
-        parts.database.close()
+        services.database.close()
 
     def test_the_next_token_is_signed_with_the_new_key_without_a_restart(self, rotated):
         client, old, signer = rotated
@@ -136,31 +136,31 @@ def test_a_lost_encryption_key_costs_the_stored_texts_and_no_more(
 class TestEncryptionKeyRotation:
     """Every text is encrypted anew; a running server never notices."""
 
-    def test_all_is_encrypted_anew_and_the_old_key_forgotten(self, flowbot, parts, data_dir):
+    def test_all_is_encrypted_anew_and_the_old_key_forgotten(self, flowbot, services, data_dir):
         rows = [flowbot.minted(name=f"N{number}") for number in range(3)]
         old = (data_dir / "encryption.key").read_bytes()
         seen = []
-        assert rotate_encryption_key(parts, progress=lambda *done: seen.append(done)) == 3
+        assert rotate_encryption_key(services, progress=lambda *done: seen.append(done)) == 3
         [new] = (data_dir / "encryption.key").read_bytes().split()
         assert new not in old
         assert seen == [(3, 3)]
-        for row in list(parts.issuing.each_row()):
+        for row in list(services.issuing.each_row()):
             Fernet(new).decrypt(row.ciphertext)
         same = flowbot.rows() == rows
         assert same
         assert flowbot.renew(rows[0]["id"]).status_code == 200
 
-    def test_more_rows_than_are_read_at_a_time(self, flowbot, parts, monkeypatch):
+    def test_more_rows_than_are_read_at_a_time(self, flowbot, services, monkeypatch):
         monkeypatch.setattr("flowauth_rotator.server.history.BATCH", 2)
         rows = [flowbot.minted(name=f"N{number}") for number in range(5)]
         seen = []
-        assert rotate_encryption_key(parts, progress=lambda *done: seen.append(done)) == 5
+        assert rotate_encryption_key(services, progress=lambda *done: seen.append(done)) == 5
         assert seen == [(2, 5), (4, 5), (5, 5)]
         same = flowbot.rows() == rows
         assert same
 
     def test_an_interrupted_rotation_is_finished_and_none_begun(
-        self, flowbot, parts, data_dir, monkeypatch
+        self, flowbot, services, data_dir, monkeypatch
     ):
         monkeypatch.setattr("flowauth_rotator.server.history.BATCH", 1)
         rows = [flowbot.minted(name=f"N{number}") for number in range(2)]
@@ -169,39 +169,41 @@ class TestEncryptionKeyRotation:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            rotate_encryption_key(parts, progress=interrupt)
+            rotate_encryption_key(services, progress=interrupt)
         new, _ = (data_dir / "encryption.key").read_bytes().split()
         same = flowbot.rows() == rows
         assert same
-        rotate_encryption_key(parts)
+        rotate_encryption_key(services)
         assert (data_dir / "encryption.key").read_bytes().split() == [new]
         same = flowbot.rows() == rows
         assert same
 
-    def test_a_row_that_is_added_meanwhile_has_the_new_key(self, flowbot, parts, monkeypatch):
+    def test_a_row_that_is_added_meanwhile_has_the_new_key(self, flowbot, services, monkeypatch):
         monkeypatch.setattr("flowauth_rotator.server.history.BATCH", 1)
         for number in range(2):
             flowbot.mint(name=f"N{number}")
         rotate_encryption_key(
-            parts, progress=lambda done, _: flowbot.mint(name="LATE") if done == 1 else None
+            services, progress=lambda done, _: flowbot.mint(name="LATE") if done == 1 else None
         )
         assert [row["name"] for row in flowbot.rows()] == ["N0", "N1", "LATE"]
 
-    def test_a_list_that_is_being_read_meanwhile_is_whole(self, flowbot, parts, monkeypatch, clock):
+    def test_a_list_that_is_being_read_meanwhile_is_whole(
+        self, flowbot, services, monkeypatch, clock
+    ):
         monkeypatch.setattr("flowauth_rotator.server.issuing.BATCH", 2)
         rows = [flowbot.minted(name=f"N{number}") for number in range(4)]
-        owner = parts.accounts.named_user("flowbot")
-        batches = parts.issuing._batches(owner_id=owner.id)
+        owner = services.accounts.named_user("flowbot")
+        batches = services.issuing._batches(owner_id=owner.id)
         first = next(batches)
-        rotate_encryption_key(parts)
-        listed = parts.issuing._revealed(first) + parts.issuing._revealed(next(batches))
+        rotate_encryption_key(services)
+        listed = services.issuing._revealed(first) + services.issuing._revealed(next(batches))
         same = [token for _, token in listed] == [row["token"] for row in rows]
         assert same
 
-    def test_a_damaged_row_hides_no_other(self, flowbot, parts, caplog):
+    def test_a_damaged_row_hides_no_other(self, flowbot, services, caplog):
         good = flowbot.minted(name="GOOD")
         bad = flowbot.minted(name="BAD")
-        with parts.database.writing() as connection:
+        with services.database.writing() as connection:
             damaged = tokens.update().where(tokens.c.id == bad["id"])
             connection.execute(damaged.values(ciphertext=b"damaged"))
         same = flowbot.rows() == [good, bad | {"token": ""}]

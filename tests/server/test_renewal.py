@@ -33,38 +33,38 @@ def test_another_users_token_is_refused(flowbot, mallory, refused):
     assert len(flowbot.rows()) == 1
 
 
-def test_a_revoked_role_is_refused_with_its_name(flowbot, parts, refused):
+def test_a_revoked_role_is_refused_with_its_name(flowbot, services, refused):
     """The third of the upstream tests; it takes effect at once in an open session."""
     row = flowbot.minted()
-    parts.accounts.revoke("flowbot", ["runner"])
+    services.accounts.revoke("flowbot", ["runner"])
     assert refused(flowbot.renew(row["id"]), 401) == MISSING + "runner"
-    parts.accounts.revoke("flowbot", ["viewer"])
+    services.accounts.revoke("flowbot", ["viewer"])
     assert refused(flowbot.renew(row["id"]), 401) == MISSING + "runner, viewer"
 
 
-def test_a_role_granted_again_renews_again(flowbot, parts):
+def test_a_role_granted_again_renews_again(flowbot, services):
     row = flowbot.minted()
-    parts.accounts.revoke("flowbot", ["runner"])
-    parts.accounts.grant("flowbot", ["runner"])
+    services.accounts.revoke("flowbot", ["runner"])
+    services.accounts.grant("flowbot", ["runner"])
     assert flowbot.renew(row["id"]).status_code == 200
 
 
 def test_a_deleted_role_counts_as_revoked_even_when_its_name_comes_back(
-    flowbot, parts, limit, refused
+    flowbot, services, limit, refused
 ):
     """FlowAuth would renew with fewer roles; here the row stays what it was, and is refused."""
     row = flowbot.minted()
-    parts.accounts.delete_role("runner")
+    services.accounts.delete_role("runner")
     assert refused(flowbot.renew(row["id"]), 401) == MISSING + "runner"
-    parts.accounts.add_role("runner", "TEST_SERVER", ["everything"], limit(60))
-    parts.accounts.grant("flowbot", ["runner"])
+    services.accounts.add_role("runner", "TEST_SERVER", ["everything"], limit(60))
+    services.accounts.grant("flowbot", ["runner"])
     assert refused(flowbot.renew(row["id"]), 401) == MISSING + "runner"
     assert [role["name"] for role in flowbot.rows()[0]["roles"]] == ["runner", "viewer"]
 
 
-def test_a_row_without_roles_asks_for_a_new_token(flowbot, parts, refused):
+def test_a_row_without_roles_asks_for_a_new_token(flowbot, services, refused):
     row = flowbot.minted()
-    with parts.database.writing() as connection:
+    with services.database.writing() as connection:
         connection.execute(schema.tokens.update().values(roles=[]))
     assert refused(flowbot.renew(row["id"]), 400, "token_id") == (
         "This token has no roles recorded against it and cannot be renewed; "
@@ -79,12 +79,12 @@ def test_the_old_row_is_untouched(flowbot):
     assert same
 
 
-def test_every_row_knows_its_parent(flowbot, parts):
+def test_every_row_knows_its_parent(flowbot, services):
     first = flowbot.minted()["id"]
     second = flowbot.renew(first).json["id"]
     third = flowbot.renew(second).json["id"]
     fork = flowbot.renew(first).json["id"]
-    lineage = {row.id: row.parent_id for row in list(parts.issuing.each_row())}
+    lineage = {row.id: row.parent_id for row in list(services.issuing.each_row())}
     assert lineage == {first: None, second: first, third: second, fork: first}
 
 
@@ -99,9 +99,9 @@ def test_an_expired_row_is_refused_with_the_moment_of_its_expiry(flowbot, clock,
     )
 
 
-def test_scopes_are_those_that_the_role_has_now(flowbot, parts, claims_of):
+def test_scopes_are_those_that_the_role_has_now(flowbot, services, claims_of):
     row = flowbot.minted()
-    parts.accounts.set_role("runner", scopes=["walk"])
+    services.accounts.set_role("runner", scopes=["walk"])
     renewed = flowbot.renew(row["id"]).json["token"]
     assert claims_of(renewed)["user_claims"] != claims_of(row["token"])["user_claims"]
 
@@ -113,10 +113,10 @@ class TestLifetime:
         return (claims["exp"] - claims["iat"]) / 60
 
     @pytest.fixture
-    def short(self, parts, limit):
+    def short(self, services, limit):
         """A role whose tokens live two hours at most."""
-        parts.accounts.add_role("short", "TEST_SERVER", ["run"], limit(120))
-        parts.accounts.grant("flowbot", ["short"])
+        services.accounts.add_role("short", "TEST_SERVER", ["run"], limit(120))
+        services.accounts.grant("flowbot", ["short"])
         return "short"
 
     @pytest.mark.parametrize(("asked", "granted"), [({}, 120), ({"lifetime_minutes": None}, 120)])
@@ -149,14 +149,14 @@ class TestLifetime:
         assert len(flowbot.rows()) == 1
 
     def test_a_latest_expiry_cuts_the_maximum_and_then_ends_it(
-        self, flowbot, parts, limit, clock, claims_of, refused
+        self, flowbot, services, limit, clock, claims_of, refused
     ):
         latest = clock.now + 600
-        parts.accounts.add_role("ending", "TEST_SERVER", ["run"], limit(1440, latest))
-        parts.accounts.grant("flowbot", ["ending"])
+        services.accounts.add_role("ending", "TEST_SERVER", ["run"], limit(1440, latest))
+        services.accounts.grant("flowbot", ["ending"])
         lasting, ending = flowbot.minted(), flowbot.minted(roles=["ending"])
         assert claims_of(flowbot.renew(ending["id"]).json["token"])["exp"] == latest
-        parts.accounts.set_audience("TEST_SERVER", latest_expiry=latest)
+        services.accounts.set_audience("TEST_SERVER", latest_expiry=latest)
         clock.advance(seconds=600)
         assert refused(flowbot.renew(lasting["id"]), 401) == (
             "Token for flowbot cannot be renewed: maximum permitted expiry has already passed."
@@ -194,14 +194,14 @@ class TestIdempotencyKey:
             refused(flowbot.renew(row["id"], other, key="one"), 422, "lifetime_minutes")
         assert flowbot.renew(row["id"], {"lifetime_minutes": 30}, key="one").status_code == 200
 
-    def test_a_replay_is_refused_like_a_renewal(self, flowbot, mallory, parts, clock, refused):
+    def test_a_replay_is_refused_like_a_renewal(self, flowbot, mallory, services, clock, refused):
         """What may not be renewed any more is not handed out again either."""
         row = flowbot.minted(lifetime_minutes=10)
         flowbot.renew(row["id"], key="one")
         refused(mallory.renew(row["id"], key="one"), 401)
-        parts.accounts.revoke("flowbot", ["viewer"])
+        services.accounts.revoke("flowbot", ["viewer"])
         assert refused(flowbot.renew(row["id"], key="one"), 401) == MISSING + "viewer"
-        parts.accounts.grant("flowbot", ["viewer"])
+        services.accounts.grant("flowbot", ["viewer"])
         clock.advance(minutes=10)
         refused(flowbot.renew(row["id"], key="one"), 400, "token_id")
 
@@ -219,7 +219,7 @@ class TestIdempotencyKey:
 
 
 def test_a_role_revoked_while_the_successor_is_signed_is_still_a_refusal(
-    flowbot, parts, signing_key, data_dir, refused
+    flowbot, services, signing_key, data_dir, refused
 ):
     """Nothing is committed that was permitted only before it was signed."""
     from flowauth_rotator.server import create_app
@@ -227,7 +227,7 @@ def test_a_role_revoked_while_the_successor_is_signed_is_still_a_refusal(
 
     class RevokingSigner(Signer):
         def sign(self, claims):
-            parts.accounts.revoke("flowbot", ["runner"])
+            services.accounts.revoke("flowbot", ["runner"])
             return super().sign(claims)
 
     row = flowbot.minted()
@@ -237,7 +237,7 @@ def test_a_role_revoked_while_the_successor_is_signed_is_still_a_refusal(
     )
     slow.extensions["flowauth_rotator"].database.close()
     assert refused(answer, 401) == MISSING + "runner"
-    assert len(list(parts.issuing.each_row())) == 1
+    assert len(list(services.issuing.each_row())) == 1
 
 
 @pytest.mark.parametrize("row_id", ["2", "0", "-1", "x", "1.0", "2147483648", "9" * 40])

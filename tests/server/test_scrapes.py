@@ -26,7 +26,7 @@ from demo.parts import (
     wait_until,
     wait_until_healthy,
 )
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from tests.server.scraping import (
     EXPIRY,
     RENEWALS,
@@ -151,12 +151,12 @@ def expiry_of(token):
 
 @pytest.fixture
 def serving(data_dir, tmp_path):
-    parts = Parts.open(Settings.load(data_dir))
-    owner, now = parts.accounts.named_user("flowbot"), int(time.time())
+    services = Services.open(Settings.load(data_dir))
+    owner, now = services.accounts.named_user("flowbot"), int(time.time())
     tokens = {
-        name: parts.issuing.mint(owner, 1, name, ["viewer"], 50, now=now).token for name in NAMES
+        name: services.issuing.mint(owner, 1, name, ["viewer"], 50, now=now).token for name in NAMES
     }
-    parts.database.close()
+    services.database.close()
     bind = f"127.0.0.1:{free_port()}"
     command = [str(BIN / "flowauth-rotator"), "serve", "--bind", bind, "--workers", "3"]
     env = clean_environment(

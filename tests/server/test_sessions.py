@@ -67,7 +67,7 @@ class TestSignIn:
         app.extensions["flowauth_rotator"].database.close()
         assert computed == ["verify", "hash"]
 
-    def test_stronger_parameters_are_taken_up_at_the_next_sign_in(self, data_dir, parts):
+    def test_stronger_parameters_are_taken_up_at_the_next_sign_in(self, data_dir, services):
         from sqlalchemy import select
 
         from flowauth_rotator.server.schema import users
@@ -78,18 +78,18 @@ class TestSignIn:
         for _ in range(2):
             assert app.test_client().post("/signin", json=body).status_code == 200
         app.extensions["flowauth_rotator"].database.close()
-        with parts.database.reading() as connection:
+        with services.database.reading() as connection:
             stored = connection.execute(select(users.c.password_hash)).scalar_one()
         assert not stronger.check_needs_rehash(stored)
 
     def test_a_password_that_is_changed_while_an_old_one_is_checked_stays_changed(
-        self, data_dir, parts
+        self, data_dir, services
     ):
         """A stronger hash of the old one must not take its place."""
 
         class Slow(PasswordHasher):
             def check_needs_rehash(self, hashed):
-                parts.accounts.set_password("flowbot", "another long password")
+                services.accounts.set_password("flowbot", "another long password")
                 return super().check_needs_rehash(hashed)
 
         app = create_app(data_dir, hasher=Slow(time_cost=2, memory_cost=16, parallelism=1))
@@ -168,13 +168,13 @@ class TestSession:
         mallory.get("/signout")
         refused(stolen.get("/is_signed_in"), 401)
 
-    def test_two_sign_outs_at_once_are_one(self, parts, clock):
+    def test_two_sign_outs_at_once_are_one(self, services, clock):
         from flowauth_rotator.server.sessions import Session
 
         session = Session.signed_in(1, 0)
         for _ in range(2):
-            parts.accounts.end(session, now=clock.now)
-        assert parts.accounts.user_of(session) is None
+            services.accounts.end(session, now=clock.now)
+        assert services.accounts.user_of(session) is None
 
     def test_other_sessions_of_the_user_go_on(self, app, flowbot):
         elsewhere = app.test_client()
@@ -189,10 +189,10 @@ class TestSession:
         client.set_cookie("session", text)
         refused(client.get("/is_signed_in"), 401)
 
-    def test_a_user_who_is_gone_is_signed_out(self, flowbot, parts, refused):
+    def test_a_user_who_is_gone_is_signed_out(self, flowbot, services, refused):
         from flowauth_rotator.server.schema import users
 
-        with parts.database.writing() as connection:
+        with services.database.writing() as connection:
             connection.execute(users.delete())
         refused(flowbot.get("/is_signed_in"), 401)
 

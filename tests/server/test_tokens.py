@@ -39,10 +39,10 @@ class TestToken:
         assert header.keys() == {"alg", "typ", "kid"}
         assert (header["alg"], header["typ"], len(header["kid"])) == ("RS256", "JWT", 43)
 
-    def test_user_claims_come_in_lines_of_76_characters(self, flowbot, parts, limit, claims_of):
+    def test_user_claims_come_in_lines_of_76_characters(self, flowbot, services, limit, claims_of):
         scopes = [uuid.UUID(int=number * 7**40 % 2**128).hex for number in range(40)]
-        parts.accounts.add_role("many", "TEST_SERVER", scopes, limit(60))
-        parts.accounts.grant("flowbot", ["many"])
+        services.accounts.add_role("many", "TEST_SERVER", scopes, limit(60))
+        services.accounts.grant("flowbot", ["many"])
         first, second = (claims_of(flowbot.mint(roles=["many"]).json["token"]) for _ in range(2))
         *full, last, rest = first["user_claims"].split("\n")
         assert full
@@ -68,17 +68,17 @@ class TestMint:
     def test_more_than_the_maximum_is_refused(self, flowbot, refused):
         refused(flowbot.mint(lifetime_minutes=7 * 24 * 60 + 1), 400, "lifetime_minutes")
 
-    def test_a_role_that_is_not_held_is_refused(self, flowbot, parts, limit, refused):
-        parts.accounts.add_role("admin", "TEST_SERVER", ["all"], limit(60))
+    def test_a_role_that_is_not_held_is_refused(self, flowbot, services, limit, refused):
+        services.accounts.add_role("admin", "TEST_SERVER", ["all"], limit(60))
         for role in ("admin", "nonsense", "\ud800"):
             message = refused(flowbot.mint(roles=["viewer", role]), 401, "roles")
             assert message == f"Role '{role}' is not permitted for the current user"
 
-    def test_a_role_of_another_audience_is_refused(self, flowbot, parts, limit, refused):
+    def test_a_role_of_another_audience_is_refused(self, flowbot, services, limit, refused):
         """FlowAuth looks roles up by name across servers and mints what can never be renewed."""
-        parts.accounts.add_audience("A_OTHER", limit(60))
-        parts.accounts.add_role("viewer", "A_OTHER", ["x"], limit(60))
-        parts.accounts.grant("flowbot", ["viewer"], "A_OTHER")
+        services.accounts.add_audience("A_OTHER", limit(60))
+        services.accounts.add_role("viewer", "A_OTHER", ["x"], limit(60))
+        services.accounts.grant("flowbot", ["viewer"], "A_OTHER")
         refused(flowbot.mint(roles=["runner"]), 401, "roles")
         assert flowbot.mint(roles=["viewer"]).status_code == 200
 
@@ -173,11 +173,11 @@ class TestList:
     def test_all_is_true_or_false(self, flowbot, refused):
         refused(flowbot.get("/tokens/tokens/1?all=1"), 400, "all")
 
-    def test_servers_are_those_where_a_role_is_held_by_name(self, flowbot, parts, limit):
+    def test_servers_are_those_where_a_role_is_held_by_name(self, flowbot, services, limit):
         for audience in ("Z", "A", "NONE_HELD"):
-            parts.accounts.add_audience(audience, limit(60))
-            parts.accounts.add_role(f"role_{audience}", audience, ["x"], limit(60))
-        parts.accounts.grant("flowbot", ["role_Z", "role_A"])
+            services.accounts.add_audience(audience, limit(60))
+            services.accounts.add_role(f"role_{audience}", audience, ["x"], limit(60))
+        services.accounts.grant("flowbot", ["role_Z", "role_A"])
         names = [server["server_name"] for server in flowbot.get("/tokens/servers").json]
         assert names == ["A", "TEST_SERVER", "Z"]
 
@@ -212,42 +212,47 @@ class TestUserClaims:
 class TestPruning:
     """Of a token that has expired the row stays, and the text goes."""
 
-    def test_the_text_goes_and_the_row_stays(self, flowbot, parts, clock):
+    def test_the_text_goes_and_the_row_stays(self, flowbot, services, clock):
         flowbot.mint(name="OLD", lifetime_minutes=5)
         flowbot.mint(name="NEW", lifetime_minutes=6)
         clock.advance(minutes=5)
-        assert prune(parts, now=clock.now) == 1
-        assert prune(parts, now=clock.now) == 0
+        assert prune(services, now=clock.now) == 1
+        assert prune(services, now=clock.now) == 0
         old, new = flowbot.get("/tokens/tokens/1?all=true").json
         assert (old["name"], old["token"]) == ("OLD", "")
         assert old["roles"] == new["roles"]
         same = [new] == flowbot.rows()
         assert same
-        assert [row.ciphertext is None for row in list(parts.issuing.each_row())] == [True, False]
+        assert [row.ciphertext is None for row in list(services.issuing.each_row())] == [
+            True,
+            False,
+        ]
 
-    def test_some_at_a_time_however_many(self, flowbot, parts, clock, monkeypatch):
+    def test_some_at_a_time_however_many(self, flowbot, services, clock, monkeypatch):
         monkeypatch.setattr("flowauth_rotator.server.history.BATCH", 2)
         for number in range(5):
             flowbot.mint(name=f"N{number}", lifetime_minutes=5)
         clock.advance(minutes=5)
         seen = []
-        assert prune(parts, now=clock.now, progress=lambda *done: seen.append(done)) == 5
+        assert prune(services, now=clock.now, progress=lambda *done: seen.append(done)) == 5
         assert seen == [(2, 5), (4, 5), (5, 5)]
 
-    def test_a_start_prunes(self, flowbot, parts, clock, data_dir, cheap_hasher):
+    def test_a_start_prunes(self, flowbot, services, clock, data_dir, cheap_hasher):
         flowbot.mint(lifetime_minutes=5)
         clock.advance(minutes=5)
         app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
         app.extensions["flowauth_rotator"].database.close()
-        assert [row.ciphertext for row in list(parts.issuing.each_row())] == [None]
+        assert [row.ciphertext for row in list(services.issuing.each_row())] == [None]
 
     @pytest.mark.parametrize("pruned", [True, False])
-    def test_a_replay_of_what_has_gone_is_a_refusal(self, flowbot, parts, clock, refused, pruned):
+    def test_a_replay_of_what_has_gone_is_a_refusal(
+        self, flowbot, services, clock, refused, pruned
+    ):
         """The parent is alive, its short-lived successor is not, nor what is left of its text."""
         row = flowbot.minted(lifetime_minutes=60)
         flowbot.renew(row["id"], {"lifetime_minutes": 5}, key="k")
         clock.advance(minutes=5)
         if pruned:
-            prune(parts, now=clock.now)
+            prune(services, now=clock.now)
         message = refused(flowbot.renew(row["id"], {"lifetime_minutes": 5}, key="k"), 410)
         assert message == "What this Idempotency-Key was answered with expired; use another."

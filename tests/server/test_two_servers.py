@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from demo.parts import PATIENCE, free_port
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.maintenance import rotate_signing_key
 
 SERVE = "import sys; from flowauth_rotator.server.commands import serve; serve(sys.argv[1:])"
@@ -133,9 +133,9 @@ def test_a_signing_key_rotated_at_one_is_known_at_the_other(addresses, session, 
     """Before the new key has been copied to it."""
     first, second = addresses
     mint(session, second, "C")
-    parts = Parts.open(settings)
-    rotate_signing_key(parts, "EdDSA", now=int(time.time()))
-    parts.database.close()
+    services = Services.open(settings)
+    rotate_signing_key(services, "EdDSA", now=int(time.time()))
+    services.database.close()
     headers = {"Authorization": f"Bearer {mint(session, first, 'D')}"}
     answer = requests.post(f"{second}/tokens/renew", headers=headers)
     assert answer.status_code == 200

@@ -9,10 +9,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from cryptography.fernet import Fernet
 
-from flowauth_rotator.server import Parts, Settings, SetupError, create_app, schema_version
+from flowauth_rotator.server import Services, Settings, SetupError, create_app, schema_version
 from flowauth_rotator.server.database import Database
-from flowauth_rotator.server.services import upgrade
 from flowauth_rotator.server.schema import metadata
+from flowauth_rotator.server.services import upgrade
 from flowauth_rotator.server.signing import Signer, private_pem
 
 # As version 0.1 left them in `sqlite_master`.
@@ -113,8 +113,8 @@ def test_every_row_is_kept_with_its_lineage_roles_and_token(
     settings = Settings.load(old_data_dir)
     assert upgrade(settings, now=now) == ("0001", schema_version.newest())
     app = create_app(old_data_dir, hasher=cheap_hasher)
-    parts = app.extensions["flowauth_rotator"]
-    rows = list(parts.issuing.each_row())
+    services = app.extensions["flowauth_rotator"]
+    rows = list(services.issuing.each_row())
     facts = [(row.id, row.parent_id, row.name, row.family_began_at) for row in rows]
     assert facts == [
         (1, None, "A", now - 2999),
@@ -137,7 +137,7 @@ def test_every_row_is_kept_with_its_lineage_roles_and_token(
     assert client.post("/tokens/renew", headers=bearer).json["id"] == 5
     [key] = client.get("/.well-known/jwks.json").json["keys"]
     assert key["kid"] == Signer(signing_key).kid
-    parts.database.close()
+    services.database.close()
 
 
 def test_doing_it_twice_changes_nothing(old_data_dir, now):
@@ -147,7 +147,7 @@ def test_doing_it_twice_changes_nothing(old_data_dir, now):
     newest = schema_version.newest()
     assert upgrade(settings, now=now + 5) == (newest, newest)
     assert (old_data_dir / "metrics.token").read_bytes() == before
-    Parts.open(settings).database.close()
+    Services.open(settings).database.close()
 
 
 def test_a_failure_in_the_middle_leaves_everything_as_it_was(old_data_dir, now, monkeypatch):
@@ -205,7 +205,7 @@ def test_an_empty_database_behind_a_data_directory_is_named(data_dir, postgresql
         create_app(data_dir)
     settings = Settings.load(data_dir)
     assert upgrade(settings, now=0)[0] == "0000"
-    Parts.open(settings).database.close()
+    Services.open(settings).database.close()
 
 
 def test_a_second_server_does_not_begin_anew_on_a_database_that_is_used(
@@ -213,7 +213,7 @@ def test_a_second_server_does_not_begin_anew_on_a_database_that_is_used(
 ):
     settings = Settings.load(tmp_path / "second", {"DATABASE_URL": postgresql_url})
     with pytest.raises(SetupError, match="has the tables of a server already"):
-        Parts.make(settings, signing_key, now=0)
+        Services.make(settings, signing_key, now=0)
     assert not settings.data_dir.exists()
 
 
@@ -221,6 +221,6 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path,
     url = f"postgresql://me:very-secret@/db?host={tmp_path}"
     settings = Settings.load(tmp_path / "server", {"DATABASE_URL": url})
     with pytest.raises(SetupError, match=r"db cannot be used \(.*see that it runs") as caught:
-        Parts.make(settings, signing_key, now=0)
+        Services.make(settings, signing_key, now=0)
     assert "very-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from flowauth_rotator.agent.rotation import Check
+from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.errors import RotatorError
-from flowauth_rotator.core.report import Outcome, Report, clock
+from flowauth_rotator.core.report import Outcome, Report
 from flowauth_rotator.provider.managed_tokens import LONGEST_LABEL, ManagedToken
 
 NO_ROLES = "no roles recorded"  # in the words of FlowAuth (FlowKit pull request 7279)
@@ -116,7 +117,7 @@ class Agent:
         if self.paused:
             return "paused", "It is paused, and nothing is renewed: unpause it."
         if self.failed_at:
-            return "failed", f"The check at {clock(self.failed_at)} failed. {self.failure}"
+            return "failed", f"The check at {format_time(self.failed_at)} failed. {self.failure}"
         if not self.checked_at:
             return "new", "It has not checked any token yet; its next run does."
         if self.late_at and now > self.late_at:

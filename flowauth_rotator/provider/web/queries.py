@@ -22,9 +22,8 @@ from flowauth_rotator.agent.rotation import Check, check
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.tokens import Token
-from flowauth_rotator.provider.compat import unreadable
 from flowauth_rotator.provider.assets import OUTCOME
-from flowauth_rotator.provider.schedule import Schedule, deadline
+from flowauth_rotator.provider.compat import unreadable
 from flowauth_rotator.provider.managed_tokens import (
     LIST_VARIABLE,
     LONGEST_LABEL,
@@ -34,6 +33,7 @@ from flowauth_rotator.provider.managed_tokens import (
     ManagedToken,
     read_tokens,
 )
+from flowauth_rotator.provider.schedule import Schedule, deadline
 from flowauth_rotator.provider.variable_store import VariableStore, key_of, place_of, token_in
 from flowauth_rotator.provider.web.compat import XComRow, asked_at, asked_by, is_there, value_of
 from flowauth_rotator.provider.web.managed import Agent, Attempt, Run

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from flowauth_rotator.server import Parts
+from flowauth_rotator.server import Services
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import counted, show
@@ -18,7 +18,7 @@ from flowauth_rotator.server.commands.output import counted, show
 @options.latest_expiry
 @options.opened
 def add_audience(
-    parts: Parts, name: str, max_lifetime_minutes: int, latest_expiry: int | None
+    services: Services, name: str, max_lifetime_minutes: int, latest_expiry: int | None
 ) -> None:
     """Add a server that tokens are for.
 
@@ -28,7 +28,7 @@ def add_audience(
     Example:
       flowauth-rotator server add-audience TEST_SERVER --max-lifetime-minutes 10080
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    parts.accounts.add_audience(name, Limit(max_lifetime_minutes, latest_expiry))
+    services.accounts.add_audience(name, Limit(max_lifetime_minutes, latest_expiry))
     click.echo(f"Added audience {name}.")
 
 
@@ -37,7 +37,7 @@ def add_audience(
 @options.changed_limits
 @options.opened
 def set_audience(
-    parts: Parts,
+    services: Services,
     name: str,
     max_lifetime_minutes: int | None,
     latest_expiry: int | None,
@@ -55,14 +55,14 @@ def set_audience(
     limits = _changes(max_lifetime_minutes, latest_expiry, no_latest_expiry)
     if not limits:
         raise click.UsageError("Say what to change: a lifetime or a latest expiry.")
-    parts.accounts.set_audience(name, **limits)
+    services.accounts.set_audience(name, **limits)
     click.echo(f"Changed audience {name}.")
 
 
 @click.command(cls=options.Command)
 @options.as_json
 @options.opened
-def audiences(parts: Parts, as_json: bool) -> None:
+def audiences(services: Services, as_json: bool) -> None:
     """List the audiences with their limits.
 
     \b
@@ -72,7 +72,7 @@ def audiences(parts: Parts, as_json: bool) -> None:
     """  # noqa: D301
     rows = (
         {"name": listed.audience.name, "roles": listed.roles, **vars(listed.audience.limit)}
-        for listed in parts.accounts.all_audiences()
+        for listed in services.accounts.all_audiences()
     )
     show(rows, as_json=as_json, none="No audiences yet.")
 
@@ -94,7 +94,7 @@ def audiences(parts: Parts, as_json: bool) -> None:
 @options.latest_expiry
 @options.opened
 def add_role(
-    parts: Parts,
+    services: Services,
     name: str,
     audience: str,
     scopes: Sequence[str],
@@ -108,7 +108,7 @@ def add_role(
       flowauth-rotator server add-role viewer --audience TEST_SERVER \\
           --scope get_results --scope run --max-lifetime-minutes 1440
     """  # noqa: D301
-    parts.accounts.add_role(name, audience, scopes, Limit(max_lifetime_minutes, latest_expiry))
+    services.accounts.add_role(name, audience, scopes, Limit(max_lifetime_minutes, latest_expiry))
     click.echo(f"Added role {name} to {audience}.")
 
 
@@ -125,7 +125,7 @@ def add_role(
 @options.changed_limits
 @options.opened
 def set_role(
-    parts: Parts,
+    services: Services,
     name: str,
     audience: str | None,
     scopes: Sequence[str],
@@ -146,7 +146,7 @@ def set_role(
     limits = _changes(max_lifetime_minutes, latest_expiry, no_latest_expiry)
     if not (scopes or limits):
         raise click.UsageError("Say what to change: scopes, a lifetime or a latest expiry.")
-    parts.accounts.set_role(name, audience, scopes=scopes, **limits)
+    services.accounts.set_role(name, audience, scopes=scopes, **limits)
     click.echo(f"Changed role {name}.")
 
 
@@ -154,7 +154,7 @@ def set_role(
 @click.argument("name", type=options.name)
 @options.role_audience
 @options.opened
-def delete_role(parts: Parts, name: str, audience: str | None) -> None:
+def delete_role(services: Services, name: str, audience: str | None) -> None:
     """Delete a role, and take it from all who hold it.
 
     No token with it can be renewed from then on, whatever is added later under the same name;
@@ -164,7 +164,7 @@ def delete_role(parts: Parts, name: str, audience: str | None) -> None:
     Example:
       flowauth-rotator server delete-role viewer --audience TEST_SERVER
     """  # noqa: D301
-    holders = parts.accounts.delete_role(name, audience)
+    holders = services.accounts.delete_role(name, audience)
     click.echo(f"Deleted role {name}; {counted(len(holders), 'user')} held it.")
 
 
@@ -172,7 +172,7 @@ def delete_role(parts: Parts, name: str, audience: str | None) -> None:
 @click.option("--audience", type=options.name, help="Only the roles of this audience.")
 @options.as_json
 @options.opened
-def roles(parts: Parts, audience: str | None, as_json: bool) -> None:
+def roles(services: Services, audience: str | None, as_json: bool) -> None:
     """List the roles with scopes, limits and holders.
 
     The table shows the first of many scopes and holders; --json shows all.
@@ -183,7 +183,7 @@ def roles(parts: Parts, audience: str | None, as_json: bool) -> None:
       flowauth-rotator server roles --audience TEST_SERVER --json
     """  # noqa: D301
     if audience is not None:
-        parts.accounts.named_audience(audience)
+        services.accounts.named_audience(audience)
     rows = (
         {
             "name": listed.role.name,
@@ -192,7 +192,7 @@ def roles(parts: Parts, audience: str | None, as_json: bool) -> None:
             "users": listed.users,
             **vars(listed.role.limit),
         }
-        for listed in parts.accounts.all_roles()
+        for listed in services.accounts.all_roles()
         if audience in (None, listed.audience)
     )
     show(rows, as_json=as_json, none="No roles yet.")

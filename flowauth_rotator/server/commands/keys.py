@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from cryptography.fernet import InvalidToken
 
-from flowauth_rotator.server import Parts, maintenance
+from flowauth_rotator.server import Services, maintenance
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import counted, moment, progress, report
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS
@@ -15,7 +15,7 @@ from flowauth_rotator.server.signing import DEFAULT_ALGORITHM, Signer
 
 @click.command("public-key", cls=options.Command)
 @options.opened
-def public_key(parts: Parts) -> None:
+def public_key(services: Services) -> None:
     """Print the public key of the tokens.
 
     In PEM form, of the key that signs now. All that are needed while an older key's tokens live
@@ -25,7 +25,7 @@ def public_key(parts: Parts) -> None:
     Example:
       flowauth-rotator server public-key > flowauth-public-key.pem
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    click.echo(parts.keyring.current().public_pem, nl=False)
+    click.echo(services.keyring.current().public_pem, nl=False)
 
 
 @click.command("rotate-signing-key", cls=options.Command)
@@ -34,7 +34,7 @@ def public_key(parts: Parts) -> None:
 )
 @options.as_json
 @options.assembled
-def rotate_signing_key(parts: Parts, algorithm: str | None, as_json: bool) -> None:
+def rotate_signing_key(services: Services, algorithm: str | None, as_json: bool) -> None:
     """Sign with a new key from now on.
 
     The tokens of the old key stay valid and can be renewed: the server publishes both keys until
@@ -53,10 +53,10 @@ def rotate_signing_key(parts: Parts, algorithm: str | None, as_json: bool) -> No
       flowauth-rotator server rotate-signing-key
       flowauth-rotator server rotate-signing-key --algorithm ES256
     """  # noqa: D301
-    old, now = _old_signer(parts), options.clock()
+    old, now = _old_signer(services), options.clock()
     wanted = algorithm or (old.algorithm if old else DEFAULT_ALGORITHM)
-    new = maintenance.rotate_signing_key(parts, wanted, now=now)
-    until = maintenance.published_until(parts, old.kid, now=now) if old else None
+    new = maintenance.rotate_signing_key(services, wanted, now=now)
+    until = maintenance.published_until(services, old.kid, now=now) if old else None
     report(
         f"Tokens are now signed with key {new.kid} ({new.algorithm}).\n"
         f"{_fate(old, until)}\n"
@@ -73,7 +73,7 @@ def rotate_signing_key(parts: Parts, algorithm: str | None, as_json: bool) -> No
 @click.command("rotate-encryption-key", cls=options.Command)
 @options.as_json
 @options.opened
-def rotate_encryption_key(parts: Parts, as_json: bool) -> None:
+def rotate_encryption_key(services: Services, as_json: bool) -> None:
     """Encrypt all stored tokens with a new key.
 
     Then the old key is forgotten. When this is interrupted, both keys stay in use, and the next
@@ -88,9 +88,9 @@ def rotate_encryption_key(parts: Parts, as_json: bool) -> None:
     """  # noqa: D301
     try:
         with progress("Encrypting anew") as advance:
-            done = maintenance.rotate_encryption_key(parts, progress=advance)
+            done = maintenance.rotate_encryption_key(services, progress=advance)
     except InvalidToken:
-        raise parts.directory.unusable(
+        raise services.directory.unusable(
             ENCRYPTION_KEYS, "lacks a key that some token was stored with"
         ) from None
     report(
@@ -102,10 +102,10 @@ def rotate_encryption_key(parts: Parts, as_json: bool) -> None:
     )
 
 
-def _old_signer(parts: Parts) -> Signer | None:
+def _old_signer(services: Services) -> Signer | None:
     """The key until now, or None when it is lost."""
     try:
-        return parts.keyring.current()
+        return services.keyring.current()
     except SetupError:
         return None
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from flowauth_rotator.server import Parts, Settings, SetupError, maintenance, signing
+from flowauth_rotator.server import Services, Settings, SetupError, maintenance, signing
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import counted, progress, report
 from flowauth_rotator.server.data_dir import DATABASE
@@ -40,7 +40,7 @@ def init(settings: Settings, algorithm: str) -> None:
       flowauth-rotator server init --data-dir /var/lib/flowauth-rotator
       flowauth-rotator server init --algorithm ES256
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    Parts.make(settings, signing.generate_key(algorithm), now=options.clock())
+    Services.make(settings, signing.generate_key(algorithm), now=options.clock())
     click.echo(f"Made {settings.data_dir}. Back it up: its keys cannot be made again.")
 
 
@@ -71,7 +71,7 @@ def upgrade(settings: Settings, as_json: bool) -> None:
 )
 @options.as_json
 @options.assembled
-def prune(parts: Parts, unreadable: bool, as_json: bool) -> None:
+def prune(services: Services, unreadable: bool, as_json: bool) -> None:
     """Drop the texts of tokens that have expired.
 
     Their rows stay: they are the history. The server does the same each time that it starts.
@@ -82,13 +82,13 @@ def prune(parts: Parts, unreadable: bool, as_json: bool) -> None:
       flowauth-rotator server prune --unreadable
     """  # noqa: D301
     if unreadable:
-        lost = maintenance.drop_unreadable(parts)
+        lost = maintenance.drop_unreadable(services)
         sentence = f"Gave up the text of {counted(lost, 'token')} that no key decrypts."
         report(sentence, as_json=as_json, dropped=lost)
         return
-    parts.check()
+    services.check()
     with progress("Dropping") as advance:
-        dropped = maintenance.prune(parts, now=options.clock(), progress=advance)
+        dropped = maintenance.prune(services, now=options.clock(), progress=advance)
     sentence = f"Dropped the text of {counted(dropped, 'expired token')}; every row stays."
     report(sentence, as_json=as_json, dropped=dropped)
 

@@ -16,7 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import click
 from sqlalchemy.exc import DatabaseError
 
-from flowauth_rotator.server import Parts
+from flowauth_rotator.server import Services
 from flowauth_rotator.server.database import Busy
 from flowauth_rotator.server.errors import Refused, SetupError
 from flowauth_rotator.server.settings import DATA_DIR_VARIABLE, Settings
@@ -87,25 +87,25 @@ def _sentence(error: Exception) -> str:
     return str(error)
 
 
-def opened(command: Callable[Concatenate[Parts, P], None]) -> Callable[P, None]:
+def opened(command: Callable[Concatenate[Services, P], None]) -> Callable[P, None]:
     """Hand a command the opened data directory, which `--data-dir` names, and close it after."""
-    return _handed(Parts.open, command)
+    return _handed(Services.open, command)
 
 
-def assembled(command: Callable[Concatenate[Parts, P], None]) -> Callable[P, None]:
+def assembled(command: Callable[Concatenate[Services, P], None]) -> Callable[P, None]:
     """As `opened`, but unchecked: for what mends a data directory that cannot be opened."""
-    return _handed(Parts.assemble, command)
+    return _handed(Services.assemble, command)
 
 
 def _handed(
-    make: Callable[[Settings], Parts], command: Callable[Concatenate[Parts, P], None]
+    make: Callable[[Settings], Services], command: Callable[Concatenate[Services, P], None]
 ) -> Callable[P, None]:
     @data_dir
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        parts = make(kwargs.pop("settings"))  # type: ignore[arg-type]  # of `data_dir`
-        with closing(parts.database):
-            command(parts, *args, **kwargs)
+        services = make(kwargs.pop("settings"))  # type: ignore[arg-type]  # of `data_dir`
+        with closing(services.database):
+            command(services, *args, **kwargs)
 
     return run
 

@@ -7,7 +7,7 @@ import socket
 
 import click
 
-from flowauth_rotator.server import Parts, Settings, create_app
+from flowauth_rotator.server import Services, Settings, create_app
 from flowauth_rotator.server.commands import options
 
 
@@ -45,7 +45,7 @@ def serve(settings: Settings, bind: str, workers: int) -> None:
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     from flowauth_rotator.server.serving import Gunicorn
 
-    Parts.open(settings).database.close()
+    Services.open(settings).database.close()
     _refuse_taken(bind)
     Gunicorn(
         load_app=lambda: create_app(settings.data_dir),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from flowauth_rotator.server import Parts
+from flowauth_rotator.server import Services
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import Facts, show
 from flowauth_rotator.server.history import HistoryRow
@@ -27,7 +27,7 @@ from flowauth_rotator.server.history import HistoryRow
 )
 @options.opened
 def mint(
-    parts: Parts,
+    services: Services,
     username: str,
     audience: str,
     name: str,
@@ -43,10 +43,10 @@ def mint(
       flowauth-rotator server mint --user flowbot --audience TEST_SERVER \\
           --name AIRFLOW --role viewer --lifetime-minutes 60 > token.jwt
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    owner = parts.accounts.named_user(username)
-    server_id = parts.accounts.named_audience(audience).id
+    owner = services.accounts.named_user(username)
+    server_id = services.accounts.named_audience(audience).id
     now = options.clock()
-    issued = parts.issuing.mint(owner, server_id, name, roles, lifetime_minutes, now=now)
+    issued = services.issuing.mint(owner, server_id, name, roles, lifetime_minutes, now=now)
     click.echo(issued.token)
 
 
@@ -57,7 +57,7 @@ def mint(
 @options.as_json
 @options.opened
 def tokens(
-    parts: Parts, every: bool, username: str | None, name: str | None, as_json: bool
+    services: Services, every: bool, username: str | None, name: str | None, as_json: bool
 ) -> None:
     """List the tokens, never their text.
 
@@ -70,11 +70,11 @@ def tokens(
       flowauth-rotator server tokens --user flowbot --json
     """  # noqa: D301
     now = options.clock()
-    owner_id = parts.accounts.named_user(username).id if username else None
-    renewable = None if every else now - parts.settings.renew_expired_grace
+    owner_id = services.accounts.named_user(username).id if username else None
+    renewable = None if every else now - services.settings.renew_expired_grace
     rows = (
         _facts(row, now)
-        for row in parts.issuing.each_row(owner_id=owner_id, expiring_after=renewable)
+        for row in services.issuing.each_row(owner_id=owner_id, expiring_after=renewable)
         if name in (None, row.name)
     )
     none = "No tokens." if every else "No token can be renewed; --all lists the others."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from flowauth_rotator.server import Parts
+from flowauth_rotator.server import Services
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import show
 
@@ -15,7 +15,7 @@ from flowauth_rotator.server.commands.output import show
 @click.argument("username", type=options.name)
 @options.password_stdin
 @options.opened
-def add_user(parts: Parts, username: str, password_stdin: bool) -> None:
+def add_user(services: Services, username: str, password_stdin: bool) -> None:
     """Add somebody who may sign in.
 
     Without --password-stdin a password is made and shown once.
@@ -26,7 +26,7 @@ def add_user(parts: Parts, username: str, password_stdin: bool) -> None:
       flowauth-rotator server add-user flowbot --password-stdin < password.txt
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     password = options.read_password() if password_stdin else options.make_password()
-    parts.accounts.add_user(username, password)
+    services.accounts.add_user(username, password)
     click.echo(f"Added user {username}.")
     _show_made(password, password_stdin)
 
@@ -35,7 +35,7 @@ def add_user(parts: Parts, username: str, password_stdin: bool) -> None:
 @click.argument("username", type=options.name)
 @options.password_stdin
 @options.opened
-def set_password(parts: Parts, username: str, password_stdin: bool) -> None:
+def set_password(services: Services, username: str, password_stdin: bool) -> None:
     """Give a user another password.
 
     The old one no longer works, and whoever is signed in as that user has to sign in again.
@@ -49,7 +49,7 @@ def set_password(parts: Parts, username: str, password_stdin: bool) -> None:
       flowauth-rotator server set-password flowbot --password-stdin < password.txt
     """  # noqa: D301
     password = options.read_password() if password_stdin else options.make_password()
-    parts.accounts.set_password(username, password)
+    services.accounts.set_password(username, password)
     click.echo(f"Changed the password of {username}; every session of theirs has ended.")
     _show_made(password, password_stdin)
 
@@ -57,7 +57,7 @@ def set_password(parts: Parts, username: str, password_stdin: bool) -> None:
 @click.command(cls=options.Command)
 @options.as_json
 @options.opened
-def users(parts: Parts, as_json: bool) -> None:
+def users(services: Services, as_json: bool) -> None:
     """List the users with the roles that they hold.
 
     \b
@@ -66,7 +66,7 @@ def users(parts: Parts, as_json: bool) -> None:
       flowauth-rotator server users --json
     """  # noqa: D301
     rows = (
-        {"name": listed.username, "roles": listed.roles} for listed in parts.accounts.all_users()
+        {"name": listed.username, "roles": listed.roles} for listed in services.accounts.all_users()
     )
     show(rows, as_json=as_json, none="No users yet.")
 
@@ -76,14 +76,14 @@ def users(parts: Parts, as_json: bool) -> None:
 @click.argument("roles", type=options.name, nargs=-1, required=True)
 @options.role_audience
 @options.opened
-def grant(parts: Parts, username: str, roles: Sequence[str], audience: str | None) -> None:
+def grant(services: Services, username: str, roles: Sequence[str], audience: str | None) -> None:
     """Give roles to a user.
 
     \b
     Example:
       flowauth-rotator server grant flowbot viewer runner
     """  # noqa: D301
-    parts.accounts.grant(username, roles, audience)
+    services.accounts.grant(username, roles, audience)
     click.echo(f"{username} now holds {', '.join(roles)}.")
 
 
@@ -94,7 +94,7 @@ def grant(parts: Parts, username: str, roles: Sequence[str], audience: str | Non
 @options.role_audience
 @options.opened
 def revoke(
-    parts: Parts, username: str, roles: Sequence[str], every: bool, audience: str | None
+    services: Services, username: str, roles: Sequence[str], every: bool, audience: str | None
 ) -> None:
     """Take roles from a user.
 
@@ -111,9 +111,9 @@ def revoke(
     if every == bool(roles) or (every and audience):
         raise click.UsageError("Name the roles, or call it with --all and nothing else.")
     if every:
-        roles = parts.accounts.revoke_all(username)
+        roles = services.accounts.revoke_all(username)
     else:
-        parts.accounts.revoke(username, roles, audience)
+        services.accounts.revoke(username, roles, audience)
     click.echo(f"{username} no longer holds {', '.join(roles) or 'any role, and held none'}.")
 
 

@@ -86,7 +86,7 @@ def start(data_dir, database):
 
 
 @pytest.fixture
-def fill(parts, data_dir):
+def fill(services, data_dir):
     """Write so many rows into the history, faster than by signing: flowbot's, with some text."""
 
     def fill(count, *, expires_at=NEW_YEAR_2100, size=20):
@@ -101,7 +101,7 @@ def fill(parts, data_dir):
             "expires_at": expires_at,
             "ciphertext": cipher.encrypt(b"x" * size),
         }
-        with parts.database.writing() as connection:
+        with services.database.writing() as connection:
             rows = [row | {"jti": os.urandom(16).hex()} for _ in range(count)]
             connection.execute(insert(tokens), rows)
 

@@ -89,9 +89,9 @@ class TestEncryptionKey:
         return lambda: (data_dir / "encryption.key").read_bytes().split()
 
     @pytest.fixture
-    def ciphertexts(self, parts):
+    def ciphertexts(self, services):
         def ciphertexts():
-            with parts.database.reading() as connection:
+            with services.database.reading() as connection:
                 return list(connection.execute(select(tokens.c.ciphertext)).scalars())
 
         return ciphertexts
@@ -118,7 +118,7 @@ class TestEncryptionKey:
         assert json.loads(says("rotate-encryption-key --json")) == {"encrypted": 3}
 
     def test_an_interrupted_one_is_finished_by_the_next_call(
-        self, says, fill, flowbot, parts, keys, ciphertexts
+        self, says, fill, flowbot, services, keys, ciphertexts
     ):
         """Both keys stay in use in between, and no third is made."""
         fill(700)
@@ -129,7 +129,7 @@ class TestEncryptionKey:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            maintenance.rotate_encryption_key(parts, progress=interrupt)
+            maintenance.rotate_encryption_key(services, progress=interrupt)
         new, kept = keys()
         assert kept == old
         same = flowbot.rows()[-1] == row
@@ -141,7 +141,7 @@ class TestEncryptionKey:
         assert all(Fernet(new).decrypt(text) for text in ciphertexts())
 
     def test_a_token_of_a_lost_key_stops_it_and_no_key_is_forgotten(
-        self, says, fails, fill, parts, data_dir
+        self, says, fails, fill, services, data_dir
     ):
         """What can be read with either of the two keys can still be read."""
         fill(1, expires_at=4_102_444_801)

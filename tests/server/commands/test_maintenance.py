@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from click.testing import CliRunner
 
-from flowauth_rotator.server import Parts, Settings
+from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.commands import server
 
 
@@ -146,15 +146,15 @@ class TestBackup:
         for path in restored.glob("history.db*"):
             path.unlink()
         shutil.copy(file, restored / "history.db")
-        parts = Parts.open(Settings.load(restored))
-        owner = parts.accounts.named_user("flowbot")
-        issued = parts.issuing.renew(
+        services = Services.open(Settings.load(restored))
+        owner = services.accounts.named_user("flowbot")
+        issued = services.issuing.renew(
             owner, row["id"], None, idempotency_key=None, now=4_102_444_801
         )
-        parts.database.close()
+        services.database.close()
         assert issued.name == row["name"]
 
-    def test_others_write_on_and_the_copy_is_of_one_moment(self, says, fill, parts, file):
+    def test_others_write_on_and_the_copy_is_of_one_moment(self, says, fill, services, file):
         """Each transaction is in it entirely or not at all."""
         fill(3000, size=2000)
         written, stop = threading.Semaphore(0), threading.Event()
@@ -175,7 +175,7 @@ class TestBackup:
         finally:
             stop.set()
             writer.join()
-        with parts.database.reading() as connection:
+        with services.database.reading() as connection:
             after = connection.exec_driver_sql("SELECT count(*) FROM tokens").scalar_one()
         copy = sqlite3.connect(file)
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

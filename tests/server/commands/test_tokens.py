@@ -46,9 +46,9 @@ def test_json(says, flowbot):
 
 class TestWhichAreListed:
     @pytest.fixture(autouse=True)
-    def expired(self, parts):
-        owner = parts.accounts.named_user("flowbot")
-        parts.issuing.mint(owner, 1, "OLD", ["viewer"], 5, now=int(time.time()) - 600)
+    def expired(self, services):
+        owner = services.accounts.named_user("flowbot")
+        services.issuing.mint(owner, 1, "OLD", ["viewer"], 5, now=int(time.time()) - 600)
 
     @pytest.fixture
     def names(self, says):
