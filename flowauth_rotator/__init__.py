@@ -1,6 +1,6 @@
-"""Keeps the FlowAPI tokens of an Airflow alive: read, decode, decide, renew, verify, swap, report.
+"""Renew FlowAPI tokens before they expire: read, decode, decide, renew, verify, swap, report.
 
-The names below are the library's public face; each is loaded when it is first used.
+The names below are the public interface; each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "BearerIssuer": "agent.bearer",
     "Claims": "core.tokens",
     "Decision": "core.policy",
@@ -45,10 +45,10 @@ _HOMES = {
     "rotate": "agent.rotation",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -19,7 +19,7 @@ HEAVY = ("airflow", "flask", "sqlalchemy", "requests", "jwt", "cryptography")
 @pytest.mark.parametrize("package", [flowauth_rotator, flowauth_rotator.provider])
 def test_each_public_name_is_where_it_is_said_to_be(package):
     """The list, the lazy loader and the type checker's view agree."""
-    homes = {name: f"{package.__name__}.{package._HOMES[name]}" for name in package.__all__}
+    homes = {name: f"{package.__name__}.{package._MODULES[name]}" for name in package.__all__}
     for name, home in homes.items():
         assert getattr(package, name) is getattr(importlib.import_module(home), name)
     tree = ast.parse(Path(package.__file__).read_text())

@@ -1,4 +1,4 @@
-"""FlowAuth, or the bundled server, with the sign-in of the token's owner."""
+"""FlowAuth, or the bundled renewal server, by the sign-in of the token's owner."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any, TypeVar
 
 from pyotp import TOTP
 
-from flowauth_rotator.agent.http import LARGEST_ANSWER, CodeMissing, SignedOut
+from flowauth_rotator.agent.http import LARGEST_BODY, CodeMissing, SignedOut
 from flowauth_rotator.agent.issuer import HttpIssuer
 from flowauth_rotator.core.errors import IssuerUnavailable, Misconfigured, Refused, RotatorError
-from flowauth_rotator.core.succession import Renewal, Row
+from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, Token
 
 logger = logging.getLogger(__name__)
 
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
-CODE_REFUSED = "Code not valid."  # FlowAuth's words, also for a code that was used before
-CODE_SERVES = 30  # seconds
+CODE_REFUSED = "Code not valid."  # FlowAuth's message, also for a code that was used before
+CODE_PERIOD = 30  # seconds
 
 T = TypeVar("T")
 
 
 class SessionIssuer(HttpIssuer):
-    """FlowAuth, or the bundled server, with the sign-in of the token's owner.
+    """FlowAuth, or the bundled renewal server, by the sign-in of the token's owner.
 
     Args:
-        url: see above; so are `timeout`, `verify` and `sleep`.
+        url: as `HttpIssuer` describes it, as `timeout`, `verify` and `sleep`.
         username: the owner of the tokens.
-        password: their password.
-        totp_secret: the secret of their two-factor codes (RFC 6238), in base 32.
-        clock: the time for these, in seconds since the epoch.
+        password: the owner's password.
+        totp_secret: the base32 secret of the owner's two-factor codes (RFC 6238).
+        clock: the time for the codes, in seconds since the epoch.
 
     Attributes:
-        most_codes: how many of them a sign-in tries, 30 s apart.
+        max_codes: the number of codes that a sign-in tries, 30 s apart.
 
     Raises:
-        Misconfigured: the secret is none, or as above.
+        Misconfigured: the secret is not base32, or as `HttpIssuer` says.
     """
 
-    most_codes = 10  # more than there are rotations at once
+    max_codes = 10  # more than the rotations that run at once
 
     def __init__(
         self,
@@ -58,34 +58,34 @@ class SessionIssuer(HttpIssuer):
         super().__init__(url, **options)
         self.username = username
         self._password = password
-        self._totp = _checked_totp(totp_secret) if totp_secret else None
+        self._totp = _parse_totp(totp_secret) if totp_secret else None
         self._clock = clock
-        self._ahead = 0.0  # seconds by which the issuer's clock is, as far as it has mattered
+        self._clock_skew = 0.0  # seconds by which the issuer's clock is ahead
         self._signed_in = False
-        self._wire.secrets = (password,)
+        self._http.secrets = (password,)
 
-    def introduce(self) -> str:
-        """Sign in, and say as whom and for which audiences.
+    def test_connection(self) -> str:
+        """Sign in, and return a clause with the user and the audiences.
 
         Raises:
-            Refused: the user holds no role at any audience, or any refusal of the issuer.
+            Refused: the user holds no role on any server, or the issuer refuses the sign-in.
         """
         names = [str(row.get("server_name")) for row in self._get("/tokens/servers")]
         if not names:
             raise Refused(
-                f"{self.url} shows user {self.username!r} no server.",
-                words="",
+                f"User {self.username!r} holds no role on any server of {self.url}.",
+                issuer_message="",
                 status=200,
-                advice="Have a role granted to the user.",
+                advice="Ask an administrator of the issuer to grant the user a role.",
             )
         return f"signed in as {self.username!r}, for {', '.join(sorted(names))}"
 
     def rows(self, claims: Claims) -> Sequence[Row]:
-        """The user's history at the token's audience.
+        """Return the user's history for the audience of `claims`.
 
         Raises:
-            Misconfigured: the token is another user's.
-            Refused: the user holds no role at that audience.
+            Misconfigured: the token belongs to another user.
+            Refused: the user holds no role on that server.
         """
         if claims.subject not in (None, self.username):
             raise Misconfigured(
@@ -96,33 +96,36 @@ class SessionIssuer(HttpIssuer):
         ids = [row.get("id") for row in servers if row.get("server_name") == claims.audience]
         if not ids:
             raise Refused(
-                f"{self.url} shows user {self.username!r} no server {claims.audience!r}.",
-                words="",
+                f"User {self.username!r} holds no role on server {claims.audience!r} of "
+                f"{self.url}.",
+                issuer_message="",
                 status=200,
-                advice="Have a role of that server granted to the user.",
+                advice="Check that the issuer has this server, and ask an administrator to grant "
+                "the user a role on it.",
             )
-        rows = self._get(f"/tokens/tokens/{ids[0]}", largest=LARGEST_LIST)
-        return self._parsed(rows, lambda row: _row(row) if row["token"] else None)
+        rows = self._get(f"/tokens/tokens/{ids[0]}", max_bytes=LARGEST_LIST)
+        return self._parse_rows(rows, lambda row: _parse_row(row) if row["token"] else None)
 
     def issued(self) -> list[tuple[str, str, Token | datetime]]:
-        """Audience, name and token of all that were issued where the user holds a role.
+        """Return audience, name and token of every row on servers where the user holds a role.
 
-        Of a token whose text the issuer has dropped, its expiry (FlowAuth drops none).
+        For a row whose token the issuer has deleted, the expiry stands in place of the token
+        (FlowAuth deletes none).
         """
-        found: list[tuple[str, str, Token | datetime]] = []
+        issued: list[tuple[str, str, Token | datetime]] = []
         for server in self._get("/tokens/servers"):
             path = f"/tokens/tokens/{server.get('id')}?all=true"
-            found += self._parsed(self._get(path, largest=LARGEST_LIST), _issued)
-        return found
+            issued += self._parse_rows(self._get(path, max_bytes=LARGEST_LIST), _parse_issued)
+        return issued
 
-    def _parsed(
+    def _parse_rows(
         self, rows: list[dict[str, Any]], parse: Callable[[dict[str, Any]], T | None]
     ) -> list[T]:
         try:
             return [parsed for row in rows if (parsed := parse(row)) is not None]
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             pass
-        raise IssuerUnavailable(f"{self.url} answered a history of another form.")
+        raise IssuerUnavailable(f"{self.url} returned a token history that cannot be parsed.")
 
     def renew(
         self,
@@ -131,124 +134,127 @@ class SessionIssuer(HttpIssuer):
         *,
         key: str,
         lifetime_minutes: int | None,
-    ) -> Renewal:
+    ) -> RenewalResponse:
         """Renew the token's row.
 
         Raises:
-            Refused: the history does not hold the token, or any refusal of the issuer.
+            Refused: the history does not contain the token, or the issuer refuses the renewal.
         """
         if row is None:
             raise Refused(
-                f"Among the tokens of user {self.username!r} that {self.url} can renew is not "
-                "this one.",
-                words="",
+                f"{self.url} has no renewable token matching this one for user {self.username!r}.",
+                issuer_message="",
                 status=200,
-                advice="Mint a new token there for this user, and store it.",
+                advice="Mint a new token there for this user and store it.",
             )
-        self._wire.secrets = (self._password, token.reveal())
+        self._http.secrets = (self._password, token.reveal())
         path = f"/tokens/tokens/{row.id}/renew"
-        return self._signed(lambda: self._renewal(path, key, lifetime_minutes, self._csrf()))
+        return self._with_session(
+            lambda: self._request_renewal(path, key, lifetime_minutes, self._csrf())
+        )
 
     def close(self) -> None:
         """Sign out, if signed in, and close the connections."""
         if self._signed_in:
             try:
-                self._wire.send("GET", "/signout")
+                self._http.send("GET", "/signout")
             except RotatorError as error:
                 logger.info("sign-out failed: %s", error)
             self._signed_in = False
         super().close()
 
-    def _get(self, path: str, largest: int = LARGEST_ANSWER) -> list[dict[str, Any]]:
-        document = self._signed(lambda: self._wire.send("GET", path, largest=largest)).document
+    def _get(self, path: str, max_bytes: int = LARGEST_BODY) -> list[dict[str, Any]]:
+        document = self._with_session(
+            lambda: self._http.send("GET", path, max_bytes=max_bytes)
+        ).document
         if not isinstance(document, list) or not all(isinstance(row, dict) for row in document):
-            raise IssuerUnavailable(
-                f"{self.url}{path} answered something other than a list of rows."
-            )
+            raise IssuerUnavailable(f"{self.url}{path} returned JSON that is not a list of rows.")
         return document
 
-    def _signed(self, ask: Callable[[], T]) -> T:
-        """Call `ask` signed in; if the session turns out to be lost, sign in again, once."""
+    def _with_session(self, request: Callable[[], T]) -> T:
+        """Call `request` signed in; if the session has ended, sign in again, once."""
         if self._signed_in:
             try:
-                return ask()
+                return request()
             except SignedOut:
                 self._signed_in = False
         self._sign_in()
         try:
-            return ask()
+            return request()
         except SignedOut as error:
-            raise IssuerUnavailable(f"{error.reason} It was signed in a moment ago.") from None
+            raise IssuerUnavailable(
+                f"{error.reason} The sign-in a moment before succeeded."
+            ) from None
 
     def _sign_in(self) -> None:
-        """Sign in, if there are codes then with one that nobody else has used.
+        """Sign in, with a two-factor code that no other rotation has used.
 
-        A code serves once, and another rotation may have used it: then the next is waited for, by
-        the issuer's clock.
+        A code is valid once. If another rotation has used it, wait for the next one by the issuer's
+        clock.
         """
-        for number in range(1, self.most_codes + 1):
-            if self._is_let_in():
+        for number in range(1, self.max_codes + 1):
+            if self._try_sign_in():
                 self._signed_in = True
                 return
-            if self._wire.answered_at:
-                self._ahead = self._wire.answered_at.timestamp() - self._clock()
-            if number < self.most_codes:
-                pause = CODE_SERVES - (self._clock() + self._ahead) % CODE_SERVES + 1
+            if self._http.responded_at:
+                self._clock_skew = self._http.responded_at.timestamp() - self._clock()
+            if number < self.max_codes:
+                pause = CODE_PERIOD - (self._clock() + self._clock_skew) % CODE_PERIOD + 1
                 logger.info("Waiting %.0f s for the next two-factor code.", pause)
                 self._sleep(pause)
         raise Refused(
-            f"{self.url} did not accept {self.most_codes} two-factor codes of {self.username!r}.",
-            words=CODE_REFUSED,
+            f"{self.url} did not accept {self.max_codes} two-factor codes of {self.username!r}.",
+            issuer_message=CODE_REFUSED,
             status=401,
             advice="Correct `totp_secret`.",
         )
 
-    def _is_let_in(self) -> bool:
-        """Whether the credentials are taken; not if their code was used before, or is none."""
+    def _try_sign_in(self) -> bool:
+        """Whether the sign-in succeeds; False if its two-factor code was used or is wrong."""
         body = {"username": self.username, "password": self._password}
         if self._totp:
-            body["two_factor_code"] = self._totp.at(int(self._clock() + self._ahead))
+            body["two_factor_code"] = self._totp.at(int(self._clock() + self._clock_skew))
         try:
-            self._wire.send("POST", "/signin", body=body)
+            self._http.send("POST", "/signin", body=body)
         except SignedOut:
-            raise IssuerUnavailable(f"{self.url}/signin answered with a page.") from None
+            raise IssuerUnavailable(f"{self.url}/signin returned HTML instead of JSON.") from None
         except CodeMissing:
             raise Misconfigured(
-                f"{self.url} asks {self.username!r} for a two-factor code.",
-                advice="Give the connection the account's `totp_secret`, or let an account without "
-                "two-factor authentication own the tokens.",
+                f"{self.url} requires a two-factor code for user {self.username!r}.",
+                advice="Set `totp_secret` in the connection, or use an account without two-factor "
+                "authentication.",
             ) from None
         except Refused as refusal:
-            if self._totp and refusal.words == CODE_REFUSED:
+            if self._totp and refusal.issuer_message == CODE_REFUSED:
                 return False
             raise Refused(
                 f"Sign-in of {self.username!r} failed: {refusal.reason}",
-                words=refusal.words,
+                issuer_message=refusal.issuer_message,
                 status=refusal.status,
                 advice="Correct the login and password for the issuer.",
             ) from None
         return True
 
     def _csrf(self) -> dict[str, str]:
-        """What FlowAuth asks of a state-changing request; the Referer over https only."""
-        return {"X-CSRF-Token": self._wire.cookie("X-CSRF"), "Referer": f"{self.url}/"}
+        """Return the headers that FlowAuth requires for changes; the Referer over https only."""
+        return {"X-CSRF-Token": self._http.cookie("X-CSRF"), "Referer": f"{self.url}/"}
 
 
-def _checked_totp(secret: str) -> TOTP:
+def _parse_totp(secret: str) -> TOTP:
     try:
         totp = TOTP("".join(secret.split()))
         totp.at(0)
-    except ValueError:  # binascii.Error is one; it may show the secret
+    except ValueError:  # also binascii.Error, which may quote the secret
         pass
     else:
         return totp
     raise Misconfigured(
-        "`totp_secret` is no text in base 32.",
-        advice="Give it the secret that the account's authenticator was set up with.",
+        "`totp_secret` is not a base32 text.",
+        advice="Use the secret with which the account's authenticator was set up.",
     )
 
 
-def _row(row: dict[str, Any]) -> Row:
+def _parse_row(row: dict[str, Any]) -> Row:
     return Row(
         id=int(row["id"]),
         name=str(row["name"]),
@@ -259,7 +265,7 @@ def _row(row: dict[str, Any]) -> Row:
     )
 
 
-def _issued(row: dict[str, Any]) -> tuple[str, str, Token | datetime]:
+def _parse_issued(row: dict[str, Any]) -> tuple[str, str, Token | datetime]:
     if row["token"]:
         return str(row["server_name"]), str(row["name"]), Token(str(row["token"]))
     return str(row["server_name"]), str(row["name"]), parsedate_to_datetime(str(row["expires"]))

@@ -1,16 +1,16 @@
-"""One request to an issuer, and the class of whatever comes back.
+"""HTTP requests to an issuer, and the exception for each kind of response.
 
-| answer | class |
+| response | exception |
 |---|---|
 | no connection | `IssuerUnavailable`: nothing was sent |
-| time out after sending, cut, endless or encoded body, 5xx, 200 that is no JSON | to a renewal `AmbiguousAnswer`, else `IssuerUnavailable` |
+| timeout after sending, truncated, endless or encoded body, 5xx, 200 without JSON | for a renewal `AmbiguousResponse`, else `IssuerUnavailable` |
 | 429 | `Throttled`, with the seconds of `Retry-After` |
-| 401 as a page, or with the words `CSRF error` | `SignedOut`: sign in again, once |
+| 401 as HTML, or with the text `CSRF error` | `SignedOut`: sign in again, once |
 | 410 with `Idempotent-Replayed` | `KeyExpired`, a `Refused` |
 | 400 with `need_two_factor` | `CodeMissing`, a `Refused` |
-| 404 or 405 as a page | `NoSuchPage`, a `Refused` |
-| any other 4xx | `Refused`, with the issuer's words |
-| a redirect, a certificate that nobody vouches for | `Misconfigured` |
+| 404 or 405 as HTML | `NoSuchPage`, a `Refused` |
+| any other 4xx | `Refused`, with the issuer's message |
+| a redirect, an untrusted certificate | `Misconfigured` |
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import requests
 import urllib3
 
 from flowauth_rotator.core.errors import (
-    AmbiguousAnswer,
+    AmbiguousResponse,
     IssuerUnavailable,
     Misconfigured,
     Refused,
@@ -40,51 +40,52 @@ from flowauth_rotator.core.errors import (
     Throttled,
 )
 
-LARGEST_ANSWER = 64 * 1024
+LARGEST_BODY = 64 * 1024
 LONGEST_TIMEOUT = 3600
-LONGEST_WORD = 40  # a segment of a token is longer
+LONGEST_WORD = 40  # the segments of a token are longer
 CSRF_ERROR = "CSRF error"
+ADDRESS_ADVICE = "Set host to the issuer's address, such as https://flowauth.example.org."
 
 
-def _withhold(record: logging.LogRecord) -> bool:
-    """Keep from the log what urllib3 quotes of an answer that is broken: it may be a token."""
+def _redact_record(record: logging.LogRecord) -> bool:
+    """Remove what urllib3 quotes of a broken response from its log line: it may be a token."""
     if str(record.msg).startswith("Failed to parse headers"):
         record.msg, record.args, record.exc_info = (
-            "Failed to parse the headers of an answer",
+            "Failed to parse the headers of a response",
             (),
             None,
         )
     return True
 
 
-logging.getLogger("urllib3.connection").addFilter(_withhold)
+logging.getLogger("urllib3.connection").addFilter(_redact_record)
 
 
 class SignedOut(IssuerUnavailable):
-    """The issuer does not, or no longer, know this session."""
+    """The issuer does not know this session, or no longer does."""
 
 
 class KeyExpired(Refused):
-    """What this issuer once answered to the same key has expired since."""
+    """The token that the issuer minted for the same key has expired since."""
 
 
 class CodeMissing(Refused):
-    """The account asks for a two-factor code, and none was sent."""
+    """The account needs a two-factor code, and none was sent."""
 
 
 class NoSuchPage(Refused):
-    """The issuer knows nothing by that path."""
+    """The issuer has no such path."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back.
+class Response:
+    """A response.
 
     Attributes:
         status: the HTTP status.
-        document: the JSON of the body; None if it is none.
+        document: the body as JSON; None if it is not JSON.
         text: the body as text.
-        headers: its headers.
+        headers: the headers.
     """
 
     status: int
@@ -93,49 +94,49 @@ class Answer:
     headers: Mapping[str, str]
 
 
-class Wire:
-    """The way to one issuer: no redirect is followed, no answer is endless.
+class HttpClient:
+    """Sends requests to one issuer; follows no redirects and limits each response.
 
     Args:
-        url: where the issuer answers, `http[s]://host[:port][/prefix]`.
+        url: the issuer's address, `http[s]://host[:port][/prefix]`.
         timeout: seconds for one request, and for all of its body.
         verify: whether certificates are verified, or the path of the certificates to trust.
 
     Attributes:
-        secrets: what no error may recite of an answer.
-        answered_at: the issuer's clock in its last answer since `begin` (the `Date` header of what
-            is JSON), in aware UTC.
-        answered_after: seconds from `begin` to that answer.
+        secrets: texts that are redacted in errors that quote a response.
+        responded_at: the issuer's clock in its last response since `reset`, the `Date` header of a
+            response with JSON, in aware UTC; None without one.
+        responded_after: seconds from `reset` to that response.
 
     Raises:
-        Misconfigured: the address is none, or a setting is out of its range.
+        Misconfigured: the address is invalid, or a setting is out of its range.
     """
 
     _monotonic = staticmethod(time.monotonic)
 
     def __init__(self, url: str, *, timeout: float = 30.0, verify: bool | str = True) -> None:
-        self.url = _checked_url(url)
+        self.url = _check_url(url)
         self.secrets: tuple[str, ...] = ()
-        self.begin()
-        self.timeout = _checked_timeout(timeout)
-        self._verify = _checked_verify(verify)
-        self._http = _Session()
-        self._http.headers["Accept"] = "application/json"
-        self._http.headers["Accept-Encoding"] = "identity"  # why: see `_exchange`
+        self.reset()
+        self.timeout = _check_timeout(timeout)
+        self._verify = _check_verify(verify)
+        self._session = _Session()
+        self._session.headers["Accept"] = "application/json"
+        self._session.headers["Accept-Encoding"] = "identity"  # see `_exchange`
 
-    def begin(self) -> None:
-        """Forget what was answered."""
-        self.answered_at: datetime | None = None
-        self.answered_after = 0.0
+    def reset(self) -> None:
+        """Forget the last response."""
+        self.responded_at: datetime | None = None
+        self.responded_after = 0.0
         self._began = self._monotonic()
 
     def cookie(self, name: str) -> str:
-        """A cookie that the issuer has set; empty if it has not."""
-        return self._http.cookies.get(name) or ""
+        """Return a cookie of the issuer; empty if it has not set it."""
+        return self._session.cookies.get(name) or ""
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._session.close()
 
     def send(
         self,
@@ -144,51 +145,54 @@ class Wire:
         *,
         body: object = None,
         headers: Mapping[str, str] | None = None,
-        largest: int = LARGEST_ANSWER,
+        max_bytes: int = LARGEST_BODY,
         renewing: bool = False,
-    ) -> Answer:
-        """Send one request; return a 200 with JSON, raise the class of any other answer.
+    ) -> Response:
+        """Send one request and return its response, a 200 with JSON.
 
         Args:
             method: GET or POST.
-            path: what follows the issuer's address.
+            path: the path below the issuer's address.
             body: the JSON to send, if any.
-            headers: those beside the usual ones.
-            largest: how many bytes an answer may have.
-            renewing: whether a lost answer is ambiguous.
+            headers: additional headers.
+            max_bytes: the size limit of the response body.
+            renewing: whether a lost response is ambiguous.
+
+        Raises:
+            RotatorError: any other response, as in the table above.
         """
-        lost: type[IssuerUnavailable] = AmbiguousAnswer if renewing else IssuerUnavailable
-        cookies = self._http.cookies.copy()
+        lost: type[IssuerUnavailable] = AmbiguousResponse if renewing else IssuerUnavailable
+        cookies = self._session.cookies.copy()
         try:
-            return self._answered(method, path, body, headers, largest, lost)
+            return self._receive(method, path, body, headers, max_bytes, lost)
         except IssuerUnavailable:
-            self._http.cookies = cookies  # a cut answer may have left half a cookie
+            self._session.cookies = cookies  # a truncated response may have left half a cookie
             raise
 
-    def _answered(
+    def _receive(
         self,
         method: str,
         path: str,
         body: object,
         headers: Mapping[str, str] | None,
-        largest: int,
+        max_bytes: int,
         lost: type[IssuerUnavailable],
-    ) -> Answer:
+    ) -> Response:
         problem: Exception | None = None
         try:
-            status, received, content = self._exchange(method, path, body, headers, largest, lost)
+            status, received, content = self._exchange(method, path, body, headers, max_bytes, lost)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             problem = error
-        if problem:  # raised here, where the request with its secrets is no context of it
-            raise self._unanswered(problem, lost)
-        answer = Answer(status, *_parsed(content), received)
+        if problem:  # outside the block, so that the request with its secrets is not the context
+            raise self._transport_error(problem, lost)
+        response = Response(status, *_parse_body(content), received)
         date = _http_date(received.get("Date", ""))
-        if date and answer.document is not None:  # not by a proxy's page
-            self.answered_at = date
-            self.answered_after = self._monotonic() - self._began
-        if answer.status == 200 and answer.document is not None:
-            return answer
-        raise self._classified(answer, lost)
+        if date and response.document is not None:  # not the error page of a proxy
+            self.responded_at = date
+            self.responded_after = self._monotonic() - self._began
+        if response.status == 200 and response.document is not None:
+            return response
+        raise self._status_error(response, lost)
 
     def _exchange(
         self,
@@ -196,23 +200,23 @@ class Wire:
         path: str,
         body: object,
         headers: Mapping[str, str] | None,
-        largest: int,
+        max_bytes: int,
         lost: type[IssuerUnavailable],
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of whatever is answered; the body of a redirect is not read.
+        """Return status, headers and body; the body of a redirect is not read.
 
-        No body is ever decompressed, and one with a `Content-Encoding` is refused unread. urllib3
-        before 2.6 decodes 8 kB of `gzip, gzip` into 5 GB (CVE-2025-66418, CVE-2025-66471), and the
-        constraints of Airflow 2.10 hold it below 2.6.
+        No body is decompressed, and one with a `Content-Encoding` is refused unread: urllib3 before
+        2.6 decodes 8 kB of `gzip, gzip` into 5 GB (CVE-2025-66418, CVE-2025-66471), and the
+        constraints of Airflow 2.10 keep it below 2.6.
         """
         content = bytearray()
         deadline = time.monotonic() + self.timeout
-        with self._http.request(
+        with self._session.request(
             method,
             self.url + path,
             json=body,
             headers=headers,
-            auth=_as_it_is,
+            auth=_keep_credentials,
             timeout=self.timeout,
             verify=self._verify,
             allow_redirects=False,
@@ -221,91 +225,95 @@ class Wire:
             has_body = not _is_redirect(response.status_code)
             if has_body and _is_encoded(response.headers):
                 raise lost(
-                    f"{self.url} sent an encoded body (Content-Encoding), which is not decoded.",
+                    f"{self.url} sent a compressed response (Content-Encoding), which is not "
+                    "decoded.",
                     advice="Switch off compression for this address, in the issuer or in a proxy "
-                    "before it; the request is tried again.",
+                    "in front of it; the request is retried.",
                 )
-            while has_body and (chunk := response.raw.read1(LARGEST_ANSWER, decode_content=False)):
+            while has_body and (chunk := response.raw.read1(LARGEST_BODY, decode_content=False)):
                 content += chunk
-                if len(content) > largest:
-                    raise lost(f"{self.url} answered more than {largest:,} bytes.")
+                if len(content) > max_bytes:
+                    raise lost(f"The response of {self.url} is larger than {max_bytes:,} bytes.")
                 if time.monotonic() > deadline:
-                    raise lost(f"{self.url} took over {self.timeout:g} s to answer.")
+                    raise lost(f"The response of {self.url} took longer than {self.timeout:g} s.")
         return response.status_code, response.headers, bytes(content)
 
-    def _unanswered(self, error: Exception, lost: type[IssuerUnavailable]) -> RotatorError:
+    def _transport_error(self, error: Exception, lost: type[IssuerUnavailable]) -> RotatorError:
         if _is_untrusted(error):
             return Misconfigured(
                 f"The certificate of {self.url} could not be verified.",
-                advice="Let `verify` name the file of the certificates to trust.",
+                advice="Set `verify` to the path of the certificates to trust.",
             )
         if isinstance(error, requests.exceptions.InvalidURL):
-            return Misconfigured(f"{self.url} is no address.", advice="Set host to http[s]://...")
-        if _never_connected(error):
+            return Misconfigured(f"{self.url} is not a valid address.", advice=ADDRESS_ADVICE)
+        if _is_connect_error(error):
             return IssuerUnavailable(f"{self.url} cannot be reached.")
         if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-            return lost(f"{self.url} did not answer within {self.timeout:g} s.")
-        return lost(f"The connection to {self.url} broke before its answer was complete.")
+            return lost(f"{self.url} did not respond within {self.timeout:g} s.")
+        return lost(f"The connection to {self.url} was lost before the response was complete.")
 
-    def _classified(self, answer: Answer, lost: type[IssuerUnavailable]) -> RotatorError:
-        status = answer.status
-        words = _words(answer, (*self.secrets, *self._http.cookies.values()))
+    def _status_error(self, response: Response, lost: type[IssuerUnavailable]) -> RotatorError:
+        status = response.status
+        message = _error_message(response, (*self.secrets, *self._session.cookies.values()))
         if _is_redirect(status):
-            host = _host(answer.headers.get("Location", "")) or "another path"
+            host = _host(response.headers.get("Location", "")) or "another path"
             return Misconfigured(
-                f"{self.url} redirects to {host}, and redirects are not followed.",
-                advice="Set host to the address that the redirect leads to.",
+                f"{self.url} redirects to {host}; redirects are not followed.",
+                advice="Set host to the address to which it redirects.",
             )
         if status == 429:
             return Throttled(
-                f"{self.url} answered 429: {words.rstrip('.')}.",
-                retry_after=_retry_after(answer.headers),
+                f"{self.url} responded with 429: {message.rstrip('.')}.",
+                retry_after=_retry_after(response.headers),
             )
-        if status == 401 and (words == CSRF_ERROR or answer.document is None):
+        if status == 401 and (message == CSRF_ERROR or response.document is None):
             return SignedOut(f"{self.url} does not know this session.")
         if 400 <= status < 500:
-            reason = f"{self.url} answered {status}: {words.rstrip('.')}."
+            reason = f"{self.url} responded with {status}: {message.rstrip('.')}."
             kind: type[Refused] = Refused
-            if status in (404, 405) and answer.document is None:
+            if status in (404, 405) and response.document is None:
                 kind = NoSuchPage
-            elif status == 410 and answer.headers.get("Idempotent-Replayed") == "true":
+            elif status == 410 and response.headers.get("Idempotent-Replayed") == "true":
                 kind = KeyExpired
-            elif isinstance(answer.document, dict) and answer.document.get("need_two_factor"):
+            elif isinstance(response.document, dict) and response.document.get("need_two_factor"):
                 kind = CodeMissing
-            return kind(reason, words=words, status=status)
+            return kind(reason, issuer_message=message, status=status)
         if status == 200:
-            return lost(f"{self.url} answered a page instead of JSON: is a proxy in between?")
-        return lost(f"{self.url} answered {status}.")
+            return lost(f"{self.url} returned HTML instead of JSON: is a proxy in between?")
+        return lost(f"{self.url} responded with {status}.")
 
 
-def _checked_url(url: str) -> str:
-    advice = "Set host to the issuer's address, as in https://flowauth.example.org"
+def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises for a port that is none
+        parts.port  # noqa: B018 - raises for an invalid port
     except ValueError:
-        raise Misconfigured("The issuer's address is malformed.", advice=f"{advice}.") from None
+        raise Misconfigured(
+            "The issuer's address has an invalid host or port.", advice=ADDRESS_ADVICE
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Misconfigured(
             "The issuer's address does not begin with http:// or https:// and a host.",
-            advice=f"{advice}.",
+            advice=ADDRESS_ADVICE,
         )
     if parts.username is not None or parts.query or parts.fragment:
         raise Misconfigured(
-            "The issuer's address holds credentials, a query or a fragment.", advice=f"{advice}."
+            "The issuer's address contains credentials, a query or a fragment.",
+            advice=ADDRESS_ADVICE,
         )
     return url.rstrip("/")
 
 
-def _checked_timeout(timeout: float) -> float:
+def _check_timeout(timeout: float) -> float:
     if type(timeout) not in (int, float) or not 0 < timeout <= LONGEST_TIMEOUT:
         raise Misconfigured(
-            f"`timeout` is {timeout!r}.", advice=f"Use seconds, up to {LONGEST_TIMEOUT}."
+            f"`timeout` is {timeout!r}.",
+            advice=f"Use a number of seconds above 0 and up to {LONGEST_TIMEOUT}.",
         )
     return timeout
 
 
-def _checked_verify(verify: bool | str) -> bool | str:
+def _check_verify(verify: bool | str) -> bool | str:
     if isinstance(verify, bool):
         return verify
     folder, file = (verify, None) if verify and Path(verify).is_dir() else (None, verify)
@@ -313,17 +321,17 @@ def _checked_verify(verify: bool | str) -> bool | str:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file, capath=folder)
     except (OSError, TypeError):  # ssl.SSLError is an OSError
         raise Misconfigured(
-            f"`verify` is {verify!r}, which holds no certificates.",
+            f"`verify` is {verify!r}, which is not a file or a folder of certificates.",
             advice="Use true, false, or the path of the certificates to trust.",
         ) from None
     return verify
 
 
 class _Session(requests.Session):
-    """Does not prepare to follow a redirect, for which it would read the whole of its body."""
+    """Does not prepare to follow redirects, for which it would read the whole body."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """Nowhere."""
+        """Return no target."""
         return
 
 
@@ -343,26 +351,26 @@ def _host(url: str) -> str | None:
 
 
 def _is_untrusted(error: Exception) -> bool:
-    """Whether a certificate was not verified; other trouble with TLS may pass."""
+    """Whether the certificate was not verified; other TLS errors may be temporary."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
     cause = reason.args[0] if isinstance(reason, urllib3.exceptions.SSLError) else None
     return isinstance(cause, ssl.SSLCertVerificationError)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _keep_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep `requests` from replacing our credentials by those of a .netrc file."""
     return request
 
 
-def _never_connected(error: Exception) -> bool:
+def _is_connect_error(error: Exception) -> bool:
     if isinstance(error, requests.ConnectTimeout):
         return True
     reason = getattr(error.args[0], "reason", None) if error.args else None
     return isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.SSLError))
 
 
-def _parsed(content: bytes) -> tuple[Any, str]:
-    """A body as JSON, None if it is none, and as text."""
+def _parse_body(content: bytes) -> tuple[Any, str]:
+    """Return a body as JSON, None if it is not JSON, and as text."""
     text = content.decode("utf-8", "replace")
     try:
         return json.loads(text), text
@@ -370,27 +378,27 @@ def _parsed(content: bytes) -> tuple[Any, str]:
         return None, text
 
 
-def _words(answer: Answer, secrets: tuple[str, ...]) -> str:
-    """The issuer's own message on one line, without what it may recite of a token or password."""
-    document = answer.document
+def _error_message(response: Response, secrets: tuple[str, ...]) -> str:
+    """Return the issuer's message on one line, with tokens and passwords redacted."""
+    document = response.document
     if isinstance(document, dict):
-        words = str(document.get("message") or document.get("statusText") or "no reason given")
-    elif answer.text.strip() == CSRF_ERROR:
-        words = CSRF_ERROR
+        message = str(document.get("message") or document.get("statusText") or "no reason given")
+    elif response.text.strip() == CSRF_ERROR:
+        message = CSRF_ERROR
     else:
-        words = "a page, not JSON"
+        message = "HTML, not JSON"
 
-    def redacted(run: re.Match[str]) -> str:
-        text = run[0]
+    def redact(match: re.Match[str]) -> str:
+        text = match[0]
         pieces = {text[start : start + 12] for start in range(len(text) - 11)} or {text}
-        known = any(piece in secret for piece in pieces for secret in secrets)
-        return "[...]" if known or len(text) >= LONGEST_WORD else text
+        is_secret = any(piece in secret for piece in pieces for secret in secrets)
+        return "[...]" if is_secret or len(text) >= LONGEST_WORD else text
 
-    return re.sub(r"[^\s.]{8,}", redacted, " ".join(words.split()))[:300]
+    return re.sub(r"[^\s.]{8,}", redact, " ".join(message.split()))[:300]
 
 
 def _http_date(text: str) -> datetime | None:
-    """A date in the form of RFC 9110, section 5.6.7; None if it is none, or only a part of one."""
+    """Parse a date of RFC 9110, section 5.6.7; None if it is not complete."""
     if not text.endswith(" GMT"):
         return None
     try:
@@ -400,14 +408,14 @@ def _http_date(text: str) -> datetime | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """`Retry-After` in seconds, between 0 and 3600 (RFC 9110, section 10.2.3).
+    """Return `Retry-After` in seconds, between 0 and 3600 (RFC 9110, section 10.2.3).
 
-    A date is compared with the answer's own `Date`, so that our clock does not matter.
+    A date is compared with the `Date` of the same response, so that our clock does not matter.
     """
     value = headers.get("Retry-After", "")
     try:
         seconds = float(value)
     except ValueError:
-        until, answered_at = _http_date(value), _http_date(headers.get("Date", ""))
-        seconds = (until - answered_at).total_seconds() if until and answered_at else 0.0
+        until, responded_at = _http_date(value), _http_date(headers.get("Date", ""))
+        seconds = (until - responded_at).total_seconds() if until and responded_at else 0.0
     return min(max(seconds, 0.0), 3600.0) if seconds == seconds else 0.0

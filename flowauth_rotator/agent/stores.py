@@ -1,4 +1,4 @@
-"""Places that hold a token: what a rotation asks of them, and two of them."""
+"""The stores of a token in use: their interface, memory and a file."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ class TokenStore(Protocol):
     """A place that holds one token in use.
 
     Attributes:
-        name: what to call the token while the issuer's name of it is unknown.
-        place: the place, for people ("Variable FLOWAPI_TOKEN").
+        name: the name of the token while the issuer's name of it is unknown.
+        place: the store, for people ("Variable FLOWAPI_TOKEN").
     """
 
     name: str
     place: str
 
     def read(self) -> Token:
-        """The token, as those who use it would read it.
+        """Return the token, as its users would read it.
 
         Raises:
-            MissingToken: there is none.
-            StoreUnavailable: that cannot be known now.
+            MissingToken: the store is empty.
+            StoreUnavailable: the store cannot be read now.
         """
 
     def preflight(self) -> None:
-        """Check, before anything is minted, that a write would be seen by those who read.
+        """Check, before anything is minted, that readers would see a write.
 
         Raises:
-            ShadowedStore: it would not.
-            StoreUnavailable: it would fail, or that cannot be known now.
+            ShadowedStore: they would not.
+            StoreUnavailable: a write would fail, or the check is not possible now.
         """
 
     def write(self, token: Token, description: str) -> None:
-        """Put the token in the place of whatever is there.
+        """Store the token in place of the current value.
 
         Raises:
-            StoreUnavailable: it failed, or it is not known whether it did.
+            StoreUnavailable: the write failed or may have failed.
         """
 
 
 class MemoryStore:
-    """A store of this process alone."""
+    """A store in the memory of this process."""
 
     place = "memory"
 
@@ -59,24 +59,24 @@ class MemoryStore:
         self.description = ""
 
     def read(self) -> Token:
-        """The token."""
+        """Return the token."""
         if self.token is None:
             raise MissingToken("There is no token in memory.")
         return self.token
 
     def preflight(self) -> None:
-        """Nothing hides memory."""
+        """Do nothing: nothing can hide memory."""
 
     def write(self, token: Token, description: str) -> None:
-        """Keep the token."""
+        """Store the token."""
         self.token, self.description = token, description
 
 
 class FileStore:
-    """A file that holds the bare token on one line.
+    """A file that contains the token alone, on one line.
 
     A write replaces the file atomically, with mode 0600; a crash leaves the old file or the new
-    one. A file has no description: that argument of `write` is not kept.
+    one. A file has no description: that argument of `write` is ignored.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -85,37 +85,37 @@ class FileStore:
         self.place = f"file {self.path}"
 
     def read(self) -> Token:
-        """The file's text, less one line break at its end."""
+        """Return the text of the file without one line break at its end."""
         try:
             text = self.path.read_bytes().decode("utf-8", "replace")
         except FileNotFoundError:
-            raise MissingToken(f"There is no {self.place}.") from None
+            raise MissingToken(f"The {self.place} does not exist.") from None
         except OSError as error:
-            raise StoreUnavailable(f"Reading {self.place} failed: {error.strerror}.") from None
+            raise StoreUnavailable(f"The {self.place} cannot be read: {error.strerror}.") from None
         if not text.strip():
             raise MissingToken(f"The {self.place} is empty.")
         return Token(text.removesuffix("\n").removesuffix("\r"))
 
     def preflight(self) -> None:
-        """Check that the file is a regular one and that its folder takes a draft."""
+        """Check that the file is regular and that a file can be created beside it."""
         if not self.path.resolve().is_file():
             raise ShadowedStore(
-                f"The {self.place} is not a regular file, so its content comes from elsewhere.",
-                advice="Name a regular file.",
+                f"The {self.place} is not a regular file, so a write would not change its content.",
+                advice="Use a regular file.",
             )
-        self._drafting("")
+        self._write_draft("")
 
-    def write(self, token: Token, description: str) -> None:  # noqa: ARG002 - no place for it
+    def write(self, token: Token, description: str) -> None:  # noqa: ARG002 - a file has none
         """Replace the file atomically."""
-        self._drafting(token.reveal() + "\n", put_in_place=True)
+        self._write_draft(token.reveal() + "\n", put_in_place=True)
 
-    def _drafting(self, text: str, *, put_in_place: bool = False) -> None:
-        """Write a draft beside the file and put it in its place, or else remove it again.
+    def _write_draft(self, text: str, *, put_in_place: bool = False) -> None:
+        """Write a draft beside the file, and rename it or else remove it.
 
-        The folder is locked meanwhile: of several writers each finishes before the next begins,
-        and finds at most the draft that a crash has left.
+        The folder is locked meanwhile: each writer finishes before the next begins, and finds at
+        most the draft that a crash has left.
         """
-        target = self.path.resolve()  # a link stays a link
+        target = self.path.resolve()  # a symbolic link stays one
         draft = target.with_name(f".{target.name}.new")
         problem: OSError | None = None
         try:
@@ -136,14 +136,15 @@ class FileStore:
             problem = error
         if problem:
             raise StoreUnavailable(
-                f"Writing {self.place} failed: {problem.strerror}.",
-                advice="See that this user may create files in its folder and that there is room.",
+                f"The {self.place} cannot be written: {problem.strerror}.",
+                advice="Check that this user may create files in its folder and that the disk has "
+                "space.",
             )
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
-    """The open folder, locked against other writers until the block ends."""
+    """Open the folder and lock it against other writers until the block ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks, such as some NFS

@@ -1,24 +1,24 @@
-"""Everything that can go wrong in a rotation.
+"""The exceptions of a rotation.
 
 ```
 RotatorError
-├── Misconfigured             a setting is wrong
+├── Misconfigured             a setting is invalid
 ├── TokenError                the token in use is at fault
-│   ├── MissingToken          there is none
-│   ├── MalformedToken        it is no JWT that could be kept alive
-│   └── ExpiredToken          it has expired and the issuer renews it no more
+│   ├── MissingToken          the store holds no token
+│   ├── MalformedToken        the text is not a JWT that can be renewed
+│   └── ExpiredToken          it has expired, and the issuer no longer renews it
 ├── StoreError                the place that holds the token is at fault
-│   ├── ShadowedStore         a write would be invisible to those who read
-│   ├── ConflictingWrite      somebody else's value stands there now
-│   └── StoreUnavailable      it did not answer, or did not take the write (retryable)
+│   ├── ShadowedStore         readers would not see a write
+│   ├── ConflictingWrite      another writer replaced the token during the rotation
+│   └── StoreUnavailable      the store could not be read or written (retryable)
 └── IssuerError               the issuer is at fault
-    ├── Refused               it said no, in its own words
-    ├── Capped                what it grants is not worth having
-    ├── Rejected              what it answered failed verification
-    ├── BudgetExhausted       it has minted too often already
-    └── IssuerUnavailable     no usable answer (retryable)
-        ├── Throttled         it asked for patience, and said how long
-        └── AmbiguousAnswer   it may have acted: look before asking again
+    ├── Refused               it refused the request, with a message of its own
+    ├── Capped                the lifetime that it grants is not worth a swap
+    ├── Rejected              its token failed verification
+    ├── BudgetExhausted       it has already minted too many tokens of this name
+    └── IssuerUnavailable     no usable response (retryable)
+        ├── Throttled         it asked to wait, and for how long
+        └── AmbiguousResponse it may have minted a token: look before the next request
 ```
 
 No message, attribute, cause or context of these carries a token or a part of one.
@@ -39,18 +39,18 @@ class RotatorError(Exception):
     """A rotation ended without a swap.
 
     Attributes:
-        outcome: the word for it in reports and metrics.
+        outcome: the outcome in reports and metrics.
         retryable: whether the same attempt may succeed a little later.
         advice: what a person can do, in one sentence.
         severity: critical, unless the rotation found that there is time left.
-        about: what was known of the token by then.
+        details: the report as far as the rotation had filled it in; None before the token was read.
     """
 
     outcome: ClassVar[Outcome]
     retryable: bool = False
     advice: str = ""
     severity: Severity = Severity.CRITICAL
-    about: Report | None = None
+    details: Report | None = None
 
     def __init__(self, reason: str, *, advice: str | None = None) -> None:
         super().__init__(reason)
@@ -61,11 +61,20 @@ class RotatorError(Exception):
     def __str__(self) -> str:
         return f"{self.reason} {self.advice}".rstrip()
 
+    def with_details(self, details: Report, severity: Severity | None = None) -> RotatorError:
+        """Return a copy that carries the details and, if one is given, the severity."""
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__)
+        copy.details = details
+        if severity is not None:
+            copy.severity = severity
+        return copy
+
     def report(self, *, name: str, place: str, checked_at: datetime) -> Report:
-        """The same as a report, with what was known of the token."""
-        known = self.about or Report(name, place, self.outcome, self.reason, checked_at)
+        """Return the error as a report, with the details if there are any."""
+        details = self.details or Report(name, place, self.outcome, self.reason, checked_at)
         return replace(
-            known,
+            details,
             outcome=self.outcome,
             reason=self.reason,
             severity=self.severity,
@@ -74,7 +83,7 @@ class RotatorError(Exception):
 
 
 class Misconfigured(RotatorError):
-    """A setting is wrong; the reason names it."""
+    """A setting is invalid; the reason names it."""
 
     outcome = Outcome.MISCONFIGURED
 
@@ -84,21 +93,21 @@ class TokenError(RotatorError):
 
 
 class MissingToken(TokenError):
-    """There is no token where one is kept."""
+    """The store holds no token."""
 
     outcome = Outcome.MISSING
-    advice = "Store a FlowAPI token there; it is kept alive from then on."
+    advice = "Store a FlowAPI token there; from then on it is renewed."
 
 
 class MalformedToken(TokenError):
-    """The text is no JWT that could be kept alive; the reason says why and shows none of it."""
+    """The text is not a JWT that can be renewed; the reason says why and quotes none of it."""
 
     outcome = Outcome.MALFORMED
-    advice = "Store the bare JWT, exactly as the issuer printed it."
+    advice = "Store the JWT alone, exactly as the issuer printed it."
 
 
 class ExpiredToken(TokenError):
-    """The token has expired, and the issuer renews it no more."""
+    """The token has expired, and the issuer no longer renews it."""
 
     outcome = Outcome.EXPIRED
     advice = "Mint a new token at the issuer and store it."
@@ -109,24 +118,24 @@ class StoreError(RotatorError):
 
 
 class ShadowedStore(StoreError):
-    """A write would be invisible to those who read; the reason names what hides it."""
+    """Readers would not see a write; the reason names what hides it."""
 
     outcome = Outcome.SHADOWED
 
 
 class ConflictingWrite(StoreError):
-    """Somebody else's value stands where ours was read, and was left alone."""
+    """Another writer replaced the token during the rotation; its value was not overwritten."""
 
     outcome = Outcome.CONFLICT
-    advice = "Look at what is stored there, and store a token that is valid."
+    advice = "Check the stored value, and store a valid token."
 
 
 class StoreUnavailable(StoreError):
-    """The store did not answer, or did not take the write."""
+    """The store could not be read or written."""
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
-    advice = "It is tried again; if it stays so, look at what keeps the token."
+    advice = "The rotation is retried; if the error persists, check the store of the token."
 
 
 class IssuerError(RotatorError):
@@ -134,24 +143,26 @@ class IssuerError(RotatorError):
 
 
 class Refused(IssuerError):
-    """The issuer said no on purpose.
+    """The issuer refused the request.
 
     Attributes:
-        words: the issuer's own message, on one line, shortened to 300 characters.
-        status: the HTTP status that carried it.
+        issuer_message: the issuer's own message, on one line, cut to 300 characters.
+        status: the HTTP status of the response.
     """
 
     outcome = Outcome.REFUSED
-    advice = "Mend what the issuer names, or mint a new token there and store it."
+    advice = "Correct what the issuer names, or mint a new token there and store it."
 
-    def __init__(self, reason: str, *, words: str, status: int, advice: str | None = None) -> None:
+    def __init__(
+        self, reason: str, *, issuer_message: str, status: int, advice: str | None = None
+    ) -> None:
         super().__init__(reason, advice=advice)
-        self.words = words
+        self.issuer_message = issuer_message
         self.status = status
 
 
 class Capped(IssuerError):
-    """The issuer grants no lifetime worth having."""
+    """The lifetime that the issuer grants is not worth a swap."""
 
     outcome = Outcome.CAPPED
     advice = (
@@ -161,37 +172,37 @@ class Capped(IssuerError):
 
 
 class Rejected(IssuerError):
-    """The issuer's answer failed verification and was not written.
+    """The issuer's token failed verification and was not stored.
 
     Attributes:
-        objections: what was wrong with it, a clause each.
+        violations: what is wrong with the token, a clause each.
     """
 
     outcome = Outcome.REJECTED
-    advice = "The token in use was left as it is; compare it with the issuer's records."
+    advice = "The token in use was not changed; compare it with the issuer's records."
 
-    def __init__(self, reason: str, *, objections: tuple[str, ...]) -> None:
+    def __init__(self, reason: str, *, violations: tuple[str, ...]) -> None:
         super().__init__(reason)
-        self.objections = objections
+        self.violations = violations
 
 
 class BudgetExhausted(IssuerError):
-    """The issuer has minted as many tokens of this name as any trouble could call for."""
+    """The issuer has minted as many tokens of this name as the budget allows."""
 
     outcome = Outcome.BUDGET_EXHAUSTED
-    advice = "Find out why so many were needed; asking resumes as the hour or the day passes."
+    advice = "Find out why so many were needed; requests resume when the hour or the day is over."
 
 
 class IssuerUnavailable(IssuerError):
-    """No usable answer from the issuer, and nothing was done there."""
+    """The issuer sent no usable response, and minted nothing."""
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
-    advice = "It is tried again; if it stays so, look at the issuer."
+    advice = "The request is retried; if the error persists, check the issuer."
 
 
 class Throttled(IssuerUnavailable):
-    """The issuer asked for patience; for more than 30 s of it, the next run is soon enough.
+    """The issuer asked to wait; after more than 30 s the next run is soon enough.
 
     Attributes:
         retry_after: seconds to wait, between 0 and 3600.
@@ -205,5 +216,5 @@ class Throttled(IssuerUnavailable):
         self.retryable = retry_after <= self.longest_pause
 
 
-class AmbiguousAnswer(IssuerUnavailable):
-    """The issuer may have acted, but its answer was lost or unreadable: look, then ask."""
+class AmbiguousResponse(IssuerUnavailable):
+    """The issuer may have minted a token, but the response was lost or unreadable."""

@@ -1,4 +1,4 @@
-"""When a token is due: a pure and total rule."""
+"""The policy that decides when a token is due for renewal."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from flowauth_rotator.core.tokens import Claims
 
 LARGEST_FRACTION = 1 / 2  # of the lifetime: beyond it a fresh token would be due at birth
-ABANDONED = timedelta(days=30)  # after its expiry nobody waits for a successor any more
+ABANDONED = timedelta(days=30)  # a name without a valid token for so long is out of use
 
 
 @dataclass(frozen=True)
 class RotationPolicy:
-    """When to renew a token, and what a renewal must be worth.
+    """When to renew a token, and how much a renewal must gain.
 
     `renew_before`, `critical_before` and `minimum_gain` are each a fraction of the lifetime or a
     duration. A duration longer than half of a token's lifetime counts as that half.
@@ -29,7 +29,7 @@ class RotationPolicy:
         critical_before: remaining lifetime under which a failure is critical.
         minimum_gain: how much later than its predecessor a successor must expire.
         leeway: how far an issuer's clock may be ahead of ours.
-        lifetime_minutes: what to ask the issuer for; None takes its maximum.
+        lifetime_minutes: the lifetime to request; None requests the issuer's maximum.
 
     Raises:
         Misconfigured: a value is out of its range.
@@ -43,20 +43,20 @@ class RotationPolicy:
 
     def __post_init__(self) -> None:
         for setting in ("renew_before", "critical_before", "minimum_gain"):
-            _check_share(setting, getattr(self, setting))
+            _check_fraction_or_duration(setting, getattr(self, setting))
         if not isinstance(self.leeway, timedelta) or self.leeway < timedelta(0):
             raise Misconfigured(
-                f"`leeway` is {self.leeway!r}.", advice="Use a duration of zero or more."
+                f"`leeway` is {self.leeway!r}.", advice="Use a `timedelta` of zero or more."
             )
         minutes = self.lifetime_minutes
         if minutes is not None and (type(minutes) is not int or minutes < 1):
             raise Misconfigured(
-                f"`lifetime_minutes` is {minutes!r}.", advice="Use a whole number from 1, or none."
+                f"`lifetime_minutes` is {minutes!r}.", advice="Use a whole number from 1, or None."
             )
 
 
-class State(str, Enum):
-    """Where a token stands between its birth and its expiry, in this order."""
+class TokenState(str, Enum):
+    """The states of a token between its issue and its expiry, in this order."""
 
     HEALTHY = "healthy"
     DUE = "due"
@@ -68,17 +68,17 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What a policy says of a token at one moment; times are aware UTC.
+    """The decision of a policy about a token at one moment; times are aware UTC.
 
     Attributes:
-        state: where the token stands.
+        state: the state of the token.
         reason: why, in a sentence.
         renew_at: from when on a renewal is due.
         critical_at: from when on a failure is critical.
         remaining: time left until `exp`; negative once it has passed.
     """
 
-    state: State
+    state: TokenState
     reason: str
     renew_at: datetime
     critical_at: datetime
@@ -86,15 +86,15 @@ class Decision:
 
     @property
     def due(self) -> bool:
-        """Whether there is something to do."""
-        return self.state is not State.HEALTHY
+        """Whether the token is to be renewed now."""
+        return self.state is not TokenState.HEALTHY
 
 
 def decide(claims: Claims, policy: RotationPolicy, now: datetime) -> Decision:
-    """Decide where a token stands; total, and monotone in `now`.
+    """Decide whether a token is due. The state never goes back as `now` advances.
 
     Args:
-        claims: what the token says.
+        claims: the claims of the token.
         policy: when it is due.
         now: an aware time, of any zone.
 
@@ -102,35 +102,37 @@ def decide(claims: Claims, policy: RotationPolicy, now: datetime) -> Decision:
         ValueError: `now` is naive.
     """
     now = to_utc(now)
-    renew_before = share(policy.renew_before, claims.lifetime)
+    renew_before = resolve_duration(policy.renew_before, claims.lifetime)
     renew_at = claims.expires_at - renew_before
     critical_at = claims.expires_at - min(
-        share(policy.critical_before, claims.lifetime), renew_before
+        resolve_duration(policy.critical_before, claims.lifetime), renew_before
     )
     if now >= claims.expires_at:
-        state, reason = State.EXPIRED, f"It expired at {format_time(claims.expires_at)}."
+        state, reason = TokenState.EXPIRED, f"It expired at {format_time(claims.expires_at)}."
     elif now >= critical_at:
         state, reason = (
-            State.CRITICAL,
-            f"It expires at {format_time(claims.expires_at)}, very soon.",
+            TokenState.CRITICAL,
+            f"It expires at {format_time(claims.expires_at)}, soon.",
         )
     elif now >= renew_at:
-        state, reason = State.DUE, f"Renewal has been due since {format_time(renew_at)}."
+        state, reason = TokenState.DUE, f"Renewal has been due since {format_time(renew_at)}."
     else:
-        state, reason = State.HEALTHY, f"Renewal is due at {format_time(renew_at)}."
+        state, reason = TokenState.HEALTHY, f"Renewal is due at {format_time(renew_at)}."
     return Decision(state, reason, renew_at, critical_at, claims.expires_at - now)
 
 
-def share(setting: float | timedelta, lifetime: timedelta) -> timedelta:
-    """A setting that is a fraction or a duration, as a duration of at most half the lifetime."""
+def resolve_duration(setting: float | timedelta, lifetime: timedelta) -> timedelta:
+    """Return a setting as a duration, at most half of the lifetime."""
     duration = setting if isinstance(setting, timedelta) else lifetime * setting
     return min(duration, lifetime * LARGEST_FRACTION)
 
 
-def _check_share(setting: str, value: float | timedelta) -> None:
+def _check_fraction_or_duration(setting: str, value: float | timedelta) -> None:
     if isinstance(value, timedelta):
         if value <= timedelta(0):
-            raise Misconfigured(f"`{setting}` is not positive.", advice="Use a longer duration.")
+            raise Misconfigured(
+                f"`{setting}` is {value}, which is not positive.", advice="Use a longer duration."
+            )
     elif type(value) not in (int, float) or not 0 < value <= LARGEST_FRACTION:
         raise Misconfigured(
             f"`{setting}` is {value!r} of the lifetime.",

@@ -1,4 +1,4 @@
-"""What a rotation tells: an outcome, a sentence, the times. Never a token or a part of one."""
+"""The result of a check or a rotation of one token, without any part of the token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time
 
 
 class Outcome(str, Enum):
-    """How a check of one token ended; a closed set."""
+    """The outcome of one check of one token; a closed set."""
 
     HEALTHY = "healthy"
     ROTATED = "rotated"
@@ -33,7 +33,7 @@ class Outcome(str, Enum):
 
 
 class Severity(str, Enum):
-    """How loud a report is."""
+    """The severity of a report."""
 
     OK = "ok"
     WARNING = "warning"
@@ -44,27 +44,27 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Report:
-    """How one check of one token ended.
+    """The result of one check of one token. All times are aware UTC.
 
     Attributes:
-        name: the issuer's name of the token, or the name of its place while that is unknown.
+        name: the issuer's name of the token, or the name of its store while that is unknown.
         place: where the token in use is kept, for people ("Variable FLOWAPI_TOKEN").
-        outcome: the word for it.
+        outcome: the outcome.
         reason: why, in a sentence or a clause.
         checked_at: the `now` of the check.
         severity: ok, warning or critical.
         advice: what a person can do; empty when there is nothing to do.
-        predecessor_expires_at: `exp` of the token that was in use, if it could be read.
+        predecessor_expires_at: `exp` of the token that was in use, if it could be decoded.
         successor_expires_at: `exp` of the token that was swapped in, if one was.
         issued_at: when the token now in use was issued, if known.
         expires_at: its `exp`, if known.
         renew_at: when the token now in use is due, if known.
-        renewal_requests: how many renewals the issuer was asked for.
-        newest_issued_expires_at: the latest `exp` among the successors that the issuer showed or
-            made, if any, whether one of them was swapped in or not.
-        longest_minutes: the lifetime that the issuer granted when asked for its maximum.
-        clock_skew: by how many seconds the issuer's clock was ahead of ours, to within the time
-            that its answers took; None if it was not asked.
+        renewal_requests: the number of renewal requests to the issuer.
+        newest_issued_expires_at: the latest `exp` among the successors that the issuer listed or
+            minted, whether one of them was swapped in or not; None without one.
+        longest_minutes: the lifetime that the issuer granted for a request without a lifetime.
+        clock_skew: seconds by which the issuer's clock was ahead of ours, to within the time of a
+            response; None without a response.
     """
 
     name: str
@@ -86,28 +86,28 @@ class Report:
 
     @property
     def overlap(self) -> timedelta | None:
-        """From the swap to the predecessor's `exp`; None without a swap, zero if it had expired."""
+        """Time from the swap to the predecessor's `exp`, not negative; None without a swap."""
         if self.successor_expires_at is None or self.predecessor_expires_at is None:
             return None
         return max(self.predecessor_expires_at - self.checked_at, timedelta(0))
 
     @property
     def failed(self) -> bool:
-        """Whether a person should look at it."""
+        """Whether the report is a warning or critical."""
         return self.severity is not Severity.OK
 
     @property
     def expiry(self) -> str:
-        """A sentence about the token that was in use; none where the reason is just that."""
+        """A sentence with the expiry of the token that was in use, or an empty text."""
         if self.predecessor_expires_at is None or self.outcome is Outcome.EXPIRED:
             return ""
-        which = "The one before" if self.overlap is not None else "The token in use"
-        past = "d" if self.predecessor_expires_at <= self.checked_at else "s"
-        return f"{which} expire{past} at {format_time(self.predecessor_expires_at)}."
+        token = "The predecessor" if self.overlap is not None else "The token in use"
+        verb = "expired" if self.predecessor_expires_at <= self.checked_at else "expires"
+        return f"{token} {verb} at {format_time(self.predecessor_expires_at)}."
 
     @property
     def clock_warning(self) -> str:
-        """A sentence when our clock and the issuer's are more than five minutes apart, or none."""
+        """A sentence if the two clocks are more than five minutes apart, or an empty text."""
         skew = timedelta(seconds=self.clock_skew or 0)
         if abs(skew) <= MAX_CLOCK_SKEW:
             return ""
@@ -120,7 +120,7 @@ class Report:
         return " ".join(filter(None, sentences))
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; times are epoch seconds."""
+        """Return the report as JSON values; times are epoch seconds."""
         return {
             key: round(value.timestamp()) if isinstance(value, datetime) else value
             for key, value in asdict(self).items()
@@ -128,14 +128,14 @@ class Report:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Report:
-        """The report that `to_json` wrote."""
+        """Return the report that `to_json` wrote."""
         times = {
             key: datetime.fromtimestamp(value, timezone.utc)
             for key, value in document.items()
             if key.endswith("_at") and value is not None
         }
-        words = {
+        enums = {
             "outcome": Outcome(document["outcome"]),
             "severity": Severity(document["severity"]),
         }
-        return cls(**{**document, **times, **words})
+        return cls(**{**document, **times, **enums})

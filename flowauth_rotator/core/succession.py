@@ -1,4 +1,4 @@
-"""What makes a successor: the objections to one, and the choice among those that there are."""
+"""Rules for successors: which tokens qualify, which one to choose, when to request another."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
-from flowauth_rotator.core.policy import RotationPolicy, decide, share
+from flowauth_rotator.core.policy import RotationPolicy, decide, resolve_duration
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 MINTS_AN_HOUR = 6
 MINTS_A_DAY = 24
 HOUR = timedelta(hours=1)
-LAST_EPOCH = MINTS_AN_HOUR - 1  # so that however short the time is, it is within the budget
+LAST_RETRY_GENERATION = MINTS_AN_HOUR - 1  # keeps even a short renewal window within the budget
 
 
 @dataclass(frozen=True)
-class Objection:
-    """One reason against a successor.
+class Violation:
+    """One rule that a successor breaks.
 
     Attributes:
-        clause: the reason, for people; shows no part of a token.
+        text: the violation as a clause; quotes no part of a token.
         capped: whether it only says that the successor does not live long enough.
     """
 
-    clause: str
+    text: str
     capped: bool = False
 
 
@@ -37,10 +38,10 @@ class Row:
     """One token in the issuer's history.
 
     Attributes:
-        id: the issuer's number of it; larger is newer.
+        id: the issuer's number of the row; a larger one is newer.
         name: the issuer's name of the token.
-        owner: whose token it is.
-        audience: the server that it is for.
+        owner: the user who owns the token.
+        audience: the server that the token is for.
         roles: the names of its roles.
         token: the token.
     """
@@ -52,14 +53,27 @@ class Row:
     roles: frozenset[str]
     token: Token
 
+    @cached_property
+    def claims(self) -> Claims | None:
+        """The claims; None if the row holds something other than a JWT, as FlowAuth's demo does."""
+        try:
+            return read_unverified(self.token)
+        except MalformedToken:
+            return None
+
+    @property
+    def identity(self) -> tuple[str, str, str, frozenset[str]]:
+        """What a successor has in common with its predecessor."""
+        return self.owner, self.audience, self.name, self.roles
+
 
 @dataclass(frozen=True)
-class Renewal:
-    """An issuer's answer to a renewal.
+class RenewalResponse:
+    """An issuer's response to a renewal request.
 
     Attributes:
-        token: the token that it answered with; None if that has expired since.
-        replayed: whether it said that it had made this token for the same key before.
+        token: the token that it minted; None if that has expired since.
+        replayed: whether the issuer minted it for an earlier request with the same key.
     """
 
     token: Token | None
@@ -68,27 +82,27 @@ class Renewal:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that might succeed.
+    """A token that may become the successor.
 
     Attributes:
         token: the token.
-        claims: what it says; None if it cannot be read.
-        objections: all that speaks against it.
-        adopted: whether the issuer held it already.
+        claims: its claims; None if it cannot be decoded.
+        violations: the rules that it breaks.
+        adopted: whether the issuer already held it.
     """
 
     token: Token
     claims: Claims | None
-    objections: tuple[Objection, ...]
+    violations: tuple[Violation, ...]
     adopted: bool = False
 
     @property
-    def faults(self) -> tuple[Objection, ...]:
-        """The objections for which it may never be written."""
-        return tuple(objection for objection in self.objections if not objection.capped)
+    def faults(self) -> tuple[Violation, ...]:
+        """The violations because of which it must not be stored."""
+        return tuple(violation for violation in self.violations if not violation.capped)
 
 
-def judge(
+def evaluate_candidate(
     predecessor: Claims,
     token: Token,
     policy: RotationPolicy,
@@ -99,19 +113,19 @@ def judge(
     adopted: bool = False,
     forced: datetime | None = None,
 ) -> Candidate:
-    """A token as a candidate, with all that speaks against it; `key` verifies its signature."""
+    """Return a token as a candidate, with its violations; `key` verifies its signature."""
     try:
         claims = read_unverified(token)
     except MalformedToken as error:
         reason = error.reason[0].lower() + error.reason[1:].rstrip(".")
-        return Candidate(token, None, (Objection(f"it cannot be read: {reason}"),), adopted)
-    found = objections(predecessor, claims, policy, now, latest=latest, forced=forced)
+        return Candidate(token, None, (Violation(f"it cannot be decoded: {reason}"),), adopted)
+    violations = find_violations(predecessor, claims, policy, now, latest=latest, forced=forced)
     if key and not key.verifies(token):
-        found = (*found, Objection("its signature was not made with the configured key"))
-    return Candidate(token, claims, found, adopted)
+        violations = (*violations, Violation("its signature does not match the configured key"))
+    return Candidate(token, claims, violations, adopted)
 
 
-def objections(
+def find_violations(
     predecessor: Claims,
     successor: Claims,
     policy: RotationPolicy,
@@ -119,164 +133,164 @@ def objections(
     *,
     latest: datetime | None = None,
     forced: datetime | None = None,
-) -> tuple[Objection, ...]:
-    """All that its claims say against putting `successor` in the place of `predecessor`.
+) -> tuple[Violation, ...]:
+    """Return every rule that `successor` breaks as a replacement of `predecessor`.
 
-    Where two clocks disagree, `now` is the earlier one, and `latest` the other. What was made since
-    a renewal was `forced` before it was due need only expire later.
+    Args:
+        predecessor: the claims of the token in use.
+        successor: the claims of the candidate.
+        policy: how much a successor must gain.
+        now: an aware time; where two clocks disagree, the earlier one.
+        latest: the later of the two clocks.
+        forced: when a renewal was forced before it was due: a token that was issued after that
+            need only expire later than the predecessor.
     """
     now = to_utc(now)
-    found = []
+    violations = []
     if successor.digest == predecessor.digest:
-        found.append(Objection("it is the same token"))
+        violations.append(Violation("it is the same token"))
     if successor.algorithm[:2] != predecessor.algorithm[:2]:
-        found.append(Objection("it is signed with another family of algorithms"))
-    for what, ours, theirs in (
+        violations.append(Violation("it is signed with another family of algorithms"))
+    for claim, expected, actual in (
         ("user (`sub`)", predecessor.subject, successor.subject),
         ("audience (`aud`)", predecessor.audience, successor.audience),
         ("issuer (`iss`)", predecessor.issuer, successor.issuer),
         ("set of roles", predecessor.roles, successor.roles),
         ("token name", predecessor.token_name, successor.token_name),
     ):
-        if ours != theirs:
-            found.append(Objection(f"it has another {what}"))
+        if expected != actual:
+            violations.append(Violation(f"it has another {claim}"))
     if max(successor.issued_at, successor.not_before) > (latest or now) + policy.leeway:
-        found.append(Objection("it is not valid yet (`nbf` or `iat` is in the future)"))
+        violations.append(Violation("it is not valid yet (`nbf` or `iat` is in the future)"))
     gain = successor.expires_at - predecessor.expires_at
-    least = share(policy.minimum_gain, predecessor.lifetime)
+    least = resolve_duration(policy.minimum_gain, predecessor.lifetime)
     if forced and successor.issued_at >= forced - MAX_CLOCK_SKEW:
         least = timedelta(seconds=1)
     if gain < least:
-        found.append(
-            Objection(
+        violations.append(
+            Violation(
                 f"it expires at {format_time(successor.expires_at)}, "
                 f"which is not at least {least} later than the token in use",
                 capped=True,
             )
         )
     if decide(successor, policy, now).due:
-        found.append(Objection("it would be due for renewal at once", capped=True))
-    return tuple(found)
+        violations.append(Violation("it would be due for renewal immediately", capped=True))
+    return tuple(violations)
 
 
-def idempotency_key(predecessor: Claims, lifetime_minutes: int | None, number: int = 0) -> str:
-    """The key of a renewal of this predecessor: the same for any agent, after any crash.
+def idempotency_key(
+    predecessor: Claims, lifetime_minutes: int | None, retry_generation: int = 0
+) -> str:
+    """Return the key of a renewal of this predecessor: the same for any agent, after any crash.
 
     Args:
         predecessor: the token to renew.
-        lifetime_minutes: the lifetime that is asked for; asking for another is another request.
-        number: 0, and up to `epoch` once the answers to the numbers before it were of no use.
+        lifetime_minutes: the requested lifetime; another lifetime is another request.
+        retry_generation: 0, and one more for each earlier key whose response was useless.
     """
-    seed = f"flowauth-rotator renewal {number} {lifetime_minutes} {predecessor.digest}"
+    seed = f"flowauth-rotator renewal {retry_generation} {lifetime_minutes} {predecessor.digest}"
     return hashlib.sha256(seed.encode()).hexdigest()
 
 
-def epoch(predecessor: Claims, policy: RotationPolicy, now: datetime) -> int:
-    """How often, beyond the first time, a renewal may have been asked for by `now`.
+def retry_generation(predecessor: Claims, policy: RotationPolicy, now: datetime) -> int:
+    """Return how many further renewals, after the first, may have been requested by `now`.
 
-    An issuer that honours the key repeats an answer of no use for as long as it is asked with the
-    same key. So a useless answer is asked anew each time the time left has halved, and no more
-    often: an issuer that grants little is noticed, while there is time, with few requests. After
-    the expiry it is once more each hour.
+    An issuer that honours the key replays a useless response for as long as the key is the same.
+    A new key is therefore allowed each time the remaining lifetime has halved, and not more often:
+    a low limit at the issuer is noticed early with few requests. After the expiry one more key is
+    allowed each hour.
     """
-    left = predecessor.expires_at - to_utc(now)
-    if left <= timedelta(0):
-        return LAST_EPOCH + -left // HOUR
-    window = share(policy.renew_before, predecessor.lifetime)
-    return min(LAST_EPOCH, max(0, int(math.log2(window / left))))
+    remaining = predecessor.expires_at - to_utc(now)
+    if remaining <= timedelta(0):
+        return LAST_RETRY_GENERATION + -remaining // HOUR
+    window = resolve_duration(policy.renew_before, predecessor.lifetime)
+    return min(LAST_RETRY_GENERATION, max(0, int(math.log2(window / remaining))))
 
 
-def may_ask(
+def may_request_renewal(
     predecessor: Claims, candidates: Iterable[Candidate], policy: RotationPolicy, now: datetime
 ) -> bool:
-    """Whether nothing that the issuer made is an answer in the epoch of `now`.
+    """Whether none of the candidates was minted in the current retry generation.
 
-    Of one that cannot be read nobody knows when it was made: there may be as many as epochs.
+    A candidate that cannot be decoded has no known issue time: one of them is allowed for each
+    generation.
     """
-    number = epoch(predecessor, policy, now)
-    if number > LAST_EPOCH:
-        began = predecessor.expires_at + (number - LAST_EPOCH) * HOUR
+    generation = retry_generation(predecessor, policy, now)
+    if generation > LAST_RETRY_GENERATION:
+        began = predecessor.expires_at + (generation - LAST_RETRY_GENERATION) * HOUR
     else:
-        window = share(policy.renew_before, predecessor.lifetime)
-        began = predecessor.expires_at - window / 2**number
-    made = [candidate.claims for candidate in candidates]
-    early = (
-        policy.leeway if number else MAX_CLOCK_SKEW
-    )  # the first may be asked for by a fast clock
-    answered = any(claims and claims.issued_at >= began - early for claims in made)
-    return not answered and made.count(None) <= number
+        window = resolve_duration(policy.renew_before, predecessor.lifetime)
+        began = predecessor.expires_at - window / 2**generation
+    minted = [candidate.claims for candidate in candidates]
+    # A fast clock may have requested the first renewal early.
+    tolerance = policy.leeway if generation else MAX_CLOCK_SKEW
+    is_answered = any(claims and claims.issued_at >= began - tolerance for claims in minted)
+    return not is_answered and minted.count(None) <= generation
 
 
-def own_row(predecessor: Claims, rows: Iterable[Row]) -> Row | None:
-    """The row of the predecessor itself."""
+def find_current_row(predecessor: Claims, rows: Iterable[Row]) -> Row | None:
+    """Return the row that holds the predecessor itself."""
     return next((row for row in rows if row.token.digest == predecessor.digest), None)
 
 
-def successors(predecessor: Claims, rows: Iterable[Row]) -> list[Row]:
-    """The rows, oldest first, that may descend from the predecessor's.
+def find_successors(predecessor: Claims, rows: Iterable[Row]) -> list[Row]:
+    """Return the rows, oldest first, that may be renewals of the predecessor.
 
-    They have its owner, audience, name and roles, and are issued no earlier, by their JWTs. One
-    whose JWT cannot be read is among them if it was added later.
+    They have its owner, audience, name and roles, and their JWTs were not issued earlier. A row
+    whose JWT cannot be decoded qualifies if it was added later.
     """
     rows = sorted(rows, key=lambda row: row.id)
-    own = own_row(predecessor, rows)
-    if own is None:
+    current = find_current_row(predecessor, rows)
+    if current is None:
         return []
+
+    def is_later(row: Row) -> bool:
+        if row.claims is None:
+            return row.id > current.id
+        return row.claims.issued_at >= predecessor.issued_at
+
     return [
         row
         for row in rows
-        if row.id != own.id
-        and _identity(row) == _identity(own)
-        and (
-            issued_at >= predecessor.issued_at
-            if (issued_at := _issued_at(row))
-            else row.id > own.id
-        )
+        if row.id != current.id and row.identity == current.identity and is_later(row)
     ]
 
 
-def best(predecessor: Claims, candidates: Iterable[Candidate], now: datetime) -> Candidate | None:
-    """The candidate without objections that lives longest, of equals the first.
+def choose_successor(
+    predecessor: Claims, candidates: Iterable[Candidate], now: datetime
+) -> Candidate | None:
+    """Return the candidate without violations that expires last, the first of equals.
 
-    Without one, the longest-lived that is only capped and still better than the predecessor.
-    Rivals who see the same rows choose the same one.
+    Without one, return the last to expire of those that are only capped and still expire later
+    than the predecessor. Agents that see the same rows choose the same candidate.
     """
-    useful = max(predecessor.expires_at, to_utc(now))
+    earliest_expiry = max(predecessor.expires_at, to_utc(now))
     ranked = [
-        ((not candidate.objections, candidate.claims.expires_at), candidate)
+        ((not candidate.violations, candidate.claims.expires_at), candidate)
         for candidate in candidates
-        if candidate.claims and not candidate.faults and candidate.claims.expires_at > useful
+        if candidate.claims
+        and not candidate.faults
+        and candidate.claims.expires_at > earliest_expiry
     ]
     return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
 def check_budget(name: str, rows: Iterable[Row], now: datetime) -> None:
-    """Refuse a further mint of `name` when its history shows too many.
+    """Refuse a further mint of `name` if its history shows too many.
 
     Raises:
-        BudgetExhausted: 6 were issued within an hour, or 24 within a day.
+        BudgetExhausted: 6 tokens were issued within an hour, or 24 within a day.
     """
     now = to_utc(now)
-    issued = [time for row in rows if row.name == name and (time := _issued_at(row))]
-    for period, word, most in (
+    issued = [row.claims.issued_at for row in rows if row.name == name and row.claims]
+    for period, label, limit in (
         (timedelta(hours=1), "an hour", MINTS_AN_HOUR),
         (timedelta(days=1), "a day", MINTS_A_DAY),
     ):
-        recent = sum(time > now - period for time in issued)
-        if recent >= most:
+        count = sum(time > now - period for time in issued)
+        if count >= limit:
             raise BudgetExhausted(
-                f"The issuer minted {recent} tokens named {name!r} within {word}; "
-                f"the most is {most}."
+                f"The issuer minted {count} tokens with the name {name!r} within {label}; "
+                f"the limit is {limit}."
             )
-
-
-def _identity(row: Row) -> tuple[str, str, str, frozenset[str]]:
-    return row.owner, row.audience, row.name, row.roles
-
-
-def _issued_at(row: Row) -> datetime | None:
-    """When a row's token was issued; None where FlowAuth keeps something else in its place."""
-    try:
-        return read_unverified(row.token).issued_at
-    except MalformedToken:
-        return None

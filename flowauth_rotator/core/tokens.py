@@ -1,4 +1,4 @@
-"""What a JWT says, and a wrapper that keeps it from saying it by accident."""
+"""The token as a secret text, its claims, and the issuer's public key."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SIGNING_ALGORITHMS = [
     *("ES256", "ES384", "ES512", "EdDSA"),
 ]
 _PEM = re.compile(r"\s*(-----BEGIN [A-Z ]+-----)(.*)(-----END [A-Z ]+-----)\s*", re.DOTALL)
-LATEST_TIME = 100_000_000_000  # the year 5138; beyond it a time is in milliseconds
+LATEST_TIME = 100_000_000_000  # the year 5138; a later time is in milliseconds
 
 
 class Token:
-    """The text of a token: a secret with one way out, `reveal`."""
+    """The text of a token, a secret that only `reveal` returns."""
 
     __slots__ = ("__text",)
 
@@ -36,12 +36,12 @@ class Token:
         self.__text = text
 
     def reveal(self) -> str:
-        """The secret itself: for an HTTP header, a store's write or a masker, and nothing else."""
+        """Return the secret: for an HTTP header, a store's write or a log masker, nothing else."""
         return self.__text
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the text, 64 hex digits: identifies the token without telling it."""
+        """SHA-256 of the text, 64 hex digits: identifies the token and reveals nothing of it."""
         return hashlib.sha256(self.__text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
@@ -59,12 +59,12 @@ class Token:
         return hash(self.digest)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Token is never pickled or copied: hand on the object itself")
+        raise TypeError("a Token is never pickled or copied: pass the object itself")
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What a token says of itself, all times aware UTC.
+    """The claims of a token; all times are aware UTC.
 
     Attributes:
         digest: SHA-256 of the token, 64 hex digits.
@@ -74,8 +74,8 @@ class Claims:
         expires_at: `exp`.
         subject, audience, issuer: `sub`, `aud`, `iss`; None where missing.
         roles: the names of the roles in `user_claims`.
-        scopes: what each role permits, by its name.
-        token_name: the issuer's name of the token, where the issuer writes it into the JWT.
+        scopes: the scopes of each role, by its name.
+        token_name: the issuer's name of the token, if the issuer writes it into the JWT.
     """
 
     digest: str
@@ -100,9 +100,9 @@ def read_unverified(token: Token) -> Claims:
     """Decode a token without verifying its signature.
 
     Raises:
-        MalformedToken: it is no signed JWT with whole-second times. Says why, shows no content.
+        MalformedToken: it is not a signed JWT with times in whole seconds; quotes no content.
     """
-    import jwt  # 0.1 s with its cryptography: not for those who only parse a DAG
+    import jwt  # takes 0.1 s: parsing a DAG file must not pay for it
 
     text = token.reveal()
     _check_text(text)
@@ -110,16 +110,20 @@ def read_unverified(token: Token) -> Claims:
     # `jwt.decode_complete` is missing in PyJWT 2.9, which Airflow's constraints up to 2.10.3 pin
     with contextlib.suppress(jwt.PyJWTError, ValueError, RecursionError):
         document = jwt.PyJWT().decode_complete(text, options={"verify_signature": False})
-    if document is None:  # raised here, where the library's error with the text is no context of it
+    if document is None:  # outside the block, so that the library's error is not the context
         raise MalformedToken("The token's segments do not decode to JSON objects.")
     header, payload = document["header"], document["payload"]
     issued_at, not_before = _time(payload, "iat"), _time(payload, "nbf")
     expires_at = _time(payload, "exp")
     if expires_at is None:
-        raise MalformedToken("The token has no `exp`: it never expires, so it is never renewed.")
+        raise MalformedToken(
+            "The token has no `exp` claim: a token that never expires is not renewed."
+        )
     begins = [time for time in (issued_at, not_before) if time is not None]
     if not begins:
-        raise MalformedToken("The token has neither `iat` nor `nbf`: its lifetime is unknown.")
+        raise MalformedToken(
+            "The token has neither an `iat` nor an `nbf` claim: its lifetime is unknown."
+        )
     if expires_at <= max(begins):
         raise MalformedToken("The token's `exp` is not later than its `iat` and `nbf`.")
     algorithm = header.get("alg")
@@ -142,23 +146,23 @@ def read_unverified(token: Token) -> Claims:
 
 
 class PublicKey:
-    """An issuer's public key, or the set of them, to verify signatures with.
+    """An issuer's public key or key set, which verifies signatures.
 
     Args:
-        text: the key as PEM, or a JWK Set (RFC 7517), whose keys for encryption do not count.
+        text: the key as PEM, or a JWK Set (RFC 7517); keys for encryption are ignored.
 
     Raises:
-        Misconfigured: the text is neither, or holds no public key.
+        Misconfigured: the text is neither, or holds no public signing key.
     """
 
     def __init__(self, text: str) -> None:
         self._keys = _keys_of_set(text) if text.lstrip().startswith("{") else [_key_of_pem(text)]
 
     def verifies(self, token: Token) -> bool:
-        """Whether the token's signature is by this key; times and audience are not looked at.
+        """Whether this key made the token's signature; times and audience are not checked.
 
-        Of a set it is the key of the token's `kid`, and without a `kid` any. Only algorithms with a
-        private and a public key count, so that a public key cannot be taken for a shared secret
+        In a set, the key with the token's `kid` counts; without a `kid` every key does. Only
+        asymmetric algorithms are accepted, so that a public key is never taken for a shared secret
         (RFC 8725, section 3.1).
         """
         import jwt
@@ -166,8 +170,8 @@ class PublicKey:
         kid = None
         with contextlib.suppress(jwt.PyJWTError, ValueError):
             kid = jwt.get_unverified_header(token.reveal()).get("kid")
-        fitting = [key for known, key in self._keys if None in (known, kid) or known == kid]
-        return any(_verifies(key, token) for key in fitting)
+        keys = [key for key_id, key in self._keys if None in (key_id, kid) or key_id == kid]
+        return any(_verifies(key, token) for key in keys)
 
 
 def _verifies(key: Any, token: Token) -> bool:  # noqa: ANN401 - of whatever algorithm
@@ -194,19 +198,19 @@ def _key_of_pem(text: str) -> tuple[None, Any]:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    if parts := _PEM.fullmatch(text):  # fields of a form take its line breaks away
+    if parts := _PEM.fullmatch(text):  # a form field removes the line breaks
         text = "\n".join((parts[1], "".join(parts[2].split()), parts[3]))
     try:
         return None, load_pem_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm):
         raise Misconfigured(
-            "The issuer's public key is no PEM text of a public key.",
-            advice="It begins with `-----BEGIN PUBLIC KEY-----`.",
+            "The issuer's public key is not a valid PEM public key.",
+            advice="Use the text that begins with `-----BEGIN PUBLIC KEY-----`.",
         ) from None
 
 
 def _keys_of_set(text: str) -> list[tuple[str | None, Any]]:
-    """The `kid` and the key of each that signs; secrets shared with the issuer are none."""
+    """Return the `kid` and the key of each public signing key; shared secrets are ignored."""
     import jwt
 
     jwks: list[jwt.PyJWK] = []
@@ -219,14 +223,14 @@ def _keys_of_set(text: str) -> list[tuple[str | None, Any]]:
     ]
     if not keys:
         raise Misconfigured(
-            "The issuer's JWK Set has no public key that signs.",
-            advice="Give the address of its jwks.json, or the public key as PEM.",
+            "The issuer's JWK Set has no public signing key.",
+            advice="Use the address of its jwks.json, or the public key as PEM.",
         )
     return keys
 
 
 def _check_text(text: str) -> None:
-    """Name the mistakes that people make when they store a token."""
+    """Reject the usual mistakes in a stored token, each with a message of its own."""
     if not text.strip():
         raise MalformedToken("The text is empty.")
     if len(text) > LONGEST_TOKEN:
@@ -234,7 +238,7 @@ def _check_text(text: str) -> None:
     if text.startswith("\ufeff"):
         raise MalformedToken("The text begins with a byte order mark.")
     if text != text.strip() or any(character in text for character in "\r\n"):
-        raise MalformedToken("The text has blanks or line breaks around or in the token.")
+        raise MalformedToken("The text has white space or line breaks around or in the token.")
     if text.lower().startswith("bearer"):
         raise MalformedToken("The text begins with `Bearer`.")
     if text[0] in "{[":
@@ -243,8 +247,8 @@ def _check_text(text: str) -> None:
         raise MalformedToken("The text has quotation marks around the token.")
     segments = text.split(".")
     if len(segments) != 3 or not all(segments):
-        filled = sum(map(bool, segments))
-        raise MalformedToken(f"The text has {filled} of the 3 segments of a signed JWT.")
+        count = sum(map(bool, segments))
+        raise MalformedToken(f"The text has {count} segments; a signed JWT has 3.")
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:
@@ -256,7 +260,9 @@ def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:
     if value <= 0:
         raise MalformedToken(f"The token's `{claim}` is not a time after 1970.")
     if value >= LATEST_TIME:
-        raise MalformedToken(f"The token's `{claim}` is far too late: it looks like milliseconds.")
+        raise MalformedToken(
+            f"The token's `{claim}` is after the year 5138: it may be in milliseconds."
+        )
     return datetime.fromtimestamp(value, timezone.utc)
 
 
@@ -264,15 +270,20 @@ def _text(payload: Mapping[str, Any], claim: str) -> str | None:
     value = payload.get(claim)
     if value is None or (isinstance(value, str) and value.isprintable()):
         return value
-    raise MalformedToken(f"The token's `{claim}` is not a printable text.")
+    raise MalformedToken(f"The token's `{claim}` is not a printable string.")
 
 
 def _scopes(user_claims: object) -> dict[str, tuple[str, ...]]:
-    """The roles of FlowAuth's `user_claims`: an object, or that object zipped into a text."""
+    """Return the scopes of each role in `user_claims`: an object, or its compressed form.
+
+    FlowAuth compresses it as base64 of gzip of JSON.
+    """
     if isinstance(user_claims, str):
-        user_claims = _unzipped(user_claims)
+        user_claims = _decompress(user_claims)
     if not isinstance(user_claims, dict):
-        raise MalformedToken("The token's `user_claims` is neither an object nor a zipped one.")
+        raise MalformedToken(
+            "The token's `user_claims` is neither an object nor a compressed object."
+        )
     return {
         role: tuple(scope for scope in scopes if isinstance(scope, str))
         if isinstance(scopes, list)
@@ -281,12 +292,14 @@ def _scopes(user_claims: object) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _unzipped(text: str) -> object:
+def _decompress(text: str) -> object:
     unzip = zlib.decompressobj(wbits=31)  # 31: gzip
     document: object = None
     with contextlib.suppress(binascii.Error, zlib.error, ValueError, RecursionError):
         unzipped = unzip.decompress(base64.b64decode(text), LONGEST_USER_CLAIMS)
         if not unzip.eof:
-            raise MalformedToken("The token's `user_claims` is cut or unzips to over a megabyte.")
+            raise MalformedToken(
+                "The token's `user_claims` is truncated, or larger than a megabyte."
+            )
         document = json.loads(unzipped)
     return document

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.core.errors import (
-    AmbiguousAnswer,
+    AmbiguousResponse,
     IssuerUnavailable,
     Misconfigured,
     Refused,
@@ -103,7 +103,7 @@ def test_a_lifetime_is_asked_for_when_one_is_wanted(flowauth, issuer, row):
 )
 def test_a_lost_session_is_signed_in_again_once(flowauth, issuer, row, answer):
     """`CSRF error` and an HTML 401 mean a new sign-in and the same request again."""
-    issuer._signed(lambda: None)
+    issuer._with_session(lambda: None)
     flowauth.post(RENEW, status=401, **answer)
     flowauth.post(RENEW, json={"id": 8, "token": "a.b.c"})
     assert renew(issuer, row) == Token("a.b.c")
@@ -112,9 +112,9 @@ def test_a_lost_session_is_signed_in_again_once(flowauth, issuer, row, answer):
 
 def test_a_session_that_is_lost_again_is_no_loop(flowauth, issuer, row):
     """Two sign-ins are the most."""
-    issuer._signed(lambda: None)
+    issuer._with_session(lambda: None)
     flowauth.post(RENEW, status=401, body=PAGE)
-    with pytest.raises(IssuerUnavailable, match="a moment ago"):
+    with pytest.raises(IssuerUnavailable, match="a moment before"):
         renew(issuer, row)
     assert len(calls(flowauth, "/signin")) == 2
     assert len(calls(flowauth, "/renew")) == 2
@@ -137,7 +137,7 @@ def test_a_refusal_is_asked_once_and_carries_the_issuers_words(
     flowauth.post(RENEW, status=status, json={"code": status, "message": message})
     with pytest.raises(Refused) as refusal:
         issuer.retry(lambda: renew(issuer, row))
-    assert (refusal.value.words, refusal.value.status) == (message, status)
+    assert (refusal.value.issuer_message, refusal.value.status) == (message, status)
     assert not refusal.value.retryable
     assert len(calls(flowauth, "/renew")) == len(calls(flowauth, "/signin")) == 1
 
@@ -148,7 +148,7 @@ def test_a_refusal_is_asked_once_and_carries_the_issuers_words(
         ({"status": 400, "statusText": "Name already exists"}, "Name already exists"),
         ({"code": 400, "message": "one\ntwo\tthree"}, "one two three"),
         ({"code": 400}, "no reason given"),
-        ([1], "a page, not JSON"),
+        ([1], "HTML, not JSON"),
         ({"message": "x " * 1000}, ("x " * 150)[:300]),
     ],
 )
@@ -157,7 +157,7 @@ def test_the_words_of_a_refusal_are_one_short_line(flowauth, issuer, row, body, 
     flowauth.post(RENEW, status=400, json=body)
     with pytest.raises(Refused) as refusal:
         renew(issuer, row)
-    assert refusal.value.words == words
+    assert refusal.value.issuer_message == words
 
 
 @pytest.mark.parametrize("recited", ["whole", "payload", "cut", "password"])
@@ -177,7 +177,7 @@ def test_a_refusal_that_recites_a_secret_is_not_repeated(flowauth, issuer, row, 
     for secret in (payload, signature, "secret-password"):
         pieces = [secret[start : start + 12] for start in range(len(secret) - 11)]
         assert not any(piece in told for piece in pieces)
-    assert refusal.value.words.endswith("for runner_of_many_things")
+    assert refusal.value.issuer_message.endswith("for runner_of_many_things")
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ def test_long_patience_is_left_to_the_next_run(flowauth, issuer, row, pauses):
 def test_trouble_is_retried_with_pauses_and_an_end(flowauth, issuer, row, pauses, caplog):
     """Three attempts with growing pauses, each said in the log; never without a pause."""
     flowauth.post(RENEW, status=503)
-    with caplog.at_level(logging.WARNING), pytest.raises(AmbiguousAnswer):
+    with caplog.at_level(logging.WARNING), pytest.raises(AmbiguousResponse):
         issuer.retry(lambda: renew(issuer, row))
     assert issuer.renewal_requests == 3
     assert 1 <= pauses[0] <= 2 <= pauses[1] <= 3
-    assert caplog.text.count("answered 503") == 2
+    assert caplog.text.count("responded with 503") == 2
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_trouble_is_retried_with_pauses_and_an_end(flowauth, issuer, row, pauses
 def test_an_unclear_answer_to_a_renewal_is_ambiguous(flowauth, issuer, row, answer):
     """It may have been minted: whoever asks must look first."""
     flowauth.post(RENEW, **answer)
-    with pytest.raises(AmbiguousAnswer):
+    with pytest.raises(AmbiguousResponse):
         renew(issuer, row)
 
 
@@ -264,13 +264,13 @@ def test_an_unclear_answer_to_a_question_is_not_ambiguous(flowauth, issuer, make
     flowauth.get(f"{URL}/tokens/servers", status=500)
     with pytest.raises(IssuerUnavailable) as unavailable:
         issuer.rows(read_unverified(make_token()))
-    assert not isinstance(unavailable.value, AmbiguousAnswer)
+    assert not isinstance(unavailable.value, AmbiguousResponse)
 
 
 def test_a_redirect_is_not_followed(flowauth, issuer, row):
     """No token and no password goes where a redirect points; the sentence names the host."""
     flowauth.post(RENEW, status=302, headers={"Location": "https://elsewhere.example/x?secret=1"})
-    with pytest.raises(Misconfigured, match=r"redirects to elsewhere\.example,"):
+    with pytest.raises(Misconfigured, match=r"redirects to elsewhere\.example;"):
         renew(issuer, row)
     assert calls(flowauth, "elsewhere") == []
 
@@ -315,7 +315,7 @@ def test_a_list_of_another_form_is_no_history(flowauth, issuer, make_token, rows
     """A proxy's or another program's JSON is told apart from a history."""
     flowauth.get(f"{URL}/tokens/servers", json=[{"id": 3, "server_name": "TEST_SERVER"}])
     flowauth.get(f"{URL}/tokens/tokens/3", json=rows)
-    with pytest.raises(IssuerUnavailable, match=r"history of another form|list of rows"):
+    with pytest.raises(IssuerUnavailable, match=r"cannot be parsed|list of rows"):
         issuer.rows(read_unverified(make_token()))
 
 
@@ -409,13 +409,13 @@ def flood(head):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda: [b""], "broke"),
-        (lambda: [OK + b'Content-Length: 50\r\n\r\n{"token": "a.b'], "broke"),
-        (lambda: [OK + b'Transfer-Encoding: chunked\r\n\r\n20\r\n{"token"'], "broke"),
+        (lambda: [b""], "was lost before"),
+        (lambda: [OK + b'Content-Length: 50\r\n\r\n{"token": "a.b'], "was lost before"),
+        (lambda: [OK + b'Transfer-Encoding: chunked\r\n\r\n20\r\n{"token"'], "was lost before"),
         (lambda: [OK + b"Content-Encoding: gzip\r\n\r\nno gzip"], "Content-Encoding"),
-        (lambda: [b"no HTTP at all\r\n\r\n"], "broke"),
-        (lambda: drip(OK), "took over 2 s"),
-        (lambda: flood(OK), "more than 65,536 bytes"),
+        (lambda: [b"no HTTP at all\r\n\r\n"], "was lost before"),
+        (lambda: drip(OK), "took longer than 2 s"),
+        (lambda: flood(OK), "larger than 65,536 bytes"),
     ],
     ids=["closed", "cut", "cut chunk", "false gzip", "no HTTP", "drip", "flood"],
 )
@@ -423,7 +423,7 @@ def test_a_broken_answer_on_a_real_socket_is_ambiguous(make_token, answer, words
     """Cut, dripping, endless or senseless: an end within the time-out, and one sentence."""
     with raw_server(answer()) as url:
         issuer = BearerIssuer(url, timeout=2)
-        with pytest.raises(AmbiguousAnswer, match=words):
+        with pytest.raises(AmbiguousResponse, match=words):
             issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
         issuer.close()
 
@@ -433,7 +433,7 @@ def test_the_body_of_a_redirect_is_not_waited_for(make_token, body):
     """A redirect is known by its head: no endless body holds the agent."""
     with raw_server(body(FOUND)) as url:
         issuer = BearerIssuer(url, timeout=2)
-        with pytest.raises(Misconfigured, match=r"redirects to elsewhere\.example,"):
+        with pytest.raises(Misconfigured, match=r"redirects to elsewhere\.example;"):
             issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
         issuer.close()
 
@@ -516,7 +516,7 @@ def test_other_trouble_with_tls_may_pass(make_token):
         issuer = BearerIssuer(url.replace("http:", "https:"))
         with pytest.raises(IssuerUnavailable, match="cannot be reached") as unavailable:
             issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
-        assert not isinstance(unavailable.value, AmbiguousAnswer)
+        assert not isinstance(unavailable.value, AmbiguousResponse)
         with socket.create_connection(urlsplit(url).netloc.split(":")) as last:
             last.sendall(b"x")
         issuer.close()
@@ -561,7 +561,7 @@ def test_an_encoded_body_is_refused_and_not_decoded(make_token, encoding, times)
     with raw_server([OK + head.encode(), bomb]) as url:
         issuer = BearerIssuer(url, timeout=5)
         tracemalloc.start()
-        with pytest.raises(AmbiguousAnswer, match="Content-Encoding") as refused:
+        with pytest.raises(AmbiguousResponse, match="Content-Encoding") as refused:
             issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -588,7 +588,7 @@ def test_nobody_listening_is_not_ambiguous(make_token):
     issuer = BearerIssuer(f"http://127.0.0.1:{port}")
     with pytest.raises(IssuerUnavailable, match="cannot be reached") as unavailable:
         issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
-    assert not isinstance(unavailable.value, AmbiguousAnswer)
+    assert not isinstance(unavailable.value, AmbiguousResponse)
 
 
 @pytest.mark.parametrize(
@@ -634,10 +634,10 @@ def test_half_a_date_is_no_clock(make_token):
     """An answer cut in the middle of its date does not put the issuer's clock back by an hour."""
     with raw_server([b"HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 20:4"]) as url:
         issuer = BearerIssuer(url, timeout=2)
-        with pytest.raises(AmbiguousAnswer):
+        with pytest.raises(AmbiguousResponse):
             issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
         issuer.close()
-    assert issuer.answered_at is None
+    assert issuer.responded_at is None
 
 
 def test_half_a_cookie_is_forgotten(row):
@@ -651,10 +651,10 @@ def test_half_a_cookie_is_forgotten(row):
     new = b'{"id": 2, "token": "%s"}' % row.token.reveal().encode()
     with raw_server(answer(b"one; Path=/", b"{}"), cut, answer(b"two; Path=/", new)) as url:
         issuer = SessionIssuer(url, "flowbot", "secret-password", timeout=2)
-        with pytest.raises(AmbiguousAnswer):
+        with pytest.raises(AmbiguousResponse):
             renew(issuer, row)
         assert renew(issuer, row) == row.token
-        issuer._wire.close()
+        issuer._http.close()
 
 
 def test_a_broken_head_is_not_logged(make_token, caplog):
@@ -663,7 +663,7 @@ def test_a_broken_head_is_not_logged(make_token, caplog):
     token = make_token()
     with raw_server([OK + b"token %s\r\n\r\n" % token.reveal().encode()]) as url:
         issuer = BearerIssuer(url, timeout=2)
-        with pytest.raises(AmbiguousAnswer):
+        with pytest.raises(AmbiguousResponse):
             issuer.renew(token, None, key="k", lifetime_minutes=None)
         issuer.close()
     assert "Failed to parse the headers" in caplog.text

@@ -6,10 +6,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from flowauth_rotator.agent.rotation import check, rotate
+from flowauth_rotator.agent.rotation import inspect_token, rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import (
-    AmbiguousAnswer,
+    AmbiguousResponse,
     BudgetExhausted,
     Capped,
     ConflictingWrite,
@@ -26,7 +26,7 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome, Severity
-from flowauth_rotator.core.succession import Renewal, Row, idempotency_key
+from flowauth_rotator.core.succession import RenewalResponse, Row, idempotency_key
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 
 POLICY = RotationPolicy()
@@ -35,7 +35,7 @@ POLICY = RotationPolicy()
 class MemoryIssuer:
     """An issuer of this process: `answers` are tokens to answer with, or errors to raise."""
 
-    answered_at, answered_after = None, 0.0
+    responded_at, responded_after = None, 0.0
 
     def __init__(self, *answers, rows=()):
         self.answers = list(answers)
@@ -43,7 +43,7 @@ class MemoryIssuer:
         self.renewal_requests = 0
         self.keys = []
 
-    def begin(self):
+    def reset(self):
         self.renewal_requests = 0
 
     def rows(self, claims):
@@ -55,7 +55,7 @@ class MemoryIssuer:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return Renewal(answer)
+        return RenewalResponse(answer)
 
     def retry(self, ask):
         try:
@@ -102,7 +102,7 @@ def test_a_token_from_the_future_tells_of_a_clock_that_is_behind(make_token, now
     """Nobody is asked, and somebody should look at the clock."""
     report = rotate(MemoryStore(make_token(issued=3600)), MemoryIssuer(), POLICY, now=now)
     assert (report.outcome, report.severity, report.renewal_requests) == ("healthy", "warning", 0)
-    assert "behind the issuer's. The token is from the future" in str(report)
+    assert "behind the issuer's. The token was issued in the future" in str(report)
     assert (
         rotate(MemoryStore(make_token(issued=60)), MemoryIssuer(), POLICY, now=now).severity == "ok"
     )
@@ -138,14 +138,14 @@ def test_the_operators_description_is_written(due, make_token, now):
 def test_a_token_is_called_by_its_name(make_token, now, given, claim, expected):
     """The name that was given, or the JWT's own, or that of the place."""
     claims = {"token_name": claim} if claim else {}
-    found = check(MemoryStore(make_token(**claims)), POLICY, now=now, name=given)
+    found = inspect_token(MemoryStore(make_token(**claims)), POLICY, now=now, name=given)
     assert found.report.name == expected
 
 
 def test_another_name_than_the_tokens_own_is_an_error(make_token, now):
     """A token of another name in the Variable is not rotated under this one."""
-    with pytest.raises(Misconfigured, match="named 'OTHER', not 'AIRFLOW'"):
-        check(MemoryStore(make_token(token_name="OTHER")), POLICY, now=now, name="AIRFLOW")
+    with pytest.raises(Misconfigured, match="has the name 'OTHER', not 'AIRFLOW'"):
+        inspect_token(MemoryStore(make_token(token_name="OTHER")), POLICY, now=now, name="AIRFLOW")
 
 
 @pytest.mark.parametrize(
@@ -191,14 +191,14 @@ def test_an_ambiguous_answer_is_followed_by_a_look(due, make_token, row_of, now)
             self.history.append(row_of(2, successor))
             return super().renew(*args, **kwargs)
 
-    issuer = Losing(AmbiguousAnswer("lost"), rows=[row_of(1, due)])
+    issuer = Losing(AmbiguousResponse("lost"), rows=[row_of(1, due)])
     report = rotate(MemoryStore(due), issuer, POLICY, now=now)
     assert (report.outcome, report.renewal_requests) == ("adopted", 1)
 
 
 def test_a_second_request_carries_the_same_key(due, make_token, row_of, now):
     """When nothing is found the renewal is repeated, not made anew."""
-    issuer = MemoryIssuer(AmbiguousAnswer("lost"), make_token(), rows=[row_of(1, due)])
+    issuer = MemoryIssuer(AmbiguousResponse("lost"), make_token(), rows=[row_of(1, due)])
     report = rotate(MemoryStore(due), issuer, POLICY, now=now)
     assert (report.outcome, report.renewal_requests) == ("rotated", 2)
     assert issuer.keys == [idempotency_key(read_unverified(due), None)] * 2
@@ -229,7 +229,7 @@ def test_a_wrong_successor_is_not_written(due, make_token, now, claims, words):
     with pytest.raises(Rejected, match=words) as rejected:
         rotate(store, MemoryIssuer(make_token(**claims)), POLICY, now=now)
     assert store.token == due
-    assert rejected.value.objections
+    assert rejected.value.violations
 
 
 def test_the_same_token_and_no_token_are_not_written(due, now):
@@ -307,10 +307,12 @@ def test_an_expired_token_is_renewed_where_the_issuer_does(make_token, now):
 
 def test_an_expired_token_that_is_refused_is_said_to_be_expired(make_token, now):
     """One request, then the advice to mint anew, with the issuer's words."""
-    issuer = MemoryIssuer(Refused("It said no.", words="no", status=400))
+    issuer = MemoryIssuer(Refused("It said no.", issuer_message="no", status=400))
     with pytest.raises(ExpiredToken, match=r"It said no\. Mint a new token"):
         rotate(MemoryStore(make_token(issued=-7200)), issuer, POLICY, now=now)
-    refusal = Refused("Sign-in failed.", words="", status=401, advice="Correct the password.")
+    refusal = Refused(
+        "Sign-in failed.", issuer_message="", status=401, advice="Correct the password."
+    )
     with pytest.raises(ExpiredToken, match=r"Sign-in failed\. Correct the password\."):
         rotate(MemoryStore(make_token(issued=-7200)), MemoryIssuer(refusal), POLICY, now=now)
 
@@ -351,7 +353,7 @@ def test_a_foreign_value_is_left_alone_and_reported(due, make_token, now, before
 def test_an_older_token_in_the_place_is_a_conflict(due, make_token, now):
     """Somebody restored a token that expires sooner: not taken for a good one."""
     store = Meddled(due, make_token(issued=-3000), before_read=2)
-    with pytest.raises(ConflictingWrite, match="no better"):
+    with pytest.raises(ConflictingWrite, match="not later than"):
         rotate(store, MemoryIssuer(make_token()), POLICY, now=now)
 
 
@@ -396,7 +398,7 @@ def test_a_write_that_is_accepted_and_not_seen_is_shadowed(due, make_token, now)
         def write(self, token, description):
             pass
 
-    with pytest.raises(ShadowedStore, match="still gives the old token"):
+    with pytest.raises(ShadowedStore, match="returns the old token"):
         rotate(Hidden(due), MemoryIssuer(make_token()), POLICY, now=now)
 
 
@@ -412,7 +414,7 @@ def test_no_error_chains_what_holds_a_secret(due, make_token, now):
 def test_a_failure_tells_what_was_known_of_the_token(make_token, now):
     """Its name, its expiry and the requests that were made are in the report."""
     due = make_token(issued=-2700, token_name="NIGHTLY")
-    issuer = MemoryIssuer(Refused("It said no.", words="no", status=400))
+    issuer = MemoryIssuer(Refused("It said no.", issuer_message="no", status=400))
     with pytest.raises(Refused) as refused:
         rotate(MemoryStore(due), issuer, POLICY, now=now)
     report = refused.value.report(name="Variable", place="there", checked_at=now)
@@ -483,7 +485,7 @@ def test_an_issuer_that_ignores_the_key_mints_once_a_run(due, make_token, row_of
 def test_a_better_token_in_hand_is_not_thrown_away(due, make_token, row_of, now, trouble):
     """A capped successor that exists is swapped in when asking for more fails."""
     error = {
-        "refused": Refused("No.", words="no", status=401),
+        "refused": Refused("No.", issuer_message="no", status=401),
         "down": IssuerUnavailable("It is down."),
     }[trouble]
     capped = make_token(lifetime=960)
@@ -498,7 +500,7 @@ class SlowIssuer(MemoryIssuer):
     """An issuer that answers late, by its own clock."""
 
     def renew(self, *args, **options):
-        self.answered_at = self.moment
+        self.responded_at = self.moment
         return super().renew(*args, **options)
 
 
@@ -513,7 +515,7 @@ def test_a_slow_rotation_takes_no_successor_for_one_of_the_future(make_token, du
 def test_a_row_that_nobody_can_read_counts_as_an_answer(make_token, due, row_of, now):
     """What the issuer spoilt since the renewal was due is not asked for again at once."""
     issuer = MemoryIssuer(make_token(), rows=[row_of(1, due), row_of(2, Token("spoilt"))])
-    with pytest.raises(Rejected, match="cannot be read"):
+    with pytest.raises(Rejected, match="cannot be decoded"):
         rotate(MemoryStore(due), issuer, POLICY, now=now)
     assert issuer.renewal_requests == 0
     later = now + timedelta(minutes=8)  # the time left has halved
@@ -548,7 +550,9 @@ def test_what_was_made_since_a_renewal_was_forced_is_the_answer(fresh, make_toke
     rotate(store, issuer, POLICY, now=now, force=now)
     report = rotate(store, MemoryIssuer(), POLICY, now=now, force=now)
     assert (report.outcome, report.renewal_requests) == ("healthy", 0)
-    assert report.reason.startswith("It was made since this renewal was asked for. Renewal is due")
+    assert report.reason.startswith(
+        "It was issued after this renewal was requested. Renewal is due"
+    )
 
 
 def test_a_successor_of_a_forced_renewal_that_was_lost_is_adopted(fresh, make_token, row_of, now):
@@ -591,8 +595,8 @@ def test_a_forced_renewal_does_not_ask_the_clocks(make_token, now):
     """They decide what is due, and that is not the question."""
     old = make_token(issued=-2700)
     issuer = MemoryIssuer(make_token())
-    issuer.answered_at = now - timedelta(minutes=30)
+    issuer.responded_at = now - timedelta(minutes=30)
     assert rotate(MemoryStore(old), issuer, POLICY, now=now).outcome == "healthy"
     issuer = MemoryIssuer(make_token())
-    issuer.answered_at = now - timedelta(minutes=30)
+    issuer.responded_at = now - timedelta(minutes=30)
     assert rotate(MemoryStore(old), issuer, POLICY, now=now, force=now).outcome == "rotated"

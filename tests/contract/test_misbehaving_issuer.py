@@ -34,7 +34,7 @@ from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
-from proofs.flowauth import Answer, FlowAuth, document, page, refusal, serve
+from proofs.flowauth import FlowAuth, Response, document, page, refusal, serve
 from tests.contract.test_wire import CONTRACT
 from tests.contract.wire import Caller, Issuer, ask, fits
 
@@ -82,7 +82,7 @@ class Stage:
         self.misbehaviour: tuple[Misbehaviour, ...] = ()
         self.asked: list[str] = []
         self.renews_by_token = True
-        self._by_key: dict[str, Answer] = {}
+        self._by_key: dict[str, Response] = {}
 
     @property
     def renewals(self) -> int:
@@ -101,11 +101,11 @@ class Stage:
         pieces = [piece for part in segments for piece in (part[:10_000], part[-10_000:])]
         return "\n".join([*pieces, PASSWORD, self.flowauth.password])
 
-    def answer(self, method, path, headers, body) -> Answer:
+    def answer(self, method, path, headers, body) -> Response:
         """Answer as FlowAuth does, where nothing else was agreed on."""
         self.asked.append(f"{method} {path}")
 
-        def properly(**changed) -> Answer:
+        def properly(**changed) -> Response:
             sent = headers | changed
             if path == "/tokens/renew" and self.renews_by_token:
                 return self._renewed(sent, body)
@@ -116,7 +116,7 @@ class Stage:
                 return part.answer(self, properly)
         return properly()
 
-    def _renewed(self, headers, body) -> Answer:
+    def _renewed(self, headers, body) -> Response:
         """Renew the token that is presented, as the bundled server does: once for each key."""
         key, presented = headers["Idempotency-Key"], headers["Authorization"].split(" ")[1]
         if key in self._by_key:
@@ -148,7 +148,7 @@ class Stage:
                 )
                 told = f"{report} {report!r} {report.to_json()}"
             except RotatorError as error:
-                end, report = error, error.about
+                end, report = error, error.details
                 told = "".join(traceback.format_exception(error))
                 told += "".join(f"{link!r} {link} {vars(link)}" for link in chain(error))
             except Exception as error:  # noqa: BLE001 - its traceback would show all arguments
@@ -231,7 +231,7 @@ class Misbehaviour:
     """What is done instead of answering the requests of one kind, from one of them to another."""
 
     where: re.Pattern
-    answer: Callable[[Stage, Callable[..., Answer]], Answer]
+    answer: Callable[[Stage, Callable[..., Response]], Response]
     first: int = 1
     last: int | None = None
 
@@ -249,12 +249,12 @@ def once(where, answer, *, times=1) -> Misbehaviour:
     return Misbehaviour(where, answer, last=times)
 
 
-def instead(answer: Answer):
+def instead(answer: Response):
     """Do nothing but answer this."""
     return lambda stage, properly: replace(answer, headers=dict(answer.headers))
 
 
-def lost(answer: Answer):
+def lost(answer: Response):
     """Do what is asked, and answer this."""
 
     def answered(stage, properly):
@@ -301,17 +301,17 @@ def beside(name="OTHER", *, newer=False, **changes):
     return once(LIST, meanwhile(step))
 
 
-def raw(*pieces: bytes) -> Answer:
+def raw(*pieces: bytes) -> Response:
     """These bytes, as far as the client takes them, and then the end of the connection."""
     return endless(lambda: pieces)
 
 
-def endless(pieces) -> Answer:
+def endless(pieces) -> Response:
     def send(connection):
         for piece in pieces():
             connection.sendall(piece)
 
-    return Answer(raw=send)
+    return Response(raw=send)
 
 
 def drip():
@@ -325,7 +325,7 @@ def drip():
 def redirect(status: int, host: str | None = None):
     def answered(stage, properly):
         base = stage.url.replace("127.0.0.1", host or "127.0.0.1")
-        return Answer(status, {"Location": f"{base}/elsewhere"})
+        return Response(status, {"Location": f"{base}/elsewhere"})
 
     return answered
 
@@ -467,7 +467,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 LOGIN_PAGE = page(200, "<!doctype html><title>Sign in</title><form></form>")
 CSRF_ERROR = page(401, "CSRF error")
 LOCKED = page(500)
-SILENCE = Answer(raw=lambda connection: connection.recv(1))  # until the client gives up
+SILENCE = Response(raw=lambda connection: connection.recv(1))  # until the client gives up
 BOMB = gzip.compress(b" " * 10_000_000)
 WRONG_PASSWORD = refusal(401, "Incorrect username or password.")
 TOO_LONG = "Requested lifetime exceeds the maximum permitted by the server and original roles"
@@ -565,7 +565,7 @@ REFUSALS = [
         once(SIGNIN, meanwhile(lambda flowauth: flowauth.held.clear())),
         "refused",
         0,
-        says="shows user 'flowbot' no server 'TEST_SERVER'",
+        says="holds no role on server 'TEST_SERVER'",
     ),
     Case(
         "a cap has passed",
@@ -601,7 +601,7 @@ REFUSALS = [
         (),
         "unavailable",
         3,
-        says="answered 500",
+        says="responded with 500",
         options={"policy": RotationPolicy(lifetime_minutes=10**12)},
     ),
     Case(
@@ -609,14 +609,14 @@ REFUSALS = [
         once(RENEWAL, meanwhile(lambda flowauth: flowauth.rows.clear())),
         "refused",
         1,
-        says="answered 404",
+        says="responded with 404",
     ),
     Case(
         "the row is not listed",
         once(LIST, row(token="a.b.c")),
         "refused",
         0,
-        says="is not this one",
+        says="has no renewable token matching this one",
     ),
     Case(
         "a UNIQUE violation",
@@ -626,7 +626,7 @@ REFUSALS = [
         ),
         "refused",
         1,
-        says="answered 400: Name already exists",
+        says="responded with 400: Name already exists",
     ),
     Case(
         "a role was deleted",
@@ -649,7 +649,7 @@ LISTS = [
         beside(NAME, newer=True, token="x"),
         "rejected",
         0,
-        says="cannot be read",
+        says="cannot be decoded",
     ),
     Case("a newer row of the name is empty", beside(NAME, newer=True, token=""), "rotated", 1),
     Case("a newer row has no roles", beside(newer=True, roles=()), "rotated", 1),
@@ -711,10 +711,10 @@ LISTS = [
 UNREADABLE = {  # answers to a renewal that say nothing of what has become of it
     "a login page with 200": LOGIN_PAGE,
     "a 500": LOCKED,
-    "a 500 without cookies": Answer(500, {"Content-Type": "text/html"}, b"<h1>error</h1>"),
+    "a 500 without cookies": Response(500, {"Content-Type": "text/html"}, b"<h1>error</h1>"),
     "a 502": page(502),
     "a 503 in JSON": document({"message": "later"}, 503),
-    "an empty 200": Answer(200),
+    "an empty 200": Response(200),
     "an empty object": document({}),
     "an id without a token": document({"id": 2}),
     "a token that is null": document({"id": 2, "token": None}),
@@ -722,7 +722,7 @@ UNREADABLE = {  # answers to a renewal that say nothing of what has become of it
     "a token that is a number": document({"id": 2, "token": 12345678901234567890}),
     "a token that is a list": document({"id": 2, "token": ["a.b.c"]}),
     "a list": document(["a.b.c"]),
-    "cut JSON": Answer(200, {"Content-Type": "application/json"}, b'{"id": 2, "token": "eyJ'),
+    "cut JSON": Response(200, {"Content-Type": "application/json"}, b'{"id": 2, "token": "eyJ'),
     "nothing": raw(),
     "no HTTP": raw(b"nothing of the kind\r\n\r\n"),
     "a cut head": raw(OK),
@@ -730,12 +730,12 @@ UNREADABLE = {  # answers to a renewal that say nothing of what has become of it
     "a cut chunk": raw(OK + b'Transfer-Encoding: chunked\r\n\r\n40\r\n{"id": 2, "tok'),
     "a chunk of no length": raw(OK + b"Transfer-Encoding: chunked\r\n\r\nx\r\n{}\r\n"),
     "an endless body": endless(lambda: itertools.chain([OK + b"\r\n"], itertools.repeat(BOMB))),
-    "a gzip bomb": Answer(200, {"Content-Encoding": "gzip"}, BOMB),
-    "a gzip bomb in a gzip": Answer(200, {"Content-Encoding": "gzip, gzip"}, gzip.compress(BOMB)),
-    "a gzip that is none": Answer(200, {"Content-Encoding": "gzip"}, b"{}"),
+    "a gzip bomb": Response(200, {"Content-Encoding": "gzip"}, BOMB),
+    "a gzip bomb in a gzip": Response(200, {"Content-Encoding": "gzip, gzip"}, gzip.compress(BOMB)),
+    "a gzip that is none": Response(200, {"Content-Encoding": "gzip"}, b"{}"),
 }
 WORDS = {  # what an operator reads of the answer, where it is not the same for all
-    "an endless body": "more than 65,536 bytes",
+    "an endless body": "larger than 65,536 bytes",
     "a gzip bomb": "Content-Encoding",
     "a gzip bomb in a gzip": "Content-Encoding",
     "a gzip that is none": "Content-Encoding",
@@ -776,7 +776,7 @@ ANSWERS = [
         "refused",
         1,
         minted=1,
-        says="answered 400",
+        says="responded with 400",
     ),
     *(
         Case(f"a refusal by {status}", always(RENEWAL, instead(page(status))), "refused", 1)
@@ -815,7 +815,7 @@ TIMEOUTS = [
     Case("no sign-out", always(SIGNOUT, instead(SILENCE)), "rotated", 1, options=IMPATIENT),
 ]
 
-PATIENCE = [
+WAIT_LIMIT = [
     *(
         Case(f"429, Retry-After: {what}", always(RENEWAL, answer), "unavailable", renewals)
         for what, answer, renewals in (
@@ -930,7 +930,7 @@ def public_key(signing_key):
 
 def table():
     """Every row for who signs in; what is answered to a renewal also for who shows the token."""
-    by_token = [*ANSWERS, *PATIENCE, *TOKENS]
+    by_token = [*ANSWERS, *WAIT_LIMIT, *TOKENS]
     for case in [*SIGNING_IN, *REFUSALS, *LISTS, *TIMEOUTS, *by_token]:
         yield pytest.param(case, "session", id=f"{case}-session")
     for case in by_token:

@@ -12,7 +12,7 @@ from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import FileStore, MemoryStore
 from flowauth_rotator.core.errors import (
-    AmbiguousAnswer,
+    AmbiguousResponse,
     Capped,
     ConflictingWrite,
     ExpiredToken,
@@ -130,7 +130,7 @@ def test_the_report_says_what_was_issued_and_not_put_to_use(renewal_server, issu
 
     with pytest.raises(ConflictingWrite) as raised:
         rotate(store, issuer, POLICY, now=now(), on_token=paste)
-    newest = raised.value.about.newest_issued_expires_at
+    newest = raised.value.details.newest_issued_expires_at
     assert newest > read_unverified(by_hand).expires_at
 
 
@@ -190,7 +190,7 @@ class LosesAnswers(SessionIssuer):
 
     def renew(self, *args, **kwargs):
         super().renew(*args, **kwargs)
-        raise AmbiguousAnswer("lost on the way")
+        raise AmbiguousResponse("lost on the way")
 
 
 def test_a_lost_answer_is_found_again(renewal_server, due):
@@ -335,7 +335,9 @@ def test_a_clock_that_is_ahead_mints_nothing(renewal_server, session, wrong):
         report = rotate(store, session, POLICY, now=now() + wrong)
         assert (report.outcome, report.severity) == ("healthy", "critical")
         assert report.clock_skew == pytest.approx(-wrong.total_seconds(), abs=30)
-        assert "ahead of the issuer's. Nothing was renewed: correct the clock" in str(report)
+        assert "ahead of the issuer's. The token was not renewed: correct the wrong clock" in str(
+            report
+        )
     assert len(renewal_server.rows(NAME)) == 1
 
 
@@ -372,7 +374,7 @@ def test_a_clock_that_is_behind_is_told_of(renewal_server, kind):
     ):
         rotate(MemoryStore(token), issuer, POLICY, now=now() - timedelta(minutes=75))
     assert expired.value.severity == "critical"
-    assert "behind the issuer's" in expired.value.about.clock_warning
+    assert "behind the issuer's" in expired.value.details.clock_warning
 
 
 def test_an_answer_from_before_the_token_was_made_is_no_clock(renewal_server, session, due):
@@ -391,7 +393,7 @@ def test_a_granted_lifetime_that_has_passed_is_asked_for_anew(renewal_server):
             rotate(store, bearer, POLICY, now=now())
         renewal_server.limit("runner", minutes=60)
         renewal_server.clock_offset = 120
-        with pytest.raises(Capped, match="has expired before it"):
+        with pytest.raises(Capped, match="has expired already"):
             rotate(store, bearer, POLICY, now=now() + timedelta(minutes=2))
         renewal_server.clock_offset = 480
         report = rotate(store, bearer, POLICY, now=now() + timedelta(minutes=8))

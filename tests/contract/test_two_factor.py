@@ -103,7 +103,7 @@ def test_a_wrong_secret_is_told_and_not_shown(account):
     assert "did not accept 10 two-factor codes of 'flowbot'" in str(told.value)
     assert "Correct `totp_secret`." in str(told.value)
     assert wrong not in repr(vars(told.value)) + str(told.value)
-    assert told.value.about.renewal_requests == 0
+    assert told.value.details.renewal_requests == 0
     assert len(account.pauses) == 9
 
 
@@ -112,9 +112,9 @@ def test_whoever_waits_in_person_waits_for_one_code_alone(account):
     login = account.flowauth.username, account.flowauth.password
     options = {"totp_secret": random_base32(), "clock": lambda: account.now}
     with closing(SessionIssuer(account.url, *login, sleep=account.sleep, **options)) as issuer:
-        issuer.most_codes = 2
+        issuer.max_codes = 2
         with pytest.raises(Refused, match="did not accept 2 two-factor codes"):
-            issuer.introduce()
+            issuer.test_connection()
     assert len(account.pauses) == 1
 
 
@@ -127,7 +127,7 @@ def test_without_the_secret_the_sentence_says_what_to_do(account):
 @pytest.mark.parametrize("secret", ["not-base-32!", "1234567890", "otpauth://totp/x?secret=A"])
 def test_what_is_no_secret_is_told_without_it(secret):
     """Where it is configured, before anything is asked."""
-    with pytest.raises(Misconfigured, match="`totp_secret` is no text in base 32") as told:
+    with pytest.raises(Misconfigured, match="`totp_secret` is not a base32 text") as told:
         SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret=secret)
     assert secret not in str(told.value)
     assert told.value.__context__ is None

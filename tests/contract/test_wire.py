@@ -26,9 +26,9 @@ import pytest
 from tests.contract.wire import (
     CSRF_COOKIE,
     CSRF_HEADER,
-    Answer,
     Caller,
     Issuer,
+    Response,
     Row,
     ask,
     fits,
@@ -59,7 +59,7 @@ LISTED = {
     "server_name": str,
     "username": str,
 }
-RENEWED = Answer(200, {"id": int, "token": TOKEN})
+RENEWED = Response(200, {"id": int, "token": TOKEN})
 CSRF_ERROR = refused(401, "CSRF error")
 NOT_SIGNED_IN = refused(401, re.compile("You are not signed in.*"))
 NOT_FOUND = refused(404, re.compile(".+"))
@@ -132,7 +132,7 @@ SESSION = [
     Row(
         "a name and a password sign in, without a CSRF token",
         SIGNIN,
-        Answer(200, SIGNED_IN),
+        Response(200, SIGNED_IN),
         sends={"username": "{username}", "password": "{password}"},
         stranger=True,
     ),
@@ -150,7 +150,7 @@ SESSION = [
         sends={"username": "nobody-of-this-name", "password": "{password}"},
         stranger=True,
     ),
-    Row("whoever is signed in is told so", "GET /is_signed_in", Answer(200, SIGNED_IN)),
+    Row("whoever is signed in is told so", "GET /is_signed_in", Response(200, SIGNED_IN)),
     Row(
         "whoever is not is told so",
         "GET /is_signed_in",
@@ -168,10 +168,10 @@ SESSION = [
     Row(
         "nineteen do not",
         "GET /is_signed_in",
-        Answer(200, SIGNED_IN),
+        Response(200, SIGNED_IN),
         given=later(minutes=19),
     ),
-    Row("signing out", "GET /signout", Answer(200, {"logged_in": False})),
+    Row("signing out", "GET /signout", Response(200, {"logged_in": False})),
     Row(
         "only who is signed in signs out",
         "GET /signout",
@@ -182,13 +182,13 @@ SESSION = [
     Row(
         "the version is told to everybody",
         "GET /version",
-        Answer(200, {"version": str}),
+        Response(200, {"version": str}),
         stranger=True,
     ),
 ]
 
 READING = [
-    Row("the servers where one holds a role", "GET /tokens/servers", Answer(200, [SERVER])),
+    Row("the servers where one holds a role", "GET /tokens/servers", Response(200, [SERVER])),
     Row(
         "they are told to nobody else",
         "GET /tokens/servers",
@@ -202,18 +202,18 @@ READING = [
         NOT_FOUND,
         flowauth="500, " + HTML,
     ),
-    Row("the roles of a server", "GET /user/roles/server/{server}", Answer(200, [ROLE])),
+    Row("the roles of a server", "GET /user/roles/server/{server}", Response(200, [ROLE])),
     Row(
         "tokens that have expired are not listed",
         LIST,
-        Answer(200, []),
+        Response(200, []),
         given=expired,
         flowauth="they are",
     ),
     Row(
         "unless they are asked for",
         f"{LIST}?all=true",
-        Answer(200, [LISTED | {"token": str}]),
+        Response(200, [LISTED | {"token": str}]),
         given=expired,
     ),
     *(
@@ -239,13 +239,13 @@ MINTING = [
     Row(
         "minting answers the token alone",
         MINT,
-        Answer(200, {"token": TOKEN}, minutes=5),
+        Response(200, {"token": TOKEN}, minutes=5),
         sends={"name": "{name}", "roles": [{"name": "{role}"}], "lifetime_minutes": 5},
     ),
     Row(
         "the lifetime may be left out",
         MINT,
-        Answer(200, {"token": TOKEN}),
+        Response(200, {"token": TOKEN}),
         sends={"name": "{name}", "roles": [{"name": "{role}"}]},
     ),
     Row(
@@ -275,26 +275,26 @@ RENEWAL = [
     Row(
         "a lifetime that is asked for is granted",
         RENEW,
-        Answer(200, RENEWED.body, minutes=2),
+        Response(200, RENEWED.body, minutes=2),
         sends={"lifetime_minutes": 2},
     ),
     Row(
         "the maximum is that of the strictest role, as it is now",
         RENEW,
-        Answer(200, RENEWED.body, minutes=30),
+        Response(200, RENEWED.body, minutes=30),
         given=limited(30),
     ),
     Row(
         "one minute less than the maximum is granted",
         RENEW,
-        Answer(200, RENEWED.body, minutes=29),
+        Response(200, RENEWED.body, minutes=29),
         sends={"lifetime_minutes": 29},
         given=limited(30),
     ),
     Row(
         "the very maximum is granted",
         RENEW,
-        Answer(200, RENEWED.body, minutes=30),
+        Response(200, RENEWED.body, minutes=30),
         sends={"lifetime_minutes": 30},
         given=limited(30),
         flowauth="400",

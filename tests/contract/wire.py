@@ -29,7 +29,7 @@ class Issuer:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What is answered: a status and a body as `fits` reads it, and how long its token lives."""
 
     status: int
@@ -37,10 +37,10 @@ class Answer:
     minutes: int | None = None
 
 
-def refused(status: int, message: str | re.Pattern, bad_field: str | None = None) -> Answer:
+def refused(status: int, message: str | re.Pattern, bad_field: str | None = None) -> Response:
     """A refusal, in the one shape that there is."""
     about = {} if bad_field is None else {"bad_field": bad_field}
-    return Answer(status, {"code": status, "message": message} | about)
+    return Response(status, {"code": status, "message": message} | about)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Row:
 
     title: str
     request: str
-    answer: Answer
+    answer: Response
     sends: object = None
     text: str | None = None
     labelled: str = JSON

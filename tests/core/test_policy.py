@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.core.policy import RotationPolicy, State, decide
+from flowauth_rotator.core.policy import RotationPolicy, TokenState, decide
 from flowauth_rotator.core.tokens import Claims
 
 EARLIEST = datetime(1971, 1, 1)  # noqa: DTZ001 - hypothesis adds the zone
@@ -21,7 +21,7 @@ shares = st.one_of(
 policies = st.builds(RotationPolicy, renew_before=shares, critical_before=shares)
 lifetimes = st.timedeltas(timedelta(seconds=1), timedelta(days=4000))
 zones = st.sampled_from(sorted(available_timezones()))
-ORDER = list(State)
+ORDER = list(TokenState)
 
 
 def claims_of(issued_at: datetime, lifetime: timedelta) -> Claims:
@@ -54,7 +54,7 @@ def test_decide_is_total_and_monotone_in_now(issued_at, lifetime, policy, one, o
 def test_a_fresh_token_is_never_due(issued_at, lifetime, policy):
     """No policy renews a token at its birth, so that no issuer can make it a loop."""
     claims = claims_of(issued_at, lifetime)
-    assert decide(claims, policy, issued_at).state is State.HEALTHY
+    assert decide(claims, policy, issued_at).state is TokenState.HEALTHY
 
 
 @given(moments, lifetimes, policies)
@@ -107,13 +107,13 @@ def test_states_change_exactly_at_their_thresholds(make_claims, noon):
     """A third before its expiry a token is due, a tenth before critical, at `exp` expired."""
     claims = make_claims(lifetime=timedelta(hours=30))
     for hours, before, at in (
-        (20, State.HEALTHY, State.DUE),
-        (27, State.DUE, State.CRITICAL),
-        (30, State.CRITICAL, State.EXPIRED),
+        (20, TokenState.HEALTHY, TokenState.DUE),
+        (27, TokenState.DUE, TokenState.CRITICAL),
+        (30, TokenState.CRITICAL, TokenState.EXPIRED),
     ):
         edge = noon + timedelta(hours=hours)
         just_before = decide(claims, RotationPolicy(), edge - timedelta(seconds=1))
-        assert (just_before.state, just_before.due) == (before, before is not State.HEALTHY)
+        assert (just_before.state, just_before.due) == (before, before is not TokenState.HEALTHY)
         assert decide(claims, RotationPolicy(), edge).state is at
 
 

@@ -52,8 +52,8 @@ def leaves(error: type) -> list[type]:
 def test_every_error_is_an_outcome_that_is_loud(error, noon):
     """Each failure has its outcome, and is critical until there is known to be time left."""
     evidence = {
-        "Refused": {"words": "no", "status": 401},
-        "Rejected": {"objections": ("x",)},
+        "Refused": {"issuer_message": "no", "status": 401},
+        "Rejected": {"violations": ("x",)},
         "Throttled": {"retry_after": 1.0},
     }
     raised = error("Something is wrong.", **evidence.get(error.__name__, {}))
@@ -69,7 +69,7 @@ def test_a_report_tells_until_when_the_token_in_use_lives(report, noon):
     before, after = "2026-11-23 12:20:00 UTC", "2026-11-23 11:50:00 UTC"
     kept = replace(report, successor_expires_at=None, outcome=Outcome.REFUSED)
     swapped = replace(report, predecessor_expires_at=noon + timedelta(minutes=20))
-    assert f"The one before expires at {before}." in str(swapped)
+    assert f"The predecessor expires at {before}." in str(swapped)
     late = replace(kept, predecessor_expires_at=noon - timedelta(minutes=10))
     assert f"The token in use expired at {after}." in str(late)
     assert "expired at" not in str(replace(late, outcome=Outcome.EXPIRED))

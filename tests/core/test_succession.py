@@ -7,15 +7,15 @@ import pytest
 from flowauth_rotator.core.errors import BudgetExhausted
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.succession import (
-    LAST_EPOCH,
+    LAST_RETRY_GENERATION,
     Row,
-    best,
     check_budget,
-    epoch,
+    choose_successor,
+    evaluate_candidate,
+    find_successors,
+    find_violations,
     idempotency_key,
-    judge,
-    objections,
-    successors,
+    retry_generation,
 )
 from flowauth_rotator.core.tokens import Token, read_unverified
 
@@ -66,7 +66,7 @@ def make_row(signing_key, noon):
 
 
 def clauses(predecessor, successor, now, **policy):
-    return [o.clause for o in objections(predecessor, successor, RotationPolicy(**policy), now)]
+    return [o.text for o in find_violations(predecessor, successor, RotationPolicy(**policy), now)]
 
 
 def test_a_good_successor_meets_no_objection(predecessor, successor, noon):
@@ -92,8 +92,8 @@ def test_a_good_successor_meets_no_objection(predecessor, successor, noon):
 )
 def test_each_change_of_the_claims_is_an_objection(predecessor, successor, noon, change, words):
     """Nothing but the times may change from one token to the next."""
-    found = objections(predecessor, replace(successor, **change), RotationPolicy(), noon)
-    assert [words in objection.clause for objection in found] == [True]
+    found = find_violations(predecessor, replace(successor, **change), RotationPolicy(), noon)
+    assert [words in objection.text for objection in found] == [True]
     assert not found[0].capped
 
 
@@ -110,14 +110,14 @@ def test_a_successor_must_gain_a_worthwhile_time(predecessor, successor, noon):
     least = predecessor.expires_at + DAY / 10
     assert clauses(predecessor, replace(successor, expires_at=least), noon) == []
     short = replace(successor, expires_at=least - timedelta(seconds=1))
-    found = objections(predecessor, short, RotationPolicy(), noon)
+    found = find_violations(predecessor, short, RotationPolicy(), noon)
     assert [objection.capped for objection in found] == [True]
 
 
 def test_a_successor_that_would_be_due_at_once_is_capped(predecessor, noon, make_claims):
     """A token whose `iat` was set back so that it is due already gains nothing."""
     old = make_claims(issued_at=noon - DAY * 5, lifetime=DAY * 6, digest="1" * 64)
-    found = objections(predecessor, old, RotationPolicy(), noon)
+    found = find_violations(predecessor, old, RotationPolicy(), noon)
     assert found
     assert all(objection.capped for objection in found)
 
@@ -135,10 +135,10 @@ def chosen(rows, noon):
     predecessor = read_unverified(rows[0].token)
     policy = RotationPolicy()
     candidates = {
-        row.id: judge(predecessor, row.token, policy, noon, adopted=True)
-        for row in successors(predecessor, rows)
+        row.id: evaluate_candidate(predecessor, row.token, policy, noon, adopted=True)
+        for row in find_successors(predecessor, rows)
     }
-    candidate = best(predecessor, candidates.values(), noon)
+    candidate = choose_successor(predecessor, candidates.values(), noon)
     return next((number for number, one in candidates.items() if one is candidate), None)
 
 
@@ -184,10 +184,10 @@ def test_a_useless_answer_is_asked_anew_each_time_the_time_left_has_halved(prede
     """Eight hours before the expiry once, then at four, two, one ... and after it by the hour."""
     policy = RotationPolicy()
     found = [
-        epoch(predecessor, policy, predecessor.expires_at - timedelta(hours=hours))
+        retry_generation(predecessor, policy, predecessor.expires_at - timedelta(hours=hours))
         for hours in (20, 8, 5, 4, 3, 2, 1, 0.5, 0.001, 0, -0.9, -1, -30)
     ]
-    last = LAST_EPOCH
+    last = LAST_RETRY_GENERATION
     assert found == [0, 0, 0, 1, 1, 2, 3, 4, last, last, last, last + 1, last + 30]
     keys = {idempotency_key(predecessor, None, number) for number in found}
     assert len(keys) == len(set(found))
@@ -196,7 +196,7 @@ def test_a_useless_answer_is_asked_anew_each_time_the_time_left_has_halved(prede
 def test_without_a_row_of_the_token_itself_nothing_is_adopted(make_row, noon):
     """A history that does not know the token in use knows no successor of it."""
     predecessor = read_unverified(make_row(1, issued=-17).token)
-    assert successors(predecessor, [make_row(2)]) == []
+    assert find_successors(predecessor, [make_row(2)]) == []
 
 
 def test_a_row_without_a_readable_token_is_passed_over(make_row, noon):
@@ -211,6 +211,8 @@ def test_a_name_is_not_minted_without_end(make_row, noon, hours, most, word):
     rows = [make_row(number, issued=-hours) for number in range(most - 1)]
     others = [make_row(99, name="OTHER", issued=-hours)]
     check_budget("AIRFLOW", rows + others, noon)
-    with pytest.raises(BudgetExhausted, match=f"{most} tokens named 'AIRFLOW' within {word}"):
+    with pytest.raises(
+        BudgetExhausted, match=f"{most} tokens with the name 'AIRFLOW' within {word}"
+    ):
         check_budget("AIRFLOW", [*rows, make_row(98, issued=-hours)], noon)
     check_budget("AIRFLOW", [*rows, make_row(98, issued=-hours)], noon + DAY)

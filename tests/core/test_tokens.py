@@ -119,7 +119,7 @@ def test_an_odd_number_is_malformed(literal):
     ("payload", "words"),
     [
         ({"iat": 1_700_000_000}, "no `exp`"),
-        ({"exp": 1_700_000_000}, "neither `iat` nor `nbf`"),
+        ({"exp": 1_700_000_000}, "neither an `iat` nor an `nbf`"),
         ({**GOOD, "exp": GOOD["iat"]}, "not later"),
         ({**GOOD, "nbf": GOOD["exp"] + 1}, "not later"),
         ({**GOOD, "sub": 7}, "`sub`"),
@@ -129,7 +129,7 @@ def test_an_odd_number_is_malformed(literal):
         ({**GOOD, "user_claims": "!!"}, "`user_claims`"),
         ({**GOOD, "user_claims": zipped({})[:-12]}, "`user_claims`"),
         ({**GOOD, "user_claims": zipped(["viewer"])}, "`user_claims`"),
-        ({**GOOD, "user_claims": zipped("x" * 2_000_000)}, "over a megabyte"),
+        ({**GOOD, "user_claims": zipped("x" * 2_000_000)}, "larger than a megabyte"),
         ([1], "do not decode"),
         (b"{", "do not decode"),
         (b"[" * 40_000, "do not decode"),
@@ -165,13 +165,13 @@ JWT = token_of(GOOD).reveal()
         (f'"{JWT}"', "quotation marks"),
         (f"'{JWT}'", "quotation marks"),
         (f"{JWT}\n", "line breaks"),
-        (f" {JWT}", "blanks"),
+        (f" {JWT}", "white space"),
         (f"{JWT[:40]}\n{JWT[40:]}", "line breaks"),
         (f"\ufeff{JWT}", "byte order mark"),
-        (f"{JWT}.{JWT}", "6 of the 3 segments"),
-        (f"{JWT}.a.b", "5 of the 3 segments"),
-        (JWT.rpartition(".")[0] + ".", "2 of the 3 segments"),
-        ("opaque-secret-value", "1 of the 3 segments"),
+        (f"{JWT}.{JWT}", "6 segments; a signed JWT has 3"),
+        (f"{JWT}.a.b", "5 segments; a signed JWT has 3"),
+        (JWT.rpartition(".")[0] + ".", "2 segments; a signed JWT has 3"),
+        ("opaque-secret-value", "1 segments; a signed JWT has 3"),
         ("a" * 10_000_000, "longer than"),
         ("ä.ö.ü", "do not decode"),
         ("\ud800.b.c", "do not decode"),
@@ -286,7 +286,7 @@ def test_a_set_of_keys_verifies_by_the_kid(signing_key):
 )
 def test_a_set_without_a_public_key_is_told(text):
     """A secret shared with the issuer is none either."""
-    with pytest.raises(Misconfigured, match="JWK Set has no public key"):
+    with pytest.raises(Misconfigured, match="JWK Set has no public signing key"):
         PublicKey(text)
 
 
@@ -300,5 +300,5 @@ def test_a_private_key_in_a_set_verifies_as_its_public_one(signing_key):
 def test_a_key_for_encryption_verifies_nothing(signing_key):
     """Its `use` says so."""
     keys = {"keys": [jwk(signing_key, kid="one", use="enc")]}
-    with pytest.raises(Misconfigured, match="no public key that signs"):
+    with pytest.raises(Misconfigured, match="no public signing key"):
         PublicKey(json.dumps(keys))
