@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from flowauth_rotator.cli.main import main
+from flowauth_rotator.cli.options import name_options
 from flowauth_rotator.core.tokens import Token, read_unverified
 
 pytestmark = pytest.mark.holds_secrets("flowapi.token")
@@ -27,8 +28,8 @@ def file(renewal_server, tmp_path):
     return path
 
 
-def test_plan_says_when(run, renewal_server, tmp_path):
-    """Name, expiry and the time of the renewal, in UTC; nobody is asked."""
+def test_plan_shows_when(run, renewal_server, tmp_path):
+    """Name, expiry and the time of the renewal, in UTC; no request is made."""
     path = tmp_path / "flowapi.token"
     path.write_text(renewal_server.mint("AIRFLOW"))
     shown = run("plan", path)
@@ -57,19 +58,19 @@ def test_plan_takes_another_threshold(run, renewal_server, tmp_path):
 
 
 def test_rotate_renews_with_the_token_itself(run, renewal_server, file):
-    """Without a username the token is its own credential; the report tells the overlap."""
+    """Without a username the token is its own credential; the report shows the overlap."""
     before = file.read_text()
     shown = run("rotate", file, "--url", renewal_server.url)
     assert shown.exit_code == 0, shown.output
     assert "rotated. The successor expires at" in shown.stdout
-    assert "old one until" in shown.stdout
+    assert "old token until" in shown.stdout
     same = file.read_text() == before
     assert not same
     assert renewal_server.requests == ["POST /tokens/renew"]
 
 
 def test_rotate_renews_with_a_sign_in(run, renewal_server, file, tmp_path):
-    """The password comes by standard input; the public key verifies; the lifetime is asked for."""
+    """The password comes by standard input; the public key verifies; the lifetime is requested."""
     key = tmp_path / "key.pem"
     key.write_text(renewal_server.public_key_pem)
     shown = run(
@@ -84,8 +85,8 @@ def test_rotate_renews_with_a_sign_in(run, renewal_server, file, tmp_path):
     assert claims.lifetime.total_seconds() == 90 * 60
 
 
-def test_a_dry_run_asks_and_changes_nothing(run, renewal_server, file):
-    """It says that the token is due, and stops there."""
+def test_a_dry_run_requests_and_changes_nothing(run, renewal_server, file):
+    """It reports that the token is due, and stops."""
     before = file.read_text()
     shown = run("rotate", file, "--url", renewal_server.url, "--dry-run")
     assert shown.exit_code == 0
@@ -106,14 +107,18 @@ def test_a_healthy_token_is_left_alone(run, renewal_server, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["plan", "nowhere"], 1, "There is no file nowhere."),
+        (["plan", "nowhere"], 1, "The file nowhere does not exist."),
         (["plan", "f", "--renew-before", "soon"], 2, "neither a fraction like 1/3 nor a duration"),
-        (["plan", "f", "--renew-before", "0.9"], 1, "`renew_before` is 0.9 of the lifetime."),
+        (["plan", "f", "--renew-before", "0.9"], 1, "--renew-before is 0.9 of the lifetime."),
         (["rotate", "f"], 2, "Missing option '--url'"),
         (["rotate", "f", "--url", "flowauth"], 1, "does not begin with http"),
         (["rotate", "f", "--url", "http://x", "--password-stdin"], 2, "needs --username"),
         (["rotate", "f", "--url", "http://x", "--username", "u"], 2, "needs --password-stdin"),
-        (["rotate", "f", "--url", "http://x", "--lifetime-minutes", "0"], 1, "`lifetime_minutes`"),
+        (
+            ["rotate", "f", "--url", "http://x", "--lifetime-minutes", "0"],
+            1,
+            "--lifetime-minutes is 0.",
+        ),
         (["rotate", "f", "--url", "http://x", "--public-key", "none"], 2, "No such file"),
         (["rotat"], 2, "No such command 'rotat'"),
     ],
@@ -124,6 +129,13 @@ def test_bad_input_gets_one_sentence(run, words, code, sentence):
     assert shown.exit_code == code
     assert sentence in shown.stderr
     assert "Traceback" not in shown.output
+
+
+def test_an_error_names_what_the_command_line_has():
+    """The connection has `verify`; a command has the environment variable of requests."""
+    assert name_options("Set `verify`. `renew_before` is 0.9.") == (
+        "Set the environment variable REQUESTS_CA_BUNDLE. --renew-before is 0.9."
+    )
 
 
 def test_a_refusal_is_one_sentence_in_the_issuers_words(run, renewal_server, file):
@@ -137,7 +149,7 @@ def test_a_refusal_is_one_sentence_in_the_issuers_words(run, renewal_server, fil
     assert same
 
 
-def test_a_failure_is_json_too_where_json_is_wanted(run, renewal_server, file, tmp_path):
+def test_a_failure_is_json_too_with_json(run, renewal_server, file, tmp_path):
     """The report on standard output, the sentence on standard error, the exit code of a failure."""
     renewal_server.revoke("viewer")
     refused = run("rotate", file, "--url", renewal_server.url, "--json")

@@ -1,4 +1,4 @@
-"""`flowauth-rotator check`: the states of tokens and agent, for a monitoring system."""
+"""`flowauth-rotator check`: report the state of tokens and rotation DAGs to a monitoring system."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -15,21 +15,43 @@ import click
 from flowauth_rotator.cli.options import (
     FractionOrDuration,
     airflow,
+    name_options,
+    read_secret,
     renew_before,
     scrape_token_file,
-    secret_of,
 )
 
 if TYPE_CHECKING:
-    from flowauth_rotator.monitoring.assessment import Thresholds
-    from flowauth_rotator.monitoring.snapshot import Snapshot
+    from flowauth_rotator.monitoring.status import Snapshot
 
 FORMATS = ("nagios", "checkmk", "prometheus", "json")
-UNKNOWN = 3  # the exit code by which a plugin of Nagios says that it could not find out
+UNKNOWN = 3  # the exit code of a Nagios plugin that failed itself
 
 
-class _Check(click.Command):
-    """Answers a wrong call, too, in the words of the monitoring system that made it."""
+@dataclass(frozen=True)
+class CheckOptions:
+    """The options of one call of `check`, in the order of its help."""
+
+    output_format: str
+    airflow: str | None
+    scrape_token_file: IO[bytes] | None
+    issuer: str | None
+    username: str | None
+    password_file: IO[bytes] | None
+    names: Sequence[str]
+    agent: bool
+    warning: float | timedelta
+    critical: float | timedelta
+    renew_before: float | timedelta
+
+    @property
+    def only_issuer(self) -> bool:
+        """Whether the issuer is queried without an Airflow."""
+        return bool(self.issuer and not self.airflow)
+
+
+class _CheckCommand(click.Command):
+    """A command that prints usage errors, too, in the format of the monitoring system."""
 
     def make_context(
         self,
@@ -39,73 +61,67 @@ class _Check(click.Command):
         **extra: Any,  # noqa: ANN401 - click's
     ) -> click.Context:
         """Parse the arguments."""
-        given = list(args)
+        arguments = list(args)  # click consumes the list
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.ClickException as error:
-            form = _format_of(given)
-            if form in ("nagios", "checkmk"):
-                alone = any(it.startswith("--issuer") for it in given) and not any(
-                    it.startswith("--airflow") for it in given
+            output_format = _find_format(arguments)
+            if output_format in ("nagios", "checkmk"):
+                only_issuer = _has_option(arguments, "--issuer") and not _has_option(
+                    arguments, "--airflow"
                 )
-                _end_with(form, f"Wrong call: {error.format_message()}", issuer_alone=alone)
+                _exit_with_failure(output_format, _describe(error), only_issuer=only_issuer)
             raise
 
 
-@click.command(cls=_Check, short_help="Tell a monitoring system how the tokens are.")
+@click.command(cls=_CheckCommand, short_help="Check the tokens for a monitoring system.")
 @click.option(
     "--format",
-    "form",
+    "output_format",
     type=click.Choice(FORMATS),
     default="nagios",
     show_default=True,
-    help="Whose reading to print.",
+    help="Output format.",
 )
 @airflow
 @scrape_token_file
-@click.option("--issuer", metavar="URL", help="Ask FlowAuth or the renewal server, too, or alone.")
+@click.option("--issuer", metavar="URL", help="URL of FlowAuth or of the renewal server to query.")
 @click.option("--username", help="Owner of the tokens at the issuer.")
 @click.option(
     "--password-file",
     type=click.File("rb"),
-    help="First line: their password; - reads standard input.",
+    help="File containing the owner's password, or - for stdin.",
 )
 @click.option(
-    "--name", "names", multiple=True, help="A token to look at; repeat it for more.  [default: all]"
+    "--name", "names", multiple=True, help="Name of a token; may be repeated.  [default: all]"
 )
-@click.option("--agent", is_flag=True, help="Look at the DAGs that renew, and at no token.")
+@click.option("--agent", is_flag=True, help="The rotation DAGs only, without tokens.")
 @click.option(
     "--warning",
     type=FractionOrDuration(),
     default="0.6",
     show_default=True,
-    help="Remaining lifetime: a fraction of the time from due to expiry, or a duration like 2d.",
+    help="Remaining lifetime below which a token is a warning: a fraction of the time from due to "
+    "expiry, or a duration like 2d.",
 )
 @click.option(
-    "--critical", type=FractionOrDuration(), default="0.3", show_default=True, help="Likewise."
+    "--critical",
+    type=FractionOrDuration(),
+    default="0.3",
+    show_default=True,
+    help="Remaining lifetime below which a token is critical, like --warning.",
 )
 @renew_before
-def check(
-    *,
-    form: str,
-    airflow: str | None,
-    scrape_token_file: IO[bytes] | None,
-    issuer: str | None,
-    username: str | None,
-    password_file: IO[bytes] | None,
-    names: Sequence[str],
-    agent: bool,
-    warning: float | timedelta,
-    critical: float | timedelta,
-    renew_before: float | timedelta,
-) -> None:
-    """Say how the tokens in use are, how the newest at their issuer are, or both.
+def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOptions
+    """Check the tokens in use in Airflow, the newest tokens at their issuer, or both.
 
-    Tokens in use are in Airflow's Variables: run it where Airflow runs, or name an Airflow
-    elsewhere. Asked both, it also tells of tokens that were renewed and are not in use. The renewal
-    of tokens in use is due as Airflow has it; --renew-before is for an issuer that is asked alone.
+    Tokens in use are in Airflow's Variables. By default the command queries the Airflow of this
+    environment, with --airflow URL a remote one, and with --issuer alone no Airflow. With both, a
+    token that was renewed and is not in use is a warning. --renew-before applies to --issuer
+    alone; in Airflow each token has its own setting.
 
-    In the format nagios the exit code is 0, 1, 2, or 3 if it cannot know; in checkmk always 0.
+    The exit code of the format nagios is 0, 1, 2, or 3 if the check itself failed; of checkmk it is
+    always 0.
 
     \b
     Examples:
@@ -115,125 +131,133 @@ def check(
       flowauth-rotator check --issuer https://flowauth.example.org \\
           --username flowbot --password-file password.txt
     """  # noqa: D301 - \b is click's, for text to be left as it is
-    if sys.stdout is None:  # closed: whatever is opened next takes its place
+    if sys.stdout is None:  # closed: the next file that is opened would take its descriptor
         sys.exit(UNKNOWN)
+    options = CheckOptions(**arguments)
     try:
-        from flowauth_rotator.monitoring.assessment import Thresholds
+        text, code = _render(options, _take_snapshot(options, datetime.now(timezone.utc)))
+    except BaseException as error:  # noqa: BLE001 - exit code 1 would be a warning, and 0 OK
+        _exit_with_failure(
+            options.output_format,
+            _describe(error),
+            options.names,
+            only_issuer=options.only_issuer,
+        )
+    _exit(text, code)
 
-        snapshot = _found(airflow, scrape_token_file, issuer, username, password_file, renew_before)
-        text, code = _read(snapshot, Thresholds(warning, critical), form, names, agent=agent)
-    except BaseException as error:  # noqa: BLE001 - its 1 would be a warning, a library's exit OK
-        _end_with(form, _sentence(error), names, issuer_alone=bool(issuer and not airflow))
-    _end(text, code)
 
-
-def _found(
-    airflow: str | None,
-    scrape_token_file: IO[bytes] | None,
-    issuer: str | None,
-    username: str | None,
-    password_file: IO[bytes] | None,
-    renew_before: float | timedelta,
-) -> Snapshot:
+def _take_snapshot(options: CheckOptions, now: datetime) -> Snapshot:
     from flowauth_rotator.cli import sources
     from flowauth_rotator.core.errors import IssuerError
     from flowauth_rotator.core.policy import RotationPolicy
 
-    now = datetime.now(timezone.utc)
-    if (username or password_file) and not issuer:
-        raise click.UsageError("--username and --password-file need --issuer.")
-    if not issuer:
-        return in_airflow(airflow or "here", scrape_token_file, now)
-    in_use = in_airflow(airflow, scrape_token_file, now) if airflow else None
-    if not (username and password_file):
+    if not options.issuer:
+        if options.username or options.password_file:
+            raise click.UsageError("--username and --password-file need --issuer.")
+        return take_airflow_snapshot(options.airflow or "here", options.scrape_token_file, now)
+    in_use = None
+    if options.airflow:
+        in_use = take_airflow_snapshot(options.airflow, options.scrape_token_file, now)
+    if not (options.username and options.password_file):
         raise click.UsageError("--issuer needs --username and --password-file.")
-    policy = RotationPolicy(renew_before=renew_before)
+    policy = RotationPolicy(renew_before=options.renew_before)
+    password = read_secret(options.password_file)
     try:
-        issued = sources.issuer_list(issuer, username, secret_of(password_file), policy, now)
+        issued = sources.list_issued_tokens(options.issuer, options.username, password, policy, now)
     except IssuerError as error:
         if in_use is None:
             raise
-        return replace(in_use, issuer=issuer, issuer_trouble=error.reason)
+        return replace(in_use, issuer=options.issuer, issuer_trouble=error.reason)
     return in_use.with_issued(issued) if in_use else issued
 
 
-def in_airflow(airflow: str, scrape_token_file: IO[bytes] | None, now: datetime) -> Snapshot:
-    """What the Airflow here or elsewhere says.
+def take_airflow_snapshot(
+    airflow: str, scrape_token_file: IO[bytes] | None, now: datetime
+) -> Snapshot:
+    """Take a snapshot of the local or of a remote Airflow.
+
+    Args:
+        airflow: `here`, or the URL of Airflow.
+        scrape_token_file: contains the scrape token of the Airflow at that URL.
+        now: an aware time.
 
     Raises:
-        click.UsageError: one elsewhere needs a scrape token.
-        RotatorError: it does not say.
+        click.UsageError: a URL without a scrape token, or a scrape token without a URL.
+        RotatorError: Airflow cannot be read.
     """
     from flowauth_rotator.cli import sources
 
     if airflow == "here":
         if scrape_token_file:
-            raise click.UsageError("--scrape-token-file needs the address of an Airflow.")
-        return sources.airflow_here(now)
+            raise click.UsageError("--scrape-token-file needs --airflow with the URL of Airflow.")
+        return sources.read_local_airflow(now)
     if scrape_token_file is None:
-        raise click.UsageError("An Airflow elsewhere needs --scrape-token-file.")
-    return sources.airflow_at(airflow, secret_of(scrape_token_file))
+        raise click.UsageError(f"--airflow {airflow} needs --scrape-token-file.")
+    return sources.fetch_remote_airflow(airflow, read_secret(scrape_token_file))
 
 
-def _read(
-    snapshot: Snapshot, thresholds: Thresholds, form: str, names: Sequence[str], *, agent: bool
-) -> tuple[str, int]:
-    """The text to print and the exit code."""
+def _render(options: CheckOptions, snapshot: Snapshot) -> tuple[str, int]:
+    """Return the text to print and the exit code."""
     from flowauth_rotator.monitoring import checkmk, json_output, nagios, prometheus
-    from flowauth_rotator.monitoring.assessment import assess
+    from flowauth_rotator.monitoring.assessment import Thresholds, assess
 
-    if agent and snapshot.agents is None:
-        raise click.UsageError("--agent needs --airflow: an issuer knows of no DAG.")
-    if names or agent:
-        snapshot = snapshot.named(names)
-    if form == "prometheus":
-        return prometheus.exposition(snapshot).decode(), 0
+    thresholds = Thresholds(options.warning, options.critical)
+    if options.agent and snapshot.rotation_dags is None:
+        raise click.UsageError("--agent needs --airflow: an issuer has no rotation DAGs.")
+    if options.names or options.agent:
+        snapshot = snapshot.select(options.names)
+    if options.output_format == "prometheus":
+        return prometheus.render(snapshot).decode(), 0
     assessment = assess(snapshot, thresholds)
-    if form == "json":
-        return f"{json.dumps(json_output.document(assessment))}\n", 0
-    if form == "checkmk":
-        return checkmk.reading(assessment), 0
-    if names and not agent:
-        assessment = replace(assessment, agent=None)
-    return nagios.reading(assessment), int(assessment.state)
+    if options.output_format == "json":
+        return f"{json.dumps(json_output.render(assessment))}\n", 0
+    if options.output_format == "checkmk":
+        return checkmk.render(assessment), 0
+    if options.names and not options.agent:
+        assessment = replace(assessment, dags=None)
+    return nagios.render(assessment), int(assessment.state)
 
 
-def _sentence(error: BaseException) -> str:
-    """What to say of an error; of one that nobody foresaw its class, since it may hold a secret."""
+def _describe(error: BaseException) -> str:
+    """Describe an error; an unexpected one by its class alone, since its text may hold a secret."""
     from flowauth_rotator.core.errors import RotatorError
 
     if isinstance(error, click.ClickException):
-        return f"Wrong call: {error.format_message()}"
+        return f"Usage error: {error.format_message()}"
     if isinstance(error, RotatorError):
-        return str(error)
-    return f"The check itself failed: {type(error).__name__}."
+        return name_options(str(error))
+    return f"The check failed with an internal error: {type(error).__name__}."
 
 
-def _format_of(arguments: Sequence[str]) -> str:
-    """The format that a call asks for which cannot be parsed."""
-    for at, word in enumerate(arguments):
-        name, _, value = word.partition("=")
+def _find_format(arguments: Sequence[str]) -> str:
+    """Find the output format in arguments that cannot be parsed."""
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
         if name == "--format":
-            return value or next(iter(arguments[at + 1 :]), "")
+            return value or next(iter(arguments[position + 1 :]), "")
     return FORMATS[0]
 
 
-def _end_with(
-    form: str, sentence: str, names: Sequence[str] = (), *, issuer_alone: bool = False
+def _has_option(arguments: Sequence[str], option: str) -> bool:
+    return any(argument.startswith(option) for argument in arguments)
+
+
+def _exit_with_failure(
+    output_format: str, message: str, names: Sequence[str] = (), *, only_issuer: bool
 ) -> NoReturn:
-    """Say that nothing could be found out, as the format has it."""
+    """Print that the check itself failed, in the output format."""
     from flowauth_rotator.monitoring import checkmk, nagios
 
-    if form == "nagios":
-        _end(nagios.failure(sentence), UNKNOWN)
-    if form == "checkmk":
-        service = checkmk.ISSUER if issuer_alone else checkmk.AGENT
-        _end(checkmk.failure(sentence, names, service=service), 0)
-    raise click.ClickException(sentence)
+    if output_format == "nagios":
+        _exit(nagios.render_failure(message), UNKNOWN)
+    if output_format == "checkmk":
+        service = checkmk.ISSUER_SERVICE if only_issuer else checkmk.DAGS_SERVICE
+        _exit(checkmk.render_failure(message, names, service=service), 0)
+    raise click.ClickException(message)
 
 
-def _end(text: str, code: int) -> NoReturn:
-    """Print, and end; what cannot be printed is not known, since no output and 0 would be OK."""
+def _exit(text: str, code: int) -> NoReturn:
+    """Print and exit; UNKNOWN if the text cannot be printed, since no output and 0 would be OK."""
     try:
         data = memoryview(text.encode("utf-8", "replace"))
         while data:

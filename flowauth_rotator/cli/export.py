@@ -1,4 +1,4 @@
-"""`flowauth-rotator monitoring export`: the files for monitoring systems."""
+"""`flowauth-rotator monitoring export`: write the files for monitoring systems."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 import click
 
 
-@click.group(short_help="Write out what is shipped for monitoring systems.")
+@click.group(short_help="Export files for monitoring systems.")
 def monitoring() -> None:
-    """What is shipped for Prometheus, Checkmk, Nagios and Icinga."""
+    """Bundled files for Prometheus, Grafana, Checkmk, Nagios and Icinga."""
 
 
-@monitoring.command(short_help="Write rules, checks, a dashboard and runbooks into a folder.")
+@monitoring.command(short_help="Write rules, checks, a dashboard and runbooks to a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--runbook-url", default="", help="Address of the folder that you put runbooks/ into."
+    "--runbook-url", default="", help="URL of the folder where runbooks/ will be published."
 )
-@click.option("--force", is_flag=True, help="Overwrite what is different there.")
+@click.option("--force", is_flag=True, help="Permission to overwrite files that differ.")
 def export(*, folder: Path, runbook_url: str, force: bool) -> None:
-    """Write rules, checks, a dashboard and runbooks into DIR.
+    """Write rules, checks, a dashboard and runbooks to DIR.
 
-    Links to runbooks are relative, or begin with the address that is given. What somebody has
-    changed is not overwritten without --force.
+    Links to runbooks are relative, or begin with --runbook-url. Files in DIR that differ are not
+    overwritten without --force.
 
     \b
     Examples:
@@ -30,17 +30,18 @@ def export(*, folder: Path, runbook_url: str, force: bool) -> None:
       flowauth-rotator monitoring export monitoring \\
           --runbook-url https://wiki.example.org/flowauth
     """  # noqa: D301 - \b is click's, for text to be left as it is
-    from flowauth_rotator.monitoring.export import USES, NotWritten
-    from flowauth_rotator.monitoring.export import export as write
+    from flowauth_rotator.monitoring.export import PURPOSES, ExportError, export_files
 
     try:
-        written = write(folder, runbook_url=runbook_url, force=force)
-    except NotWritten as error:
+        counts = export_files(folder, runbook_url=runbook_url, force=force)
+    except ExportError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}.") from None
-    paths = {top: str(folder / top) for top in written}
+        raise click.ClickException(
+            f"{error.filename} cannot be written: {error.strerror}."
+        ) from None
+    paths = {top: str(folder / top) for top in counts}
     width = max(map(len, paths.values()))
-    for top, number in written.items():
+    for top, number in counts.items():
         count = f"{number:>2} file{'s' if number > 1 else ' '}"
-        click.echo(f"{paths[top]:<{width}}  {count}  {USES[top]}")
+        click.echo(f"{paths[top]:<{width}}  {count}  {PURPOSES[top]}")

@@ -1,4 +1,4 @@
-"""How the commands for a token in a file print a report, or an error."""
+"""Print the report, or the error, of a command for a token in a file."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowauth_rotator.cli.options import name_options
+
 if TYPE_CHECKING:
-    from flowauth_rotator.core.policy import State
+    from flowauth_rotator.core.policy import TokenState
     from flowauth_rotator.core.report import Report
 
 
 def report_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the library's errors into one sentence, or the report as JSON, and exit code 1."""
+    """Give a command `now`, and print errors of the library as a message or as a JSON report."""
 
     @wraps(command)
     def run(**arguments: Any) -> None:  # noqa: ANN401 - click's
         from flowauth_rotator.agent.stores import FileStore
         from flowauth_rotator.core.errors import RotatorError
 
+        now = datetime.now(timezone.utc)
         try:
-            command(**arguments)
+            command(**arguments, now=now)
         except RotatorError as error:
             if arguments["as_json"] and arguments["file"]:
-                store, now = FileStore(arguments["file"]), datetime.now(timezone.utc)
+                store = FileStore(arguments["file"])
                 report = error.report(name=store.name, place=store.place, checked_at=now)
                 click.echo(json.dumps(report.to_json()))
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(name_options(str(error))) from None
 
     return run
 
 
-def print_report(report: Report, *, state: State | None = None, as_json: bool) -> None:
-    """What a person or a machine wants to know: where a token stands, or how a rotation ended."""
+def print_report(report: Report, *, state: TokenState | None = None, as_json: bool) -> None:
+    """Print the report of a rotation, or of an inspection with the state of the token."""
     from flowauth_rotator.core.clock import format_time
 
     if as_json:
@@ -45,16 +48,16 @@ def print_report(report: Report, *, state: State | None = None, as_json: bool) -
             document |= {"outcome": None, "state": state}
         click.echo(json.dumps(document))
         return
-    lines = {
+    values = {
         report.place: f"{state or report.outcome}. {report.reason} {report.advice}".rstrip(),
         "name": report.name,
         "expires": report.successor_expires_at or report.predecessor_expires_at,
         "renewal due": report.renew_at,
         "clock": report.clock_warning or None,
-        "old one until": report.predecessor_expires_at if report.successor_expires_at else None,
+        "old token until": report.predecessor_expires_at if report.successor_expires_at else None,
     }
-    width = max(map(len, lines))
-    for what, fact in lines.items():
-        if fact is not None:
-            text = format_time(fact) if isinstance(fact, datetime) else fact
-            click.echo(f"{what:<{width}}  {text}")
+    width = max(map(len, values))
+    for label, value in values.items():
+        if value is not None:
+            text = format_time(value) if isinstance(value, datetime) else value
+            click.echo(f"{label:<{width}}  {text}")

@@ -1,9 +1,8 @@
-"""The command line: the rotation of a token in a file, and the bundled renewal server."""
+"""The commands of `flowauth-rotator`; those of the renewal server are imported when used."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from flowauth_rotator.cli.export import monitoring
 from flowauth_rotator.cli.plan import plan
 from flowauth_rotator.cli.rotate import rotate
 
-if TYPE_CHECKING:
-    pass
-
 SERVER_COMMANDS = {
     "serve": "Run the renewal server.",
     "server": "Set up the renewal server: keys, users, roles, tokens.",
@@ -22,14 +18,14 @@ SERVER_COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Loads Flask and SQLAlchemy for the server's commands alone, and not for their listing."""
+    """A group that imports Flask and SQLAlchemy only to run a command of the server."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Ours and the server's."""
+        """Return the names of all commands."""
         return sorted([*super().list_commands(ctx), *SERVER_COMMANDS])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of ours or, loaded now, one of the server's."""
+        """Return a command; one of the server is imported now."""
         if cmd_name not in SERVER_COMMANDS:
             return super().get_command(ctx, cmd_name)
         try:
@@ -37,13 +33,13 @@ class _Commands(click.Group):
         except ModuleNotFoundError as error:
             raise click.ClickException(
                 f"The renewal server needs {error.name}, which is not installed. "
-                "Install it with: pip install 'flowauth-rotator[server]'"
+                "Run: pip install 'flowauth-rotator[server]'"
             ) from None
         command: click.Command = getattr(commands, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List all, loading none."""
+        """List all commands without importing the server."""
         helps = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted({**helps, **SERVER_COMMANDS}.items()))
@@ -52,9 +48,10 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="flowauth-rotator")
 def main() -> None:
-    """Keep FlowAPI tokens alive: renew them at FlowAuth before they expire.
+    """Renew FlowAPI tokens at FlowAuth before they expire.
 
-    In Airflow this is the DAG's work; here the same rotation serves a token in a file.
+    In Airflow a rotation DAG renews the tokens. These commands monitor it, and rotate a token in
+    a file.
     """
 
 

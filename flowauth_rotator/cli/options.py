@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FractionOrDuration(click.ParamType):  # type: ignore[type-arg] # generic s
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> float | timedelta:
-        """Parse the text of the option."""
+        """Parse the value of the option."""
         from flowauth_rotator.core.durations import parse_fraction_or_duration
 
         try:
@@ -31,8 +31,8 @@ class FractionOrDuration(click.ParamType):  # type: ignore[type-arg] # generic s
             )
 
 
-class Address(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5
-    """The address of an Airflow, or `here`."""
+class AirflowAddress(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5
+    """The URL of an Airflow, or `here`."""
 
     name = "here|url"
 
@@ -42,12 +42,13 @@ class Address(click.ParamType):  # type: ignore[type-arg] # generic since click 
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str:
-        """The value, if it is one of these."""
+        """Check the value of the option."""
         if value != "here" and not re.match("https?://", value):
-            sentence = (
-                f"{value!r} is neither `here` nor an address like https://airflow.example.org."
+            self.fail(
+                f"{value!r} is neither `here` nor a URL like https://airflow.example.org.",
+                param,
+                ctx,
             )
-            self.fail(sentence, param, ctx)
         return str(value)
 
 
@@ -56,23 +57,33 @@ renew_before = click.option(
     type=FractionOrDuration(),
     default="1/3",
     show_default=True,
-    help="Remaining lifetime at which to renew: a fraction, or a duration like 8h.",
+    help="Remaining lifetime at which renewal is due: a fraction, or a duration like 8h.",
 )
 airflow = click.option(
     "--airflow",
-    type=Address(),
-    help="Ask the Airflow in whose environment this runs (here), or one elsewhere.",
+    type=AirflowAddress(),
+    help="Airflow to query: `here` for the Airflow of this environment, or its URL.",
 )
 scrape_token_file = click.option(
     "--scrape-token-file",
     type=click.File("rb"),
-    help="First line: the scrape token of an Airflow elsewhere; - reads standard input.",
+    help="File containing the scrape token of the Airflow at that URL, or - for stdin.",
+)
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="JSON output (times in epoch seconds)."
 )
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def secret_of(file: IO[bytes]) -> str:
-    """The first line of a file that holds a secret."""
+def read_secret(file: IO[bytes]) -> str:
+    """Read the first line of a file that contains a secret."""
     return file.readline().decode("utf-8", "replace").rstrip("\r\n")
+
+
+def name_options(message: str) -> str:
+    """Replace setting names in a message of the library by what the command line offers."""
+    message = message.replace("`verify`", "the environment variable REQUESTS_CA_BUNDLE")
+    return re.sub(
+        "`(renew_before|lifetime_minutes|warning|critical)`",
+        lambda match: f"--{match[1].replace('_', '-')}",
+        message,
+    )

@@ -1,23 +1,23 @@
-"""`flowauth-rotator plan`: when each token will be renewed."""
+"""`flowauth-rotator plan`: show when each token will be renewed."""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
-from flowauth_rotator.cli.check import in_airflow
+from flowauth_rotator.cli.check import take_airflow_snapshot
 from flowauth_rotator.cli.file_report import print_report, report_errors
 from flowauth_rotator.cli.options import airflow, as_json, renew_before, scrape_token_file
 
 if TYPE_CHECKING:
-    from flowauth_rotator.monitoring.snapshot import Snapshot
+    from flowauth_rotator.monitoring.status import Snapshot
 
 
-@click.command(short_help="Say when tokens will be renewed.")
+@click.command(short_help="Show when tokens will be renewed.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @airflow
 @scrape_token_file
@@ -31,11 +31,12 @@ def plan(
     scrape_token_file: IO[bytes] | None,
     renew_before: float | timedelta,
     as_json: bool,
+    now: datetime,
 ) -> None:
-    """Say when the token in FILE, or each that an Airflow keeps alive, will be renewed.
+    """Show when the token in FILE, or each token of an Airflow, will be renewed.
 
-    Without FILE it asks the Airflow in whose environment it runs, or the one at --airflow. It
-    changes nothing. --renew-before is for a file: in Airflow each token has its own.
+    Without FILE, the command queries the Airflow of this environment, or the one at --airflow. It
+    changes nothing. --renew-before applies to FILE; in Airflow each token has its own setting.
 
     \b
     Examples:
@@ -44,23 +45,23 @@ def plan(
           --scrape-token-file scrape.token
       flowauth-rotator plan flowapi.token
     """  # noqa: D301 - \b is click's, for text to be left as it is
-    now = datetime.now(timezone.utc)
     if file is None:
-        _print_plan(in_airflow(airflow or "here", scrape_token_file, now), as_json=as_json)
+        snapshot = take_airflow_snapshot(airflow or "here", scrape_token_file, now)
+        _print_plan(snapshot, as_json=as_json)
         return
     if airflow or scrape_token_file:
-        raise click.UsageError("Give a FILE or an Airflow to ask, not both.")
-    from flowauth_rotator.agent.rotation import check
+        raise click.UsageError("FILE cannot be combined with --airflow or --scrape-token-file.")
+    from flowauth_rotator.agent.rotation import inspect_token
     from flowauth_rotator.agent.stores import FileStore
     from flowauth_rotator.core.policy import RotationPolicy
 
     policy = RotationPolicy(renew_before=renew_before)
-    found = check(FileStore(file), policy, now=now)
-    print_report(found.report, state=found.decision.state, as_json=as_json)
+    inspection = inspect_token(FileStore(file), policy, now=now)
+    print_report(inspection.report, state=inspection.decision.state, as_json=as_json)
 
 
 def _print_plan(snapshot: Snapshot, *, as_json: bool) -> None:
-    """A table in a terminal, lines of columns with tabs between them in a pipe."""
+    """Print a table in a terminal, and tab-separated lines in a pipe."""
     from rich.console import Console
 
     from flowauth_rotator.monitoring import json_output, terminal
@@ -69,8 +70,8 @@ def _print_plan(snapshot: Snapshot, *, as_json: bool) -> None:
     assessment = assess(snapshot)
     console = Console(highlight=False)
     if as_json:
-        click.echo(json.dumps(json_output.document(assessment)))
+        click.echo(json.dumps(json_output.render(assessment)))
     elif console.is_terminal:
-        terminal.show(assessment, console)
+        terminal.print_assessment(assessment, console)
     else:
-        click.echo(terminal.lines(assessment), nl=False)
+        click.echo(terminal.render(assessment), nl=False)

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowauth_rotator.cli.file_report import print_report, report_errors
-from flowauth_rotator.cli.options import as_json, renew_before
+from flowauth_rotator.cli.options import as_json, read_secret, renew_before
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.bearer import BearerIssuer
     from flowauth_rotator.agent.flowauth import SessionIssuer
 
 
-@click.command(short_help="Renew a token, if it is due.")
+@click.command(short_help="Renew the token in a file if it is due.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--url", required=True, help="Address of FlowAuth or of the renewal server.")
 @click.option(
-    "--username", help="Owner of the token. Without one, the token is its own credential."
+    "--username", help="Owner of the token. Without it, the token authenticates its own renewal."
 )
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option(
+    "--password-stdin", is_flag=True, help="Password from the first line of standard input."
+)
 @click.option(
     "--public-key",
     type=click.File(errors="replace"),
-    help="The issuer's public key, PEM or JWK Set, to verify.",
+    help="File containing the issuer's public key (PEM or JWK Set), or - for stdin.",
 )
 @renew_before
-@click.option("--lifetime-minutes", type=int, help="Lifetime to ask for.  [default: the maximum]")
-@click.option("--dry-run", is_flag=True, help="Stop before the issuer is asked.")
+@click.option("--lifetime-minutes", type=int, help="Requested lifetime.  [default: the maximum]")
+@click.option("--dry-run", is_flag=True, help="Inspection of the token only, without a request.")
 @as_json
 @report_errors
 def rotate(
@@ -46,8 +48,9 @@ def rotate(
     lifetime_minutes: int | None,
     dry_run: bool,
     as_json: bool,
+    now: datetime,
 ) -> None:
-    """Renew the token in FILE, if it is due, and put its successor in its place.
+    """Renew the token in FILE if it is due, and replace it with its successor.
 
     \b
     Examples:
@@ -60,17 +63,16 @@ def rotate(
     from flowauth_rotator.core.policy import RotationPolicy
     from flowauth_rotator.core.tokens import PublicKey
 
-    now = datetime.now(timezone.utc)
     store = FileStore(file)
     policy = RotationPolicy(renew_before=renew_before, lifetime_minutes=lifetime_minutes)
-    issuer = _issuer(url, username, password_stdin=password_stdin)
+    issuer = _create_issuer(url, username, password_stdin=password_stdin)
     key = PublicKey(public_key.read()) if public_key else None
     with closing(issuer):
         if dry_run:
-            found = rotation.check(store, policy, now=now)
-            if found.decision.due:
+            inspection = rotation.inspect_token(store, policy, now=now)
+            if inspection.decision.due:
                 store.preflight()
-            print_report(found.report, state=found.decision.state, as_json=as_json)
+            print_report(inspection.report, state=inspection.decision.state, as_json=as_json)
             return
         report = rotation.rotate(store, issuer, policy, now=now, public_key=lambda: key)
     print_report(report, as_json=as_json)
@@ -78,7 +80,7 @@ def rotate(
         sys.exit(1)
 
 
-def _issuer(
+def _create_issuer(
     url: str, username: str | None, *, password_stdin: bool
 ) -> SessionIssuer | BearerIssuer:
     from flowauth_rotator.agent.bearer import BearerIssuer
@@ -89,10 +91,11 @@ def _issuer(
             raise click.UsageError("--password-stdin needs --username.")
         return BearerIssuer(url)
     if password_stdin:
-        password = sys.stdin.buffer.readline().decode("utf-8", "replace")
-        password = password.rstrip("\r\n")
+        password = read_secret(sys.stdin.buffer)
     elif sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, err=True)
     else:
-        raise click.UsageError("--username needs --password-stdin, or a terminal to ask at.")
+        raise click.UsageError(
+            "--username needs --password-stdin, or a terminal for the password prompt."
+        )
     return SessionIssuer(url, username, password)

@@ -1,4 +1,4 @@
-"""Where those who watch learn of tokens: an Airflow, here or elsewhere, and an issuer's list."""
+"""Take a snapshot of the tokens in Airflow, local or remote, or at an issuer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 
 from flowauth_rotator.agent.flowauth import LARGEST_LIST, SessionIssuer
-from flowauth_rotator.agent.http import Wire
+from flowauth_rotator.agent.http import HttpClient
 from flowauth_rotator.core.errors import (
     IssuerError,
     MalformedToken,
@@ -19,115 +19,117 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.policy import ABANDONED, RotationPolicy, decide
 from flowauth_rotator.core.tokens import Token, read_unverified
-from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Unreadable, Watched
+from flowauth_rotator.monitoring.status import InvalidSnapshot, Snapshot, TokenStatus, Validity
 
-PATH = "/flowauth-rotator/api/check"
-TIMEOUT = 20  # seconds for one request: Nagios gives a check 60
+CHECK_PATH = "/flowauth-rotator/api/check"
+TIMEOUT = 20  # seconds for one request; Nagios allows a check 60
 
 
-def airflow_here(now: datetime) -> Snapshot:
-    """What the Airflow says of whose environment this is.
+def read_local_airflow(now: datetime) -> Snapshot:
+    """Take a snapshot from the database of the Airflow in this environment.
 
-    What Airflow prints goes to standard error.
+    The standard output of Airflow is redirected to standard error.
 
     Raises:
-        Misconfigured: there is no Airflow.
+        Misconfigured: Airflow is not installed in this environment.
         StoreUnavailable: its database cannot be read.
     """
-    with _silent_output():
+    with _redirect_stdout():
         try:
             from flowauth_rotator.provider.web import api
         except ModuleNotFoundError as error:
             raise Misconfigured(
-                f"Airflow cannot be loaded here: {error.name} is not installed.",
-                advice="Run it with the Python of Airflow, or give Airflow's address.",
+                f"Airflow cannot be imported in this environment: {error.name} is not installed.",
+                advice="Run the command with Airflow's Python, or set --airflow to Airflow's URL.",
             ) from None
         try:
-            return api.watched(None, now)
+            return api.read_snapshot(None, now)
         except RotatorError:
             raise
         except Exception as error:  # noqa: BLE001 - its text may hold the database's password
-            word = type(error).__name__
+            kind = type(error).__name__
     raise StoreUnavailable(
-        f"Airflow's database cannot be read ({word}).",
-        advice="Run it with the settings of Airflow, as its user.",
+        f"Airflow's database cannot be read ({kind}).",
+        advice="Run the command as Airflow's user, with Airflow's environment variables.",
     )
 
 
-def airflow_at(url: str, scrape_token: str) -> Snapshot:
-    """What the page of an Airflow elsewhere says.
+def fetch_remote_airflow(url: str, scrape_token: str) -> Snapshot:
+    """Fetch a snapshot from the plugin of a remote Airflow.
 
     Raises:
-        RotatorError: it did not answer, or not with that.
+        RotatorError: Airflow did not respond, or not with a snapshot.
     """
-    wire = Wire(url, timeout=TIMEOUT)
-    wire.secrets = (scrape_token,)
+    client = HttpClient(url, timeout=TIMEOUT)
+    client.secrets = (scrape_token,)
     headers = {"Authorization": f"Bearer {scrape_token}"}
-    with closing(wire):
+    with closing(client):
         try:
-            answer = wire.send("GET", PATH, headers=headers, largest=LARGEST_LIST)
-            return Snapshot.from_json(answer.document)
+            response = client.send("GET", CHECK_PATH, headers=headers, max_bytes=LARGEST_LIST)
+            return Snapshot.from_json(response.document)
         except IssuerError as error:
             reason = error.reason
-        except Unreadable as error:
-            reason = f"{wire.url} answered something else. {error}"
+        except InvalidSnapshot as error:
+            reason = f"{client.url} did not return the expected JSON. {error}"
     raise StoreUnavailable(
         reason,
-        advice="See that Airflow runs with this version of flowauth-rotator, and that the scrape "
-        "token is that of its configuration.",
+        advice="Check that this Airflow has the same version of flowauth-rotator, and that "
+        "--scrape-token-file contains the scrape token of its configuration.",
     )
 
 
-def issuer_list(
+def list_issued_tokens(
     url: str, username: str, password: str, policy: RotationPolicy, now: datetime
 ) -> Snapshot:
-    """The newest token of each audience and name that an issuer has issued to a user.
+    """List the newest token of each audience and name that an issuer has minted for a user.
 
-    A name without a token for 30 days counts as abandoned. An issuer shows nothing of an audience
-    where the user holds no role.
+    Tokens that expired more than 30 days ago are left out. An issuer does not list the tokens of
+    an audience where the user has no role.
 
     Args:
-        url: where the issuer answers.
+        url: the address of the issuer.
         username: the owner of the tokens.
-        password: their password.
+        password: the owner's password.
         policy: when a token is due.
         now: an aware time.
 
     Raises:
-        RotatorError: it did not answer, or refused.
+        RotatorError: the issuer did not respond, or refused the request.
     """
     with closing(SessionIssuer(url, username, password, timeout=TIMEOUT)) as issuer:
         rows = issuer.issued()
-    newest: dict[tuple[str, str], Life] = {}
+    newest: dict[tuple[str, str], Validity] = {}
     for audience, name, token in rows:
-        life = _life(token, policy, now)
-        if life and life.expires_at > now - ABANDONED:
-            known = newest.get((audience, name), life)
-            newest[audience, name] = max(known, life, key=lambda each: each.expires_at)
-    tokens = [Watched(name, issued=life) for (_, name), life in newest.items()]
+        validity = _read_validity(token, policy, now)
+        if validity and validity.expires_at > now - ABANDONED:
+            known = newest.get((audience, name), validity)
+            newest[audience, name] = max(known, validity, key=lambda each: each.expires_at)
+    tokens = [TokenStatus(name, issued=validity) for (_, name), validity in newest.items()]
     return Snapshot(now, tokens, issuer=issuer.url)
 
 
-def _life(token: Token | datetime, policy: RotationPolicy, now: datetime) -> Life | None:
-    if isinstance(token, datetime):
+def _read_validity(
+    token: Token | datetime, policy: RotationPolicy, now: datetime
+) -> Validity | None:
+    if isinstance(token, datetime):  # the issuer has deleted the token itself
         expires_at = token.astimezone(timezone.utc)
-        return Life(expires_at, expires_at)
+        return Validity(expires_at, expires_at)
     try:
         claims = read_unverified(token)
     except MalformedToken:
         return None
-    return Life(claims.issued_at, claims.expires_at, decide(claims, policy, now).renew_at)
+    return Validity(claims.issued_at, claims.expires_at, decide(claims, policy, now).renew_at)
 
 
 @contextmanager
-def _silent_output() -> Iterator[None]:
-    """Send to standard error what any library prints, also from below Python."""
+def _redirect_stdout() -> Iterator[None]:
+    """Redirect file descriptor 1 to standard error, for libraries that print."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    saved = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved, 1)
+        os.close(saved)

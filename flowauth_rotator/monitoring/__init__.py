@@ -1,1 +1,1 @@
-"""Tells those who watch: one state of each token, in the words of each monitoring system."""
+"""One severity rule for tokens and rotation DAGs, and an output format for each consumer."""

@@ -1,4 +1,4 @@
-"""The state of each token and of the agent: one rule, whatever monitoring system asks."""
+"""Assess tokens and rotation DAGs: the one rule that turns facts into a state and a summary."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from enum import IntEnum
 
 from flowauth_rotator.core.clock import to_utc
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.core.report import Outcome, Severity
-from flowauth_rotator.monitoring.formatting import moment, span
-from flowauth_rotator.monitoring.snapshot import (
-    PATIENCE,
-    Heartbeat,
-    Life,
+from flowauth_rotator.core.report import Severity
+from flowauth_rotator.monitoring.forecast import forecast_renewal
+from flowauth_rotator.monitoring.formatting import format_duration, format_minute
+from flowauth_rotator.monitoring.status import (
+    DEFAULT_GRACE_PERIOD,
+    CheckResult,
+    RotationDagStatus,
     Snapshot,
-    Watched,
-    soonest_first,
+    TokenStatus,
+    Validity,
+    sort_by_expiry,
 )
 
 
 class State(IntEnum):
-    """The four states of the plugins of Nagios, by their exit codes."""
+    """The four states of a Nagios plugin, with their exit codes."""
 
     OK = 0
     WARNING = 1
@@ -30,17 +32,17 @@ class State(IntEnum):
     UNKNOWN = 3
 
     @property
-    def loudness(self) -> int:
-        """Which of several counts: what is known to be bad before what is not known."""
+    def rank(self) -> int:
+        """The severity of the state: UNKNOWN is worse than OK, and better than WARNING."""
         return (State.OK, State.UNKNOWN, State.WARNING, State.CRITICAL).index(self)
 
 
-def loudest(*states: State) -> State:
-    """Which of several states counts."""
-    return max(states, key=lambda state: state.loudness, default=State.OK)
+def most_severe(*states: State) -> State:
+    """Return the most severe of several states; OK if there are none."""
+    return max(states, key=lambda state: state.rank, default=State.OK)
 
 
-OF_SEVERITY = {
+STATE_OF_SEVERITY = {
     Severity.OK: State.OK,
     Severity.WARNING: State.WARNING,
     Severity.CRITICAL: State.CRITICAL,
@@ -49,44 +51,47 @@ OF_SEVERITY = {
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The remaining lifetime under which a token is a warning, or critical.
+    """The remaining lifetimes below which a token is a warning, or critical.
 
-    Each is a fraction of the renewal window, from due to expiry, or a duration.
+    Each is a duration, or a fraction of the renewal window: the time from due to expiry.
 
     Raises:
-        Misconfigured: a fraction is not above 0 and up to 1, a duration not positive, or the
-            warning comes after the critical state.
+        Misconfigured: a fraction is not above 0 and up to 1, a duration is not positive, or
+            `warning` is smaller than `critical`.
     """
 
     warning: float | timedelta = 0.6
     critical: float | timedelta = 0.3
 
     def __post_init__(self) -> None:
-        for word in ("warning", "critical"):
-            value = getattr(self, word)
+        for name in ("warning", "critical"):
+            value = getattr(self, name)
             if isinstance(value, timedelta):
                 if value <= timedelta(0):
                     raise Misconfigured(
-                        f"`{word}` is not positive.", advice="Use a longer duration."
+                        f"`{name}` is {value}, which is not positive.",
+                        advice="Use a longer duration.",
                     )
             elif not 0 < value <= 1:
                 raise Misconfigured(
-                    f"`{word}` is {value!r} of the renewal window.",
+                    f"`{name}` is {value!r} of the renewal window.",
                     advice="Use a fraction above 0 and up to 1, or a duration like 2d.",
                 )
         if type(self.warning) is type(self.critical) and self.warning < self.critical:  # type: ignore[operator]
             raise Misconfigured(
-                "`warning` comes after `critical`.", advice="Use a larger `warning`."
+                f"`warning` ({_format_threshold(self.warning)}) is smaller than `critical` "
+                f"({_format_threshold(self.critical)}).",
+                advice="Use a larger `warning`.",
             )
 
-    def of(self, life: Life) -> tuple[timedelta, timedelta]:
-        """Both as durations for a token of this life.
+    def resolve(self, validity: Validity) -> tuple[timedelta, timedelta]:
+        """Return both as durations for one token.
 
-        One that is never due in time has no renewal window: its whole lifetime counts.
+        If the renewal is not due before the expiry, fractions are of the whole lifetime.
         """
-        due = life.renew_at
-        begin = due if due and due < life.expires_at else life.issued_at
-        window = max(life.expires_at - begin, timedelta(0))
+        due, expires_at = validity.renew_at, validity.expires_at
+        start = due if due and due < expires_at else validity.issued_at
+        window = max(expires_at - start, timedelta(0))
         warning, critical = (
             value if isinstance(value, timedelta) else window * value
             for value in (self.warning, self.critical)
@@ -94,174 +99,169 @@ class Thresholds:
         return warning, min(warning, critical)
 
     def __str__(self) -> str:
-        return f"warning below {_shown(self.warning)}, critical below {_shown(self.critical)}"
+        warning, critical = map(_format_threshold, (self.warning, self.critical))
+        return f"warning below {warning}, critical below {critical}"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The state of one thing that is watched, and why.
+class ServiceStatus:
+    """The state of one monitored service, and its reason.
 
     Attributes:
         state: the state.
-        sentence: why, as what follows a name: "expires in 3 d 4 h (2026-11-24 13:00 UTC)".
-        advice: what a person can do; empty when there is nothing to do.
+        summary: the reason, as a clause: "expires in 3 d 4 h (2026-11-24 13:00 UTC)".
+        hint: what the operator can do; empty if no action is needed.
     """
 
     state: State
-    sentence: str
-    advice: str = ""
+    summary: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
-class Judged:
+class AssessedToken:
     """A token and its state.
 
     Attributes:
-        token: what was found of it.
-        verdict: its state.
-        life: of the token that the state is about; None if nobody can read it.
-        remaining: time left until it expires; negative once it has.
-        used: how much of its lifetime has passed, from 0 to 1.
-        warning: the remaining lifetime under which it is a warning.
-        critical: the same for critical.
-        outlook: what will happen at the next check, in a sentence.
+        token: the facts.
+        status: the state.
+        validity: of the assessed token; None if it cannot be decoded.
+        remaining: time until it expires; negative afterwards.
+        used: the elapsed fraction of its lifetime, from 0 to 1.
+        warning: the remaining lifetime below which the state is a warning.
+        critical: the remaining lifetime below which the state is critical.
+        forecast: what the next check will do, in one sentence; may be empty.
     """
 
-    token: Watched
-    verdict: Verdict
-    life: Life | None = None
+    token: TokenStatus
+    status: ServiceStatus
+    validity: Validity | None = None
     remaining: timedelta = timedelta(0)
     used: float = 1.0
     warning: timedelta = timedelta(0)
     critical: timedelta = timedelta(0)
-    outlook: str = ""
+    forecast: str = ""
 
     @property
     def used_levels(self) -> tuple[float, float]:
-        """How much of the lifetime has passed when it becomes a warning, and critical."""
-        if self.life is None or self.life.expires_at <= self.life.issued_at:
+        """The elapsed fractions above which the state is a warning, and critical."""
+        if self.validity is None or self.validity.expires_at <= self.validity.issued_at:
             return 0.0, 0.0
-        lifetime = self.life.expires_at - self.life.issued_at
+        lifetime = self.validity.expires_at - self.validity.issued_at
         warning, critical = (1 - left / lifetime for left in (self.warning, self.critical))
         return min(max(warning, 0.0), 1.0), min(max(critical, 0.0), 1.0)
 
     @property
     def details(self) -> list[str]:
-        """What else is worth saying, a sentence each."""
-        kept = f"Kept in {self.token.place}." if self.token.place else ""
-        known = [self.verdict.advice, self.outlook, kept]
-        return [sentence for sentence in known if sentence]
+        """Hint, forecast and place, as sentences."""
+        place = f"Stored in {self.token.place}." if self.token.place else ""
+        return [sentence for sentence in (self.status.hint, self.forecast, place) if sentence]
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """The states of all that is watched.
+    """The states of all tokens and of the rotation DAGs.
 
     Attributes:
-        snapshot: what was found.
-        thresholds: by what it was judged.
-        tokens: each name, in order; of tokens that share one the loudest.
-        agent: the DAGs together; None if only the issuer was asked.
+        snapshot: the facts.
+        thresholds: the thresholds that were applied.
+        tokens: one for each name, in the order of names; the most severe of those that share it.
+        dags: the state of all rotation DAGs together; None in an issuer's snapshot.
     """
 
     snapshot: Snapshot
     thresholds: Thresholds
-    tokens: Sequence[Judged]
-    agent: Verdict | None
+    tokens: Sequence[AssessedToken]
+    dags: ServiceStatus | None
 
     @property
     def state(self) -> State:
-        """The loudest of all."""
-        states = [one.verdict.state for one in self.tokens]
-        if self.agent:
-            states.append(self.agent.state)
-        if self.issuer_clause:
+        """The most severe state of all."""
+        states = [token.status.state for token in self.tokens]
+        if self.dags:
+            states.append(self.dags.state)
+        if self.issuer_failure:
             states.append(State.UNKNOWN)
-        if not states:  # an issuer without any token: whoever set this up expected some
+        if not states:  # an issuer is monitored because it should have tokens
             states.append(State.WARNING)
-        return loudest(*states)
+        return most_severe(*states)
 
     @property
-    def issuer_clause(self) -> str:
-        """Why nobody knows whether there are newer tokens, where the issuer was asked in vain."""
-        trouble = self.snapshot.issuer_trouble
-        return f"the newest tokens at the issuer are not known: {trouble}" if trouble else ""
+    def issuer_failure(self) -> str:
+        """A clause if the tokens of the issuer could not be listed, or an empty text."""
+        reason = self.snapshot.issuer_trouble
+        if not reason:
+            return ""
+        return f"the tokens at the issuer could not be listed: {reason.rstrip('.')}"
 
     @property
-    def loudest_first(self) -> list[Judged]:
-        """The tokens, those at the head that a person should look at."""
-        return sorted(self.tokens, key=lambda one: -one.verdict.state.loudness)
+    def by_severity(self) -> list[AssessedToken]:
+        """The tokens, the most severe first."""
+        return sorted(self.tokens, key=lambda token: -token.status.state.rank)
 
 
 def assess(snapshot: Snapshot, thresholds: Thresholds | None = None) -> Assessment:
-    """Judge all that was found, at the moment when it was.
+    """Assess a snapshot at the moment when it was taken.
 
-    Of the token in use, if Airflow was asked; else of the newest one that the issuer holds.
+    The state of a name is that of the token in use, or in an issuer's snapshot that of the newest.
     """
-    thresholds = thresholds or Thresholds()
-    agents = {agent.dag_id: agent for agent in snapshot.agents or ()}
-    by_name: dict[str, Judged] = {}
-    for one in soonest_first(snapshot.tokens):
-        life = one.issued if snapshot.agents is None else one.in_use
-        agent = agents.get(one.dag_id or "")
-        judged = judge(
-            one, life, thresholds, snapshot.taken_at, agent.patience if agent else PATIENCE
-        )
-        judged = replace(judged, outlook=_outlook(judged, agent, snapshot.taken_at))
-        louder = by_name.get(one.name, judged)
-        by_name[one.name] = max(louder, judged, key=lambda each: each.verdict.state.loudness)
-    tokens = [by_name[name] for name in sorted(by_name)]
-    agent_verdict = None
-    if snapshot.agents is not None:
-        agent_verdict = _of_agents(snapshot.agents, snapshot.taken_at)
-    return Assessment(snapshot, thresholds, tokens, agent_verdict)
+    thresholds, now = thresholds or Thresholds(), snapshot.taken_at
+    dags = {dag.dag_id: dag for dag in snapshot.rotation_dags or ()}
+    by_name: dict[str, AssessedToken] = {}
+    for token in sort_by_expiry(snapshot.tokens):
+        validity = token.issued if snapshot.rotation_dags is None else token.in_use
+        dag = dags.get(token.dag_id or "")
+        grace_period = dag.grace_period if dag else DEFAULT_GRACE_PERIOD
+        assessed = assess_token(token, validity, thresholds, now, grace_period)
+        assessed = replace(assessed, forecast=forecast_renewal(token, validity, dag, now))
+        rival = by_name.get(token.name, assessed)
+        by_name[token.name] = max(rival, assessed, key=lambda each: each.status.state.rank)
+    return Assessment(
+        snapshot,
+        thresholds,
+        tokens=[by_name[name] for name in sorted(by_name)],
+        dags=None if snapshot.rotation_dags is None else assess_dags(snapshot.rotation_dags, now),
+    )
 
 
-def judge(
-    token: Watched,
-    life: Life | None,
+def assess_token(
+    token: TokenStatus,
+    validity: Validity | None,
     thresholds: Thresholds,
     now: datetime,
-    patience: timedelta = PATIENCE,
-) -> Judged:
-    """Judge a token: the loudest of the time that it has left and of what else is known.
+    grace_period: timedelta = DEFAULT_GRACE_PERIOD,
+) -> AssessedToken:
+    """Assess one token; the most severe of remaining lifetime, last check and deployment counts.
 
     Args:
-        token: what was found of it.
-        life: of which token, the one in use or the newest issued.
-        thresholds: by what.
+        token: the facts.
+        validity: of the token in use, or of the newest at the issuer; None if it is unknown.
+        thresholds: the thresholds.
         now: an aware time.
-        patience: how long a token that was issued may wait to be put to use.
+        grace_period: how long an issued token may remain unused.
     """
     now = to_utc(now)
-    told = token.told
-    if life is None:
-        reason = told.reason if told else "Nothing is known of it."
-        state = OF_SEVERITY[told.severity] if told else State.UNKNOWN
-        return Judged(token, Verdict(state, reason, told.advice if told else ""))
-    remaining = life.expires_at - now
-    warning, critical = thresholds.of(life)
-    state, sentence, advice = State.OK, _expiry(life, now), ""
-    if remaining < warning:
-        state = State.CRITICAL if remaining < critical else State.WARNING
-    if remaining <= timedelta(0):
-        state = State.CRITICAL
-    if told and told.severity is not Severity.OK:
-        state = loudest(state, OF_SEVERITY[told.severity])
-        sentence = f"{sentence}; {told.word}: {told.reason}"
-    if told:
-        advice = told.advice
-    newer = token.issued
-    if newer and newer.expires_at > life.expires_at and now - newer.issued_at > patience:
-        state = loudest(state, State.WARNING)
-        sentence = f"{sentence}; a newer one, issued {moment(newer.issued_at)}, is not in use"
-        advice = advice or "See why the agent does not take it: its DAG's last runs say."
-    lifetime = life.expires_at - life.issued_at
-    used = (now - life.issued_at) / lifetime if lifetime > timedelta(0) else 1.0
-    return Judged(
+    if validity is None:
+        return AssessedToken(token, _assess_unreadable(token.last_check))
+    remaining = validity.expires_at - now
+    warning, critical = thresholds.resolve(validity)
+    states, clauses = [_assess_remaining(remaining, warning, critical)], [_expiry(validity, now)]
+    hint, newer = "", token.issued
+    if newer and newer.expires_at > validity.expires_at and now - newer.issued_at > grace_period:
+        states.append(State.WARNING)
+        clauses.append(f"a newer token, issued {format_minute(newer.issued_at)}, is not in use")
+        hint = "Check the last runs of the rotation DAG for the reason."
+    if last_check := token.last_check:
+        hint = last_check.advice or hint
+        if last_check.severity is not Severity.OK:
+            states.append(STATE_OF_SEVERITY[last_check.severity])
+            clauses.append(f"{last_check.outcome}: {last_check.reason}")
+    lifetime = validity.expires_at - validity.issued_at
+    used = (now - validity.issued_at) / lifetime if lifetime > timedelta(0) else 1.0
+    return AssessedToken(
         token,
-        Verdict(state, sentence, advice),
-        life,
+        ServiceStatus(most_severe(*states), "; ".join(clauses), hint),
+        validity,
         remaining,
         min(max(used, 0.0), 1.0),
         warning,
@@ -269,66 +269,57 @@ def judge(
     )
 
 
-def of_heartbeat(agent: Heartbeat, now: datetime) -> Verdict:
-    """The state of one DAG."""
-    last = f"last check {moment(agent.checked_at)}" if agent.checked_at else "no check yet"
-    if agent.condition == "ok":
-        following = agent.next_check_at
-        return Verdict(State.OK, f"{last}, next {moment(following)}" if following else last)
-    late = agent.deadline_at is not None and to_utc(now) > agent.deadline_at
-    mild = agent.condition in ("new", "failed") and not late
-    state = State.WARNING if mild else State.CRITICAL
-    return Verdict(state, f"{agent.condition}, {last}", agent.sentence)
+def assess_dag(dag: RotationDagStatus, now: datetime) -> ServiceStatus:
+    """Assess one rotation DAG."""
+    last = f"last check {format_minute(dag.checked_at)}" if dag.checked_at else "no check yet"
+    if dag.condition == "ok":
+        following = f", next {format_minute(dag.next_check_at)}" if dag.next_check_at else ""
+        return ServiceStatus(State.OK, f"{last}{following}")
+    is_late = dag.deadline_at is not None and to_utc(now) > dag.deadline_at
+    is_transient = dag.condition in ("new", "failed") and not is_late
+    state = State.WARNING if is_transient else State.CRITICAL
+    return ServiceStatus(state, f"{dag.condition}, {last}", dag.hint)
 
 
-def _outlook(one: Judged, agent: Heartbeat | None, now: datetime) -> str:
-    """What will happen at the next check, as far as anybody can tell."""
-    due = one.life.renew_at if one.life else None
-    if agent is None:
-        return f"Renewal is due from {moment(due)} on." if due else ""
-    if agent.condition not in ("ok", "new", "misconfigured"):
-        return f"Nothing renews it. {agent.dag_id}: {agent.sentence}"
-    told = one.token.told
-    if told and told.word == Outcome.EXPIRED and told.severity is not Severity.OK:
-        return "The issuer renews it no more."
-    following = agent.next_check_at
-    check = f"The next check, at {moment(following)}," if following else "The next check"
-    if due is None:
-        return f"{check} looks again."
-    renewing = one.token.renewal_check_at
-    if now >= due or (renewing is not None and renewing == following):
-        well = told is None or told.severity is Severity.OK
-        return f"{check} {'renews' if well else 'tries to renew'} it."
-    if renewing is None:
-        return f"Renewal is due from {moment(due)} on."
-    return f"{check} leaves it as it is; the one at {moment(renewing)} renews it."
-
-
-def _of_agents(agents: Sequence[Heartbeat], now: datetime) -> Verdict:
-    """All DAGs together: the loudest counts, and each has its clause."""
-    if not agents:
-        return Verdict(
+def assess_dags(dags: Sequence[RotationDagStatus], now: datetime) -> ServiceStatus:
+    """Assess all rotation DAGs together: the most severe state counts, and each has a clause."""
+    if not dags:
+        return ServiceStatus(
             State.CRITICAL,
-            "no DAG keeps tokens alive",
-            "Put the DAG's file into the dags folder, and see that it has no import error.",
+            "there is no rotation DAG",
+            "Put the DAG file into the dags folder, and check that Airflow imports it without "
+            "errors.",
         )
-    each = [(agent, of_heartbeat(agent, now)) for agent in agents]
-    loudest_first = sorted(each, key=lambda pair: -pair[1].state.loudness)
-    return Verdict(
-        loudest_first[0][1].state,
-        "; ".join(f"{agent.dag_id}: {verdict.sentence}" for agent, verdict in loudest_first),
-        " ".join(f"{agent.dag_id}: {it.advice}" for agent, it in loudest_first if it.advice),
+    statuses = [(dag.dag_id, assess_dag(dag, now)) for dag in dags]
+    by_severity = sorted(statuses, key=lambda item: -item[1].state.rank)
+    return ServiceStatus(
+        by_severity[0][1].state,
+        "; ".join(f"{dag_id}: {status.summary}" for dag_id, status in by_severity),
+        " ".join(f"{dag_id}: {status.hint}" for dag_id, status in by_severity if status.hint),
     )
 
 
-def _expiry(life: Life, now: datetime) -> str:
-    remaining = life.expires_at - now
+def _assess_unreadable(last_check: CheckResult | None) -> ServiceStatus:
+    if last_check is None:
+        return ServiceStatus(State.UNKNOWN, "There is no information about this token.")
+    state = STATE_OF_SEVERITY[last_check.severity]
+    return ServiceStatus(state, last_check.reason, last_check.advice)
+
+
+def _assess_remaining(remaining: timedelta, warning: timedelta, critical: timedelta) -> State:
+    if remaining <= timedelta(0) or remaining < critical:
+        return State.CRITICAL
+    return State.WARNING if remaining < warning else State.OK
+
+
+def _expiry(validity: Validity, now: datetime) -> str:
+    remaining, expires_at = validity.expires_at - now, format_minute(validity.expires_at)
     if remaining <= timedelta(0):
-        return f"expired {span(remaining)} ago ({moment(life.expires_at)})"
-    return f"expires in {span(remaining)} ({moment(life.expires_at)})"
+        return f"expired {format_duration(remaining)} ago ({expires_at})"
+    return f"expires in {format_duration(remaining)} ({expires_at})"
 
 
-def _shown(value: float | timedelta) -> str:
+def _format_threshold(value: float | timedelta) -> str:
     if isinstance(value, timedelta):
-        return span(value)
+        return format_duration(value)
     return f"{value:.4g} of the renewal window"

@@ -1,87 +1,95 @@
-"""The reading of Checkmk: one line a service, as its agent's local checks print them."""
+"""The output for Checkmk: one line for each service, in the format of local checks."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from flowauth_rotator.monitoring.assessment import Assessment, Judged, State, Verdict, loudest
-from flowauth_rotator.monitoring.formatting import one_line, percent
+from flowauth_rotator.monitoring.assessment import (
+    AssessedToken,
+    Assessment,
+    ServiceStatus,
+    State,
+    most_severe,
+)
+from flowauth_rotator.monitoring.formatting import format_percent, to_one_line
 from flowauth_rotator.monitoring.service_names import PREFIX, service_name
 
-AGENT = "FlowAuth_Rotation_Agent"
-ISSUER = "FlowAuth_Issuer"  # in place of the agent where only the issuer was asked
-LINE_BREAK = "\\n"  # the two characters; what follows the first is shown in the details
+DAGS_SERVICE = "FlowAuth_Rotation_Agent"
+ISSUER_SERVICE = "FlowAuth_Issuer"  # replaces it in an issuer's snapshot
+LINE_BREAK = "\\n"  # these two characters; the text after the first one is shown as details
 
 
-def reading(assessment: Assessment, *, agent_service: str = AGENT) -> str:
-    """A line for each name, and one for the agent or the issuer.
+def render(assessment: Assessment, *, dags_service: str = DAGS_SERVICE) -> str:
+    """Render a line for each token, and one for the rotation DAGs or the issuer.
 
-    `STATE "SERVICE" METRICS TEXT`, by Checkmk's documentation of local checks; of names that
-    share a service the loudest counts, and the agent's line says so.
+    The format is `STATE "SERVICE" METRICS TEXT`, from Checkmk's documentation of local checks. If
+    tokens share a service name, the most severe counts, and the last line is a warning.
 
     Args:
         assessment: the states.
-        agent_service: what to call the agent's service.
+        dags_service: the service name of the rotation DAGs.
     """
-    by_service: dict[str, list[Judged]] = defaultdict(list)
-    for one in assessment.tokens:
-        by_service[service_name(one.token.name)].append(one)
-    lines = [_line_of_one(service, some) for service, some in sorted(by_service.items())]
-    shared = {service: some for service, some in by_service.items() if len(some) > 1}
-    return "".join(f"{line}\n" for line in [*lines, _last_line(assessment, shared, agent_service)])
-
-
-def failure(sentence: str, names: Iterable[str] = (), *, service: str = AGENT) -> str:
-    """What is printed if nothing could be found out: CRITICAL, and UNKNOWN for each name.
-
-    Args:
-        sentence: why.
-        names: those that were asked for.
-        service: the one that is critical, the agent's or the issuer's.
-    """
-    lines = [_line(State.UNKNOWN, service_name(name), "-", sentence) for name in names]
-    lines.append(_line(State.CRITICAL, service, "-", sentence))
+    by_service: dict[str, list[AssessedToken]] = defaultdict(list)
+    for token in assessment.tokens:
+        by_service[service_name(token.token.name)].append(token)
+    lines = [_token_line(service, tokens) for service, tokens in sorted(by_service.items())]
+    shared = {service: tokens for service, tokens in by_service.items() if len(tokens) > 1}
+    lines.append(_last_line(assessment, shared, dags_service))
     return "".join(f"{line}\n" for line in lines)
 
 
-def _line_of_one(service: str, some: list[Judged]) -> str:
-    one = max(some, key=lambda each: each.verdict.state.loudness)
+def render_failure(message: str, names: Iterable[str] = (), *, service: str = DAGS_SERVICE) -> str:
+    """Render the lines of a check that failed itself: CRITICAL, and UNKNOWN for each token.
+
+    Args:
+        message: the error.
+        names: the names of the requested tokens.
+        service: the critical service, of the rotation DAGs or of the issuer.
+    """
+    lines = [_line(State.UNKNOWN, service_name(name), "-", message) for name in names]
+    lines.append(_line(State.CRITICAL, service, "-", message))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _token_line(service: str, tokens: Sequence[AssessedToken]) -> str:
+    token = max(tokens, key=lambda each: each.status.state.rank)
     metrics = "-"
-    if one.life:
-        levels = ";".join(map(percent, one.used_levels))
-        remaining = int(one.remaining.total_seconds())
-        metrics = f"used={percent(one.used)};{levels};0;100|remaining={remaining}"
-    return _line(one.verdict.state, service, metrics, _capital(one.verdict.sentence), *one.details)
+    if token.validity:
+        levels = ";".join(map(format_percent, token.used_levels))
+        remaining = int(token.remaining.total_seconds())
+        metrics = f"used={format_percent(token.used)};{levels};0;100|remaining={remaining}"
+    summary = token.status.summary
+    text = summary[:1].upper() + summary[1:]
+    return _line(token.status.state, service, metrics, text, *token.details)
 
 
-def _last_line(assessment: Assessment, shared: dict[str, list[Judged]], agent_service: str) -> str:
+def _last_line(
+    assessment: Assessment, shared: Mapping[str, Sequence[AssessedToken]], dags_service: str
+) -> str:
     count = len(assessment.tokens)
-    verdict = assessment.agent or Verdict(
+    status = assessment.dags or ServiceStatus(
         State.OK if count else State.WARNING,
-        f"{assessment.snapshot.issuer} answered; names: {count or 'none'}",
+        f"{assessment.snapshot.issuer} responded; names of tokens: {count or 'none'}",
     )
-    state, sentence = verdict.state, verdict.sentence
-    if assessment.issuer_clause:
-        state = loudest(state, State.UNKNOWN)
-        sentence = f"{sentence}; {assessment.issuer_clause}"
+    state, text = status.state, status.summary
+    if assessment.issuer_failure:
+        state = most_severe(state, State.UNKNOWN)
+        text = f"{text}; {assessment.issuer_failure}"
     if shared:
-        state = loudest(state, State.WARNING)
-        sentence = f"{sentence}; {len(shared)} services stand for several names each"
-    details = [verdict.advice, f"Thresholds: {assessment.thresholds}."]
+        state = most_severe(state, State.WARNING)
+        text = f"{text}; service names that several tokens share: {len(shared)}"
+    details = [status.hint, f"Thresholds: {assessment.thresholds}."]
     details += [
-        f"{service.removeprefix(PREFIX)} is {' and '.join(repr(it.token.name) for it in some)}."
-        for service, some in sorted(shared.items())
+        f"{service.removeprefix(PREFIX)} is shared by "
+        f"{' and '.join(repr(token.token.name) for token in tokens)}."
+        for service, tokens in sorted(shared.items())
     ]
-    service = ISSUER if assessment.agent is None else agent_service
-    return _line(state, service, "-", sentence, *details)
+    service = ISSUER_SERVICE if assessment.dags is None else dags_service
+    return _line(state, service, "-", text, *details)
 
 
-def _line(state: State, service: str, metrics: str, sentence: str, *details: str) -> str:
-    text = one_line(sentence) or state.name
-    told = [line for line in map(one_line, details) if line]
-    return f'{state.value} "{service}" {metrics} {LINE_BREAK.join([text, *told])}'
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
+def _line(state: State, service: str, metrics: str, text: str, *details: str) -> str:
+    text = to_one_line(text) or state.name
+    parts = [text, *filter(None, map(to_one_line, details))]
+    return f'{state.value} "{service}" {metrics} {LINE_BREAK.join(parts)}'

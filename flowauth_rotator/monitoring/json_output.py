@@ -1,19 +1,18 @@
-"""The reading of programs: all states as JSON values."""
+"""The output for programs: an assessment as JSON values."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
 
-from flowauth_rotator.monitoring.assessment import Assessment, Judged, of_heartbeat
-from flowauth_rotator.monitoring.service_names import collisions, service_name
-from flowauth_rotator.monitoring.snapshot import VERSION
+from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, assess_dag
+from flowauth_rotator.monitoring.service_names import find_collisions, service_name
+from flowauth_rotator.monitoring.status import VERSION, RotationDagStatus
 
 
-def document(assessment: Assessment) -> dict[str, Any]:
-    """All of it; times are epoch seconds, durations seconds."""
+def render(assessment: Assessment) -> dict[str, Any]:
+    """Return the assessment as JSON values; times are epoch seconds, durations seconds."""
     snapshot, thresholds = assessment.snapshot, assessment.thresholds
-    agents = [(agent, of_heartbeat(agent, snapshot.taken_at)) for agent in snapshot.agents or ()]
     return {
         "version": VERSION,
         "now": _seconds(snapshot.taken_at),
@@ -23,49 +22,51 @@ def document(assessment: Assessment) -> dict[str, Any]:
             "critical": _threshold(thresholds.critical),
         },
         "issuer": {"url": snapshot.issuer, "trouble": snapshot.issuer_trouble},
-        "agent": assessment.agent
+        "agent": assessment.dags
         and {
-            "state": assessment.agent.state.name,
-            "sentence": assessment.agent.sentence,
-            "advice": assessment.agent.advice,
+            "state": assessment.dags.state.name,
+            "sentence": assessment.dags.summary,
+            "advice": assessment.dags.hint,
         },
-        "agents": [
-            {
-                "dag_id": agent.dag_id,
-                "state": verdict.state.name,
-                "condition": agent.condition,
-                "sentence": verdict.sentence,
-                "advice": verdict.advice,
-                "last_check_at": _seconds(agent.checked_at),
-                "next_check_at": _seconds(agent.next_check_at),
-                "deadline_at": _seconds(agent.deadline_at),
-            }
-            for agent, verdict in agents
-        ],
-        "tokens": [_token(one) for one in assessment.tokens],
-        "collisions": collisions(one.token.name for one in assessment.tokens),
+        "agents": [_dag(dag, snapshot.taken_at) for dag in snapshot.rotation_dags or ()],
+        "tokens": [_token(token) for token in assessment.tokens],
+        "collisions": find_collisions(token.token.name for token in assessment.tokens),
     }
 
 
-def _token(one: Judged) -> dict[str, Any]:
-    token, life = one.token, one.life
+def _dag(dag: RotationDagStatus, now: datetime) -> dict[str, Any]:
+    status = assess_dag(dag, now)
+    return {
+        "dag_id": dag.dag_id,
+        "state": status.state.name,
+        "condition": dag.condition,
+        "sentence": status.summary,
+        "advice": status.hint,
+        "last_check_at": _seconds(dag.checked_at),
+        "next_check_at": _seconds(dag.next_check_at),
+        "deadline_at": _seconds(dag.deadline_at),
+    }
+
+
+def _token(assessed: AssessedToken) -> dict[str, Any]:
+    token, validity = assessed.token, assessed.validity
     return {
         "name": token.name,
         "service": service_name(token.name),
-        "state": one.verdict.state.name,
-        "sentence": one.verdict.sentence,
-        "advice": one.verdict.advice,
+        "state": assessed.status.state.name,
+        "sentence": assessed.status.summary,
+        "advice": assessed.status.hint,
         "place": token.place or None,
         "dag_id": token.dag_id,
-        "outcome": token.told.word if token.told else None,
-        "issued_at": _seconds(life.issued_at if life else None),
-        "renew_at": _seconds(life.renew_at if life else None),
-        "expires_at": _seconds(life.expires_at if life else None),
+        "outcome": token.last_check.outcome if token.last_check else None,
+        "issued_at": _seconds(validity.issued_at if validity else None),
+        "renew_at": _seconds(validity.renew_at if validity else None),
+        "expires_at": _seconds(validity.expires_at if validity else None),
         "renewal_check_at": _seconds(token.renewal_check_at),
         "newest_issued_expires_at": _seconds(token.issued.expires_at if token.issued else None),
-        "remaining": int(one.remaining.total_seconds()) if life else None,
-        "warning_below": int(one.warning.total_seconds()) if life else None,
-        "critical_below": int(one.critical.total_seconds()) if life else None,
+        "remaining": int(assessed.remaining.total_seconds()) if validity else None,
+        "warning_below": int(assessed.warning.total_seconds()) if validity else None,
+        "critical_below": int(assessed.critical.total_seconds()) if validity else None,
     }
 
 

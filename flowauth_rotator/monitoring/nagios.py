@@ -1,90 +1,91 @@
-"""The reading of Nagios and Icinga: a status line with performance data, then the long output."""
+"""The output for Nagios and Icinga: a status line with performance data, then long output."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from flowauth_rotator.monitoring.assessment import Assessment, Judged, State, Verdict
-from flowauth_rotator.monitoring.formatting import one_line, percent
+from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, ServiceStatus, State
+from flowauth_rotator.monitoring.formatting import format_percent, to_one_line
 
 
-def reading(assessment: Assessment) -> str:
-    """What a plugin prints; its exit code is the assessment's state.
+def render(assessment: Assessment) -> str:
+    """Render the output of a plugin, whose exit code is the assessment's state.
 
-    Of one token or of the agent alone, or of all: then the loudest counts, and each has its line.
+    It is about one token, about the rotation DAGs, or about everything: then the status line has
+    the most severe state, and the long output a line for each token.
     """
-    tokens, agent = assessment.loudest_first, assessment.agent
-    lines = [f"{assessment.issuer_clause}."] if assessment.issuer_clause else []
-    if agent is None and len(tokens) == 1:
-        [one] = tokens
-        head = f"TOKEN {_named(one, assessment.state)}"
-        numbers, lines = _numbers_of_one(one), one.details + lines
-    elif agent and not tokens:
-        head, numbers = f"AGENT {_of_agent(agent, assessment.state)}", ""
-        lines = [agent.advice, *lines]
+    tokens, dags = assessment.by_severity, assessment.dags
+    lines = [f"{assessment.issuer_failure}."] if assessment.issuer_failure else []
+    if dags is None and len(tokens) == 1:
+        head = f"TOKEN {_token_line(tokens[0], assessment.state)}"
+        data, lines = _token_data(tokens[0]), tokens[0].details + lines
+    elif dags and not tokens:
+        head, data = f"AGENT {_dags_line(dags, assessment.state)}", ""
+        lines = [dags.hint, *lines]
     else:
-        head, numbers = _summary(assessment), _numbers(assessment)
-        lines += [_named(one, one.verdict.state) for one in tokens]
-        if agent:
-            lines.append(f"agent {_of_agent(agent, agent.state)} {agent.advice}")
+        head, data = _summary(assessment), _summary_data(assessment)
+        lines += [_token_line(token, token.status.state) for token in tokens]
+        if dags:
+            lines.append(f"agent {_dags_line(dags, dags.state)} {dags.hint}")
     lines.append(f"Thresholds: {assessment.thresholds}.")
-    head = one_line(head)
-    return "".join(
-        f"{line}\n"
-        for line in [
-            f"{head} | {numbers}" if numbers else head,
-            *filter(None, map(one_line, lines)),
-        ]
-    )
+    head = to_one_line(head)
+    lines = [f"{head} | {data}" if data else head, *filter(None, map(to_one_line, lines))]
+    return "".join(f"{line}\n" for line in lines)
 
 
-def failure(sentence: str) -> str:
-    """What is printed if nothing could be found out."""
-    return f"TOKENS {State.UNKNOWN.name} - {one_line(sentence)}\n"
+def render_failure(message: str) -> str:
+    """Render the output of a check that failed itself, with the state UNKNOWN."""
+    return f"TOKENS {State.UNKNOWN.name} - {to_one_line(message)}\n"
 
 
 def _summary(assessment: Assessment) -> str:
-    tokens, agent = assessment.loudest_first, assessment.agent
-    counts = Counter(one.verdict.state for one in tokens)
-    said = [f"{counts[state]} {state.name.lower()}" for state in State if counts[state]]
-    clauses = [f"{len(tokens)} tokens: {', '.join(said)}" if tokens else "no tokens"]
-    if agent:
-        clauses.append(f"agent {agent.state.name.lower()}")
-    if tokens and tokens[0].verdict.state is not State.OK:
-        clauses.append(_sentence(tokens[0]))
-    elif agent and agent.state is not State.OK:
-        clauses.append(agent.sentence)
+    tokens, dags = assessment.by_severity, assessment.dags
+    counts = Counter(token.status.state for token in tokens)
+    by_state = ", ".join(
+        f"{counts[state]} {state.name.lower()}" for state in State if counts[state]
+    )
+    clauses = [f"{len(tokens)} tokens: {by_state}" if tokens else "no tokens"]
+    if dags:
+        clauses.append(f"agent {dags.state.name.lower()}")
+    if tokens and tokens[0].status.state is not State.OK:
+        clauses.append(_clause(tokens[0]))
+    elif dags and dags.state is not State.OK:
+        clauses.append(dags.summary)
     return f"TOKENS {assessment.state.name} - {'; '.join(clauses)}"
 
 
-def _named(one: Judged, state: State) -> str:
-    return f"{state.name} - {_sentence(one)}"
+def _token_line(token: AssessedToken, state: State) -> str:
+    return f"{state.name} - {_clause(token)}"
 
 
-def _sentence(one: Judged) -> str:
-    """What goes on in a sentence after the name, or a sentence of its own."""
-    return f"{one.token.name!r}{'' if one.life else ':'} {one.verdict.sentence}"
+def _dags_line(dags: ServiceStatus, state: State) -> str:
+    return f"{state.name} - {dags.summary}"
 
 
-def _of_agent(agent: Verdict, state: State) -> str:
-    return f"{state.name} - {agent.sentence}"
+def _clause(token: AssessedToken) -> str:
+    """Join name and summary, which is a sentence of its own for a token that cannot be read."""
+    return f"{token.token.name!r}{'' if token.validity else ':'} {token.status.summary}"
 
 
-def _numbers(assessment: Assessment) -> str:
-    """How many tokens are in each state, and how long the one lives that expires first."""
-    counts = Counter(one.verdict.state for one in assessment.tokens)
-    numbers = [f"{state.name.lower()}={counts[state]}" for state in State]
-    if left := [one.remaining for one in assessment.tokens if one.life]:
-        numbers.append(f"remaining={int(min(left).total_seconds())}s")
-    return " ".join(numbers)
+def _summary_data(assessment: Assessment) -> str:
+    """Return the number of tokens in each state, and the shortest remaining lifetime."""
+    counts = Counter(token.status.state for token in assessment.tokens)
+    data = [f"{state.name.lower()}={counts[state]}" for state in State]
+    if remaining := [token.remaining for token in assessment.tokens if token.validity]:
+        data.append(f"remaining={int(min(remaining).total_seconds())}s")
+    return " ".join(data)
 
 
-def _numbers_of_one(one: Judged) -> str:
-    """Time left with the levels below which it alarms, and use with those above which it does."""
-    if one.life is None:
+def _token_data(token: AssessedToken) -> str:
+    """Return the remaining lifetime with its lower limits, and the used one with its upper ones."""
+    if token.validity is None:
         return ""
-    left, warning, critical = (
-        int(each.total_seconds()) for each in (one.remaining, one.warning, one.critical)
+    remaining, warning, critical = (
+        int(duration.total_seconds())
+        for duration in (token.remaining, token.warning, token.critical)
     )
-    levels = ";".join(map(percent, one.used_levels))
-    return f"remaining={left}s;{warning}:;{critical}: used={percent(one.used)}%;{levels};0;100"
+    levels = ";".join(map(format_percent, token.used_levels))
+    return (
+        f"remaining={remaining}s;{warning}:;{critical}: "
+        f"used={format_percent(token.used)}%;{levels};0;100"
+    )

@@ -1,19 +1,25 @@
-"""The reading of people: a bar for the life of each token, and what the next check will do."""
+"""The output for people: a bar for the lifetime of each token, and what the next check will do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from flowauth_rotator.monitoring.assessment import Assessment, Judged, State
-from flowauth_rotator.monitoring.formatting import moment, one_line, span
+from flowauth_rotator.monitoring.assessment import (
+    AssessedToken,
+    Assessment,
+    ServiceStatus,
+    State,
+)
+from flowauth_rotator.monitoring.formatting import format_duration, format_minute, to_one_line
 
-HEADS = ("name", "state", "left", "renewal due", "why, and what next")
-BAR = 24  # characters
-COLOURS = {
+HEADERS = ("name", "state", "left", "renewal due", "details")
+BAR_WIDTH = 24  # characters
+COLORS = {
     State.OK: "green",
     State.WARNING: "yellow",
     State.CRITICAL: "red",
@@ -21,67 +27,65 @@ COLOURS = {
 }
 
 
-def lines(assessment: Assessment) -> str:
-    """For programs: a line for each token, after one of heads, with tabs between the columns."""
-    table = [HEADS, *((*_facts(one), _story(one)) for one in assessment.tokens)]
-    if assessment.agent:
-        table.append(("agent", assessment.agent.state.name, "", "", _agent(assessment)))
-    return "".join("\t".join(map(one_line, row)) + "\n" for row in table)
+def render(assessment: Assessment) -> str:
+    """Render a header and a line for each token, with tabs between the columns, for pipes."""
+    table = [HEADERS, *((*_columns(token), _details(token)) for token in assessment.tokens)]
+    if assessment.dags:
+        table.append(
+            ("rotation DAGs", assessment.dags.state.name, "", "", _dag_details(assessment.dags))
+        )
+    return "".join("\t".join(map(to_one_line, row)) + "\n" for row in table)
 
 
-def show(assessment: Assessment, console: Console) -> None:
-    """For eyes: the same, with how much of each life has passed and `│` where renewal is due."""
-    rows = [_facts(one) for one in assessment.tokens]
-    widths = [max(map(len, column)) for column in zip(HEADS[:4], *rows, strict=True)]
+def print_assessment(assessment: Assessment, console: Console) -> None:
+    """Print the same for people, with a bar of the used lifetime and `│` where renewal is due."""
+    rows = [_columns(token) for token in assessment.tokens]
+    widths = [max(map(len, column)) for column in zip(HEADERS[:4], *rows, strict=True)]
     if rows:
-        console.print(_row(HEADS[:4], widths, Text(f"{'life':{BAR}}")), style="dim")
-    for one, row in zip(assessment.tokens, rows, strict=True):
-        console.print(_row(row, widths, _bar(one), COLOURS[one.verdict.state]))
-        console.print(Padding(Text(_story(one)), (0, 0, 1, 2)))
-    if assessment.agent:
-        colour = COLOURS[assessment.agent.state]
-        console.print(Text.assemble("agent  ", (assessment.agent.state.name, colour)))
-        console.print(Padding(Text(_agent(assessment)), (0, 0, 0, 2)))
+        console.print(_row(HEADERS[:4], widths, Text(f"{'life':{BAR_WIDTH}}")), style="dim")
+    for token, row in zip(assessment.tokens, rows, strict=True):
+        color = COLORS[token.status.state]
+        console.print(_row(row, widths, Text("".join(_bar(token)), color), color))
+        console.print(Padding(Text(_details(token)), (0, 0, 1, 2)))
+    if assessment.dags:
+        state = assessment.dags.state
+        console.print(Text.assemble("rotation DAGs  ", (state.name, COLORS[state])))
+        console.print(Padding(Text(_dag_details(assessment.dags)), (0, 0, 0, 2)))
 
 
-def _facts(one: Judged) -> tuple[str, str, str, str]:
-    """Name, state, time left, when due."""
-    name, state = one_line(one.token.name), one.verdict.state.name
-    if one.life is None:
+def _columns(token: AssessedToken) -> tuple[str, str, str, str]:
+    """Return name, state, time left and the time of the renewal."""
+    name, state, validity = to_one_line(token.token.name), token.status.state.name, token.validity
+    if validity is None:
         return name, state, "-", "-"
-    left = span(one.remaining) if one.remaining.total_seconds() > 0 else "expired"
-    return name, state, left, moment(one.life.renew_at) if one.life.renew_at else "-"
+    left = format_duration(token.remaining) if token.remaining > timedelta(0) else "expired"
+    return name, state, left, format_minute(validity.renew_at) if validity.renew_at else "-"
 
 
-def _story(one: Judged) -> str:
-    """Why it is in that state, and what will happen at the next check."""
-    sentence = one.verdict.sentence
-    why = f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}."
-    return one_line(f"{why} {one.outlook} {one.verdict.advice}")
+def _details(token: AssessedToken) -> str:
+    """Return the reason for the state, the forecast and the hint."""
+    summary = token.status.summary.rstrip(".")
+    return to_one_line(f"{summary[:1].upper()}{summary[1:]}. {token.forecast} {token.status.hint}")
 
 
-def _agent(assessment: Assessment) -> str:
-    agent = assessment.agent
-    return one_line(f"{agent.sentence}. {agent.advice}") if agent else ""
+def _dag_details(dags: ServiceStatus) -> str:
+    return to_one_line(f"{dags.summary}. {dags.hint}")
 
 
-def _row(row: tuple[str, ...], widths: list[int], bar: Text, colour: str = "") -> Text:
+def _row(row: Sequence[str], widths: Sequence[int], bar: Text, color: str = "") -> Text:
     name, state, left, due = (f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
-    return Text.assemble(name, "  ", (state, colour), "  ", bar, "  ", left, "  ", due)
+    return Text.assemble(name, "  ", (state, color), "  ", bar, "  ", left, "  ", due)
 
 
-def _bar(one: Judged) -> Text:
-    """What has passed of the life is filled; the renewal window is to the right of `│`."""
-    return Text("".join(_cells(one)), COLOURS[one.verdict.state])
-
-
-def _cells(one: Judged) -> Iterator[str]:
-    life = one.life
+def _bar(token: AssessedToken) -> Iterator[str]:
+    """Yield the cells of a bar: used lifetime is filled, and `│` is where the renewal is due."""
+    validity = token.validity
     due = None
-    if life and life.renew_at and life.expires_at > life.issued_at:
-        due = round(BAR * ((life.renew_at - life.issued_at) / (life.expires_at - life.issued_at)))
-    for cell in range(BAR):
+    if validity and validity.renew_at and validity.expires_at > validity.issued_at:
+        lifetime = validity.expires_at - validity.issued_at
+        due = round(BAR_WIDTH * ((validity.renew_at - validity.issued_at) / lifetime))
+    for cell in range(BAR_WIDTH):
         if cell == due:
             yield "│"
         else:
-            yield "█" if life and cell < BAR * one.used else "·"
+            yield "█" if validity and cell < BAR_WIDTH * token.used else "·"

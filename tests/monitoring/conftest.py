@@ -1,4 +1,4 @@
-"""What the checks are given: files with secrets, and an Airflow that answers what a test wants."""
+"""Fixtures of the checks: files with secrets, and a stand-in for a remote Airflow."""
 
 import json
 import secrets
@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from flowauth_rotator.cli.sources import PATH
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Watched
+from flowauth_rotator.cli.sources import CHECK_PATH
+from flowauth_rotator.monitoring.status import RotationDagStatus, Snapshot, TokenStatus, Validity
 
 HOUR = timedelta(hours=1)
 
@@ -21,12 +21,12 @@ def password_file(tmp_path, renewal_server):
 
 
 class Airflow(ThreadingHTTPServer):
-    """A stand-in for the API of the page, as a real Airflow answers it in tests/page.
+    """A stand-in for the API of the plugin; tests/page runs the real one.
 
     Attributes:
         url: its address.
-        scrape_token: what a client must present.
-        snapshot: what it answers.
+        scrape_token: the token that a client must send.
+        snapshot: the content of its responses.
     """
 
     snapshot: Snapshot
@@ -37,21 +37,21 @@ class Airflow(ThreadingHTTPServer):
         self.scrape_token = secrets.token_urlsafe(16)
 
     def watch(self, hours_left, condition="ok"):
-        """Answer with tokens that live for 60 hours, and with one DAG.
+        """Serve a snapshot of tokens with a lifetime of 60 hours, and of one DAG.
 
         Args:
-            hours_left: of each name, how many hours its token has left.
-            condition: of the DAG.
+            hours_left: the remaining hours of the token, by name.
+            condition: the condition of the DAG.
         """
         now = datetime.now(timezone.utc)
         tokens = []
         for name, hours in hours_left.items():
             end = now + hours * HOUR
-            life = Life(end - 60 * HOUR, end, end - 20 * HOUR)
-            tokens.append(Watched(name, f"Variable {len(tokens)}", "rotation", in_use=life))
+            validity = Validity(end - 60 * HOUR, end, end - 20 * HOUR)
+            tokens.append(TokenStatus(name, f"Variable {len(tokens)}", "rotation", in_use=validity))
         advice = "" if condition == "ok" else "Unpause it."
-        agents = [Heartbeat("rotation", condition, advice, checked_at=now)]
-        self.snapshot = Snapshot(now, tokens, agents)
+        dags = [RotationDagStatus("rotation", condition, advice, checked_at=now)]
+        self.snapshot = Snapshot(now, tokens, dags)
 
 
 class Api(BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ class Api(BaseHTTPRequestHandler):
 
     def do_GET(self):
         is_known = self.headers["Authorization"] == f"Bearer {self.server.scrape_token}"
-        is_served = is_known and self.path == PATH
+        is_served = is_known and self.path == CHECK_PATH
         self.send_response(200 if is_served else 403)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -67,7 +67,7 @@ class Api(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(document).encode())
 
     def log_message(self, *_args):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def scrape_token_file(tmp_path, airflow):
 
 
 def write_secret(path, secret):
-    """Write a file that nobody else can read."""
+    """Write a file that other users cannot read."""
     path.touch(mode=0o600)
     path.write_text(f"{secret}\n")
     return path

@@ -1,4 +1,4 @@
-"""A Nagios and an Icinga 2 of the tests' own, with the definitions that are shipped."""
+"""A Nagios and an Icinga 2 for the tests, with the bundled definitions."""
 
 import contextlib
 import grp
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import flowauth_rotator.monitoring
-from demo.parts import PATIENCE, clean_environment, running, wait_until
+from demo.parts import WAIT_LIMIT, clean_environment, running, wait_until
 
 SHIPPED = Path(flowauth_rotator.monitoring.__file__).parent / "files"
 INSTALLED = "/opt/flowauth-rotator/bin/flowauth-rotator"
@@ -20,7 +20,7 @@ STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 
 class Core:
-    """What Nagios and Icinga have in common: they check services and write down what they found.
+    """The common part of Nagios and Icinga, which check services and write a status file.
 
     Attributes:
         folder: where all of its files are.
@@ -36,37 +36,46 @@ class Core:
         self.env = clean_environment(PYTHONPATH=str(self.broken), PYTHONDONTWRITEBYTECODE="1")
         (folder / "shipped").write_text(definitions)
 
-    def objections(self):
-        """What it has to say against its configuration: the lines, none if it takes it."""
+    def find_problems(self):
+        """Return the problems that it reports about its configuration, a line each."""
         done = subprocess.run(
-            self.dry, env=self.env, capture_output=True, text=True, timeout=PATIENCE, check=False
+            self.dry,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_LIMIT,
+            check=False,
         )
-        said = re.findall(
+        problems = re.findall(
             r"^.*(?:warning|error|critical)\b.*$", done.stdout, re.MULTILINE | re.IGNORECASE
         )
-        said = [line for line in said if not line.endswith("s: 0")]
-        return said if done.returncode == 0 else [f"exit code {done.returncode}", *said]
+        problems = [line for line in problems if not line.endswith("s: 0")]
+        return problems if done.returncode == 0 else [f"exit code {done.returncode}", *problems]
 
     @contextlib.contextmanager
     def running(self):
-        """Have it check until the block ends."""
+        """Run it until the block ends."""
         with running(self.command, env=self.env, log=self.log):
             yield self
 
     def services(self):
-        """What it knows of each service that it has checked, by the service's name."""
+        """Return the status of each checked service, by name."""
         try:
             text = (self.folder / "status.dat").read_text()
         except FileNotFoundError:
             return {}
         blocks = re.findall(r"^servicestatus \{\n(.*?)^\t\}$", text, re.MULTILINE | re.DOTALL)
-        found = [dict(re.findall(r"^\t(\w+)=(.*)$", block, re.MULTILINE)) for block in blocks]
-        return {one["service_description"]: one for one in found if one["has_been_checked"] == "1"}
+        services = [dict(re.findall(r"^\t(\w+)=(.*)$", block, re.MULTILINE)) for block in blocks]
+        return {
+            service["service_description"]: service
+            for service in services
+            if service["has_been_checked"] == "1"
+        }
 
     def state(self, service):
         """The state of a service by its word; empty before the first check."""
-        found = self.services().get(service)
-        return STATES[int(found["current_state"])] if found else ""
+        status = self.services().get(service)
+        return STATES[int(status["current_state"])] if status else ""
 
 
 class Nagios(Core):
@@ -134,7 +143,7 @@ class Icinga(Core):
 
 
 def adapted(path, changes):
-    """A shipped file after what its user is told to change in it."""
+    """Return a bundled file with the changes that its comments require of a user."""
     text = (SHIPPED / path).read_text()
     for old, new in changes.items():
         assert old in text, f"{path} has no {old}"
@@ -155,9 +164,9 @@ def walk(core, server):
 
     def seen(state, *words):
         def holds():
-            found = core.services().get(service, {})
-            told = found.get("plugin_output", "")
-            return core.state(service) == state and all(word in told for word in words)
+            status = core.services().get(service, {})
+            output = status.get("plugin_output", "")
+            return core.state(service) == state and all(word in output for word in words)
 
         wait_until(holds, f"{service} is {state} {words}; last {core.services().get(service)}")
         return core.services()[service]
@@ -166,21 +175,21 @@ def walk(core, server):
         (core.broken / "requests.py").write_text(program)
 
     mint(hours_left=10)
-    found = seen("CRITICAL", "TOKEN CRITICAL - 'etl main' expires in")
-    left, *levels = found["performance_data"].split(" ")[0].split("=")[1].split(";")
+    status = seen("CRITICAL", "TOKEN CRITICAL - 'etl main' expires in")
+    left, *levels = status["performance_data"].split(" ")[0].split("=")[1].split(";")
     assert 9 * 3600 < int(left.removesuffix("s")) <= 10 * 3600
     assert levels == ["120960:", "60480:"]
     mint(hours_left=25)
-    found = seen("WARNING", "TOKEN WARNING - 'etl main' expires in")
-    used, *levels = found["performance_data"].split(" ")[1].removeprefix("used=").split(";")
+    status = seen("WARNING", "TOKEN WARNING - 'etl main' expires in")
+    used, *levels = status["performance_data"].split(" ")[1].removeprefix("used=").split(";")
     assert 85 <= float(used.removesuffix("%")) < 86
     assert levels == ["80", "90", "0", "100"]
     mint(hours_left=168)
-    found = seen("OK", "TOKEN OK - 'etl main' expires in 6 d 23 h")
-    assert "Thresholds: warning below 0.6 of" in found["long_plugin_output"]
+    status = seen("OK", "TOKEN OK - 'etl main' expires in 6 d 23 h")
+    assert "Thresholds: warning below 0.6 of" in status["long_plugin_output"]
     broken_by("raise RuntimeError\n")
-    found = seen("UNKNOWN", "The check itself failed")
-    assert found["performance_data"] == ""
+    status = seen("UNKNOWN", "internal error: RuntimeError")
+    assert status["performance_data"] == ""
     broken_by("import os\nos.kill(os.getpid(), 9)\n")
     wait_until(lambda: "TOKENS" not in core.services()[service]["plugin_output"], "it was killed")
     assert core.state(service) in ("CRITICAL", "UNKNOWN")

@@ -1,4 +1,4 @@
-"""What a local check and a plugin of Nagios may print: grammars of the tests' own."""
+"""The grammars of a local check of Checkmk and of a plugin of Nagios."""
 
 import re
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Line:
         state: 0 to 3.
         service: its name.
         metrics: value and levels as they are written, by name.
-        text: what is shown beside it.
-        details: what is shown in its details.
+        text: the text beside the state.
+        details: the lines of its details.
     """
 
     state: int
@@ -36,27 +36,27 @@ class Line:
 
 
 def checkmk(printed: str) -> dict[str, Line]:
-    """What a local check has printed, by service."""
+    """Parse the output of a local check, by service."""
     _whole_lines(printed)
-    found = {}
+    lines = {}
     for line in printed[:-1].split("\n"):
         match = CHECKMK.fullmatch(line)
         assert match, f"no line of a local check: {line!r}"
         assert "|" not in match["text"]
         text, *details = match["text"].split("\\n")
-        assert text, f"nothing is said: {line!r}"
+        assert text, f"no text: {line!r}"
         assert not any("\\" in part for part in (text, *details))
-        assert match["service"] not in found, f"twice: {match['service']!r}"
+        assert match["service"] not in lines, f"twice: {match['service']!r}"
         metrics = {} if match["metrics"] == "-" else _numbers(match["metrics"].split("|"))
-        found[match["service"]] = Line(
+        lines[match["service"]] = Line(
             int(match["state"]), match["service"], metrics, text, details
         )
-    return found
+    return lines
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a plugin of Nagios has printed.
+    """The output of a plugin of Nagios.
 
     Attributes:
         state: by its word.
@@ -72,7 +72,7 @@ class Output:
 
 
 def plugin(printed: str) -> Output:
-    """What a plugin has printed."""
+    """Parse the output of a plugin."""
     _whole_lines(printed)
     head, *long = printed[:-1].split("\n")
     match = PLUGIN.fullmatch(head)
@@ -92,6 +92,6 @@ def _whole_lines(printed: str) -> None:
 
 
 def _numbers(written: list[str]) -> dict[str, list[str]]:
-    pairs = [one.split("=") for one in written]
+    pairs = [item.split("=") for item in written]
     assert len({name for name, _ in pairs}) == len(pairs)
     return {name: value.split(";") for name, value in pairs}

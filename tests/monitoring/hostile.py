@@ -1,4 +1,4 @@
-"""What somebody may be made to watch: any names, times and sentences that JSON can hold."""
+"""Strategies for hostile snapshots: any names, times and texts that JSON can hold."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring.assessment import Thresholds
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
+from flowauth_rotator.monitoring.status import (
+    CheckResult,
+    RotationDagStatus,
+    Snapshot,
+    TokenStatus,
+    Validity,
+)
 
 NASTY = (
     *("", " ", "-", "etl main", "a  b", 'x\n2 "FlowAuth_Token_y" - forged', "cr\rlf\r\n", "nul\0"),
@@ -20,24 +26,24 @@ near = st.integers(-(10**7), 10**7).map(
     lambda seconds: datetime(2026, 11, 27, tzinfo=timezone.utc) + timedelta(seconds=seconds)
 )
 times = near | moments
-lives = st.builds(Life, times, times, st.none() | times)
+validities = st.builds(Validity, times, times, st.none() | times)
 tokens = st.builds(
-    Watched,
+    TokenStatus,
     name=texts,
     place=texts,
     dag_id=st.none() | texts,
-    in_use=st.none() | lives,
-    issued=st.none() | lives,
-    told=st.none() | st.builds(Told, texts, st.sampled_from(Severity), texts, texts),
+    in_use=st.none() | validities,
+    issued=st.none() | validities,
+    last_check=st.none() | st.builds(CheckResult, texts, st.sampled_from(Severity), texts, texts),
     renewal_check_at=st.none() | times,
     last_success_at=st.none() | times,
 )
 conditions = st.sampled_from(("ok", "new", "failed", "late", "paused", "missing", "broken"))
-agents = st.builds(
-    Heartbeat,
+rotation_dags = st.builds(
+    RotationDagStatus,
     dag_id=texts,
     condition=conditions,
-    sentence=texts,
+    hint=texts,
     checked_at=st.none() | times,
     deadline_at=st.none() | times,
     next_check_at=st.none() | times,
@@ -46,7 +52,7 @@ snapshots = st.builds(
     Snapshot,
     taken_at=times,
     tokens=st.lists(tokens, max_size=4),
-    agents=st.none() | st.lists(agents, max_size=3),
+    rotation_dags=st.none() | st.lists(rotation_dags, max_size=3),
     issuer=texts,
     issuer_trouble=texts,
 )

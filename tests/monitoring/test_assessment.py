@@ -1,4 +1,4 @@
-"""The one rule by which every monitoring system learns how a token and the agent are."""
+"""The severity rule for tokens and rotation DAGs, and the forecast."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -9,46 +9,60 @@ from hypothesis import strategies as st
 
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.report import Severity
-from flowauth_rotator.monitoring.assessment import State, Thresholds, assess, judge, loudest
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
+from flowauth_rotator.monitoring.assessment import (
+    State,
+    Thresholds,
+    assess,
+    assess_token,
+    most_severe,
+)
+from flowauth_rotator.monitoring.status import (
+    CheckResult,
+    RotationDagStatus,
+    Snapshot,
+    TokenStatus,
+    Validity,
+)
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SECOND = timedelta(seconds=1)
 CHECK = timedelta(minutes=5)
 DAG = "flowauth_token_rotation"
-GONE = Told("expired", Severity.CRITICAL, "It was not renewed in time.")
+GONE = CheckResult("expired", Severity.CRITICAL, "It was not renewed in time.")
 NEXT = "The next check, at 2026-11-25 12:05 UTC"
 
 
-def life(left, lifetime=30 * DAY, window=10 * DAY):
+def validity(left, lifetime=30 * DAY, window=10 * DAY):
     """A token with so much left at noon."""
     expires_at = NOON + left
-    return Life(expires_at - lifetime, expires_at, expires_at - window)
+    return Validity(expires_at - lifetime, expires_at, expires_at - window)
 
 
-def told(severity, reason="It said so.", advice=""):
-    return Told("refused", severity, reason, advice)
+def checked(severity, reason="It said so.", advice=""):
+    return CheckResult("refused", severity, reason, advice)
 
 
-def agent(condition="ok", **others):
+def dag(condition="ok", **others):
     times = {
         "checked_at": NOON - CHECK / 2,
         "deadline_at": NOON + 2 * CHECK,
         "next_check_at": NOON + CHECK / 2,
         "interval": CHECK,
-        "patience": 2.5 * CHECK,
+        "grace_period": 2.5 * CHECK,
     }
-    return Heartbeat(DAG, condition, **{**times, **others})
+    return RotationDagStatus(DAG, condition, **{**times, **others})
 
 
-def found(*tokens, agents=None, **others):
-    return Snapshot(NOON, tokens, agents=[agent()] if agents is None else agents, **others)
+def snapshot(*tokens, rotation_dags=None, **others):
+    return Snapshot(
+        NOON, tokens, rotation_dags=[dag()] if rotation_dags is None else rotation_dags, **others
+    )
 
 
 def state_of(token, thresholds=None):
-    [judged] = assess(found(token), thresholds).tokens
-    return judged.verdict.state
+    [assessed] = assess(snapshot(token), thresholds).tokens
+    return assessed.status.state
 
 
 @pytest.mark.parametrize(
@@ -67,7 +81,7 @@ def state_of(token, thresholds=None):
 )
 def test_the_time_that_is_left_decides(left, state):
     """Of a window of ten days: a warning below six, critical below three."""
-    assert state_of(Watched("etl", in_use=life(left))) is state
+    assert state_of(TokenStatus("etl", in_use=validity(left))) is state
 
 
 @pytest.mark.parametrize(
@@ -75,7 +89,7 @@ def test_the_time_that_is_left_decides(left, state):
 )
 def test_a_renewal_that_would_come_too_late_is_none(left, state):
     """No policy says so, but an Airflow elsewhere may: of 30 days a warning below 18, then 9."""
-    assert state_of(Watched("etl", in_use=life(left, window=-DAY))) is state
+    assert state_of(TokenStatus("etl", in_use=validity(left, window=-DAY))) is state
 
 
 @given(
@@ -87,7 +101,9 @@ def test_a_renewal_that_would_come_too_late_is_none(left, state):
 def test_no_fraction_warns_before_the_renewal_is_due(lifetime, due, warning, passed):
     """Or every token would be a warning once in its life."""
     window = lifetime * due
-    token = Watched("etl", in_use=life(window + (lifetime - window) * passed, lifetime, window))
+    token = TokenStatus(
+        "etl", in_use=validity(window + (lifetime - window) * passed, lifetime, window)
+    )
     assert state_of(token, Thresholds(warning, warning / 2)) is State.OK
 
 
@@ -99,19 +115,20 @@ def test_a_token_only_gets_worse_as_time_passes(sooner, later, severity):
     """Until there is another one."""
     sooner, later = sorted((sooner, later))
     worse, better = (
-        state_of(Watched("etl", in_use=life(left), told=told(severity))) for left in (sooner, later)
+        state_of(TokenStatus("etl", in_use=validity(left), last_check=checked(severity)))
+        for left in (sooner, later)
     )
-    assert worse.loudness >= better.loudness
+    assert worse.rank >= better.rank
 
 
 def test_a_duration_takes_the_place_of_a_fraction():
     """For those who have a rule of their own; a critical one is never before the warning."""
     fixed = Thresholds(2 * DAY, DAY)
-    assert state_of(Watched("etl", in_use=life(2 * DAY)), fixed) is State.OK
-    assert state_of(Watched("etl", in_use=life(2 * DAY - SECOND)), fixed) is State.WARNING
-    assert state_of(Watched("etl", in_use=life(DAY - SECOND)), fixed) is State.CRITICAL
+    assert state_of(TokenStatus("etl", in_use=validity(2 * DAY)), fixed) is State.OK
+    assert state_of(TokenStatus("etl", in_use=validity(2 * DAY - SECOND)), fixed) is State.WARNING
+    assert state_of(TokenStatus("etl", in_use=validity(DAY - SECOND)), fixed) is State.CRITICAL
     mixed = Thresholds(DAY, 0.5)
-    assert mixed.of(life(DAY)) == (DAY, DAY)
+    assert mixed.resolve(validity(DAY)) == (DAY, DAY)
 
 
 @pytest.mark.parametrize(
@@ -134,34 +151,38 @@ def test_thresholds_that_make_no_sense_are_refused(warning, critical):
 
 @pytest.mark.parametrize("severity", list(Severity))
 @pytest.mark.parametrize("left", [30 * DAY, 5 * DAY, DAY])
-def test_the_louder_of_time_and_failure_counts(severity, left):
-    """A failed rotation is told as loud as it is, and hides no expiry."""
-    alone = state_of(Watched("etl", in_use=life(left)))
-    both = state_of(Watched("etl", in_use=life(left), told=told(severity)))
-    assert both is loudest(alone, State[severity.name])
+def test_the_more_severe_of_time_and_failure_counts(severity, left):
+    """A failed rotation keeps its severity, and hides no expiry."""
+    alone = state_of(TokenStatus("etl", in_use=validity(left)))
+    both = state_of(TokenStatus("etl", in_use=validity(left), last_check=checked(severity)))
+    assert both is most_severe(alone, State[severity.name])
 
 
 def test_why_a_rotation_failed_is_in_the_sentence():
     """And what to do about it in the advice."""
-    token = Watched(
-        "etl", in_use=life(DAY), told=told(Severity.CRITICAL, "No role.", "Grant it one.")
+    token = TokenStatus(
+        "etl",
+        in_use=validity(DAY),
+        last_check=checked(Severity.CRITICAL, "No role.", "Grant it one."),
     )
-    [judged] = assess(found(token)).tokens
-    assert judged.verdict.sentence == "expires in 1 d (2026-11-26 12:00 UTC); refused: No role."
-    assert judged.verdict.advice == "Grant it one."
+    [assessed] = assess(snapshot(token)).tokens
+    assert assessed.status.summary == "expires in 1 d (2026-11-26 12:00 UTC); refused: No role."
+    assert assessed.status.hint == "Grant it one."
 
 
-def test_a_token_that_nobody_can_read_is_as_bad_as_its_report_says():
-    """Missing and malformed ones are critical; the check knows it."""
-    token = Watched("etl", told=Told("missing", Severity.CRITICAL, "There is none.", "Store one."))
-    [judged] = assess(found(token)).tokens
-    assert judged.verdict.state is State.CRITICAL
-    assert judged.verdict.sentence == "There is none."
+def test_an_unreadable_token_has_the_severity_of_its_report():
+    """Missing and malformed tokens are critical."""
+    token = TokenStatus(
+        "etl", last_check=CheckResult("missing", Severity.CRITICAL, "There is none.", "Store one.")
+    )
+    [assessed] = assess(snapshot(token)).tokens
+    assert assessed.status.state is State.CRITICAL
+    assert assessed.status.summary == "There is none."
 
 
 def test_a_token_of_which_nothing_is_known_is_unknown():
     """It is not OK."""
-    assert state_of(Watched("etl")) is State.UNKNOWN
+    assert state_of(TokenStatus("etl")) is State.UNKNOWN
 
 
 class TestNotInUse:
@@ -172,36 +193,43 @@ class TestNotInUse:
         [(timedelta(0), State.OK), (2.5 * CHECK, State.OK), (2.5 * CHECK + SECOND, State.WARNING)],
     )
     def test_a_newer_token_may_wait_for_two_checks(self, age, state):
-        """During a rotation there are two; the agent takes the newer one at the next check."""
-        newer = Life(NOON - age, NOON + 40 * DAY)
-        assert state_of(Watched("etl", in_use=life(20 * DAY), issued=newer, dag_id=DAG)) is state
+        """During a rotation there are two; the next check adopts the newer one."""
+        newer = Validity(NOON - age, NOON + 40 * DAY)
+        assert (
+            state_of(TokenStatus("etl", in_use=validity(20 * DAY), issued=newer, dag_id=DAG))
+            is state
+        )
 
     def test_the_one_in_use_is_not_newer_than_itself(self):
         """However long ago it was issued."""
-        same = life(20 * DAY)
+        same = validity(20 * DAY)
         assert (
-            state_of(Watched("etl", in_use=same, issued=replace(same, renew_at=None))) is State.OK
+            state_of(TokenStatus("etl", in_use=same, issued=replace(same, renew_at=None)))
+            is State.OK
         )
 
     def test_a_newer_one_saves_no_token_that_is_about_to_expire(self):
         """Airflow uses the old one."""
-        newer = Life(NOON, NOON + 40 * DAY)
-        assert state_of(Watched("etl", in_use=life(DAY), issued=newer)) is State.CRITICAL
+        newer = Validity(NOON, NOON + 40 * DAY)
+        assert state_of(TokenStatus("etl", in_use=validity(DAY), issued=newer)) is State.CRITICAL
 
-    def test_an_issuer_that_is_asked_alone_is_judged_by_its_newest(self):
-        """Nobody knows which token is in use."""
-        [judged] = assess(Snapshot(NOON, [Watched("etl", issued=life(5 * DAY))])).tokens
-        assert judged.verdict.state is State.WARNING
+    def test_a_snapshot_of_an_issuer_is_assessed_by_its_newest_token(self):
+        """It does not contain the token in use."""
+        [assessed] = assess(Snapshot(NOON, [TokenStatus("etl", issued=validity(5 * DAY))])).tokens
+        assert assessed.status.state is State.WARNING
 
-    def test_an_issuer_that_does_not_answer_makes_it_unknown_but_hides_nothing(self):
+    def test_an_issuer_that_does_not_respond_makes_it_unknown_but_hides_nothing(self):
         """What is in use is known all the same."""
-        well, bad = Watched("well", in_use=life(20 * DAY)), Watched("bad", in_use=life(DAY))
-        assert assess(found(well, issuer_trouble="No answer.")).state is State.UNKNOWN
-        assert assess(found(well, bad, issuer_trouble="No answer.")).state is State.CRITICAL
+        well, bad = (
+            TokenStatus("well", in_use=validity(20 * DAY)),
+            TokenStatus("bad", in_use=validity(DAY)),
+        )
+        assert assess(snapshot(well, issuer_trouble="No answer.")).state is State.UNKNOWN
+        assert assess(snapshot(well, bad, issuer_trouble="No answer.")).state is State.CRITICAL
 
 
-class TestAgent:
-    """The heartbeat: one state for all DAGs, also without any token."""
+class TestRotationDags:
+    """One state for all DAGs, also without any token."""
 
     @pytest.mark.parametrize(
         ("condition", "state"),
@@ -218,113 +246,128 @@ class TestAgent:
     )
     def test_each_condition_has_its_state(self, condition, state):
         """Whatever keeps tokens from being renewed is critical."""
-        assert assess(found(agents=[agent(condition)])).agent.state is state
+        assert assess(snapshot(rotation_dags=[dag(condition)])).dags.state is state
 
     def test_checks_that_fail_until_two_are_missed_are_critical(self):
         """One failure may pass."""
-        failing = agent("failed", deadline_at=NOON - SECOND)
-        assert assess(found(agents=[failing])).agent.state is State.CRITICAL
+        failing = dag("failed", deadline_at=NOON - SECOND)
+        assert assess(snapshot(rotation_dags=[failing])).dags.state is State.CRITICAL
 
     def test_an_airflow_without_a_dag_is_critical(self):
         """Else deleting it would be the way to be green."""
-        assert assess(found(agents=[])).agent.state is State.CRITICAL
+        assert assess(snapshot(rotation_dags=[])).dags.state is State.CRITICAL
 
-    def test_the_loudest_of_several_counts_and_is_named_first(self):
+    def test_the_most_severe_of_several_counts_and_is_named_first(self):
         """Each has its clause."""
-        ailing = replace(agent("paused", sentence="Unpause it."), dag_id="second")
-        verdict = assess(found(agents=[agent(), ailing])).agent
-        assert verdict.state is State.CRITICAL
-        assert verdict.sentence.startswith("second: paused")
-        assert f"{DAG}: last check" in verdict.sentence
+        ailing = replace(dag("paused", hint="Unpause it."), dag_id="second")
+        status = assess(snapshot(rotation_dags=[dag(), ailing])).dags
+        assert status.state is State.CRITICAL
+        assert status.summary.startswith("second: paused")
+        assert f"{DAG}: last check" in status.summary
 
-    def test_an_agent_that_nobody_asked_for_is_not_judged(self):
+    def test_a_snapshot_of_an_issuer_has_no_state_of_dags(self):
         """An issuer knows of none."""
-        assert assess(Snapshot(NOON, [])).agent is None
+        assert assess(Snapshot(NOON, [])).dags is None
 
 
 class TestNames:
-    """What is asked for by name is always answered."""
+    """A requested name always has a state."""
 
     def test_a_name_that_is_gone_is_critical(self):
-        """Or its service would vanish, and nobody would be called."""
-        asked = found(Watched("etl", in_use=life(20 * DAY))).named(["gone", "etl"])
-        states = {it.token.name: it.verdict.state for it in assess(asked).tokens}
+        """Otherwise its service would vanish without a notification."""
+        selected = snapshot(TokenStatus("etl", in_use=validity(20 * DAY))).select(["gone", "etl"])
+        states = {token.token.name: token.status.state for token in assess(selected).tokens}
         assert states == {"gone": State.CRITICAL, "etl": State.OK}
 
-    @pytest.mark.parametrize("asked", [False, True], ids=["all", "by name"])
+    @pytest.mark.parametrize("by_name", [False, True], ids=["all", "by name"])
     @pytest.mark.parametrize(
         "worse",
         [
-            Watched("etl", in_use=life(DAY)),
-            Watched("etl", told=told(Severity.CRITICAL)),
-            Watched("etl", in_use=life(25 * DAY), told=told(Severity.WARNING)),
+            TokenStatus("etl", in_use=validity(DAY)),
+            TokenStatus("etl", last_check=checked(Severity.CRITICAL)),
+            TokenStatus("etl", in_use=validity(25 * DAY), last_check=checked(Severity.WARNING)),
         ],
         ids=["expires", "unreadable", "failed"],
     )
-    def test_of_two_tokens_of_one_name_the_louder_counts(self, worse, asked):
+    def test_of_two_tokens_of_one_name_the_more_severe_counts(self, worse, by_name):
         """There is one service a name; also where the other one expires first and is well."""
-        better = Watched("etl", in_use=life(20 * DAY))
+        better = TokenStatus("etl", in_use=validity(20 * DAY))
         for tokens in ((better, worse), (worse, better)):
-            both = found(*tokens)
-            [judged] = assess(both.named(["etl"]) if asked else both).tokens
-            assert judged.token is worse
+            both = snapshot(*tokens)
+            [assessed] = assess(both.select(["etl"]) if by_name else both).tokens
+            assert assessed.token is worse
 
 
-class TestOutlook:
-    """When exactly will it renew? One sentence."""
+class TestForecast:
+    """One sentence on the next check and the renewal."""
 
     @pytest.mark.parametrize(
         ("token", "beat", "sentence"),
         [
             (
-                Watched("etl", in_use=life(20 * DAY), renewal_check_at=NOON + 10 * DAY),
-                agent(next_check_at=NOON + CHECK),
-                f"{NEXT}, leaves it as it is; the one at 2026-12-05 12:00 UTC renews it.",
+                TokenStatus("etl", in_use=validity(20 * DAY), renewal_check_at=NOON + 10 * DAY),
+                dag(next_check_at=NOON + CHECK),
+                f"{NEXT}, leaves the token unchanged; the check at 2026-12-05 12:00 UTC renews it.",
             ),
             (
-                Watched("etl", in_use=life(10 * DAY + SECOND), renewal_check_at=NOON + CHECK),
-                agent(next_check_at=NOON + CHECK),
-                f"{NEXT}, renews it.",
+                TokenStatus(
+                    "etl", in_use=validity(10 * DAY + SECOND), renewal_check_at=NOON + CHECK
+                ),
+                dag(next_check_at=NOON + CHECK),
+                f"{NEXT}, renews the token.",
             ),
             (
-                Watched("etl", in_use=life(9 * DAY)),
-                agent(next_check_at=NOON + CHECK),
-                f"{NEXT}, renews it.",
+                TokenStatus("etl", in_use=validity(9 * DAY)),
+                dag(next_check_at=NOON + CHECK),
+                f"{NEXT}, renews the token.",
             ),
             (
-                Watched("etl", in_use=life(20 * DAY)),
-                agent(next_check_at=None),
-                "Renewal is due from 2026-12-05 12:00 UTC on.",
+                TokenStatus("etl", in_use=validity(20 * DAY)),
+                dag(next_check_at=None),
+                "Renewal is due at 2026-12-05 12:00 UTC.",
             ),
             (
-                Watched("etl", in_use=life(9 * DAY)),
-                agent("paused", sentence="Unpause it."),
-                f"Nothing renews it. {DAG}: Unpause it.",
+                TokenStatus("etl", in_use=validity(9 * DAY)),
+                dag("paused", hint="Unpause it."),
+                f"The token is not being renewed. {DAG}: Unpause it.",
             ),
             (
-                Watched("etl", in_use=life(9 * DAY), told=told(Severity.WARNING)),
-                agent(next_check_at=NOON + CHECK),
-                f"{NEXT}, tries to renew it.",
+                TokenStatus("etl", in_use=validity(9 * DAY), last_check=checked(Severity.WARNING)),
+                dag(next_check_at=NOON + CHECK),
+                f"{NEXT}, tries to renew the token.",
             ),
             (
-                Watched("etl", in_use=life(-DAY), told=GONE),
-                agent(next_check_at=NOON + CHECK),
-                "The issuer renews it no more.",
+                TokenStatus("etl", in_use=validity(-DAY), last_check=GONE),
+                dag(next_check_at=NOON + CHECK),
+                "The issuer no longer renews this token.",
             ),
             (
-                Watched("etl", told=told(Severity.CRITICAL)),
-                agent(next_check_at=NOON + CHECK),
-                f"{NEXT}, looks again.",
+                TokenStatus("etl", last_check=checked(Severity.CRITICAL)),
+                dag(next_check_at=NOON + CHECK),
+                f"{NEXT}, reads the token again.",
             ),
         ],
     )
-    def test_it_is_said_what_the_next_check_does(self, token, beat, sentence):
-        """By Airflow's own clock of runs."""
-        [judged] = assess(found(replace(token, dag_id=DAG), agents=[beat])).tokens
-        assert judged.outlook == sentence
+    def test_the_forecast_names_the_next_check(self, token, beat, sentence):
+        """And the check that will renew the token."""
+        [assessed] = assess(snapshot(replace(token, dag_id=DAG), rotation_dags=[beat])).tokens
+        assert assessed.forecast == sentence
+
+
+@pytest.mark.parametrize(
+    ("left", "sentence"),
+    [
+        (20 * DAY, "Renewal is due at 2026-12-05 12:00 UTC."),
+        (9 * DAY, "Renewal has been due since 2026-11-24 12:00 UTC."),
+    ],
+)
+def test_the_forecast_for_an_issuer_is_the_time_of_the_renewal(left, sentence):
+    """An issuer does not know the next check."""
+    [assessed] = assess(Snapshot(NOON, [TokenStatus("etl", issued=validity(left))])).tokens
+    assert assessed.forecast == sentence
 
 
 def test_a_naive_time_is_refused():
     """It would be another moment in every zone."""
     with pytest.raises(ValueError, match="naive"):
-        judge(Watched("etl"), life(DAY), Thresholds(), NOON.replace(tzinfo=None))
+        assess_token(TokenStatus("etl"), validity(DAY), Thresholds(), NOON.replace(tzinfo=None))

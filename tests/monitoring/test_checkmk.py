@@ -1,4 +1,4 @@
-"""The lines of Checkmk, whatever names and times there are, and the local check for them."""
+"""The output for Checkmk with any names and times, and the bundled local check."""
 
 import json
 import re
@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from demo.parts import BIN, PATIENCE, clean_environment
+from demo.parts import BIN, WAIT_LIMIT, clean_environment
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring import checkmk
 from flowauth_rotator.monitoring.assessment import State, assess
 from flowauth_rotator.monitoring.service_names import service_name
-from flowauth_rotator.monitoring.snapshot import Snapshot, Unreadable
+from flowauth_rotator.monitoring.status import InvalidSnapshot, Snapshot
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import SHIPPED
 
@@ -52,22 +52,22 @@ def test_the_grammar_refuses_what_checkmk_misreads(printed):
 
 @given(hostile.snapshots, hostile.thresholds)
 def test_whatever_is_found_makes_a_line_for_each_service(snapshot, thresholds):
-    """One for each name, one for the agent or the issuer, and no other."""
+    """One for each name, one for the rotation DAGs or the issuer, and no other."""
     assessment = assess(snapshot, thresholds)
-    found = grammar.checkmk(checkmk.reading(assessment))
-    last = checkmk.ISSUER if snapshot.agents is None else checkmk.AGENT
-    assert set(found) == {*(service_name(one.name) for one in snapshot.tokens), last}
-    for one in assessment.tokens:  # of several that share a service the loudest counts
-        shown = State(found[service_name(one.token.name)].state)
-        assert shown.loudness >= one.verdict.state.loudness
+    lines = grammar.checkmk(checkmk.render(assessment))
+    last = checkmk.ISSUER_SERVICE if snapshot.rotation_dags is None else checkmk.DAGS_SERVICE
+    assert set(lines) == {*(service_name(token.name) for token in snapshot.tokens), last}
+    for token in assessment.tokens:  # of several that share a service the most severe counts
+        shown = State(lines[service_name(token.token.name)].state)
+        assert shown.rank >= token.status.state.rank
 
 
 @given(hostile.texts, st.lists(hostile.texts, max_size=3, unique=True))
 @example("", [])
 def test_a_check_that_failed_makes_lines_too(sentence, names):
-    """CRITICAL for the agent, and UNKNOWN for each name that was asked for."""
-    found = grammar.checkmk(checkmk.failure(sentence, names))
-    assert {service: one.state for service, one in found.items()} == {
+    """CRITICAL for the rotation DAGs, and UNKNOWN for each requested name."""
+    lines = grammar.checkmk(checkmk.render_failure(sentence, names))
+    assert {service: line.state for service, line in lines.items()} == {
         **{service_name(name): 3 for name in names},
         AGENT: 2,
     }
@@ -78,16 +78,16 @@ numbers = st.sampled_from([float("nan"), float("inf"), -float("inf"), 10**30, -(
 
 @given(hostile.snapshots, st.lists(numbers | st.floats() | st.integers(), min_size=1), st.data())
 def test_times_that_are_none_are_refused_before_they_are_read(snapshot, values, data):
-    """What an Airflow elsewhere says may hold NaN, which compares as smaller than nothing."""
+    """The response of a remote Airflow may contain NaN, which no comparison orders."""
     document = json.loads(json.dumps(snapshot.to_json()))
     for value in values:
         where = data.draw(st.sampled_from(list(_times(document))))
         where[0][where[1]] = value
     try:
         read = Snapshot.from_json(document)
-    except Unreadable:
+    except InvalidSnapshot:
         return
-    grammar.checkmk(checkmk.reading(assess(read)))
+    grammar.checkmk(checkmk.render(assess(read)))
 
 
 def _times(document):
@@ -101,7 +101,7 @@ def _times(document):
 
 @pytest.fixture
 def local_check(tmp_path):
-    """Run what is shipped, as Checkmk's agent does, with these settings; its lines by service."""
+    """Run the bundled script like Checkmk's agent, with settings; returns its lines by service."""
 
     def run(settings, shell="sh", **environment):
         folder = tmp_path / "check_mk"
@@ -112,7 +112,7 @@ def local_check(tmp_path):
             [shell, WRAPPER],
             env=clean_environment(MK_CONFDIR=str(folder), LC_ALL="C", **environment),
             stdout=subprocess.PIPE,
-            timeout=PATIENCE,
+            timeout=WAIT_LIMIT,
             check=False,
         )
         assert done.returncode == 0, "Checkmk's agent would drop all lines"
@@ -122,7 +122,7 @@ def local_check(tmp_path):
 
 
 def command(program):
-    """The settings by which a program of Python takes the place of the command."""
+    """Settings that replace the command by a Python program."""
     return "set -- " + shlex.join([sys.executable, "-c", program]) + "\n"
 
 
@@ -132,8 +132,11 @@ os.write(1, b'0 "FlowAuth_Token_a" - Fi')
 HANGING = """set -- sh -c 'printf %s "0 \\"FlowAuth_Token_a\\" - Fi"; exec sleep 1000'
 """
 TROUBLE = {
-    "missing": ("set -- /opt/nothing/flowauth-rotator check\n", "there is no command"),
-    "not to be run": (f"set -- {WRAPPER.parent} check\n", "there is no command"),
+    "missing": (
+        "set -- /opt/nothing/flowauth-rotator check\n",
+        "does not exist or is not executable",
+    ),
+    "not to be run": (f"set -- {WRAPPER.parent} check\n", "does not exist or is not executable"),
     "crashing": (command(HALF + "raise RuntimeError"), "ended with exit code 1"),
     "crashing after a line": (
         command(HALF + "print('ne', flush=True); sys.exit(3)"),
@@ -141,37 +144,37 @@ TROUBLE = {
     ),
     "killed": (command(HALF + "os.kill(os.getpid(), 9)"), "was killed"),
     "hanging": (f"TIMEOUT=1\n{HANGING}", "within 1 s"),
-    "silent": (command(""), "printed no whole line"),
-    "stopping within a line": (command(HALF), "printed no whole line"),
-    "printing something else": (command("print('Hello')"), "printed no whole line"),
+    "silent": (command(""), "printed no complete line"),
+    "stopping within a line": (command(HALF), "printed no complete line"),
+    "printing something else": (command("print('Hello')"), "printed no complete line"),
 }
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-@pytest.mark.parametrize(("settings", "said"), TROUBLE.values(), ids=TROUBLE)
-def test_a_command_in_trouble_is_one_critical_line(local_check, settings, said, shell):
+@pytest.mark.parametrize(("settings", "problem"), TROUBLE.values(), ids=TROUBLE)
+def test_a_command_in_trouble_is_one_critical_line(local_check, settings, problem, shell):
     """And never a half one, nor silence, which would leave the services as they were."""
-    found = local_check(settings, shell)
-    assert [(one.state, one.service) for one in found.values()] == [(2, AGENT)]
-    assert said in found[AGENT].text
-    assert "by hand" in " ".join(found[AGENT].details)
+    lines = local_check(settings, shell)
+    assert [(line.state, line.service) for line in lines.values()] == [(2, AGENT)]
+    assert problem in lines[AGENT].text
+    assert "by hand" in " ".join(lines[AGENT].details)
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("settings", ["set -- 'no end\n", "exit 1\n", "set -e\nfalse\n"])
 def test_an_error_in_the_settings_is_one_critical_line(local_check, settings, shell):
     """A shell ends at once where a quote does not."""
-    found = local_check(settings, shell)
-    assert [(one.state, one.service) for one in found.values()] == [(2, AGENT)]
-    assert "an error in" in found[AGENT].text
+    lines = local_check(settings, shell)
+    assert [(line.state, line.service) for line in lines.values()] == [(2, AGENT)]
+    assert "an error in" in lines[AGENT].text
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_what_others_print_beside_it_is_left_out(local_check, shell):
     """A plugin of Airflow that prints is not a service."""
-    lines = '[INFO] Loaded.\\n1 "FlowAuth_Token_a" - Soon\\n0 Other - x\\n'
-    found = local_check(command(f"print('{lines}')"), shell)
-    assert list(found) == ["FlowAuth_Token_a"]
+    output = '[INFO] Loaded.\\n1 "FlowAuth_Token_a" - Soon\\n0 Other - x\\n'
+    lines = local_check(command(f"print('{output}')"), shell)
+    assert list(lines) == ["FlowAuth_Token_a"]
 
 
 def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_file):
@@ -182,25 +185,25 @@ def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_fi
     words = [BIN / "flowauth-rotator", "check", "--issuer", renewal_server.url]
     words += ["--username", renewal_server.username, "--password-file", password_file]
     settings = f"set -- {shlex.join(map(str, words))}\n"
-    found = local_check(settings)
-    assert {service: one.state for service, one in found.items()} == {
+    lines = local_check(settings)
+    assert {service: line.state for service, line in lines.items()} == {
         "FlowAuth_Token_etl main": 0,
         "FlowAuth_Token_soon": 1,
         "FlowAuth_Token_a_b_0eab8a0a": 2,
         "FlowAuth_Issuer": 0,
     }
-    assert found["FlowAuth_Token_soon"].text.startswith("Expires in 1 d (")
-    assert found["FlowAuth_Token_soon"].metrics["used"][1:] == ["80", "90", "0", "100"]
+    assert lines["FlowAuth_Token_soon"].text.startswith("Expires in 1 d (")
+    assert lines["FlowAuth_Token_soon"].metrics["used"][1:] == ["80", "90", "0", "100"]
     settings += "set -- \"$@\" --name 'etl main' --name gone\n"
     named = local_check(settings)
-    assert {service: one.state for service, one in named.items()} == {
+    assert {service: line.state for service, line in named.items()} == {
         "FlowAuth_Token_etl main": 0,
         "FlowAuth_Token_gone": 2,
         "FlowAuth_Issuer": 0,
     }
     renewal_server.stop()
     gone = local_check(settings)
-    assert {service: one.state for service, one in gone.items()} == {
+    assert {service: line.state for service, line in gone.items()} == {
         "FlowAuth_Token_etl main": 3,
         "FlowAuth_Token_gone": 3,
         "FlowAuth_Issuer": 2,
@@ -225,21 +228,21 @@ reports = st.builds(
 
 @given(st.lists(reports, max_size=4))
 @pytest.mark.slow
-def test_the_spool_file_holds_the_same_lines(tmp_path_factory, found):
+def test_the_spool_file_holds_the_same_lines(tmp_path_factory, checked):
     """Under a section of its own, with the age in its name after which Checkmk drops it."""
-    from flowauth_rotator.provider import monitoring_files
+    from flowauth_rotator.provider.monitoring_files import write_monitoring_files
 
     spool = tmp_path_factory.mktemp("spool")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__FLOWAUTH_ROTATOR__CHECKMK_SPOOL_DIR", str(spool))
-        monitoring_files.write(found, "rotation", timedelta(minutes=30), SPOOLED_AT)
-        monitoring_files.write(found, "rotation", timedelta(minutes=10), SPOOLED_AT)
+        write_monitoring_files(checked, "rotation", timedelta(minutes=30), SPOOLED_AT)
+        write_monitoring_files(checked, "rotation", timedelta(minutes=10), SPOOLED_AT)
     [file] = spool.iterdir()  # the one of the longer schedule is gone, and no draft is left
     assert re.fullmatch(r"[1-9]\d*_flowauth_rotator_rotation", file.name)
     section, _, lines = file.read_bytes().decode().partition("\n")
     assert section == "<<<local:sep(0)>>>"
     assert set(grammar.checkmk(lines)) == {
-        *(service_name(one.name) for one in found),
+        *(service_name(report.name) for report in checked),
         f"{AGENT}_rotation",
     }
     assert file.stat().st_mode & 0o777 == 0o644  # Checkmk's agent is another user

@@ -1,4 +1,4 @@
-"""`flowauth-rotator monitoring export`: it comes out whole, and nobody's change is lost."""
+"""`flowauth-rotator monitoring export` writes complete files and overwrites no edited file."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from demo.parts import BIN, ROOT
 from flowauth_rotator.cli.main import main
-from flowauth_rotator.monitoring.export import FILES, USES, shipped
+from flowauth_rotator.monitoring.export import FILES, PURPOSES, read_files
 
 RULES = "prometheus/flowauth_rotator.rules.yml"
 
@@ -35,24 +35,24 @@ def written(folder):
 def test_all_that_is_shipped_is_written(export, tmp_path):
     """Byte by byte, with the runbooks, and nothing beside it."""
     assert export().exit_code == 0
-    there = written(tmp_path / "monitoring")
-    assert there == shipped()
+    files = written(tmp_path / "monitoring")
+    assert files == read_files()
     for path in FILES.rglob("*"):
-        assert path.is_dir() or str(path.relative_to(FILES)) in there
+        assert path.is_dir() or str(path.relative_to(FILES)) in files
     assert (
-        there["runbooks/FlowAuthTokenExpired.md"]
+        files["runbooks/FlowAuthTokenExpired.md"]
         == (ROOT / "docs" / "runbooks" / "FlowAuthTokenExpired.md").read_bytes()
     )
 
 
-def test_each_part_is_told_with_what_to_do_with_it(export, tmp_path):
+def test_each_part_is_listed_with_its_purpose(export, tmp_path):
     """A line each; the README has it at greater length."""
     lines = export().stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [f"monitoring/{top}" for top in USES]
+    assert [line.split()[0] for line in lines] == [f"monitoring/{top}" for top in PURPOSES]
     readme = (tmp_path / "monitoring" / "README.md").read_text()
-    for line, (top, use) in zip(lines, USES.items(), strict=True):
+    for line, (top, use) in zip(lines, PURPOSES.items(), strict=True):
         assert line.endswith(f"  {use}")
-        number = len([path for path in shipped() if path.split("/")[0] == top])
+        number = len([path for path in read_files() if path.split("/")[0] == top])
         assert re.search(rf" {number} files?  ", line)
         assert top == "README.md" or f"| `{top}/` |" in readme
 
@@ -64,7 +64,7 @@ def test_a_script_may_be_run_and_a_text_may_be_read(export, tmp_path):
         export()
     finally:
         os.umask(before)
-    for path, content in shipped().items():
+    for path, content in read_files().items():
         mode = stat.S_IMODE((tmp_path / "monitoring" / path).stat().st_mode)
         assert mode == (0o755 if content.startswith(b"#!") else 0o644)
 
@@ -75,14 +75,14 @@ def test_a_script_may_be_run_and_a_text_may_be_read(export, tmp_path):
 def test_an_address_is_put_before_the_links_of_alerts(export, tmp_path, url):
     """Everywhere outside the pages, also in the unit tests; and once."""
     assert export("--runbook-url", url).exit_code == 0
-    for path, content in shipped().items():
-        there = (tmp_path / "monitoring" / path).read_bytes()
+    for path, content in read_files().items():
+        exported = (tmp_path / "monitoring" / path).read_bytes()
         if path.endswith(".md"):
-            assert there == content
+            assert exported == content
         else:
             address = b"https://wiki.example.org/flowauth/"
-            assert there.count(b"runbooks/") == there.count(address + b"runbooks/FlowAuth")
-            assert there.replace(address, b"") == content
+            assert exported.count(b"runbooks/") == exported.count(address + b"runbooks/FlowAuth")
+            assert exported.replace(address, b"") == content
     rules = (tmp_path / "monitoring" / RULES).read_text()
     assert (
         "runbook_url: https://wiki.example.org/flowauth/runbooks/FlowAuthTokenExpired.md" in rules
@@ -99,11 +99,11 @@ def test_the_unit_tests_pass_with_an_address_before_the_links(export, monitors, 
 @pytest.mark.parametrize(
     "url", ["wiki.example.org", "https://a b", "https://x/{{ $labels }}", 'https://x/"', "ftp://x/"]
 )
-def test_what_is_no_address_is_refused(export, tmp_path, url):
+def test_an_invalid_url_is_refused(export, tmp_path, url):
     """It would break the files, or be a template to Prometheus."""
     done = export("--runbook-url", url)
     assert done.exit_code == 1
-    assert "is no address" in done.stderr
+    assert "is not a valid address" in done.stderr
     assert not (tmp_path / "monitoring").exists()
 
 
@@ -116,7 +116,7 @@ def test_a_second_export_changes_nothing(export, tmp_path):
     assert after == before
 
 
-def test_what_somebody_changed_is_kept(export, tmp_path):
+def test_an_edited_file_is_kept(export, tmp_path):
     """Nothing at all is written, and the sentence names the file; --force writes all anew."""
     export()
     rules = tmp_path / "monitoring" / RULES
@@ -126,12 +126,12 @@ def test_what_somebody_changed_is_kept(export, tmp_path):
     done = export()
     assert done.exit_code == 1
     assert done.stderr.startswith(
-        f"Error: In monitoring these differ from what would be written: {RULES}. "
+        f"Error: Files in monitoring differ from the files to be written: {RULES}. "
     )
-    assert "Nothing was written; --force overwrites them." in done.stderr
+    assert "Nothing was written; use --force to overwrite them." in done.stderr
     assert written(tmp_path / "monitoring") == changed
     assert export("--force").exit_code == 0
-    assert written(tmp_path / "monitoring") == shipped()
+    assert written(tmp_path / "monitoring") == read_files()
 
 
 def test_what_is_not_ours_is_left_alone(export, tmp_path):
@@ -148,11 +148,11 @@ def test_a_file_that_cannot_be_written_leaves_no_part_of_it(export, tmp_path):
     (tmp_path / "monitoring" / RULES).mkdir(parents=True)
     done = export("--force")
     assert done.exit_code == 1
-    assert done.stderr == f"Error: monitoring/{RULES}: Is a directory.\n"
+    assert done.stderr == f"Error: monitoring/{RULES} cannot be written: Is a directory.\n"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_folder_that_is_a_file_is_told(export, tmp_path):
+def test_a_target_that_is_a_file_is_an_error(export, tmp_path):
     (tmp_path / "monitoring").write_text("mine")
     done = export()
     assert done.exit_code == 2
@@ -180,9 +180,9 @@ def test_whatever_is_built_holds_all_of_it(tmp_path):
     prefix = str(FILES.relative_to(ROOT)) + "/"
     for source in (ROOT, unpacked):
         with zipfile.ZipFile(build("wheel", source)) as wheel:
-            there = {
+            files = {
                 name.removeprefix(prefix): wheel.read(name)
                 for name in wheel.namelist()
                 if name.startswith(prefix)
             }
-        assert there == shipped()
+        assert files == read_files()

@@ -1,4 +1,4 @@
-"""What a hundred rotations of a token leave as it is: the series and services that tell of it."""
+"""A hundred rotations of a token leave its series and services unchanged."""
 
 from collections import Counter
 from contextlib import closing
@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flowauth_rotator.agent.bearer import BearerIssuer
-from flowauth_rotator.agent.rotation import check, rotate
+from flowauth_rotator.agent.rotation import inspect_token, rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome
@@ -16,8 +16,8 @@ from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.monitoring import checkmk, nagios, prometheus
 from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.provider.managed_tokens import ManagedToken
-from flowauth_rotator.provider.web.managed import Agent, Attempt, Managed
-from flowauth_rotator.provider.web.snapshot import snapshot
+from flowauth_rotator.provider.web.managed import Attempt, InspectedToken, RotationDag
+from flowauth_rotator.provider.web.status import build_snapshot
 from tests.monitoring import grammar
 from tests.server.scraping import scraped, series
 
@@ -47,17 +47,18 @@ def rotations(renewal_server):
                 assert report.outcome is Outcome.ROTATED
                 attempts = [Attempt(f"scheduled__{number}", 0, report), *attempts][:ATTEMPTS_READ]
                 outcomes[str(report.outcome)] += 1
-                agent = Agent(
+                dag = RotationDag(
                     DAG,
                     schedule="*/5 * * * *",
                     checked_at=now,
-                    next_check_at=now + FIVE_MINUTES,
-                    late_at=now + 3 * FIVE_MINUTES,
+                    next_run_at=now + FIVE_MINUTES,
+                    deadline_at=now + 3 * FIVE_MINUTES,
                     tokens=[token],
                     attempts={token.variable: attempts},
                 )
-                managed = Managed(agent, token, check(store, POLICY, now=now, name=NAME))
-                yield snapshot([agent], [managed], now, {DAG: {NAME: dict(outcomes)}})
+                inspection = inspect_token(store, POLICY, now=now, name=NAME)
+                inspected = InspectedToken(dag, token, inspection)
+                yield build_snapshot([dag], [inspected], now, {DAG: {NAME: dict(outcomes)}})
 
     return rotate_on()
 
@@ -65,11 +66,11 @@ def rotations(renewal_server):
 def test_series_and_services_stay_the_same(rotations, renewal_server, data_dir):
     """One a name, whatever the tokens of it are called inside: the plugin's and the server's."""
     seen, server_series, counted = set(), [], []
-    for found in rotations:
-        shown = values(prometheus.exposition(found).decode())
-        assessment = assess(found)
-        lines = grammar.checkmk(checkmk.reading(assessment))
-        numbers = grammar.plugin(nagios.reading(assessment)).performance
+    for current in rotations:
+        shown = values(prometheus.render(current).decode())
+        assessment = assess(current)
+        lines = grammar.checkmk(checkmk.render(assessment))
+        numbers = grammar.plugin(nagios.render(assessment)).performance
         seen.add((frozenset(shown), frozenset(lines), frozenset(numbers)))
         labels = frozenset({("name", NAME), ("outcome", "rotated")})
         counted.append(shown["flowauth_rotator_rotations_total", labels])

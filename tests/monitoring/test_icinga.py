@@ -1,4 +1,4 @@
-"""What is shipped for Icinga 2, in a real one."""
+"""The bundled definitions in a real Icinga 2."""
 
 import json
 import re
@@ -19,13 +19,13 @@ SOON = {"check_interval = 5m": "check_interval = 1s", "retry_interval = 1m": "re
 
 def test_icinga_takes_the_definitions_as_they_are_shipped(monitors, tmp_path):
     """Beside its own library of templates, without a warning."""
-    assert Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, {})).objections() == []
+    assert Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, {})).find_problems() == []
 
 
 def test_icinga_says_when_a_definition_is_wrong(monitors, tmp_path):
-    """The test above is one that can fail."""
+    """The test above can fail."""
     wrong = adapted(DEFINITIONS, {'check_command = "flowauth_rotator"': 'check_command = "none"'})
-    assert "none" in " ".join(Icinga(monitors, tmp_path / "icinga", wrong).objections())
+    assert "none" in " ".join(Icinga(monitors, tmp_path / "icinga", wrong).find_problems())
 
 
 def test_every_option_of_the_check_can_be_set():
@@ -41,7 +41,7 @@ def test_every_option_of_the_check_can_be_set():
 
 def test_icinga_sees_a_token_through_all_states(monitors, tmp_path, renewal_server, password_file):
     """By its name at the issuer; the agent is not watched where no Airflow is named."""
-    asked = {
+    variables = {
         "issuer": renewal_server.url,
         "username": renewal_server.username,
         "password_file": str(password_file),
@@ -49,7 +49,7 @@ def test_icinga_sees_a_token_through_all_states(monitors, tmp_path, renewal_serv
     changes = {
         INSTALLED: BIN / "flowauth-rotator",
         'vars.flowauth_airflow = "https://airflow.example.org"': "\n".join(
-            f"vars.flowauth_{name} = {json.dumps(value)}" for name, value in asked.items()
+            f"vars.flowauth_{name} = {json.dumps(value)}" for name, value in variables.items()
         ),
         'vars.flowauth_scrape_token_file = "/etc/icinga2/flowauth_rotator.token"': "",
         'flowauth_warning = "2d"': "",
@@ -73,7 +73,7 @@ NAMES = (
 
 
 def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrape_token_file):
-    """All that is shipped; a name with any sign is the one that is asked for."""
+    """All that is shipped; a name with any sign is the one that is variables for."""
     services = {service_name(name): name for name in NAMES}
     last = 'vars.flowauth_tokens["a_b_0eab8a0a"] = { flowauth_name = "a|b" }'
     lines = [last]
@@ -91,11 +91,11 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
     }
     airflow.watch({"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), "paused")
     core = Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, changes), ALL)
-    assert core.objections() == []
+    assert core.find_problems() == []
     with core.running():
         wait_until(lambda: len(core.services()) == len(NAMES) + 5, "all were checked")
-        found = core.services()
-    states = {name: STATES[int(one["current_state"])] for name, one in found.items()}
+        status = core.services()
+    states = {name: STATES[int(service["current_state"])] for name, service in status.items()}
     assert states == {
         "FlowAuth_Token_AIRFLOW": "OK",
         "FlowAuth_Token_etl main": "WARNING",  # by the threshold of this service
@@ -104,9 +104,9 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
         "FlowAuth_Tokens": "CRITICAL",
         **dict.fromkeys(services, "CRITICAL"),
     }
-    assert "AGENT CRITICAL - rotation: paused" in found["FlowAuth_Rotation_Agent"]["plugin_output"]
+    assert "AGENT CRITICAL - rotation: paused" in status["FlowAuth_Rotation_Agent"]["plugin_output"]
     for service in services:  # a name that is not known has no time
-        assert "expires in" in found[service]["plugin_output"]
-        assert found[service]["performance_data"].startswith("remaining=")
-    said = f"{len(NAMES) + 3} tokens: 2 ok, {len(NAMES) + 1} critical; agent critical"
-    assert said in found["FlowAuth_Tokens"]["plugin_output"]
+        assert "expires in" in status[service]["plugin_output"]
+        assert status[service]["performance_data"].startswith("remaining=")
+    summary = f"{len(NAMES) + 3} tokens: 2 ok, {len(NAMES) + 1} critical; agent critical"
+    assert summary in status["FlowAuth_Tokens"]["plugin_output"]

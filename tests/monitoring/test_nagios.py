@@ -1,4 +1,4 @@
-"""The output for Nagios, whatever names and times there are, and what is shipped, in a real one."""
+"""The output for Nagios with any names and times, and the bundled definitions in a real Nagios."""
 
 import io
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from demo.parts import BIN, PATIENCE, clean_environment, wait_until
+from demo.parts import BIN, WAIT_LIMIT, clean_environment, wait_until
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.monitoring import nagios
 from flowauth_rotator.monitoring.assessment import assess
@@ -44,13 +44,13 @@ def test_the_grammar_refuses_what_nagios_misreads(printed):
 @given(hostile.snapshots, hostile.thresholds)
 def test_whatever_is_found_makes_one_status_line(snapshot, thresholds):
     """Of all, of the agent, of each token: the state of the exit code, and numbers that are few."""
-    assessments = [assess(snapshot, thresholds), assess(snapshot.named([]), thresholds)]
+    assessments = [assess(snapshot, thresholds), assess(snapshot.select([]), thresholds)]
     assessments += [
-        replace(assess(snapshot.named([one.name]), thresholds), agent=None)
-        for one in snapshot.tokens
+        replace(assess(snapshot.select([token.name]), thresholds), dags=None)
+        for token in snapshot.tokens
     ]
     for assessment in assessments:
-        printed = grammar.plugin(nagios.reading(assessment))
+        printed = grammar.plugin(nagios.render(assessment))
         assert printed.state == STATES[assessment.state]
         assert set(printed.performance) <= NUMBERS
 
@@ -58,7 +58,7 @@ def test_whatever_is_found_makes_one_status_line(snapshot, thresholds):
 @given(hostile.texts)
 def test_a_check_that_failed_makes_one_status_line(sentence):
     """UNKNOWN."""
-    assert grammar.plugin(nagios.failure(f"So: {sentence}")).state == "UNKNOWN"
+    assert grammar.plugin(nagios.render_failure(f"So: {sentence}")).state == "UNKNOWN"
 
 
 def check(*words, **run):
@@ -66,7 +66,7 @@ def check(*words, **run):
     done = subprocess.run(
         [BIN / "flowauth-rotator", "check", *words],
         **{"env": clean_environment(), "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-        | {"timeout": PATIENCE, "check": False}
+        | {"timeout": WAIT_LIMIT, "check": False}
         | run,
     )
     return done.returncode, (done.stdout or b"").decode()
@@ -79,22 +79,22 @@ def check_here(capfd, *words):
     return ended.value.code, capfd.readouterr().out
 
 
-NOBODY = ("--issuer", "http://127.0.0.1:1", "--username", "nobody", "--password-file", "-")
+UNREACHABLE = ("--issuer", "http://127.0.0.1:1", "--username", "nobody", "--password-file", "-")
 ELSEWHERE = ("--airflow", "http://127.0.0.1:1")
-WRONG_CALLS = {
-    "an option that there is not": (("--nmae", "a"), "No such option '--nmae'"),
-    "a value that is none": (("--warning", "soon"), "'soon' is neither a fraction"),
-    "a file that there is not": (
+USAGE_ERRORS = {
+    "an unknown option": (("--nmae", "a"), "No such option '--nmae'"),
+    "an invalid value": (("--warning", "soon"), "'soon' is neither a fraction"),
+    "a missing file": (
         (*ELSEWHERE, "--scrape-token-file", "/none"),
         "'/none': No such file",
     ),
     "no scrape token": (ELSEWHERE, "needs --scrape-token-file"),
-    "no password": (NOBODY[:2], "--issuer needs --username and --password-file"),
-    "nobody answers": (NOBODY, "http://127.0.0.1:1 cannot be reached"),
+    "no password": (UNREACHABLE[:2], "--issuer needs --username and --password-file"),
+    "no response": (UNREACHABLE, "http://127.0.0.1:1 cannot be reached"),
 }
 
 
-@pytest.mark.parametrize(("words", "sentence"), WRONG_CALLS.values(), ids=WRONG_CALLS)
+@pytest.mark.parametrize(("words", "sentence"), USAGE_ERRORS.values(), ids=USAGE_ERRORS)
 def test_what_cannot_be_known_is_unknown(capfd, monkeypatch, words, sentence):
     """A wrong call, too: the 2 of other commands would say that a token is in danger."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"secret")))
@@ -107,16 +107,19 @@ def test_what_cannot_be_known_is_unknown(capfd, monkeypatch, words, sentence):
     ("words", "sentence"),
     [
         (("--agent",), "--agent needs --airflow"),
-        (("--warning", "0.1", "--critical", "0.5"), "`warning` comes after `critical`"),
+        (
+            ("--warning", "0.1", "--critical", "0.5"),
+            "--warning (0.1 of the renewal window) is smaller than --critical",
+        ),
     ],
-    ids=["an agent that was not asked", "levels that cross"],
+    ids=["no Airflow", "levels that cross"],
 )
 def test_what_an_issuer_cannot_say_is_unknown(
     capfd, renewal_server, password_file, words, sentence
 ):
     """It is not OK."""
-    asked = ("--issuer", renewal_server.url, "--username", renewal_server.username)
-    code, printed = check_here(capfd, *asked, "--password-file", password_file, *words)
+    options = ("--issuer", renewal_server.url, "--username", renewal_server.username)
+    code, printed = check_here(capfd, *options, "--password-file", password_file, *words)
     assert (code, sentence in printed) == (3, True)
 
 
@@ -124,13 +127,13 @@ def test_what_an_issuer_cannot_say_is_unknown(
 def test_a_crash_is_unknown(tmp_path, end):
     """Python's 1 would be a warning, and a library that ends the process with 0 would be OK."""
     (tmp_path / "requests.py").write_text(f"raise {end}\n")
-    code, printed = check(*NOBODY, env=clean_environment(PYTHONPATH=str(tmp_path)))
+    code, printed = check(*UNREACHABLE, env=clean_environment(PYTHONPATH=str(tmp_path)))
     assert code == 3
     assert grammar.plugin(printed).state == "UNKNOWN"
     assert "sunk" not in printed  # the text of an error that nobody foresaw may hold a secret
 
 
-@pytest.mark.parametrize("words", [NOBODY, ("--nmae",), ("--format", "checkmk", *NOBODY)])
+@pytest.mark.parametrize("words", [UNREACHABLE, ("--nmae",), ("--format", "checkmk", *UNREACHABLE)])
 @pytest.mark.parametrize("output", ["closed", "full"])
 @pytest.mark.slow
 def test_what_cannot_be_printed_is_never_ok(words, output):
@@ -148,14 +151,14 @@ def test_what_cannot_be_printed_is_never_ok(words, output):
 
 def test_nagios_takes_the_definitions_as_they_are_shipped(monitors, tmp_path):
     """Beside the templates that come with Debian's Nagios, without a warning."""
-    assert Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, {})).objections() == []
+    assert Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, {})).find_problems() == []
 
 
 def test_nagios_says_when_a_definition_is_wrong(monitors, tmp_path):
-    """The test above is one that can fail."""
+    """The test above can fail."""
     wrong = adapted(DEFINITIONS, {"check_flowauth_token!AIRFLOW": "check_flowauth_tokn!AIRFLOW"})
     assert "check_flowauth_tokn" in " ".join(
-        Nagios(monitors, tmp_path / "nagios", wrong).objections()
+        Nagios(monitors, tmp_path / "nagios", wrong).find_problems()
     )
 
 
@@ -187,7 +190,7 @@ WRITTEN = {  # names as they are, and as the definitions tell to write them
 
 
 def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrape_token_file):
-    """All that is shipped; a name with any sign is the one that is asked for."""
+    """All that is shipped; a name with any sign is the one that is options for."""
     changes = {
         INSTALLED: BIN / "flowauth-rotator",
         "https://airflow.example.org": airflow.url,
@@ -203,22 +206,22 @@ def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
     ]
     airflow.watch({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), "paused")
     core = Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, changes), *more)
-    assert core.objections() == []
+    assert core.find_problems() == []
     with core.running():
         wait_until(lambda: len(core.services()) == len(WRITTEN) + 4, "all were checked")
-        found = core.services()
-    states = {name: STATES[int(one["current_state"])] for name, one in found.items()}
+        status = core.services()
+    states = {name: STATES[int(service["current_state"])] for name, service in status.items()}
     assert states == {
         "FlowAuth_Token_AIRFLOW": "OK",
         "FlowAuth_Token_etl main": "WARNING",
         "FlowAuth_Rotation_Agent": "CRITICAL",
         **dict.fromkeys(services, "CRITICAL"),
     }
-    assert "AGENT CRITICAL - rotation: paused" in found["FlowAuth_Rotation_Agent"]["plugin_output"]
-    assert "Unpause it" in found["FlowAuth_Rotation_Agent"]["long_plugin_output"]
+    assert "AGENT CRITICAL - rotation: paused" in status["FlowAuth_Rotation_Agent"]["plugin_output"]
+    assert "Unpause it" in status["FlowAuth_Rotation_Agent"]["long_plugin_output"]
     for service in services.keys() - {"FlowAuth_Tokens"}:  # a name that is not known has no time
-        assert "expires in" in found[service]["plugin_output"]
-        assert found[service]["performance_data"].startswith("remaining=")
+        assert "expires in" in status[service]["plugin_output"]
+        assert status[service]["performance_data"].startswith("remaining=")
     assert (
-        f"{len(WRITTEN) + 2} tokens: 1 ok, 1 warning" in found["FlowAuth_Tokens"]["plugin_output"]
+        f"{len(WRITTEN) + 2} tokens: 1 ok, 1 warning" in status["FlowAuth_Tokens"]["plugin_output"]
     )

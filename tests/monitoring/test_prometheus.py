@@ -1,4 +1,4 @@
-"""A real Prometheus with the shipped alerts: what goes wrong raises the right one and no other."""
+"""A real Prometheus with the bundled alerts: each fault fires its alert and no other."""
 
 import contextlib
 import itertools
@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from demo.parts import wait_until
-from flowauth_rotator.monitoring.prometheus import exposition
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Watched
+from flowauth_rotator.monitoring.prometheus import render
+from flowauth_rotator.monitoring.status import RotationDagStatus, Snapshot, TokenStatus, Validity
 from tests.monitoring.watching import Alertmanager, Exporter, Watch, node_exporter
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
@@ -22,55 +22,57 @@ def now():
 
 
 def token(name="etl main", **facts):
-    """A token that lives for ten hours, nine of them yet to come."""
-    life = Life(now() - HOUR, now() + 9 * HOUR, now() + 5 * HOUR)
-    well = Watched(name, dag_id="rotation", in_use=life, issued=life, rotations={"rotated": 1})
+    """A token with a lifetime of ten hours, of which nine remain."""
+    validity = Validity(now() - HOUR, now() + 9 * HOUR, now() + 5 * HOUR)
+    well = TokenStatus(
+        name, dag_id="rotation", in_use=validity, issued=validity, rotations={"rotated": 1}
+    )
     return replace(well, **facts)
 
 
 def well(*tokens, dag_id="rotation", deadline=HOUR, **facts):
-    """What is told of these tokens, by default two that are well, and of a DAG that is, too."""
-    agent = Heartbeat(dag_id, checked_at=now(), deadline_at=now() + deadline, interval=HOUR)
+    """The metrics of these tokens, by default of two healthy tokens, and of a healthy DAG."""
+    dag = RotationDagStatus(dag_id, checked_at=now(), deadline_at=now() + deadline, interval=HOUR)
     tokens = tokens or tuple(map(token, NAMES))
-    return exposition(replace(Snapshot(now(), tokens, [agent], {"flowauth_default": 2}), **facts))
+    return render(replace(Snapshot(now(), tokens, [dag], {"flowauth_default": 2}), **facts))
 
 
-def one(**facts):
-    """The same, with something about the first of both tokens."""
+def with_first(**facts):
+    """The metrics of both tokens, with other facts about the first."""
     return well(token("etl main", **facts), token("AIRFLOW"))
 
 
 def due():
-    life = Life(now() - 5 * HOUR, now() + 3 * HOUR, now() - 60 * SECOND)
-    return {"in_use": life, "issued": life}
+    validity = Validity(now() - 5 * HOUR, now() + 3 * HOUR, now() - 60 * SECOND)
+    return {"in_use": validity, "issued": validity}
 
 
 def rotating():
-    """Ten rotations further each time that somebody asks."""
+    """Metrics that advance by ten rotations at each scrape."""
     numbers = itertools.count(step=10)
 
     def text():
         number = next(numbers)
-        life = Life(now(), now() + 9 * HOUR + number * SECOND, now() + 5 * HOUR)
-        return one(in_use=life, issued=life, rotations={"rotated": number})
+        validity = Validity(now(), now() + 9 * HOUR + number * SECOND, now() + 5 * HOUR)
+        return with_first(in_use=validity, issued=validity, rotations={"rotated": number})
 
     return text
 
 
 def unsteady():
-    """No answer to each fourth request."""
+    """An error at every fourth request."""
     numbers = itertools.count(1)
     return lambda: well() if next(numbers) % 4 else None
 
 
 @dataclass
 class Fault:
-    """What an exporter tells from some moment on.
+    """A fault of one exporter.
 
     Attributes:
-        text: what, or a function that says it anew each time; None if it has died.
-        alert: what that raises; empty if nothing.
-        labels: of what the alert is.
+        text: returns the metrics, or a function that returns them; None if the exporter has died.
+        alert: the alert that fires; empty for none.
+        labels: name and value of the label that identifies it.
     """
 
     text: Callable[[], bytes | Callable[[], bytes | None] | None]
@@ -82,8 +84,8 @@ FAULTS = {
     "well": Fault(well),
     "a_hundred_rotations": Fault(rotating),
     "scrapes_that_are_missed": Fault(unsteady),
-    "failures_before_it_is_due": Fault(lambda: one(rotations={"refused": 3})),
-    "a_database_that_was_cleaned": Fault(lambda: one(rotations={})),
+    "failures_before_it_is_due": Fault(lambda: with_first(rotations={"refused": 3})),
+    "a_database_that_was_cleaned": Fault(lambda: with_first(rotations={})),
     "an_exporter_that_died": Fault(
         lambda: None, "FlowAuthRotationAgentAbsent", ("dag_id", "rotation")
     ),
@@ -91,12 +93,13 @@ FAULTS = {
         lambda: well(deadline=-SECOND), "FlowAuthRotationAgentStalled", ("dag_id", "rotation")
     ),
     "a_name_that_is_gone": Fault(lambda: well(token("AIRFLOW")), "FlowAuthTokenVanished"),
-    "a_name_without_a_token": Fault(lambda: one(in_use=None), "FlowAuthTokenMissing"),
+    "a_name_without_a_token": Fault(lambda: with_first(in_use=None), "FlowAuthTokenMissing"),
     "a_newer_token_not_in_use": Fault(
-        lambda: one(issued=Life(now(), now() + 20 * HOUR)), "FlowAuthTokenNotDeployed"
+        lambda: with_first(issued=Validity(now(), now() + 20 * HOUR)), "FlowAuthTokenNotDeployed"
     ),
     "failures_once_it_is_due": Fault(
-        lambda: one(**due(), rotations={"rotated": 1, "refused": 3}), "FlowAuthRotationFailing"
+        lambda: with_first(**due(), rotations={"rotated": 1, "refused": 3}),
+        "FlowAuthRotationFailing",
     ),
     "a_clock_that_is_wrong": Fault(
         lambda: well(clock_skews={"flowauth_default": -400}),
@@ -107,15 +110,15 @@ FAULTS = {
 
 
 @dataclass
-class Told:
-    """What a Prometheus said, by job.
+class Observation:
+    """The alerts of a Prometheus, by job.
 
     Attributes:
-        before: all that had fired before anything was wrong.
-        firing: the labels of what fired while it was.
-        after: what still fired when all was well again.
-        ever: all that fired at any moment.
-        series: how many series there were of a hundred rotations, before and after.
+        before: the alerts that fired before the faults.
+        firing: the labels of the alerts that fired during the faults.
+        after: the alerts that fired after the faults.
+        ever: the alerts that fired at any time.
+        series: the number of series of a hundred rotations, before and after.
     """
 
     before: dict
@@ -126,12 +129,12 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(monitors, tmp_path_factory):
-    """All is well with twelve exporters, then something is wrong with each, then all is well."""
+def observed(monitors, tmp_path_factory):
+    """Twelve healthy exporters, then a fault in each, then all are healthy again."""
     exporters = {name: Exporter(name, well()) for name in FAULTS}
     jobs = [exporter.job for exporter in exporters.values()]
     rotations = '{__name__=~"flowauth_rotator_.*", job="a_hundred_rotations"}'
-    dead = [name for name, it in FAULTS.items() if it.text() is None]
+    dead = [name for name, fault in FAULTS.items() if fault.text() is None]
     with contextlib.ExitStack() as parts:
         with contextlib.ExitStack() as mortal:
             for name, exporter in exporters.items():
@@ -140,8 +143,8 @@ def told(monitors, tmp_path_factory):
             parts.enter_context(watch.running())
             watch.wait_for_scrapes(*FAULTS)
             before, series = watch.ever(), watch.series(rotations)
-        for name, it in FAULTS.items():
-            exporters[name].text = it.text()
+        for name, fault in FAULTS.items():
+            exporters[name].text = fault.text()
         watch.wait_for_scrapes(*(name for name in FAULTS if name not in dead))
         firing = wait_for_alerts_of_all_jobs(watch)
         for name in FAULTS:
@@ -152,48 +155,50 @@ def told(monitors, tmp_path_factory):
         watch.wait_for_scrapes(*FAULTS)
         ever = {name: set(watch.ever(f'job="{name}"')) for name in FAULTS}
         ever[""] = set(watch.ever('job=""'))
-        return Told(before, firing, watch.alerts(), ever, (series, watch.series(rotations)))
+        return Observation(before, firing, watch.alerts(), ever, (series, watch.series(rotations)))
 
 
 def wait_for_alerts_of_all_jobs(watch):
-    """Wait until each fault is told at the same time; gives the labels of all that fires then.
+    """Wait until all faults fire at the same time; returns the labels of the alerts, by job.
 
     After a scrape that a busy machine missed, an alert begins to wait anew.
     """
     firing = {}
 
-    def are_all_told():
+    def are_all_firing():
         for name in FAULTS:
             firing[name] = []
         for labels, _ in watch.ask('ALERTS{alertstate="firing"}'):
             firing[labels["job"]].append(labels)
-        return all(bool(firing[name]) == bool(it.alert) for name, it in FAULTS.items())
+        return all(bool(firing[name]) == bool(fault.alert) for name, fault in FAULTS.items())
 
-    wait_until(are_all_told, "the alert of each fault")
+    wait_until(are_all_firing, "the alert of each fault")
     return firing
 
 
-def test_nothing_fires_while_all_is_well(told):
-    assert told.before == {}
-    assert told.ever[""] == set()
+def test_nothing_fires_while_all_is_well(observed):
+    assert observed.before == {}
+    assert observed.ever[""] == set()
 
 
 @pytest.mark.parametrize("name", list(FAULTS))
-def test_a_fault_raises_its_alert_and_no_other(told, name):
-    """About the one thing that it is about."""
+def test_a_fault_raises_its_alert_and_no_other(observed, name):
+    """With the label of the faulty token, DAG or connection."""
     wanted = FAULTS[name]
-    firing = [(labels["alertname"], labels.get(wanted.labels[0])) for labels in told.firing[name]]
+    firing = [
+        (labels["alertname"], labels.get(wanted.labels[0])) for labels in observed.firing[name]
+    ]
     assert firing == ([(wanted.alert, wanted.labels[1])] if wanted.alert else [])
-    assert told.ever[name] == ({wanted.alert} if wanted.alert else set())
+    assert observed.ever[name] == ({wanted.alert} if wanted.alert else set())
 
 
-def test_all_resolve_when_all_is_well_again(told):
-    assert told.after == set()
+def test_all_resolve_when_all_is_well_again(observed):
+    assert observed.after == set()
 
 
-def test_a_hundred_rotations_have_the_series_of_one(told):
+def test_a_hundred_rotations_have_the_series_of_one(observed):
     """The values change, and what identifies them does not."""
-    before, after = told.series
+    before, after = observed.series
     assert after == before > 0
 
 
@@ -221,8 +226,10 @@ def test_time_runs_out_for_a_token_and_each_alert_mutes_the_one_before(monitors,
         watch = Watch(monitors, tmp_path / "watch", exporter.job, alertmanager=mutes.port)
         parts.enter_context(watch.running())
         for number, left in enumerate((0.5, 0.2, -0.1), start=1):
-            life = Life(now() - 20 * HOUR, now() + left * 10 * HOUR, now() + (left - 1) * 10 * HOUR)
-            exporter.text = one(in_use=life, issued=life)
+            validity = Validity(
+                now() - 20 * HOUR, now() + left * 10 * HOUR, now() + (left - 1) * 10 * HOUR
+            )
+            exporter.text = with_first(in_use=validity, issued=validity)
             expected = set(names[:number])
             wait_until(lambda expected=expected: watch.alerts() == expected, names[number - 1])
             assert set(watch.ever()) == expected
@@ -239,8 +246,10 @@ def test_textfiles_of_two_dags_are_read_and_an_old_one_is_told(monitors, tmp_pat
     textfiles.mkdir()
 
     def write(dag_id, name, deadline=HOUR):
-        agent = Heartbeat(dag_id, checked_at=now(), deadline_at=now() + deadline, interval=HOUR)
-        text = exposition(Snapshot(now(), [token(name)], [agent]), build_info=False)
+        dag = RotationDagStatus(
+            dag_id, checked_at=now(), deadline_at=now() + deadline, interval=HOUR
+        )
+        text = render(Snapshot(now(), [token(name)], [dag]), build_info=False)
         draft = tmp_path / "draft"
         draft.write_bytes(text)
         draft.replace(textfiles / f"flowauth_rotator_{dag_id}.prom")

@@ -1,4 +1,4 @@
-"""What is shipped for Prometheus, Alertmanager and Grafana: their own tools take it."""
+"""The bundled files for Prometheus, Alertmanager and Grafana, checked with their own tools."""
 
 import itertools
 import json
@@ -14,8 +14,8 @@ import yaml
 import flowauth_rotator.server.metrics as server_metrics
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.export import FILES
-from flowauth_rotator.monitoring.prometheus import exposition
-from flowauth_rotator.monitoring.snapshot import Life, Snapshot, Watched
+from flowauth_rotator.monitoring.prometheus import render
+from flowauth_rotator.monitoring.status import Snapshot, TokenStatus, Validity
 
 PROMETHEUS = FILES / "prometheus"
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
@@ -39,7 +39,7 @@ def run(*command):
 
 
 def expressions():
-    """What the dashboard asks Prometheus."""
+    """The queries of the dashboard."""
     for panel in DASHBOARD["panels"]:
         yield from (target["expr"] for target in panel.get("targets", ()))
 
@@ -49,45 +49,45 @@ def metrics_in(text):
 
 
 def test_prometheus_takes_the_rules(monitors):
-    code, said = run(monitors.promtool, "check", "rules", *RULES)
-    assert code == 0, said
+    code, output = run(monitors.promtool, "check", "rules", *RULES)
+    assert code == 0, output
     assert len(set(NAMES)) == len(NAMES)
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda it: it.name)
 def test_the_alerts_pass_the_unit_tests_that_are_shipped_with_them(path, monitors):
-    code, said = run(monitors.promtool, "test", "rules", path)
-    assert code == 0, said
+    code, output = run(monitors.promtool, "test", "rules", path)
+    assert code == 0, output
 
 
-MISTAKES = {  # in the rules, by the unit test that is to notice them, as its name begins
-    "nobody renews one of two": {
+MISTAKES = {  # in the rules, by the first words of the unit test that must detect them
+    "one of two tokens is not renewed": {
         "< time() + 0.6 *": "< time() + 0.5 *",
         "< time() + 0.3 *": "< time() + 0.35 *",
         "_seconds <= time()\n": "_seconds < time()\n",
     },
-    "one name of two has no usable token": {
+    "one of two names has no usable token": {
         "unless flowauth_rotator_token_expiration_timestamp_seconds > 0": "unless on () vector(1)",
         "seconds > 0\n": "seconds\n",
         "for: 2m": "for: 0m",
     },
-    "a name that is looked after no more": {
+    "a name that is no longer managed": {
         "last_over_time(flowauth_rotator_token_expected[6h])": "flowauth_rotator_token_expected",
     },
-    "one agent of two is gone": {
+    "one of two DAGs is gone": {
         "          and ignoring (name, dag_id) flowauth_rotator_last_check_timestamp_seconds\n": "",
     },
-    "a source that is gone": {
+    "a target that is gone": {
         "            and on () flowauth_rotator_last_check_timestamp_seconds\n": "",
         "absent(flowauth_rotator_last_check_timestamp_seconds)\n          or (": "(",
     },
     "a restart under another address": {
         "unless on (job, dag_id) flow": "unless on (job, dag_id, instance) flow",
     },
-    "over a night or a weekend": {
+    "a night or a weekend": {
         "check_deadline_timestamp_seconds < time()": "last_check_timestamp_seconds < time() - 600",
     },
-    "a failure that the third try mends": {
+    "a success at the third attempt": {
         "and ignoring (outcome) flowauth_rotator_token_renewal_timestamp_seconds <= time()": "",
     },
     "a due renewal that is refused": {
@@ -107,7 +107,7 @@ MISTAKES = {  # in the rules, by the unit test that is to notice them, as its na
         "for: 5m": "for: 0m",
         "absent(flowauth_renewal_server_renewals_total)": "flowauth_renewal_server_renewals_total",
     },
-    "nobody renews one name of two": {
+    "one of two names is not renewed": {
         "== 1": "== 2",
     },
 }
@@ -118,7 +118,7 @@ MISTAKES = {  # in the rules, by the unit test that is to notice them, as its na
     [(name, *mistake) for name, each in MISTAKES.items() for mistake in each.items()],
 )
 def test_a_shipped_unit_test_notices_a_rule_that_was_broken(name, right, wrong, monitors, tmp_path):
-    """So that who changes a threshold learns from it what else changed."""
+    """After a change of a threshold they show the other effects."""
     folder = shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
     places = 0
     for path in folder.glob("*.rules.yml"):
@@ -138,21 +138,21 @@ def test_a_shipped_unit_test_notices_a_rule_that_was_broken(name, right, wrong, 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=NAMES)
 def test_each_alert_says_what_a_person_needs(rule):
-    """How loud it is, what is the matter, when in UTC, where to read on; and soon."""
+    """Severity, problem, time in UTC and runbook; and it fires within ten minutes."""
     assert rule["labels"]["severity"] in ("warning", "critical")
-    told = rule["annotations"]
-    assert set(told) == {"summary", "description", "runbook_url"}
-    assert told["runbook_url"] == f"runbooks/{rule['alert']}.md"
-    assert "humanizeTimestamp" not in told["description"]
-    assert told["description"].count("toTime") == told["description"].count(" UTC")
-    if "$labels.name" in told["summary"]:
-        assert "'{{ $labels.name }}'" in told["summary"]
+    annotations = rule["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url"}
+    assert annotations["runbook_url"] == f"runbooks/{rule['alert']}.md"
+    assert "humanizeTimestamp" not in annotations["description"]
+    assert annotations["description"].count("toTime") == annotations["description"].count(" UTC")
+    if "$labels.name" in annotations["summary"]:
+        assert "'{{ $labels.name }}'" in annotations["summary"]
     minutes = re.fullmatch(r"(\d+)m", rule.get("for", "0m"))[1]
     assert timedelta(minutes=int(minutes)) <= timedelta(minutes=10)
 
 
 def test_the_rules_know_which_outcomes_are_failures():
-    """All but those that need nobody."""
+    """All outcomes that need action."""
     [words] = set(
         re.findall(r'outcome!~"([a-z|_]+)"', RULES[1].read_text() + "".join(expressions()))
     )
@@ -161,27 +161,27 @@ def test_the_rules_know_which_outcomes_are_failures():
 
 def test_every_metric_that_is_asked_for_exists():
     """In the rules, their tests and the dashboard."""
-    asked = metrics_in("".join(expressions()))
+    used = metrics_in("".join(expressions()))
     for path in PROMETHEUS.glob("*.yml"):
-        asked |= metrics_in(re.sub(r"\w+\.(rules|test)\.yml|name: .*", "", path.read_text()))
-    told = exposition(Snapshot(taken_at=None)).decode()
-    there = metrics_in(told + Path(server_metrics.__file__).read_text())
-    there |= {f"{name}{suffix}" for name in there for suffix in ("_total", "_bucket")}
-    assert asked <= there
+        used |= metrics_in(re.sub(r"\w+\.(rules|test)\.yml|name: .*", "", path.read_text()))
+    text = render(Snapshot(taken_at=None)).decode()
+    known = metrics_in(text + Path(server_metrics.__file__).read_text())
+    known |= {f"{name}{suffix}" for name in known for suffix in ("_total", "_bucket")}
+    assert used <= known
 
 
 def test_an_issuer_that_is_asked_alone_makes_no_token_a_missing_one():
-    """It knows what it has issued, and not what is to be in use."""
+    """An issuer does not know which tokens should be in use."""
     now = datetime.now(timezone.utc)
-    issued = Watched("etl main", issued=Life(now, now + timedelta(hours=1)))
-    told = exposition(Snapshot(now, [issued], agents=None)).decode()
-    assert 'flowauth_rotator_issued_expiration_timestamp_seconds{name="etl main"}' in told
-    assert "flowauth_rotator_token_expected{" not in told
+    issued = TokenStatus("etl main", issued=Validity(now, now + timedelta(hours=1)))
+    text = render(Snapshot(now, [issued], rotation_dags=None)).decode()
+    assert 'flowauth_rotator_issued_expiration_timestamp_seconds{name="etl main"}' in text
+    assert "flowauth_rotator_token_expected{" not in text
 
 
 def test_alertmanager_takes_the_example(monitors):
-    code, said = run(monitors.amtool, "check-config", FILES / "alertmanager" / "inhibition.yml")
-    assert code == 0, said
+    code, output = run(monitors.amtool, "check-config", FILES / "alertmanager" / "inhibition.yml")
+    assert code == 0, output
 
 
 def test_the_example_mutes_only_alerts_that_exist():
@@ -192,16 +192,14 @@ def test_the_example_mutes_only_alerts_that_exist():
 
 def test_prometheus_takes_what_the_dashboard_asks(monitors, tmp_path):
     """With its variables filled in."""
-    asked = [
-        expr.replace("$name", ".*").replace("$__rate_interval", "5m") for expr in expressions()
-    ]
-    assert asked
-    assert not [expr for expr in asked if "$" in expr]
-    rules = [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(asked)]
+    used = [expr.replace("$name", ".*").replace("$__rate_interval", "5m") for expr in expressions()]
+    assert used
+    assert not [expr for expr in used if "$" in expr]
+    rules = [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(used)]
     path = tmp_path / "dashboard.rules.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    code, said = run(monitors.promtool, "check", "rules", path)
-    assert code == 0, said
+    code, output = run(monitors.promtool, "check", "rules", path)
+    assert code == 0, output
 
 
 def test_the_dashboard_can_be_imported_anywhere():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowauth_rotator.monitoring.service_names import collisions, service_name
+from flowauth_rotator.monitoring.service_names import find_collisions, service_name
 
 VECTORS = {  # the public contract: no change of the code may change one of them
     "AIRFLOW": "FlowAuth_Token_AIRFLOW",
@@ -44,10 +44,10 @@ def test_any_name_makes_one_field_of_a_line(name):
 def test_names_that_look_alike_once_changed_are_kept_apart(names):
     """Whatever of them is turned to the same sign or left out."""
     assert len({service_name(name) for name in names}) == len(names)
-    assert collisions(names) == {}
+    assert find_collisions(names) == {}
 
 
 def test_a_name_that_was_chosen_to_look_like_another_one_is_found():
     """Unchanged names stay as they are, so this cannot be prevented."""
     chosen = service_name("a|b").removeprefix("FlowAuth_Token_")
-    assert collisions(["a|b", chosen, "c"]) == {service_name("a|b"): sorted([chosen, "a|b"])}
+    assert find_collisions(["a|b", chosen, "c"]) == {service_name("a|b"): sorted([chosen, "a|b"])}

@@ -1,4 +1,4 @@
-"""Monitoring says the same in every time zone, also on the days when clocks change."""
+"""All output is the same in every time zone, also on the days when clocks change."""
 
 import json
 import re
@@ -9,14 +9,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from demo.parts import BIN, PATIENCE, clean_environment
+from demo.parts import BIN, WAIT_LIMIT, clean_environment
 from flowauth_rotator.cli.check import FORMATS
-from flowauth_rotator.cli.sources import issuer_list
+from flowauth_rotator.cli.sources import list_issued_tokens
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring import checkmk, json_output, nagios, prometheus, terminal
 from flowauth_rotator.monitoring.assessment import State, assess
-from flowauth_rotator.monitoring.snapshot import Heartbeat, Life, Snapshot, Told, Watched
+from flowauth_rotator.monitoring.status import (
+    CheckResult,
+    RotationDagStatus,
+    Snapshot,
+    TokenStatus,
+    Validity,
+)
 
 ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia"]
 CHANGES = [  # of the clocks of Berlin and of New York, to summer time and back
@@ -47,42 +53,44 @@ def snapshot_around(change, now):
     tokens = []
     for step in range(-4, 5):
         expires_at = change + step * HALF_AN_HOUR
-        life = Life(expires_at - 3 * HOUR, expires_at, expires_at - HOUR)
-        told = Told(Outcome.UNAVAILABLE, Severity.WARNING, "The issuer did not answer.", "Wait.")
+        validity = Validity(expires_at - 3 * HOUR, expires_at, expires_at - HOUR)
+        result = CheckResult(
+            Outcome.UNAVAILABLE, Severity.WARNING, "The issuer did not answer.", "Wait."
+        )
         tokens.append(
-            Watched(
+            TokenStatus(
                 f"etl {step:+}",
                 place="Variable ETL",
                 dag_id="rotation",
-                in_use=life,
-                issued=Life(change, expires_at + 24 * HOUR),
-                told=told if step % 2 else None,
-                renewal_check_at=life.renew_at,
-                last_success_at=life.issued_at,
+                in_use=validity,
+                issued=Validity(change, expires_at + 24 * HOUR),
+                last_check=result if step % 2 else None,
+                renewal_check_at=validity.renew_at,
+                last_success_at=validity.issued_at,
                 rotations={"rotated": 3},
             )
         )
-    agent = Heartbeat(
+    dag = RotationDagStatus(
         "rotation",
         checked_at=change - HALF_AN_HOUR,
         deadline_at=change + HOUR,
         next_check_at=change + HALF_AN_HOUR,
         interval=HOUR,
     )
-    return Snapshot(now, tokens, [agent], {"flowauth_default": 2})
+    return Snapshot(now, tokens, [dag], {"flowauth_default": 2})
 
 
-def readings(snapshot):
-    """What each format makes of a snapshot, also after its way as JSON."""
+def render_all(snapshot):
+    """Render a snapshot in each format, also after a round trip as JSON."""
     texts = []
     for each in (snapshot, Snapshot.from_json(json.loads(json.dumps(snapshot.to_json())))):
         assessment = assess(each)
         texts += [
-            nagios.reading(assessment),
-            checkmk.reading(assessment),
-            prometheus.exposition(each).decode(),
-            json.dumps(json_output.document(assessment)),
-            terminal.lines(assessment),
+            nagios.render(assessment),
+            checkmk.render(assessment),
+            prometheus.render(each).decode(),
+            json.dumps(json_output.render(assessment)),
+            terminal.render(assessment),
         ]
     return texts
 
@@ -92,10 +100,10 @@ def test_each_reading_is_the_same_in_every_zone(change, live_in):
     for later in AROUND:
         snapshot = snapshot_around(change, change + later)
         live_in("UTC")
-        expected = readings(snapshot)
+        expected = render_all(snapshot)
         for zone in ZONES:
             live_in(zone)
-            assert readings(snapshot) == expected, zone
+            assert render_all(snapshot) == expected, zone
 
 
 @pytest.mark.parametrize("zone", ["UTC", *ZONES])
@@ -103,15 +111,15 @@ def test_each_reading_is_the_same_in_every_zone(change, live_in):
 def test_an_hour_that_the_clocks_skip_or_repeat_is_an_hour(zone, change, live_in):
     """Whatever clock `now` was read from, what is left is counted in hours that passed."""
     live_in(zone)
-    life = Life(change - 20 * HOUR, change + 4 * HOUR, change - 4 * HOUR)
+    validity = Validity(change - 20 * HOUR, change + 4 * HOUR, change - 4 * HOUR)
     for later in AROUND:
         now = (change + later).astimezone(ZoneInfo(zone))
-        [judged] = assess(Snapshot(now, [Watched("etl main", issued=life)])).tokens
-        assert judged.remaining == 4 * HOUR - later
+        [assessed] = assess(Snapshot(now, [TokenStatus("etl main", issued=validity)])).tokens
+        assert assessed.remaining == 4 * HOUR - later
         # Of the window of 8 hours: a warning below 4.8, critical below 2.4.
         states = {-HOUR: State.OK, 2 * HOUR: State.CRITICAL}
-        assert judged.verdict.state is states.get(later, State.WARNING)
-        assert f"({change + 4 * HOUR:%Y-%m-%d %H:%M} UTC)" in judged.verdict.sentence
+        assert assessed.status.state is states.get(later, State.WARNING)
+        assert f"({change + 4 * HOUR:%Y-%m-%d %H:%M} UTC)" in assessed.status.summary
 
 
 def test_the_list_of_an_issuer_is_read_alike_in_every_zone(renewal_server, live_in):
@@ -122,7 +130,7 @@ def test_the_list_of_an_issuer_is_read_alike_in_every_zone(renewal_server, live_
     for zone in ("UTC", *ZONES):
         live_in(zone)
         account = (renewal_server.url, renewal_server.username, renewal_server.password)
-        documents.append(issuer_list(*account, RotationPolicy(), now).to_json())
+        documents.append(list_issued_tokens(*account, RotationPolicy(), now).to_json())
     assert len(documents[0]["tokens"]) == 2
     assert [document for document in documents if document != documents[0]] == []
 
@@ -149,7 +157,7 @@ def check_in(zone, form, airflow):
         env=clean_environment(TZ=zone, NO_PROXY="127.0.0.1"),
         input=airflow.scrape_token.encode(),
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=WAIT_LIMIT,
         check=False,
     )
     assert done.stderr == b""

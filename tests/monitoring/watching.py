@@ -12,14 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import yaml
 
 from demo.parts import (
-    PATIENCE,
+    WAIT_LIMIT,
     clean_environment,
     free_port,
     running,
     wait_until,
     wait_until_healthy,
 )
-from flowauth_rotator.monitoring.export import export
+from flowauth_rotator.monitoring.export import export_files
 
 EVER = "[1h]"  # longer than any test
 
@@ -41,7 +41,7 @@ class Watch:
     def __init__(self, monitors, folder, *jobs, alertmanager=None, every=0.5, server=False):
         self._program, self._folder, self._port = monitors.prometheus, folder, free_port()
         self._jobs = [job["job_name"] for job in jobs]
-        export(folder)
+        export_files(folder)
         self._rules = [
             "flowauth_rotator.rules.yml",
             *(["flowauth_renewal_server.rules.yml"] * server),
@@ -133,13 +133,13 @@ class Watch:
     def _get(self, what, **parameters):
         address = f"http://127.0.0.1:{self._port}/api/v1/{what}?"
         address += urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(address, timeout=WAIT_LIMIT) as answer:
             return json.load(answer)["data"]
 
 
 def hasten(rules, every):
     """Turn each minute that an alert waits for into `every` seconds."""
-    return re.sub(r"for: (\d+)m", lambda it: f"for: {duration(int(it[1]) * every)}", rules)
+    return re.sub(r"for: (\d+)m", lambda match: f"for: {duration(int(match[1]) * every)}", rules)
 
 
 def duration(seconds):
@@ -148,11 +148,11 @@ def duration(seconds):
 
 
 class Exporter:
-    """Says what it is told to say.
+    """An HTTP server with the metrics of a test.
 
     Attributes:
         name: of the job that scrapes it.
-        text: what, or a function that says it anew each time; None for an error.
+        text: the metrics, or a function that returns them; None for an error.
     """
 
     def __init__(self, name, text):
@@ -167,7 +167,7 @@ class Exporter:
                 self.wfile.write(text or b"")
 
             def log_message(self, *_args):
-                """Say nothing."""
+                """Log nothing."""
 
         self._handler = Handler
 
@@ -214,7 +214,7 @@ class Alertmanager:
 
     def __init__(self, monitors, folder):
         self.port, self._monitors, self._folder = free_port(), monitors, folder
-        export(folder)
+        export_files(folder)
 
     @contextlib.contextmanager
     def running(self):
@@ -235,8 +235,11 @@ class Alertmanager:
             yield self
 
     def states(self):
-        """What it would tell (active) and what not (suppressed), by alert."""
+        """Return the state of each alert: active (to be sent) or suppressed."""
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=PATIENCE
+            f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=WAIT_LIMIT
         ) as answer:
-            return {it["labels"]["alertname"]: it["status"]["state"] for it in json.load(answer)}
+            return {
+                alert["labels"]["alertname"]: alert["status"]["state"]
+                for alert in json.load(answer)
+            }

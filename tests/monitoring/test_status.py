@@ -1,4 +1,4 @@
-"""What was found of tokens and DAGs, on its way from an Airflow to whoever watches it."""
+"""The JSON of a snapshot, from an Airflow to a monitoring host."""
 
 import json
 from contextlib import suppress
@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.monitoring.snapshot import Snapshot, Unreadable
+from flowauth_rotator.monitoring.status import InvalidSnapshot, Snapshot
 from tests.monitoring import hostile
 
-counts = st.dictionaries(st.sampled_from([str(it) for it in Outcome]), st.integers(0, 10**9))
+counts = st.dictionaries(
+    st.sampled_from([str(outcome) for outcome in Outcome]), st.integers(0, 10**9)
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -27,23 +29,23 @@ def to_the_second(snapshot):
 @given(hostile.snapshots, counts, st.dictionaries(hostile.texts, st.integers(-(10**6), 10**6)))
 def test_what_was_written_is_what_is_read(snapshot, rotations, skews):
     """Names, sentences, counts and times."""
-    tokens = [replace(one, rotations=rotations) for one in snapshot.tokens]
+    tokens = [replace(token, rotations=rotations) for token in snapshot.tokens]
     whole = replace(snapshot, tokens=tokens, clock_skews=skews)
     try:
         once = to_the_second(whole)
-    except Unreadable:  # rounded up, the last second of the year 9999 is no time
+    except InvalidSnapshot:  # rounded up, the last second of the year 9999 is no time
         return
     text = json.dumps(once.to_json())
     assert Snapshot.from_json(json.loads(text)) == once
-    assert [one.name for one in once.tokens] == [one.name for one in tokens]
-    assert all(one.rotations == rotations for one in once.tokens)
+    assert [token.name for token in once.tokens] == [token.name for token in tokens]
+    assert all(token.rotations == rotations for token in once.tokens)
     assert once.clock_skews == skews
 
 
 @given(json_values)
 def test_whatever_else_is_answered_is_refused_as_that(document):
     """With one error, whose sentence quotes none of it."""
-    with pytest.raises(Unreadable, match="It is no state of tokens"):
+    with pytest.raises(InvalidSnapshot, match="not a snapshot of token states"):
         Snapshot.from_json(document)
 
 
@@ -53,8 +55,8 @@ def test_a_snapshot_with_a_part_of_another_kind_is_refused_or_read(snapshot, dat
     document = json.loads(json.dumps(to_the_second(snapshot).to_json()))
     key = data.draw(st.sampled_from(sorted(document)))
     document[key] = data.draw(json_values)
-    with suppress(Unreadable):
+    with suppress(InvalidSnapshot):
         Snapshot.from_json(document)
     del document[key]
-    with pytest.raises(Unreadable):
+    with pytest.raises(InvalidSnapshot):
         Snapshot.from_json(document)

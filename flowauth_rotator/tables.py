@@ -1,0 +1,32 @@
+"""Tables for the command line: aligned columns, never wrapped or truncated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+_BATCH = 500  # rows that are aligned together, so that a long table needs little memory
+
+
+def format_table(
+    rows: Iterable[Sequence[str]], headers: Sequence[str] | None = None
+) -> Iterator[str]:
+    """Yield the lines of a table with left-aligned columns, without line ends.
+
+    Rows are read in batches. A batch with longer cells widens its columns; they never narrow.
+
+    Args:
+        rows: The cells of each row; all rows have the same number.
+        headers: The column titles; without rows, they are the whole table.
+    """
+    remaining = iter(rows)
+    batch = [] if headers is None else [headers]
+    batch.extend(islice(remaining, _BATCH))
+    widths = [0] * len(batch[0]) if batch else []
+    while batch:
+        columns = zip(widths, zip(*batch, strict=True), strict=True)
+        widths = [max(width, *map(len, cells)) for width, cells in columns]
+        for row in batch:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            yield "  ".join(cells).rstrip()
+        batch = list(islice(remaining, _BATCH))
