@@ -72,7 +72,8 @@ def _add_history(database: sqlite3.Connection, checks: int, *, reports_kept: int
     Returns:
         how many rotations.
     """
-    from flowauth_rotator.provider.assets import OUTCOME  # here, since it imports Airflow
+    # Here, since it imports Airflow.
+    from flowauth_rotator.provider.assets import OUTCOME_KEY_PREFIX
 
     database.row_factory = sqlite3.Row
     run = _only(database, "SELECT * FROM dag_run")
@@ -113,7 +114,7 @@ def _add_history(database: sqlite3.Connection, checks: int, *, reports_kept: int
                 for index, report in enumerate(swapped)
                 for key, value in (
                     ("report", json.dumps(report.to_json())),
-                    (f"{OUTCOME}{report.outcome}", "true"),
+                    (f"{OUTCOME_KEY_PREFIX}{report.outcome}", "true"),
                 )
             ],
         )

@@ -1,4 +1,4 @@
-"""The Airflow host: what an operator of an Airflow imports, each loaded when it is first used."""
+"""The public names of the Airflow provider, each imported at its first use."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from flowauth_rotator.provider.sensor import FlowAPITokenSensor as FlowAPITokenSensor
     from flowauth_rotator.provider.variable_store import VariableStore as VariableStore
 
-_HOMES = {
+_MODULES = {
     "FlowAPITokenSensor": "sensor",
     "FlowAuthHook": "hook",
     "FlowAuthRotatorPlugin": "plugin",
     "FolderPlugin": "plugin",
-    "ManagedToken": "tokens",
+    "ManagedToken": "managed_tokens",
     "RotateTokenOperator": "operator",
-    "VariableStore": "variable",
+    "VariableStore": "variable_store",
     "rotation_dag": "dag",
-    "token_asset": "publishing",
+    "token_asset": "assets",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Asset updates and metrics by which Airflow learns of a rotation."""
+"""Asset updates and metrics by which Airflow observes rotations."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from flowauth_rotator.provider.compat import (
     update_asset,
 )
 
-LONGEST_QUOTED_NAME = 1400
-OUTCOME = "outcome_"  # begins the key of the XCom by which a rotation is counted
-ROTATIONS = AssetAlias("flowauth_rotations")  # stands for the assets of all names
+LONGEST_QUOTED_NAME = 1400  # characters; Airflow limits URIs of assets to 1,500
+OUTCOME_KEY_PREFIX = "outcome_"  # of the XCom by which the metrics count a rotation
+ROTATIONS = AssetAlias("flowauth_rotations")  # resolves to the assets of all tokens
 
 
 def token_asset(name: str) -> Asset:
-    """The asset `flowauth://<name>`, updated by each rotation of that token that ends green.
+    """Return the asset `flowauth://<name>`, which each successful swap of that token updates.
 
-    What a URI cannot hold is percent-encoded (RFC 3986, section 2.1).
+    Characters that a URI cannot contain are percent-encoded (RFC 3986, section 2.1).
     """
     return Asset(f"flowauth://{quote(name, safe='')}")
 
 
-def announce(context: Context, report: Report) -> None:
-    """Have Airflow update the token's asset when the task has succeeded, if it was swapped.
+def update_token_asset(context: Context, report: Report) -> None:
+    """Have Airflow update the token's asset when the task succeeds, if the token was swapped.
 
-    Not that of a name too long for a URI of Airflow's, 1,500 characters.
+    A token whose name is too long for a URI has no asset.
     """
     if report.successor_expires_at is None or len(quote(report.name)) > LONGEST_QUOTED_NAME:
         return
-    kept = ("outcome", "predecessor_expires_at", "successor_expires_at")
-    extra = {key: value for key, value in report.to_json().items() if key in kept}
+    keys = ("outcome", "predecessor_expires_at", "successor_expires_at")
+    extra = {key: value for key, value in report.to_json().items() if key in keys}
     update_asset(context, ROTATIONS, token_asset(report.name), extra)
 
 
-def count(report: Report) -> None:
-    """Count an outcome in Airflow's own metrics: best effort, as StatsD may drop what is sent."""
+def count_outcome(report: Report) -> None:
+    """Count an outcome in Airflow's own metrics, which StatsD may lose."""
     Stats.incr(f"flowauth_rotator.checks.{report.outcome}", tags={"name": report.name})

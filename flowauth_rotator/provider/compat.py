@@ -1,7 +1,6 @@
-"""Every difference between generations of Airflow, and nothing else.
+"""All differences between Airflow 2.10, 2.11 and 3.1 to 3.3, and all imports from Airflow.
 
-Runs on Airflow 2.10, 2.11 and 3.1 to 3.3. Elsewhere in this room nothing of Airflow is imported
-but from here.
+The web server's part of the provider has a module like this of its own.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ else:
     from airflow.utils.trigger_rule import TriggerRule
 
 T = TypeVar("T")
-PAGE = "flowapi-tokens"  # in the addresses of Airflow's pages
+PAGE = "flowapi-tokens"  # in the URLs of Airflow's pages
 
 __all__ = [
     "AirflowException",
@@ -94,42 +93,43 @@ __all__ = [
     "TriggerRule",
     "Variable",
     "XCom",
-    "asked_at",
+    "build_form_widgets",
+    "build_page_url",
+    "build_time_trigger",
+    "build_unreadable_error",
+    "compute_next_fire",
     "conf",
-    "cron_after",
     "dag",
-    "for_this_airflow",
-    "form_widgets",
+    "find_shadowing_backend",
     "get_current_context",
-    "hiding_backend",
-    "is_hidden",
+    "get_requested_at",
+    "is_masked",
     "is_stored",
     "mask_secret",
     "read_connection",
     "read_variable",
     "redact",
+    "select_for_airflow",
     "task",
-    "tokens_page",
-    "trigger_at",
-    "unreadable",
     "update_asset",
     "write_variable",
 ]
 
 
-def for_this_airflow(*, two: T, three: T) -> T:
-    """What fits the generation of Airflow that runs."""
-    return two if AIRFLOW_2 else three
+def select_for_airflow(*, airflow_2: T, airflow_3: T) -> T:
+    """Return the value for the installed generation of Airflow."""
+    return airflow_2 if AIRFLOW_2 else airflow_3
 
 
 def read_connection(conn_id: str) -> Connection:
-    """A connection as the worker sees it.
+    """Read a connection as the worker sees it.
 
-    An outage looks like a missing connection; a question that fails in an outage tells them apart.
+    Airflow reports an outage as a missing connection; a further request, which fails in an outage,
+    distinguishes the two.
 
     Raises:
-        Misconfigured: there is none.
-        StoreUnavailable: Airflow did not answer.
+        Misconfigured: the connection does not exist.
+        StoreUnavailable: Airflow did not respond.
     """
 
     def get() -> Connection | None:
@@ -139,84 +139,84 @@ def read_connection(conn_id: str) -> Connection:
             _has_variable(conn_id)
             return None
 
-    connection = _answer(f"Reading connection {conn_id}", get)
+    connection = _call_airflow(f"Reading connection {conn_id}", get)
     if connection is None:
         raise Misconfigured(
-            f"There is no connection {conn_id}.",
-            advice="Create it with the issuer's address as its host.",
+            f"Connection {conn_id} does not exist.",
+            advice="Create it with the type `flowauth` and the issuer's address as its host.",
         )
     return connection
 
 
 def read_variable(key: str) -> str | None:
-    """A Variable as the worker sees it; None if there is none.
+    """Read a Variable as the worker sees it; None if it does not exist.
 
-    An outage and a value that cannot be decrypted both look like a missing Variable; the list of
-    keys tells them apart.
+    Airflow reports an outage and a value that cannot be decrypted as a missing Variable; the list
+    of keys distinguishes them.
 
     Raises:
-        StoreUnavailable: Airflow did not answer.
-        MalformedToken: the Variable exists, but cannot be read.
+        StoreUnavailable: Airflow did not respond.
+        MalformedToken: the Variable exists, but cannot be decrypted.
     """
-    value = _answer(f"Reading Variable {key}", lambda: _value_of(key))
+    value = _call_airflow(f"Reading Variable {key}", lambda: _get_variable(key))
     if value is not None:
         return value
     if is_stored(key):
-        raise unreadable(key)
+        raise build_unreadable_error(key)
     return None
 
 
-def unreadable(key: str) -> MalformedToken:
-    """The error of a Variable that cannot be decrypted."""
+def build_unreadable_error(key: str) -> MalformedToken:
+    """Return the error for a Variable that cannot be decrypted."""
     return MalformedToken(
-        f"Variable {key} exists, but Airflow cannot read it.",
+        f"Variable {key} exists, but Airflow cannot decrypt it.",
         advice="If the Fernet key was changed, store the token again.",
     )
 
 
 def is_stored(key: str) -> bool:
-    """Whether Airflow's database has a Variable of this key, whatever else defines it.
+    """Whether Airflow's database contains a Variable with this key.
 
     Raises:
-        StoreUnavailable: Airflow did not answer.
+        StoreUnavailable: Airflow did not respond.
     """
-    return _answer(f"Listing Variable {key}", lambda: _has_variable(key))
+    return _call_airflow(f"Listing Variable {key}", lambda: _has_variable(key))
 
 
-def is_hidden(key: str) -> bool:
-    """Whether Airflow takes a Variable of this key for a secret, and shows its value to nobody."""
+def is_masked(key: str) -> bool:
+    """Whether Airflow treats a Variable with this key as a secret, and masks its value."""
     return bool(redact("shown", key) != "shown")
 
 
-def hiding_backend(key: str) -> str | None:
-    """The secrets backend on this worker that answers for the key before Airflow's database.
+def find_shadowing_backend(key: str) -> str | None:
+    """Return the secrets backend in which this worker finds the key before Airflow's database.
 
     Raises:
-        StoreUnavailable: a backend did not answer.
+        StoreUnavailable: a backend did not respond.
     """
 
-    def look() -> str | None:
-        for backend in _backends_before_the_database():
+    def find() -> str | None:
+        for backend in _list_backends_before_database():
             if backend.get_variable(key=key) is not None:
                 return type(backend).__name__
         return None
 
-    return _answer(f"Looking for Variable {key} in the secrets backends", look)
+    return _call_airflow(f"Looking for Variable {key} in the secrets backends", find)
 
 
 def write_variable(key: str, value: str, description: str) -> None:
     """Write a Variable to Airflow's database.
 
     Raises:
-        StoreUnavailable: it failed, or nobody knows whether it did.
+        StoreUnavailable: the write failed or may have failed.
     """
-    _answer(f"Writing Variable {key}", lambda: _set_variable(key, value, description))
+    _call_airflow(f"Writing Variable {key}", lambda: _set_variable(key, value, description))
 
 
-def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What `conn-fields` says of a connection's extra, as Airflow 2 asks a hook for.
+def build_form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the `conn-fields` of the extra as the widgets that Airflow 2 requires.
 
-    All are of one line: in one of several, Airflow 2 marks all that is no JSON as an error.
+    Each has a single line: in a text area, Airflow 2 marks a text that is not JSON as an error.
     """
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from wtforms import PasswordField, StringField
@@ -232,44 +232,44 @@ def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def cron_after(expression: str, moment: datetime) -> datetime:
-    """When a schedule of this cron expression, or of a word of Airflow's, next fires, in UTC.
+def compute_next_fire(expression: str, time: datetime) -> datetime:
+    """Return when a cron expression, or a preset such as `@daily`, fires at or after a time in UTC.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the expression is neither.
     """
     from airflow.timetables.base import TimeRestriction
     from airflow.timetables.trigger import CronTriggerTimetable
 
-    fires = CronTriggerTimetable(expression, timezone="UTC").next_dagrun_info(
+    run = CronTriggerTimetable(expression, timezone="UTC").next_dagrun_info(
         last_automated_data_interval=None,
-        restriction=TimeRestriction(timezone.coerce_datetime(moment), None, catchup=True),
+        restriction=TimeRestriction(timezone.coerce_datetime(time), None, catchup=True),
     )
-    if fires is None:
+    if run is None:
         raise ValueError(f"{expression!r} never fires")
-    return fires.run_after
+    return run.run_after
 
 
 if AIRFLOW_2:
 
-    def tokens_page(key: str) -> str:
-        """Where a person sees the token in a Variable."""
+    def build_page_url(key: str) -> str:
+        """Return the URL of the page at the token in a Variable."""
         base = conf.get("webserver", "base_url").rstrip("/")
         return f"{base}/{PAGE}/#{quote(key)}"
 
-    def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
-        """What ends a deferral at this time."""
+    def build_time_trigger(time: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
+        """Return a trigger that fires at this time."""
         from airflow.triggers.temporal import (  # type: ignore[import-not-found, unused-ignore]
             DateTimeTrigger,
         )
 
-        return DateTimeTrigger(moment)
+        return DateTimeTrigger(time)
 
     def update_asset(context: Context, alias: AssetAlias, asset: Asset, extra: Any) -> None:  # noqa: ANN401 - JSON
         """Have Airflow update an asset through its alias when the task has succeeded.
 
-        Not where Airflow does not know the alias, as in a test of a DAG that it has not parsed yet:
-        it would fail the task.
+        Without effect if Airflow has not registered the alias, as in `airflow dags test` of a new
+        DAG: the update would fail the task.
         """
         from airflow.models.dataset import (  # type: ignore[import-not-found, unused-ignore]
             DatasetAliasModel,
@@ -277,17 +277,17 @@ if AIRFLOW_2:
         from airflow.utils.session import create_session
 
         with create_session() as session:
-            known = session.query(DatasetAliasModel.id).filter_by(name=alias.name).first()
-        if known:
+            is_known = session.query(DatasetAliasModel.id).filter_by(name=alias.name).first()
+        if is_known:
             context["outlet_events"][alias].add(asset, extra=extra)
 
-    def asked_at(context: Context) -> datetime:
-        """When somebody, or the schedule, asked for this run."""
+    def get_requested_at(context: Context) -> datetime:
+        """Return when an operator or the schedule requested this run."""
         run: Any = context["dag_run"]
-        asked: datetime = run.queued_at or run.start_date
-        return asked
+        requested_at: datetime = run.queued_at or run.start_date
+        return requested_at
 
-    def _value_of(key: str) -> str | None:
+    def _get_variable(key: str) -> str | None:
         try:
             return str(Variable.get(key))
         except KeyError:
@@ -303,35 +303,37 @@ if AIRFLOW_2:
         with create_session() as session:
             return session.query(Row.id).filter_by(key=key).first() is not None
 
-    def _backends_before_the_database() -> Iterator[Any]:
+    def _list_backends_before_database() -> Iterator[Any]:
         from airflow.configuration import ensure_secrets_loaded
         from airflow.secrets.metastore import MetastoreBackend
 
-        return takewhile(lambda it: not isinstance(it, MetastoreBackend), ensure_secrets_loaded())
+        return takewhile(
+            lambda backend: not isinstance(backend, MetastoreBackend), ensure_secrets_loaded()
+        )
 
 else:
 
-    def tokens_page(key: str) -> str:
-        """Where a person sees the token in a Variable."""
+    def build_page_url(key: str) -> str:
+        """Return the URL of the page at the token in a Variable."""
         base = conf.get("api", "base_url", fallback="").rstrip("/")
         return f"{base}/plugin/{PAGE}#{quote(key)}"
 
-    def trigger_at(moment: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
-        """What ends a deferral at this time."""
+    def build_time_trigger(time: datetime) -> Any:  # noqa: ANN401 - a trigger, of either generation
+        """Return a trigger that fires at this time."""
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-        return DateTimeTrigger(moment)
+        return DateTimeTrigger(time)
 
     def update_asset(context: Context, alias: AssetAlias, asset: Asset, extra: Any) -> None:  # noqa: ANN401 - JSON
         """Have Airflow update an asset through its alias when the task has succeeded."""
         context["outlet_events"][alias].add(asset, extra=extra)
 
-    def asked_at(context: Context) -> datetime:
-        """When somebody, or the schedule, asked for this run."""
-        asked: datetime = context["dag_run"].run_after
-        return asked
+    def get_requested_at(context: Context) -> datetime:
+        """Return when an operator or the schedule requested this run."""
+        requested_at: datetime = context["dag_run"].run_after
+        return requested_at
 
-    def _value_of(key: str) -> str | None:
+    def _get_variable(key: str) -> str | None:
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 
         try:
@@ -349,7 +351,7 @@ else:
         def _has_variable(key: str) -> bool:
             return key in Variable.keys(prefix=key)
 
-    else:  # 3.1 and 3.2 list no keys, and their `Variable` hides an outage
+    else:  # 3.1 and 3.2 cannot list keys, and their `Variable` does not report an outage
 
         def _set_variable(key: str, value: str, description: str) -> None:
             from airflow.sdk.execution_time import comms, task_runner
@@ -361,30 +363,34 @@ else:
             from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
             from airflow.sdk.execution_time import comms, task_runner
 
-            answer = task_runner.SUPERVISOR_COMMS.send(comms.GetVariable(key=key))
-            if not isinstance(answer, comms.ErrorResponse):
+            response = task_runner.SUPERVISOR_COMMS.send(comms.GetVariable(key=key))
+            if not isinstance(response, comms.ErrorResponse):
                 return True
-            if answer.error is ErrorType.VARIABLE_NOT_FOUND:
+            if response.error is ErrorType.VARIABLE_NOT_FOUND:
                 return False
-            raise AirflowRuntimeError(answer)
+            raise AirflowRuntimeError(response)
 
-    def _backends_before_the_database() -> Iterator[Any]:
+    def _list_backends_before_database() -> Iterator[Any]:
         from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend
         from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
         return takewhile(
-            lambda it: not isinstance(it, ExecutionAPISecretsBackend),
+            lambda backend: not isinstance(backend, ExecutionAPISecretsBackend),
             ensure_secrets_backend_loaded(),
         )
 
 
-def _answer(doing: str, ask: Callable[[], T]) -> T:
-    """What `ask` answers; whatever it raises is told by its type alone, and is no context."""
+def _call_airflow(action: str, call: Callable[[], T]) -> T:
+    """Return the result of `call`; of an error, only the type is shown, as it may quote a value.
+
+    Raises:
+        StoreUnavailable: `call` failed.
+    """
     try:
-        return ask()
-    except Exception as error:  # noqa: BLE001 - what a secrets backend raises is its own affair
+        return call()
+    except Exception as error:  # noqa: BLE001 - a secrets backend may raise any error
         kind = type(error).__name__
     raise StoreUnavailable(
-        f"{doing} failed with {kind}.",
-        advice="It is tried again; if it stays so, see the log of Airflow's API server.",
+        f"{action} failed with {kind}.",
+        advice="The task is retried; if the error persists, see the log of Airflow's API server.",
     )

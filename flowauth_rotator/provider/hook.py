@@ -1,4 +1,4 @@
-"""The connection of type `flowauth`: where the issuer is, and how to sign in there."""
+"""The hook of the connection type `flowauth`: the issuer's address and credentials."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from flowauth_rotator.core.tokens import PublicKey
 
 
-LEAST = timedelta(seconds=2)  # that clocks are apart, to be worth a word: answers take time
+SMALLEST_SKEW = timedelta(seconds=2)  # a smaller one may be the time of the response
 
 
 class FlowAuthHook(compat.BaseHook):
     """The issuer that a connection describes.
 
     Host is the issuer's address. Login and password are those of the tokens' owner; without a
-    login the token itself is the credential, which the bundled server honours. The extra may hold
-    `public_key` (PEM, or the address of a JWK Set; verifies successors), `totp_secret` (of an
+    login the token itself is the credential, which only the bundled server accepts. The extra may
+    contain `public_key` (PEM, or the URL of a JWK Set; verifies successors), `totp_secret` (of an
     account with two-factor authentication), `timeout` (seconds) and `verify` (true, false, or the
     path of the certificates to trust).
 
@@ -42,34 +42,34 @@ class FlowAuthHook(compat.BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The fields of the extra in the form of Airflow 2."""
-        return compat.form_widgets(CONNECTION_FIELDS)
+        """Return the fields of the extra for the form of Airflow 2."""
+        return compat.build_form_widgets(CONNECTION_FIELDS)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """The other fields in the form of Airflow 2."""
+        """Return the labels of the other fields for the form of Airflow 2."""
         return {key.replace("-", "_"): value for key, value in FIELD_BEHAVIOUR.items()}
 
     def __init__(self, flowauth_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.flowauth_conn_id = flowauth_conn_id
         self._connection = compat.read_connection(flowauth_conn_id)
-        self._extra = _checked_extra(flowauth_conn_id, self._connection.extra)
+        self._extra = _parse_extra(flowauth_conn_id, self._connection.extra)
 
     def public_key(self) -> PublicKey | None:
-        """The issuer's public key, if the connection has it or says where it is."""
+        """Load the issuer's public key, if the connection contains it or its URL."""
         from flowauth_rotator.agent.public_key import load_public_key
 
         text = self._extra.get("public_key")
         return load_public_key(text, **self._options()) if text else None
 
     def get_conn(self) -> SessionIssuer | BearerIssuer:
-        """The issuer, not yet asked anything; the caller closes it."""
+        """Return the issuer, without a network request; the caller closes it."""
         from flowauth_rotator.agent.bearer import BearerIssuer
         from flowauth_rotator.agent.flowauth import SessionIssuer
 
         connection = self._connection
-        url = _address(connection.host or "", connection.port, connection.schema)
+        url = _build_url(connection.host or "", connection.port, connection.schema)
         if not connection.login:
             return BearerIssuer(url, **self._options())
         return SessionIssuer(
@@ -81,83 +81,100 @@ class FlowAuthHook(compat.BaseHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the issuer who it is, and sign in: whether all is well, and a sentence."""
+        """Request the issuer's version, sign in, and compare the clocks.
+
+        Returns:
+            Whether rotations will work, and a message for the operator.
+        """
+        from flowauth_rotator.agent.clocks import measure_clock_skew
         from flowauth_rotator.agent.flowauth import SessionIssuer
-        from flowauth_rotator.agent.rotation import clock_skew
 
         now = datetime.now(timezone.utc)
         try:
             with closing(self.get_conn()) as issuer:
                 if isinstance(issuer, SessionIssuer):
-                    issuer.most_codes = 2  # a person waits, and one code may have been used
-                issuer.begin()
+                    issuer.max_codes = 2  # the first may have been used, and the operator waits
+                issuer.reset()
                 version = issuer.version()
-                whom = issuer.introduce()
+                sign_in = issuer.test_connection()
                 self.public_key()
         except RotatorError as error:
-            return False, error.reason if error.retryable else str(error)  # nobody tries again
-        skew = clock_skew(issuer, now) or timedelta(0)
-        apart = timedelta(seconds=abs(round(skew.total_seconds())))
-        word = "ahead of" if skew > timedelta(0) else "behind"
-        clock = f"its clock is {apart} {word} the one here" if apart > LEAST else "the clocks agree"
-        return apart <= MAX_CLOCK_SKEW, f"{issuer.url}, version {version}: {whom}; {clock}."
+            # The advice of a retryable error announces a retry, which does not happen here.
+            return False, error.reason if error.retryable else str(error)
+        skew = measure_clock_skew(issuer, now) or timedelta(0)
+        skew = timedelta(seconds=round(skew.total_seconds()))
+        message = f"{issuer.url} (version {version}): {sign_in}. {_describe_skew(skew)}"
+        return abs(skew) <= MAX_CLOCK_SKEW, message
 
     def _options(self) -> dict[str, Any]:
         return {name: self._extra[name] for name in ("timeout", "verify") if name in self._extra}
 
 
-def _address(host: str, port: int | None, schema: str | None) -> str:
-    """The issuer's address, from a host that may be the whole of it."""
+def _build_url(host: str, port: int | None, schema: str | None) -> str:
+    """Return the issuer's URL; the host may be a part of it or the whole URL."""
     if host and "://" not in host:
         host = f"{schema or 'https'}://{host}"
     scheme, separator, rest = host.partition("://")
-    where, slash, path = rest.partition("/")
-    if not port or where.endswith(f":{port}"):
+    location, slash, path = rest.partition("/")
+    if not port or location.endswith(f":{port}"):
         return host
-    return f"{scheme}{separator}{where}:{port}{slash}{path}"
+    return f"{scheme}{separator}{location}:{port}{slash}{path}"
 
 
-def _checked_extra(connection_id: str, text: str | None) -> dict[str, Any]:
-    """The extra's settings. Airflow takes what is no JSON for nothing, and would drop them.
+def _describe_skew(skew: timedelta) -> str:
+    size = abs(skew)
+    if size <= SMALLEST_SKEW:
+        return "Its clock agrees with the clock of this machine."
+    direction = "ahead of" if skew > timedelta(0) else "behind"
+    sentence = f"Its clock is {size} {direction} the clock of this machine."
+    return f"{sentence} Correct the wrong clock." if size > MAX_CLOCK_SKEW else sentence
 
-    A field of the form that is left empty is none, what a URI gives is a text, and the button Test
-    of Airflow 2 puts a prefix before each key.
+
+def _parse_extra(connection_id: str, text: str | None) -> dict[str, Any]:
+    """Parse the extra of a connection; Airflow itself would ignore an extra that is not JSON.
+
+    Empty fields of the form are absent, a connection URI contains only strings, and the button
+    Test of Airflow 2 adds a prefix to each key.
+
+    Raises:
+        Misconfigured: the extra is not a JSON object, or one of its fields is invalid.
     """
     extra = None
     with contextlib.suppress(ValueError):
         extra = json.loads(text or "{}")
     if not isinstance(extra, dict):
         raise Misconfigured(
-            f"The extra of connection {connection_id} is no JSON object.",
+            f"The extra of connection {connection_id} is not a JSON object.",
             advice='Write it like {"timeout": 30}.',
         )
-    checked = {}
+    settings = {}
     for key, value in extra.items():
         name = key.removeprefix("extra__flowauth__")
         if name not in CONNECTION_FIELDS:
             raise Misconfigured(
                 f"The extra of connection {connection_id} has an unknown key {name!r}.",
-                advice=f"It takes {', '.join(sorted(CONNECTION_FIELDS))}.",
+                advice=f"Its keys may be {', '.join(sorted(CONNECTION_FIELDS))}.",
             )
         if value in (None, ""):
             continue
+        parse, noun = _PARSERS.get(name, (_parse_string, "a string"))
         try:
-            checked[name] = _READERS.get(name, _text)(value)
+            settings[name] = parse(value)
         except ValueError:
             raise Misconfigured(
-                f"{name!r} in the extra of connection {connection_id} is of the wrong type.",
-                advice="timeout is a number, verify true, false or a path, any other a text.",
+                f"{name!r} in the extra of connection {connection_id} is not {noun}.",
+                advice="Correct or remove it.",
             ) from None
-    return checked
+    return settings
 
 
-def _text(value: object) -> str:
+def _parse_string(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - told by its caller
+        raise ValueError  # noqa: TRY004 - handled by the caller
     return value
 
 
-def _number(value: object) -> float:
+def _parse_number(value: object) -> float:
     if isinstance(value, str):
         return float(value)
     if type(value) not in (int, float):
@@ -165,11 +182,14 @@ def _number(value: object) -> float:
     return value  # type: ignore[return-value]
 
 
-def _truth_or_path(value: object) -> bool | str:
+def _parse_verify(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
-    text = _text(value)
+    text = _parse_string(value)
     return {"true": True, "false": False}.get(text.strip().lower(), text)
 
 
-_READERS: dict[str, Callable[[object], Any]] = {"timeout": _number, "verify": _truth_or_path}
+_PARSERS: dict[str, tuple[Callable[[object], Any], str]] = {
+    "timeout": (_parse_number, "a number"),
+    "verify": (_parse_verify, "true, false or a path"),
+}

@@ -1,4 +1,4 @@
-"""The tokens to keep alive, as a DAG file or a Variable lists them."""
+"""The list of managed tokens, in a DAG file or in a Variable."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 
-DAG_ID = "flowauth_token_rotation"  # unless told otherwise
+DAG_ID = "flowauth_token_rotation"  # by default
 LIST_VARIABLE = "flowauth_rotator_tokens"
-TAG = "flowauth-rotator"  # of the DAGs that keep tokens alive
+TAG = "flowauth-rotator"  # of rotation DAGs
 LONGEST_RUN = timedelta(hours=1)
-LOST = "The rotation ended without a report; its log says why."
+NO_REPORT = "The rotation ended without a report; see the log of its task."
 LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 LONGEST_KEY = 250  # of a Variable, in Airflow's database
-TEXTS = ("variable", "name", "flowauth_conn_id", "description")
-SHARES = ("renew_before", "critical_before")
+STRING_SETTINGS = ("variable", "name", "flowauth_conn_id", "description")
+DURATION_SETTINGS = ("renew_before", "critical_before")
 
 
 @dataclass(frozen=True)
 class ManagedToken:
-    """A token that the DAG keeps alive; the fields are those of `RotateTokenOperator`.
+    """The settings of a token that a rotation DAG renews, as in `RotateTokenOperator`.
 
     Raises:
         Misconfigured: a setting is out of its range.
@@ -43,25 +43,28 @@ class ManagedToken:
     lifetime_minutes: int | None = None
 
     def __post_init__(self) -> None:
-        for setting in TEXTS:
+        for setting in STRING_SETTINGS:
             value = getattr(self, setting)
             optional = setting in ("name", "description") and value is None
             if not optional and not (isinstance(value, str) and value):
-                raise Misconfigured(f"`{setting}` is {value!r}.", advice="Give it a text.")
-            if not optional and may_be_a_token(value):
                 raise Misconfigured(
-                    f"`{setting}` looks like a token itself.",
-                    advice="Store the token in a Variable, and give that Variable's key here.",
+                    f"`{setting}` is {value!r}, which is not a non-empty string.",
+                    advice="Correct the setting.",
+                )
+            if not optional and looks_like_token(value):
+                raise Misconfigured(
+                    f"`{setting}` contains what looks like a token.",
+                    advice="Store the token in a Variable, and set `variable` to its key.",
                 )
         if len(self.variable) > LONGEST_KEY:
             raise Misconfigured(
                 f"`variable` is longer than {LONGEST_KEY} characters.",
-                advice="Give it the key of a Variable.",
+                advice="Set it to the key of a Variable.",
             )
-        self.policy  # noqa: B018 - a wrong setting is told where it is written
+        self.policy  # noqa: B018 - validates the settings
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that differ from the defaults, in the words of the Variable's list."""
+        """Return the settings that differ from the defaults, as an entry of the list Variable."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: f"{math.ceil(value.total_seconds())}s" if isinstance(value, timedelta) else value
@@ -71,7 +74,7 @@ class ManagedToken:
 
     @property
     def policy(self) -> RotationPolicy:
-        """When this token is due."""
+        """The policy that decides when this token is due."""
         return RotationPolicy(
             renew_before=self.renew_before,
             critical_before=self.critical_before,
@@ -80,94 +83,100 @@ class ManagedToken:
 
 
 @dataclass(frozen=True)
-class WrongEntry:
-    """An entry of the list that stands for no token.
+class InvalidEntry:
+    """An invalid entry of the list Variable.
 
     Attributes:
-        label: what to call it: its name, its Variable, or its number.
-        error: what is wrong with it.
+        label: the name, the Variable or the number of the entry.
+        error: the problem.
     """
 
     label: str
     error: Misconfigured
 
 
-def check_tokens(tokens: Sequence[ManagedToken]) -> None:
-    """Check what a DAG file lists.
+def validate_tokens(tokens: Sequence[ManagedToken]) -> None:
+    """Validate the list of a DAG file.
 
     Raises:
-        Misconfigured: it is no list of managed tokens, or has a Variable or a name twice.
+        Misconfigured: it is not a list of managed tokens, or two have the same Variable or name.
     """
     if not isinstance(tokens, (list, tuple)) or not all(
         isinstance(token, ManagedToken) for token in tokens
     ):
         raise Misconfigured(
-            "`tokens` is no list of managed tokens.",
-            advice='Write it as in rotation_dag([ManagedToken("FLOWAPI_TOKEN")]).',
+            "`tokens` is not a list of managed tokens.",
+            advice='Use rotation_dag([ManagedToken("FLOWAPI_TOKEN")]).',
         )
-    taken: set[tuple[str, str]] = set()
+    used: set[tuple[str, str]] = set()
     for token in tokens:
-        _take(token, taken)
+        _reject_duplicate(token, used)
 
 
-def read_tokens(text: str) -> tuple[list[ManagedToken], list[WrongEntry]]:
-    """The tokens that a JSON text lists, and the entries that are wrong, which stop no others."""
+def parse_tokens(text: str) -> tuple[list[ManagedToken], list[InvalidEntry]]:
+    """Parse a list in JSON, and return its tokens and its invalid entries."""
     try:
-        entries = json.loads(text, object_pairs_hook=tuple)  # so that a key twice is seen
+        entries = json.loads(text, object_pairs_hook=tuple)  # shows duplicate keys
     except json.JSONDecodeError as error:
-        where = f"at line {error.lineno}, column {error.colno}"
-        return [], [_whole(f"is no JSON {where}")]
+        position = f"line {error.lineno}, column {error.colno}"
+        return [], [_reject_list(f"is not valid JSON at {position}")]
     except (ValueError, RecursionError):
-        return [], [_whole("is no JSON that could be read")]
+        return [], [_reject_list("is not valid JSON")]
     if not isinstance(entries, list):
-        return [], [_whole("is no list")]
-    taken: set[tuple[str, str]] = set()
-    read = [_entry(number, entry, taken) for number, entry in enumerate(entries, 1)]
+        return [], [_reject_list("is not a JSON array")]
+    used: set[tuple[str, str]] = set()
+    parsed = [_parse_entry(number, entry, used) for number, entry in enumerate(entries, 1)]
     return (
-        [one for one in read if isinstance(one, ManagedToken)],
-        [one for one in read if isinstance(one, WrongEntry)],
+        [entry for entry in parsed if isinstance(entry, ManagedToken)],
+        [entry for entry in parsed if isinstance(entry, InvalidEntry)],
     )
 
 
-def _whole(what: str) -> WrongEntry:
-    """The list itself is wrong."""
+def _reject_list(problem: str) -> InvalidEntry:
     advice = 'Write it like [{"variable": "FLOWAPI_TOKEN"}, {"variable": "ETL_TOKEN"}].'
-    reason = f"Variable {LIST_VARIABLE} {what}."
-    return WrongEntry(LIST_VARIABLE, Misconfigured(reason, advice=advice))
+    reason = f"Variable {LIST_VARIABLE} {problem}."
+    return InvalidEntry(LIST_VARIABLE, Misconfigured(reason, advice=advice))
 
 
-def _entry(number: int, entry: object, taken: set[tuple[str, str]]) -> ManagedToken | WrongEntry:
+def _parse_entry(
+    number: int, entry: object, used: set[tuple[str, str]]
+) -> ManagedToken | InvalidEntry:
     try:
-        token = _token(entry)
-        _take(token, taken)
+        token = _parse_token(entry)
+        _reject_duplicate(token, used)
     except Misconfigured as error:
-        reason = f"Entry {number} of Variable {LIST_VARIABLE} is wrong. {error.reason}"
-        return WrongEntry(_label(entry, number), Misconfigured(reason, advice=error.advice))
+        reason = f"Entry {number} of Variable {LIST_VARIABLE} is invalid. {error.reason}"
+        return InvalidEntry(_get_label(entry, number), Misconfigured(reason, advice=error.advice))
     return token
 
 
-def _token(entry: object) -> ManagedToken:
-    """The token of an entry, which is a JSON object as its pairs. No value of it is shown."""
+def _parse_token(entry: object) -> ManagedToken:
+    """Return the token of an entry: the pairs of a JSON object. No message shows its values."""
     known = [field.name for field in fields(ManagedToken)]
     if not isinstance(entry, tuple):
-        raise Misconfigured("It is no object.", advice='Write it like {"variable": "ETL_TOKEN"}.')
+        raise Misconfigured(
+            "It is not a JSON object.", advice='Write it like {"variable": "ETL_TOKEN"}.'
+        )
     settings = dict(entry)
     for key in settings:
         if key not in known:
-            shown = f"key {key!r}" if re.fullmatch(r"\w{1,40}", key) else "key"
-            raise Misconfigured(f"It has an unknown {shown}.", advice=f"It takes {_listed(known)}.")
+            noun = f"key {key!r}" if re.fullmatch(r"\w{1,40}", key) else "key"
+            raise Misconfigured(
+                f"It has an unknown {noun}.", advice=f"Its keys may be {_join(known)}."
+            )
     if len(settings) < len(entry):
-        raise Misconfigured("It has a key twice.", advice="Leave one of the two out.")
+        raise Misconfigured("It contains a key twice.", advice="Remove one of the two.")
     if "variable" not in settings:
         raise Misconfigured(
-            "It has no `variable`.", advice="Give it the key of the Variable with the token."
+            "It does not contain `variable`.",
+            advice="Set it to the key of the Variable with the token.",
         )
-    return ManagedToken(**{key: _value(key, value) for key, value in settings.items()})
+    return ManagedToken(**{key: _parse_value(key, value) for key, value in settings.items()})
 
 
-def _value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
-    """A setting's value, if it is of its type; its range is the managed token's affair."""
-    if setting in SHARES:
+def _parse_value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a value if its type is valid; `ManagedToken` validates the range."""
+    if setting in DURATION_SETTINGS:
         if type(value) in (int, float):
             return value
         with suppress(ValueError, TypeError):
@@ -178,40 +187,40 @@ def _value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
         )
     if value is None and setting in ("name", "description", "lifetime_minutes"):
         return None
-    kind, words = (str, "a text") if setting in TEXTS else (int, "a whole number")
+    kind, noun = (str, "a string") if setting in STRING_SETTINGS else (int, "a whole number")
     if type(value) is not kind:
-        raise Misconfigured(f"`{setting}` is not {words}.", advice=f"Give it {words}.")
+        raise Misconfigured(f"`{setting}` is not {noun}.", advice=f"Use {noun}.")
     return value
 
 
-def _take(token: ManagedToken, taken: set[tuple[str, str]]) -> None:
-    """Add the token's Variable and name to those that are taken, unless one of them is."""
-    if ("variable", token.variable) in taken:
+def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
+    """Add the token's Variable and name to those in use, or raise an error for a duplicate."""
+    if ("variable", token.variable) in used:
         raise Misconfigured(
-            f"Variable {token.variable} is managed twice.", advice="Leave one of the two out."
+            f"Variable {token.variable} is listed twice.", advice="Remove one of the two."
         )
-    if token.name and ("name", token.name) in taken:
+    if token.name and ("name", token.name) in used:
         raise Misconfigured(
-            f"Two tokens are named {token.name!r}.",
-            advice="Give one of the two another name, or none.",
+            f"Two tokens have the name {token.name!r}.",
+            advice="Change or remove one of the two names.",
         )
-    taken |= {("variable", token.variable), ("name", token.name or "")}
+    used |= {("variable", token.variable), ("name", token.name or "")}
 
 
-def _label(entry: object, number: int) -> str:
-    """The name of an entry, or its Variable's, if it has one that may be shown."""
+def _get_label(entry: object, number: int) -> str:
+    """Return the name or the Variable of an entry if it is safe to show, or else its number."""
     settings = dict(entry) if isinstance(entry, tuple) else {}
     for setting in ("name", "variable"):
         text = settings.get(setting)
-        if isinstance(text, str) and 0 < len(text) <= LONGEST_KEY and not may_be_a_token(text):
+        if isinstance(text, str) and 0 < len(text) <= LONGEST_KEY and not looks_like_token(text):
             return text
     return f"entry {number}"
 
 
-def may_be_a_token(text: str) -> bool:
-    """Whether a text has what looks like a JWT, pasted where a name or a key belongs."""
+def looks_like_token(text: str) -> bool:
+    """Whether a text contains what looks like a JWT, pasted in place of a name or a key."""
     return re.search(r"[\w-]{16,}\.[\w-]{16,}\.[\w-]{16,}", text) is not None
 
 
-def _listed(words: Sequence[str]) -> str:
+def _join(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"

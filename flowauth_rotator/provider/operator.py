@@ -1,4 +1,4 @@
-"""One token's rotation as an Airflow task."""
+"""The operator that rotates the token in an Airflow Variable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import Any
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
-from flowauth_rotator.provider.assets import OUTCOME, ROTATIONS, announce, count
+from flowauth_rotator.provider.assets import (
+    OUTCOME_KEY_PREFIX,
+    ROTATIONS,
+    count_outcome,
+    update_token_asset,
+)
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
@@ -18,41 +23,41 @@ from flowauth_rotator.provider.compat import (
     BaseOperatorLink,
     Context,
     XCom,
-    asked_at,
-    tokens_page,
+    build_page_url,
+    get_requested_at,
 )
-from flowauth_rotator.provider.variable_store import VariableStore, key_of, mask
+from flowauth_rotator.provider.variable_store import VariableStore, mask_token, parse_place
 
 
 class TokenLink(BaseOperatorLink):
-    """Leads from a rotation to its token on the page "FlowAPI tokens"."""
+    """The link from a rotation to its token on the page "FlowAPI tokens"."""
 
     name = "FlowAPI token"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002
-        """The page, at the token that the task's report is about."""
+        """Return the address of the page at the token of the task's report."""
         report = XCom.get_value(ti_key=ti_key, key="report")
-        return tokens_page(key_of(report["place"])) if report else ""
+        return build_page_url(parse_place(report["place"])) if report else ""
 
 
 class RotateTokenOperator(BaseOperator):
     """Rotate the token in one Variable, if it is due.
 
-    Pushes the report as XCom `report`, also when it fails. A failure that may pass is retried by
-    Airflow; any other fails the task at once, and so does a swap that a person should look at. Any
-    other swap updates the asset `flowauth://<name>`.
+    Pushes the report as XCom `report`, also when it fails. Airflow retries a temporary failure;
+    any other fails the task at once, and so does a swap with a warning. A swap without a warning
+    updates the asset `flowauth://<name>`.
 
-    :param variable: key of the Variable that holds the token.
-    :param name: the issuer's name of the token; without one, the JWT's own, or else the key.
+    :param variable: key of the Variable that contains the token.
+    :param name: the issuer's name of the token; by default the one in the JWT, or else the key.
     :param flowauth_conn_id: the connection to the issuer.
-    :param description: what to write beside the Variable; without one, name and expiry.
+    :param description: the description of the Variable; by default the name and the expiry.
     :param renew_before: remaining lifetime at which to renew, as a fraction or a duration.
-    :param critical_before: remaining lifetime under which a failure is critical, likewise.
-    :param lifetime_minutes: the lifetime to ask for; without one, the issuer's maximum.
-    :param force: renew a token that was made before the run was asked for, also if it is not due.
+    :param critical_before: remaining lifetime under which a failure is critical, in the same form.
+    :param lifetime_minutes: the lifetime to request; by default the issuer's maximum.
+    :param force: renew also a token that is not due, if it was issued before the run was requested.
     """
 
-    # Not `name`: the survey takes it from a token, and a token is not to be run as a template.
+    # Not `name`: the survey reads it from a token, whose content must not run as a template.
     template_fields: Sequence[str] = ("variable", "flowauth_conn_id", "description")
     operator_extra_links = (TokenLink(),)
 
@@ -70,7 +75,7 @@ class RotateTokenOperator(BaseOperator):
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's
     ) -> None:
         super().__init__(**kwargs)
-        if ROTATIONS not in self.outlets:  # as it is in a copy that a mapped operator makes
+        if ROTATIONS not in self.outlets:  # it is in copies of a mapped operator
             self.outlets = [*self.outlets, ROTATIONS]
         self.variable = variable
         self.name = name
@@ -82,23 +87,23 @@ class RotateTokenOperator(BaseOperator):
         self.force = force
 
     def execute(self, context: Context) -> None:
-        """Rotate, and push the report."""
+        """Rotate the token and push the report."""
         now = datetime.now(timezone.utc)
         store = VariableStore(self.variable)
         failure: type[Exception] = AirflowFailException
         try:
-            force = asked_at(context) if self.force else None
+            force = get_requested_at(context) if self.force else None
             report = self._rotate(store, now, force)
         except RotatorError as error:
             report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
             if error.retryable:
                 failure = AirflowException
         context["ti"].xcom_push(key="report", value=report.to_json())
-        context["ti"].xcom_push(key=f"{OUTCOME}{report.outcome}", value=True)
-        count(report)
+        context["ti"].xcom_push(key=f"{OUTCOME_KEY_PREFIX}{report.outcome}", value=True)
+        count_outcome(report)
         if report.failed:
             raise failure(str(report))
-        announce(context, report)
+        update_token_asset(context, report)
         self.log.info("%s", report)
 
     def _rotate(self, store: VariableStore, now: datetime, force: datetime | None) -> Report:
@@ -120,6 +125,6 @@ class RotateTokenOperator(BaseOperator):
                 name=self.name,
                 description=self.description,
                 public_key=hook.public_key,
-                on_token=mask,
+                on_token=mask_token,
                 force=force,
             )

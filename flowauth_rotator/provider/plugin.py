@@ -1,4 +1,4 @@
-"""What the package adds to Airflow itself: the page "FlowAPI tokens" and its API."""
+"""The Airflow plugin: the page "FlowAPI tokens" and its API."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any
 
-from flowauth_rotator.provider.compat import PAGE, AirflowPlugin, for_this_airflow
+from flowauth_rotator.provider.compat import PAGE, AirflowPlugin, select_for_airflow
 
 TITLE = "FlowAPI tokens"
 MOUNT = "flowauth-rotator"
 
 
 class _FlaskPage(AirflowPlugin):
-    """As Airflow 2 takes it; each is loaded in the web server alone."""
+    """The page for Airflow 2, whose parts only the web server loads."""
 
     @cached_property
     def flask_blueprints(self) -> list[Any]:  # type: ignore[override]
-        """The page and its API."""
+        """Return the page and its API."""
         from flowauth_rotator.provider.web.flask_blueprint import blueprint
 
         return [blueprint]
 
     @cached_property
     def appbuilder_views(self) -> list[Any]:  # type: ignore[override]
-        """The page in the menu."""
+        """Return the menu entry of the page."""
         from flowauth_rotator.provider.web.flask_blueprint import TokensPage
 
         return [{"name": TITLE, "category": "Admin", "view": TokensPage()}]
 
 
 class _FastAPIPage(AirflowPlugin):
-    """As Airflow 3 takes it; each is loaded in the API server alone."""
+    """The page for Airflow 3, whose parts only the API server loads."""
 
     external_views = [  # noqa: RUF012 - Airflow's
         {
@@ -46,14 +46,14 @@ class _FastAPIPage(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
-        """The page and its API."""
+        """Return the page and its API."""
         from flowauth_rotator.provider.web.fastapi_app import app
 
         return [{"app": app, "url_prefix": f"/{MOUNT}", "name": TITLE}]
 
 
-class FlowAuthRotatorPlugin(for_this_airflow(two=_FlaskPage, three=_FastAPIPage)):  # type: ignore[misc]
-    """The plugin; Airflow finds it by the package's entry point `airflow.plugins`."""
+class FlowAuthRotatorPlugin(select_for_airflow(airflow_2=_FlaskPage, airflow_3=_FastAPIPage)):  # type: ignore[misc]
+    """The plugin, which Airflow finds by the package's entry point `airflow.plugins`."""
 
     name = "flowauth_rotator"
 
@@ -64,5 +64,5 @@ def _is_installed() -> bool:
     )
 
 
-# For a file in the plugins folder: Airflow takes a plugin that comes twice for an error.
+# For a file in the plugins folder; Airflow rejects a plugin that is registered twice.
 FolderPlugin = None if _is_installed() else FlowAuthRotatorPlugin

@@ -1,4 +1,4 @@
-"""What Airflow is told of the package, by the entry point `apache_airflow_provider`."""
+"""The metadata of the provider, for Airflow's entry point `apache_airflow_provider`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 
 DISTRIBUTION = "flowauth-rotator"
 
-CONNECTION_FIELDS: dict[str, dict[str, Any]] = {  # what the extra may hold, as the form shows it
+CONNECTION_FIELDS: dict[str, dict[str, Any]] = {  # of the extra
     "public_key": {
         "label": "Public key",
-        "description": "PEM, or the address of a JWK Set; verifies what the issuer answers.",
+        "description": "PEM text or URL of a JWK Set. Verifies the signatures of new tokens.",
         "schema": {"type": ["string", "null"], "format": "multiline"},
     },
     "totp_secret": {
         "label": "TOTP secret",
-        "description": "For an account with two-factor authentication, and no other.",
+        "description": "Base32 secret of the account's two-factor authentication, if it has any.",
         "schema": {"type": ["string", "null"], "format": "password"},
     },
     "timeout": {
         "label": "Timeout",
-        "description": "Seconds for one request; 30 if left empty.",
+        "description": "Seconds for one request. Default: 30.",
         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 3600},
     },
     "verify": {
         "label": "Verify certificates",
-        "description": "true (if left empty), false, or the path of the certificates to trust.",
+        "description": "true, false, or the path of the certificates to trust. Default: true.",
         "schema": {"type": ["string", "null"]},
     },
 }
@@ -36,7 +36,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     "placeholders": {
         "host": "https://flowauth.example.org",
         "port": "443",
-        "login": "empty: each token is its own credential",
+        "login": "leave empty to use each token as its own credential",
     },
 }
 
@@ -45,9 +45,7 @@ CONFIG: dict[str, Any] = {
         "description": "Settings of flowauth-rotator.",
         "options": {
             "scrape_token": {
-                "description": (
-                    "What a scraper of /flowauth-rotator/metrics sends as `Authorization: Bearer`."
-                ),
+                "description": ("Bearer token that Prometheus sends to /flowauth-rotator/metrics."),
                 "version_added": "0.1.0",
                 "type": "string",
                 "sensitive": True,
@@ -55,14 +53,14 @@ CONFIG: dict[str, Any] = {
                 "default": "",
             },
             "checkmk_spool_dir": {
-                "description": "Folder that gets a Checkmk spool file after each check.",
+                "description": "Folder for a Checkmk spool file, written after each check.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": "/var/lib/check_mk_agent/spool",
                 "default": "",
             },
             "textfile_dir": {
-                "description": "Folder of node_exporter that gets a textfile after each check.",
+                "description": "Folder for a textfile of node_exporter, written after each check.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": "/var/lib/prometheus/node-exporter",
@@ -74,30 +72,30 @@ CONFIG: dict[str, Any] = {
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The connection type with its form, the hook, the operator and its link, the sensor."""
-    about = {"integration-name": "FlowAuth"}
-    room = "flowauth_rotator.provider"
+    """Return the description of the provider in Airflow's format."""
+    integration = {"integration-name": "FlowAuth"}
+    package = "flowauth_rotator.provider"
     return {
         "package-name": DISTRIBUTION,
         "name": "FlowAuth",
-        "description": "Keeps the FlowAPI tokens in Airflow's Variables alive.",
+        "description": "Renews FlowAPI tokens in Airflow Variables before they expire.",
         "versions": [version(DISTRIBUTION)],
         "integrations": [
             {
-                **about,
+                **integration,
                 "external-doc-url": "https://github.com/Flowminder/FlowKit",
                 "tags": ["service"],
             }
         ],
-        "hooks": [{**about, "python-modules": [f"{room}.hook"]}],
-        "operators": [{**about, "python-modules": [f"{room}.operator"]}],
-        "sensors": [{**about, "python-modules": [f"{room}.sensor"]}],
-        "extra-links": [f"{room}.operator.TokenLink"],
+        "hooks": [{**integration, "python-modules": [f"{package}.hook"]}],
+        "operators": [{**integration, "python-modules": [f"{package}.operator"]}],
+        "sensors": [{**integration, "python-modules": [f"{package}.sensor"]}],
+        "extra-links": [f"{package}.operator.TokenLink"],
         "config": CONFIG,
         "connection-types": [
             {
                 "connection-type": "flowauth",
-                "hook-class-name": f"{room}.hook.FlowAuthHook",
+                "hook-class-name": f"{package}.hook.FlowAuthHook",
                 "hook-name": "FlowAuth",
                 "ui-field-behaviour": FIELD_BEHAVIOUR,
                 "conn-fields": CONNECTION_FIELDS,

@@ -1,4 +1,4 @@
-"""When the checks of a schedule fall: a cron expression, a word of Airflow's, or a duration."""
+"""The times at which a schedule checks: a cron expression, a preset of Airflow, or a duration."""
 
 from __future__ import annotations
 
@@ -8,69 +8,71 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TypeAlias
 
-from flowauth_rotator.monitoring.snapshot import PATIENCE
-from flowauth_rotator.provider.compat import cron_after
+from flowauth_rotator.monitoring.status import DEFAULT_GRACE_PERIOD
+from flowauth_rotator.provider.compat import compute_next_fire
 
-Schedule: TypeAlias = "str | timedelta | None"  # None: nobody knows it
+Schedule: TypeAlias = "str | timedelta | None"  # None: unknown
 
-GRACE = timedelta(minutes=2)  # for a check to begin and to end
+CHECK_DURATION = timedelta(minutes=2)  # for a check to start and to finish
 
 
-def checks_between(schedule: Schedule, since: datetime, until: datetime, most: int) -> int | None:
-    """How many checks fall between two times, up to `most`; None if nobody knows."""
+def count_checks(schedule: Schedule, start: datetime, end: datetime, limit: int) -> int | None:
+    """Count the checks between two times, up to `limit`; None if the schedule is unknown."""
     if isinstance(schedule, timedelta):
-        return min((until - since) // schedule, most)
+        return min((end - start) // schedule, limit)
     with suppress(ValueError, TypeError):
-        fires = takewhile(lambda time: time < until, _fires(schedule, since))
-        return sum(1 for _ in islice(fires, most))
+        fires = takewhile(lambda time: time < end, _iterate_fires(schedule, start))
+        return sum(1 for _ in islice(fires, limit))
     return None
 
 
-def interval(schedule: Schedule, now: datetime) -> timedelta | None:
-    """The time from the next check to the one after it; None if nobody knows."""
+def compute_interval(schedule: Schedule, now: datetime) -> timedelta | None:
+    """Return the time from the next check to the one after it; None if the schedule is unknown."""
     if isinstance(schedule, timedelta):
         return schedule
     with suppress(ValueError, TypeError):
-        first, second = islice(_fires(schedule, now), 2)
+        first, second = islice(_iterate_fires(schedule, now), 2)
         return second - first
     return None
 
 
-def deadline(schedule: Schedule, checked_at: datetime) -> datetime | None:
-    """When two checks after that one have been missed; None if nobody knows."""
+def compute_deadline(schedule: Schedule, checked_at: datetime) -> datetime | None:
+    """Return when the two checks after `checked_at` are missed; None if the schedule is unknown."""
     if isinstance(schedule, timedelta):
-        return checked_at + 2 * schedule + GRACE
+        return checked_at + 2 * schedule + CHECK_DURATION
     with suppress(ValueError, TypeError):
-        _, second = islice(_fires(schedule, checked_at), 2)
-        return second + GRACE
+        _, second = islice(_iterate_fires(schedule, checked_at), 2)
+        return second + CHECK_DURATION
     return None
 
 
-def two_checks(schedule: Schedule, since: datetime) -> timedelta:
-    """How long two checks take; an hour where nobody knows."""
-    until = deadline(schedule, since)
-    return until - since if until else PATIENCE
+def compute_grace_period(schedule: Schedule, start: datetime) -> timedelta:
+    """Return the time that two checks take; an hour if the schedule is unknown."""
+    deadline = compute_deadline(schedule, start)
+    return deadline - start if deadline else DEFAULT_GRACE_PERIOD
 
 
-def first_check(schedule: Schedule, due: datetime, following: datetime | None) -> datetime | None:
-    """The first check from `due` on, if it is known.
+def find_first_check(
+    schedule: Schedule, due_at: datetime, next_check_at: datetime | None
+) -> datetime | None:
+    """Return the first check at or after `due_at`; None if it is unknown.
 
     Args:
-        schedule: how often is checked.
-        due: an aware time.
-        following: when the next check comes; None if none does.
+        schedule: the schedule of the checks.
+        due_at: an aware time.
+        next_check_at: the time of the next check; None if there will be none.
     """
-    if following is None or due <= following:
-        return following
+    if next_check_at is None or due_at <= next_check_at:
+        return next_check_at
     if isinstance(schedule, timedelta):
-        return following + -(-(due - following) // schedule) * schedule
+        return next_check_at + -(-(due_at - next_check_at) // schedule) * schedule
     with suppress(ValueError, TypeError):
-        return next(_fires(schedule, due))
+        return next(_iterate_fires(schedule, due_at))
     return None
 
 
-def _fires(schedule: str | None, moment: datetime) -> Iterator[datetime]:
+def _iterate_fires(schedule: str | None, time: datetime) -> Iterator[datetime]:
     while True:
-        moment = cron_after(str(schedule), moment)
-        yield moment
-        moment += timedelta(seconds=1)
+        time = compute_next_fire(str(schedule), time)
+        yield time
+        time += timedelta(seconds=1)

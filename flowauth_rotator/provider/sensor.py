@@ -1,4 +1,4 @@
-"""Waits until the token in a Variable lives long enough for what is to be done with it."""
+"""A sensor that waits until the token in a Variable is valid for long enough."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from flowauth_rotator.provider.compat import (
     AirflowSkipException,
     BaseSensorOperator,
     Context,
+    build_time_trigger,
     conf,
-    trigger_at,
 )
-from flowauth_rotator.provider.variable_store import VariableStore, mask
+from flowauth_rotator.provider.variable_store import VariableStore, mask_token
 
-# Airflow 3.3's LocalExecutor takes the end of a worker, some 5 s after a task has deferred, for the
-# end of the task itself if that has come back in the meantime, and fails it.
+# A worker of Airflow 3.3's LocalExecutor ends some 5 s after its task has deferred. If the task has
+# resumed by then, Airflow mistakes the worker's end for the task's, and fails it.
 SHORTEST_DEFERRAL = timedelta(seconds=15)
 
 
 class FlowAPITokenSensor(BaseSensorOperator):
-    """Wait until the token in a Variable will outlive `min_remaining`.
+    """Wait until the remaining lifetime of the token in a Variable is at least `min_remaining`.
 
-    A token that is missing or cannot be read is told of and waited for. Deferred, it gives its
-    worker back between two looks, for 15 s or longer; what waits then knows a time and no token.
+    While the token is missing or cannot be read, the sensor logs that and waits. A deferred sensor
+    frees its worker between two pokes, for 15 s or longer; its trigger contains no token.
 
-    :param min_remaining: how long the token must live on, as a `timedelta` or in seconds.
-    :param variable: key of the Variable that holds the token.
-    :param deferrable: whether to defer; Airflow's `[operators] default_deferrable` by default.
+    :param min_remaining: the remaining lifetime to wait for, as a `timedelta` or in seconds.
+    :param variable: key of the Variable that contains the token.
+    :param deferrable: whether to defer between pokes; by default as Airflow's setting
+        `[operators] default_deferrable` says.
     """
 
     template_fields: Sequence[str] = ("variable",)
@@ -51,64 +52,72 @@ class FlowAPITokenSensor(BaseSensorOperator):
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable
-        self._wanted = _checked_duration(min_remaining)
+        self._min_remaining = _parse_duration(min_remaining)
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002 - BaseSensorOperator's
-        """Look once, and say until when the token lives."""
+        """Read the token, and return whether its remaining lifetime is long enough."""
         store = VariableStore(self.variable)
         try:
             token = store.read()
-            mask(token)
+            mask_token(token)
             expires_at = read_unverified(token).expires_at
         except RotatorError as error:
             self.log.warning("%s: %s", store.place, error)
             return False
-        left = expires_at - datetime.now(timezone.utc).replace(microsecond=0)
+        remaining = expires_at - datetime.now(timezone.utc).replace(microsecond=0)
         self.log.info(
-            "The token in %s lives until %s, for %s; wanted: %s.",
-            *(store.place, format_time(expires_at), max(left, timedelta(0)), self._wanted),
+            "The token in %s expires at %s, in %s; required: %s.",
+            *(
+                store.place,
+                format_time(expires_at),
+                max(remaining, timedelta(0)),
+                self._min_remaining,
+            ),
         )
-        return left >= self._wanted
+        return remaining >= self._min_remaining
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - BaseSensorOperator's
-        """Look until the token lives long enough."""
+        """Poke until the remaining lifetime is long enough."""
         if not self.deferrable:
             return super().execute(context)
-        until = datetime.now(timezone.utc) + timedelta(seconds=self.timeout)
-        return self.look_again(context, None, until.isoformat())
+        ends_at = datetime.now(timezone.utc) + timedelta(seconds=self.timeout)
+        return self.poke_or_defer(context, None, ends_at.isoformat())
 
-    def look_again(
+    def poke_or_defer(
         self,
         context: Context,
         event: object,  # noqa: ARG002 - the trigger's
-        until: str | None = None,
+        ends_at: str | None = None,
     ) -> None:
-        """Look once more, and defer unless it is enough.
+        """Poke, and defer until the next poke or the timeout.
 
-        `until` is when the waiting ends; `airflow dags test` drops it, and then it ends now.
+        `ends_at` is the time of the timeout; `airflow dags test` drops it, which ends the wait.
         """
         if self.poke(context):
             return
         now = datetime.now(timezone.utc)
-        end = datetime.fromisoformat(until) if until else now
+        end = datetime.fromisoformat(ends_at) if ends_at else now
         if now >= end:
-            sentence = f"Waited {self.timeout:g} s for the token in Variable {self.variable}."
-            raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(sentence)
-        next_look = min(now + timedelta(seconds=self.poke_interval), end)
+            message = (
+                f"After {self.timeout:g} s, the token in Variable {self.variable} still does not "
+                f"have a remaining lifetime of {self._min_remaining}."
+            )
+            raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
+        next_poke = min(now + timedelta(seconds=self.poke_interval), end)
         self.defer(
-            trigger=trigger_at(max(next_look, now + SHORTEST_DEFERRAL)),
-            method_name="look_again",
-            kwargs={"until": until},
+            trigger=build_time_trigger(max(next_poke, now + SHORTEST_DEFERRAL)),
+            method_name="poke_or_defer",
+            kwargs={"ends_at": ends_at},
         )
 
 
-def _checked_duration(given: float | timedelta) -> timedelta:
+def _parse_duration(value: float | timedelta) -> timedelta:
     try:
-        duration = given if isinstance(given, timedelta) else timedelta(seconds=given)
+        duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
     except (TypeError, ValueError, OverflowError):
         duration = timedelta(0)
     if duration <= timedelta(0):
         raise Misconfigured(
-            f"`min_remaining` is {given!r}.", advice="Use a duration, or seconds, above 0."
+            f"`min_remaining` is {value!r}.", advice="Use a `timedelta` or seconds, above 0."
         )
     return duration

@@ -1,13 +1,11 @@
-"""What a survey finds of each token, and what there is to say of it."""
+"""The survey of a check: inspect the managed tokens, and select those to rotate in this run."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 from flowauth_rotator.core.errors import (
@@ -17,184 +15,291 @@ from flowauth_rotator.core.errors import (
     StoreUnavailable,
 )
 from flowauth_rotator.core.report import Outcome, Report, Severity
-from flowauth_rotator.provider.compat import (
-    is_hidden,
-    read_connection,
-    read_variable,
-)
+from flowauth_rotator.provider.compat import is_masked, read_connection, read_variable
 from flowauth_rotator.provider.managed_tokens import (
     LIST_VARIABLE,
+    InvalidEntry,
     ManagedToken,
-    WrongEntry,
-    may_be_a_token,
-    read_tokens,
+    looks_like_token,
+    parse_tokens,
 )
-from flowauth_rotator.provider.schedule import Schedule, checks_between
+from flowauth_rotator.provider.schedule import Schedule, count_checks
+from flowauth_rotator.provider.variable_store import VariableStore, format_place
 
-logger = logging.getLogger(__name__)
-
-CHECKS_WANTED = 8  # between due and expiry, so that an outage of a few checks is survived
-FOLLOWS = "It follows at the next check."  # what is due, beyond what fits into a run
+RECOMMENDED_CHECKS = 8  # between due and expiry: renewal survives an outage of a few checks
+DEFERRED_ADVICE = "This run has reached its limit of rotations; the next check rotates the token."
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the survey found of one token.
+class SurveyedToken:
+    """A managed token and the result of its inspection.
 
     Attributes:
-        token: the token.
-        report: what there is to say if it is not handed on.
-        due: whether its own task is to look at it.
-        forced: whether somebody asked for it.
-        remaining: time left until it expires; None if nobody can read it.
+        token: the settings of the token.
+        report: the report of the token if this run does not rotate it.
+        is_due: whether the token needs a rotation task: it is due, forced, or cannot be read.
+        is_forced: whether an operator requested a renewal that need not be due.
+        remaining: time until the token expires; None if it cannot be read.
+        warnings: problems of the configuration, which the advice of the report contains.
     """
 
     token: ManagedToken
     report: Report
-    due: bool = True
-    forced: bool = False
+    is_due: bool = True
+    is_forced: bool = False
     remaining: timedelta | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> set[str]:
-        """What one may call it."""
+        """The name and the Variable, by either of which a run may select the token."""
         return {self.report.name, self.token.variable}
 
     @property
     def urgency(self) -> tuple[bool, timedelta]:
-        """The living first, the shortest-lived of them at the head: the others lose nothing."""
-        left = self.remaining or timedelta(0)
-        return left <= timedelta(0), left
+        """The sort key: valid tokens first, by expiry; expired ones have nothing left to lose."""
+        remaining = self.remaining or timedelta(0)
+        return remaining <= timedelta(0), remaining
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the operator is to be called with."""
+        """The arguments of `RotateTokenOperator`."""
         name = self.token.name if self.remaining is None else self.report.name
-        return asdict(self.token) | {"name": name, "force": self.forced}
+        return asdict(self.token) | {"name": name, "force": self.is_forced}
+
+    def with_warning(self, warning: str) -> SurveyedToken:
+        """Return a copy with a further warning."""
+        report = _add_advice(self.report, warning)
+        return replace(self, report=report, warnings=(*self.warnings, warning))
 
 
-def listed(
+@dataclass(frozen=True)
+class Survey:
+    """The plan of a run.
+
+    Attributes:
+        due: the tokens that this run rotates, the most urgent first.
+        deferred: tokens that are due, but exceed the limit of rotations of a run.
+        healthy: the tokens that are not due.
+        invalid_entries: invalid entries of the list of managed tokens.
+    """
+
+    due: Sequence[SurveyedToken]
+    deferred: Sequence[SurveyedToken]
+    healthy: Sequence[SurveyedToken]
+    invalid_entries: Sequence[InvalidEntry]
+
+    @property
+    def connection_ids(self) -> list[str]:
+        """The connections of the tokens that this run does not rotate."""
+        tokens = [*self.healthy, *self.deferred]
+        return list(dict.fromkeys(token.token.flowauth_conn_id for token in tokens))
+
+    def report_tokens(self, errors: Mapping[str, Misconfigured], now: datetime) -> list[Report]:
+        """Return the reports of the tokens that this run does not rotate.
+
+        Args:
+            errors: errors of connections, by connection id.
+            now: an aware time.
+        """
+        healthy = [_report_token(token, errors, now) for token in self.healthy]
+        deferred = [_report_token(token, errors, now) for token in self.deferred]
+        return healthy + [
+            report if report.failed else _add_advice(report, DEFERRED_ADVICE) for report in deferred
+        ]
+
+    def report_invalid_entries(self, now: datetime) -> list[Report]:
+        """Return a report for each invalid entry of the list."""
+        place = format_place(LIST_VARIABLE)
+        return [
+            entry.error.report(name=entry.label, place=place, checked_at=now)
+            for entry in self.invalid_entries
+        ]
+
+
+def plan_survey(
+    tokens: Sequence[SurveyedToken],
+    invalid_entries: Sequence[InvalidEntry],
+    *,
+    names: Sequence[str] | None,
+    lifetime_minutes: int | None,
+    max_rotations: int,
+) -> Survey:
+    """Select the tokens that a run rotates.
+
+    Args:
+        tokens: all managed tokens.
+        invalid_entries: invalid entries of the list of managed tokens.
+        names: names or Variables of the tokens to which the run is limited; empty for all.
+        lifetime_minutes: the lifetime to request in this run instead of each token's own.
+        max_rotations: the number of rotations to which a run is limited.
+
+    Raises:
+        Misconfigured: a name is not that of a managed token.
+    """
+    tokens = _select_tokens(_warn_of_shared_names(tokens), invalid_entries, names)
+    if lifetime_minutes:
+        tokens = [
+            replace(token, token=replace(token.token, lifetime_minutes=lifetime_minutes))
+            for token in tokens
+        ]
+    due = sorted((token for token in tokens if token.is_due), key=lambda token: token.urgency)
+    healthy = [token for token in tokens if not token.is_due]
+    return Survey(due[:max_rotations], due[max_rotations:], healthy, invalid_entries)
+
+
+def read_managed_tokens(
     tokens: Sequence[ManagedToken] | None,
-) -> tuple[Sequence[ManagedToken], list[WrongEntry]]:
-    """The managed tokens: those of the DAG file, of the Variable, or the one by default."""
+) -> tuple[Sequence[ManagedToken], list[InvalidEntry]]:
+    """Return the tokens of the DAG file, or else of the list Variable, or else the default."""
     if tokens is not None:
         return tokens, []
     try:
         text = read_variable(LIST_VARIABLE)
     except MalformedToken as error:
         advice = "If the Fernet key was changed, store the list again."
-        return [], [WrongEntry(LIST_VARIABLE, Misconfigured(error.reason, advice=advice))]
-    return ([ManagedToken()], []) if text is None else read_tokens(text)
+        return [], [InvalidEntry(LIST_VARIABLE, Misconfigured(error.reason, advice=advice))]
+    return ([ManagedToken()], []) if text is None else parse_tokens(text)
 
 
-def look(
+def survey_token(
     token: ManagedToken,
     schedule: Schedule,
     now: datetime,
     force: datetime | None,
     *,
-    scheduled: bool = False,
-) -> Found:
-    """Read one token and decide.
+    is_scheduled: bool = False,
+) -> SurveyedToken:
+    """Read a token from its Variable and decide whether it is due.
 
-    A schedule that is too slow for it is a warning; in a run of that schedule, to have no check
-    between due and expiry is an error.
+    Args:
+        token: the settings of the token.
+        schedule: the schedule of the checks. If there are few checks between due and expiry, the
+            report has a warning; if there is none, a scheduled run reports an error.
+        now: an aware time.
+        force: when an operator requested a renewal that need not be due.
+        is_scheduled: whether the schedule started the run.
+
+    Raises:
+        StoreUnavailable: Airflow did not respond.
     """
-    from flowauth_rotator.agent.rotation import check
-    from flowauth_rotator.provider.variable_store import VariableStore
+    from flowauth_rotator.agent.rotation import inspect_token
 
     store = VariableStore(token.variable)
     try:
-        found = check(store, token.policy, now=now, name=token.name, force=force)
+        inspection = inspect_token(store, token.policy, now=now, name=token.name, force=force)
     except StoreUnavailable:
         raise
     except RotatorError as error:
         name = token.name or token.variable
-        return Found(token, error.report(name=name, place=store.place, checked_at=now))
-    told, decision = found.report, found.decision
-    window = found.claims.expires_at - decision.renew_at
-    checks = checks_between(schedule, decision.renew_at, found.claims.expires_at, CHECKS_WANTED)
-    if checks is not None and checks < CHECKS_WANTED:
-        every = timedelta(seconds=max(1, window // timedelta(seconds=CHECKS_WANTED)))
-        warning = (
-            f"The schedule has {checks} of {CHECKS_WANTED} wanted checks between due and expiry: "
-            f"check every {every}, renew earlier, or have it live longer."
+        return SurveyedToken(token, error.report(name=name, place=store.place, checked_at=now))
+    decision, expires_at = inspection.decision, inspection.claims.expires_at
+    is_forced = inspection.forced is not None
+    surveyed = SurveyedToken(
+        token, inspection.report, inspection.due, is_forced, decision.remaining
+    )
+    surveyed = _warn_of_slow_schedule(
+        surveyed, schedule, decision.renew_at, expires_at, is_scheduled=is_scheduled
+    )
+    if not is_masked(token.variable):
+        surveyed = surveyed.with_warning(
+            f"Airflow does not mask the value of {store.place}: rename the Variable to a key that "
+            "contains `token`."
         )
-        told = _warned(told, warning, due=found.due)
-        if scheduled and not checks:
-            told = replace(told, outcome=Outcome.MISCONFIGURED, severity=Severity.CRITICAL)
-    if not is_hidden(token.variable):
-        warning = (
-            f"Airflow shows the value of {store.place} to all who may see Variables: "
-            "choose a key with `token` in it."
-        )
-        told = _warned(told, warning, due=found.due)
-    return Found(token, told, found.due, found.forced is not None, decision.remaining)
+    return surveyed
 
 
-def _warned(report: Report, warning: str, *, due: bool) -> Report:
-    """The report with a warning, logged if it is the token's own task that will report."""
-    if due:
-        logger.warning("%s: %s", report.name, warning)
-    return replace(report, advice=f"{report.advice} {warning}".strip())
+def _warn_of_slow_schedule(
+    token: SurveyedToken,
+    schedule: Schedule,
+    renew_at: datetime,
+    expires_at: datetime,
+    *,
+    is_scheduled: bool,
+) -> SurveyedToken:
+    checks = count_checks(schedule, renew_at, expires_at, RECOMMENDED_CHECKS)
+    if checks is None or checks >= RECOMMENDED_CHECKS:
+        return token
+    seconds = max(1, (expires_at - renew_at) // timedelta(seconds=RECOMMENDED_CHECKS))
+    token = token.with_warning(
+        f"The schedule has {checks} instead of {RECOMMENDED_CHECKS} checks between due and "
+        f"expiry: check every {timedelta(seconds=seconds)}, increase `renew_before`, "
+        "or request a longer lifetime."
+    )
+    if checks or not is_scheduled:
+        return token
+    report = replace(token.report, outcome=Outcome.MISCONFIGURED, severity=Severity.CRITICAL)
+    return replace(token, report=report)
 
 
-def named_apart(found: list[Found]) -> list[Found]:
-    """The same, with a warning for those whose tokens say that they have one name."""
-    names = Counter(one.report.name for one in found)
-    warning = "Another token has this name too: give each its own at the issuer."
-    return [
-        replace(one, report=_warned(one.report, warning, due=one.due))
-        if names[one.report.name] > 1
-        else one
-        for one in found
-    ]
-
-
-def chosen(found: list[Found], wrong: list[WrongEntry], names: Sequence[str] | None) -> list[Found]:
-    """Those that a run was started for: all, or those of these names or Variables.
+def read_connection_errors(connection_ids: Iterable[str]) -> dict[str, Misconfigured]:
+    """Return an error for each connection that does not exist.
 
     Raises:
-        Misconfigured: there is none of one of these.
+        StoreUnavailable: Airflow did not respond.
     """
-    wanted = {name.strip() for name in names or ()} - {""}
-    if not wanted:
-        return found
-    known = {called for one in found for called in one.names}
-    if unknown := sorted(wanted - known):
-        sentence = (
-            f"No token is called {' or '.join(map(_shown, unknown))}; "
-            f"there are {', '.join(sorted(known)) or 'none'}."
-        )
-        raise Misconfigured("\n".join([sentence, *(str(one.error) for one in wrong)]))
-    keys = {one.token.variable for one in found} & wanted
-    return [one for one in found if one.token.variable in keys or one.report.name in wanted - keys]
+    errors = {conn_id: _find_connection_error(conn_id) for conn_id in connection_ids}
+    return {conn_id: error for conn_id, error in errors.items() if error}
 
 
-def told(found: Iterable[Found], now: datetime) -> list[Report]:
-    """The reports of tokens that no task of their own looks at, whose connection may be missing."""
-    trouble = cache(_trouble)
-    reports = []
-    for one in found:
-        report = one.report
-        error = trouble(one.token.flowauth_conn_id)
-        if error and not report.failed:
-            error.about = report
-            report = error.report(name=report.name, place=report.place, checked_at=now)
-        if one.due and not report.failed:
-            report = replace(report, advice=f"{report.advice} {FOLLOWS}".strip())
-        reports.append(report)
-    return reports
-
-
-def _trouble(conn_id: str) -> Misconfigured | None:
-    """What is wrong with a connection: it is not there."""
+def _find_connection_error(connection_id: str) -> Misconfigured | None:
     try:
-        read_connection(conn_id)
+        read_connection(connection_id)
     except Misconfigured as error:
         return error
     return None
 
 
-def _shown(name: str) -> str:
-    return "what looks like a token" if may_be_a_token(name) else repr(name)
+def _report_token(
+    token: SurveyedToken, errors: Mapping[str, Misconfigured], now: datetime
+) -> Report:
+    """Return the report of a token, or the error of its connection if there is no other failure."""
+    report, error = token.report, errors.get(token.token.flowauth_conn_id)
+    if error is None or report.failed:
+        return report
+    return error.with_details(report).report(name=report.name, place=report.place, checked_at=now)
+
+
+def _add_advice(report: Report, advice: str) -> Report:
+    return replace(report, advice=f"{report.advice} {advice}".strip())
+
+
+def _warn_of_shared_names(tokens: Sequence[SurveyedToken]) -> list[SurveyedToken]:
+    counts = Counter(token.report.name for token in tokens)
+    warning = "Another managed token has the same name: give each a name of its own at the issuer."
+    return [
+        token.with_warning(warning) if counts[token.report.name] > 1 else token for token in tokens
+    ]
+
+
+def _select_tokens(
+    tokens: list[SurveyedToken],
+    invalid_entries: Sequence[InvalidEntry],
+    names: Sequence[str] | None,
+) -> list[SurveyedToken]:
+    """Return the tokens with these names or Variables, or all of them if there is no name.
+
+    Raises:
+        Misconfigured: a name is not that of a managed token.
+    """
+    selected = {name.strip() for name in names or ()} - {""}
+    if not selected:
+        return tokens
+    known = {name for token in tokens for name in token.names}
+    if unknown := sorted(selected - known):
+        sentence = (
+            f"No managed token has the name or Variable {' or '.join(map(_quote, unknown))}. "
+            f"Known names and Variables: {', '.join(sorted(known)) or 'none'}."
+        )
+        errors = [str(entry.error) for entry in invalid_entries]
+        raise Misconfigured("\n".join([sentence, *errors]))
+    variables = {token.token.variable for token in tokens} & selected
+    return [
+        token
+        for token in tokens
+        if token.token.variable in variables or token.report.name in selected - variables
+    ]
+
+
+def _quote(name: str) -> str:
+    return "[a text that looks like a token]" if looks_like_token(name) else repr(name)

@@ -1,4 +1,4 @@
-"""The Airflow Variable as a place that holds a token."""
+"""The Airflow Variable as a store of a token."""
 
 from __future__ import annotations
 
@@ -7,65 +7,66 @@ from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider import compat
 
 
-def mask(token: Token) -> None:
-    """Tell Airflow's log masker the token and each of its segments, which may also appear alone."""
+def mask_token(token: Token) -> None:
+    """Have Airflow mask the token and each of its segments, which may appear alone, in logs."""
     text = token.reveal()
     compat.mask_secret([text, *filter(None, text.split("."))])
 
 
-def place_of(key: str) -> str:
-    """What reports call the Variable of this key."""
+def format_place(key: str) -> str:
+    """Return the place of a report for the Variable with this key."""
     return f"Variable {key}"
 
 
-def key_of(place: str) -> str:
-    """The key of the Variable that a report calls so."""
-    return place.removeprefix(place_of(""))
+def parse_place(place: str) -> str:
+    """Return the key of the Variable that a report names as its place."""
+    return place.removeprefix(format_place(""))
 
 
-def token_in(key: str, value: str | None) -> Token:
-    """The token that the Variable of this key holds, whose value this is.
+def parse_value(key: str, value: str | None) -> Token:
+    """Return the token in the value of a Variable; None if the Variable does not exist.
 
     Raises:
-        MissingToken: there is no Variable, or nothing in it.
+        MissingToken: the Variable does not exist or is blank.
     """
     if not value or not value.strip():
-        what = "There is no" if value is None else "Nothing is stored in"
-        raise MissingToken(f"{what} {place_of(key)}.")
+        problem = "does not exist" if value is None else "is empty"
+        raise MissingToken(f"{format_place(key)} {problem}.")
     return Token(value)
 
 
 class VariableStore:
-    """The Airflow Variable of this key, read and written inside a task."""
+    """The Airflow Variable with this key, read and written inside a task."""
 
     def __init__(self, key: str) -> None:
         self.key = self.name = key
-        self.place = place_of(key)
+        self.place = format_place(key)
 
     def read(self) -> Token:
-        """The Variable as this worker sees it."""
-        return token_in(self.key, compat.read_variable(self.key))
+        """Read the Variable as this worker sees it."""
+        return parse_value(self.key, compat.read_variable(self.key))
 
     def preflight(self) -> None:
-        """Check that nothing answers for the key before Airflow's database does."""
-        backend = compat.hiding_backend(self.key)
+        """Check that readers find the key in Airflow's database and not somewhere else first."""
+        backend = compat.find_shadowing_backend(self.key)
         if backend == "EnvironmentVariablesBackend":
             raise ShadowedStore(
-                f"{self.place} is set in the environment of the worker, which hides any write.",
+                f"{self.place} is set in the worker's environment, so a write has no effect.",
                 advice=f"Remove AIRFLOW_VAR_{self.key.upper()} from the environment.",
             )
         if backend:
             raise ShadowedStore(
-                f"{self.place} comes from the secrets backend {backend}, which hides any write.",
-                advice=f"Remove {self.key} there, so that Airflow's database holds it.",
+                f"{self.place} is set in the secrets backend {backend}, so a write has no effect.",
+                advice=f"Remove {self.key} from that backend, and store it as a Variable in "
+                "Airflow's database.",
             )
         if not compat.is_stored(self.key):
             raise ShadowedStore(
-                f"{self.place} is not in Airflow's database: the API server reads it elsewhere.",
-                advice=f"Remove {self.key} from the environment or secrets backend of the API "
-                "server, and store it as a Variable.",
+                f"{self.place} is not in Airflow's database: the API server reads it from its "
+                "environment or a secrets backend, so a write has no effect.",
+                advice=f"Remove {self.key} there, and store it as a Variable in the database.",
             )
 
     def write(self, token: Token, description: str) -> None:
-        """Write the Variable; a write without a description would wipe the one that is there."""
+        """Write the Variable; Airflow would clear a description that is not written again."""
         compat.write_variable(self.key, token.reveal(), description)

@@ -1,4 +1,4 @@
-"""An Airflow with all its processes, and what its database and its pages hold."""
+"""An Airflow with all its processes, and the content of its database."""
 
 import json
 from pathlib import Path
@@ -51,19 +51,19 @@ class Deployment:
         return dict(self.ask(query))
 
     def answers(self, task_id):
-        """What the tasks of this name have returned."""
+        """Return the values that the tasks with this id returned."""
         query = f"SELECT value FROM xcom WHERE task_id = '{task_id}' AND key = 'return_value'"
         values = (value for (value,) in self.ask(query))
         return [json.loads(value) if isinstance(value, (bytes, str)) else value for value in values]
 
     def dump(self, folder):
-        """Write down all that is in the database, a file for each table."""
+        """Write the content of the database, a file for each table."""
         folder.mkdir(exist_ok=True)
         for table in sqlalchemy.inspect(self._engine).get_table_names():
             (folder / table).write_text("\n".join(map(repr, self.ask(f'SELECT * FROM "{table}"'))))
 
     def leaks(self, *secrets):
-        """The tables and files in which 12 characters in a row of a secret stand."""
+        """Return the tables and files that contain 12 consecutive characters of a secret."""
         folder = self.home.folder.parent
         self.dump(folder / "database")
         return leaks(folder, *secrets)

@@ -1,10 +1,10 @@
-"""The search for what may have let slip a part of a secret."""
+"""The search for parts of secrets in files."""
 
 import re
 from pathlib import Path
 
 WINDOW = 12
-# Tasks and people prove themselves to Airflow 3 by a JWT with the header {"alg":"HS512", ...}: its
+# Tasks and users authenticate to Airflow 3 with a JWT with the header {"alg":"HS512", ...}: its
 # times read like those of the tokens that are rotated, whose header says RS256.
 OWN_TOKEN = r"eyJhbGciOiJIUzUxMi[\w.-]*"
 
@@ -14,15 +14,15 @@ def windows(secret: str) -> set[str]:
 
 
 def leaks(folder: Path, *secrets: str) -> set[str]:
-    """The files under `folder` in which 12 characters in a row of a secret stand."""
-    wanted = set().union(*map(windows, secrets))
-    found = set()
+    """Return the files under `folder` that contain 12 consecutive characters of a secret."""
+    pieces = set().union(*map(windows, secrets))
+    names = set()
     for path in folder.rglob("*"):
         if path.is_file():
             for run in re.findall(r"[\w+/=.-]{12,}", path.read_bytes().decode("latin-1")):
-                if not wanted.isdisjoint(windows(run)):
-                    found.add(path.name)
-    return found
+                if not pieces.isdisjoint(windows(run)):
+                    names.add(path.name)
+    return names
 
 
 def parts_of(*tokens: str) -> list[str]:

@@ -14,7 +14,7 @@ from tests.e2e.test_schedule import rotate_twenty
 
 
 class Redis:
-    """A Redis that keeps nothing, reached over a socket file, and a record of all it is told."""
+    """A Redis that keeps nothing, reached over a socket file, and a record of its commands."""
 
     def __init__(self, program, folder):
         self._program, self.socket = program, folder / "socket"
@@ -30,8 +30,8 @@ class Redis:
                 wait_until(lambda: self._record.read_text().startswith("OK"), "the record begins")
                 yield
 
-    def told(self):
-        """Each command, with what Celery wraps into messages, and without Airflow's own tokens."""
+    def read_record(self):
+        """Return all commands with Celery's messages decoded, and without Airflow's own tokens."""
         plain = re.sub(
             r'(?<=\\"body\\": \\")[\w+/=]+',
             lambda body: base64.b64decode(body[0]).decode(),
@@ -65,7 +65,7 @@ class CeleryDeployment(Deployment):
 
     def dump(self, folder):
         super().dump(folder)
-        (folder / "redis").write_text(self.redis.told())
+        (folder / "redis").write_text(self.redis.read_record())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from demo.parts import AirflowHome, wait_until
 from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.e2e.deployment import Deployment
-from tests.e2e.pages import look_at_all, open_to_all
+from tests.e2e.pages import disable_sign_in, fetch_pages
 from tests.e2e.search import parts_of
 
 
@@ -19,22 +19,24 @@ def kill_every_third(server, generations):
 
     `generations` says for each how many die: 1 is the process alone, 2 that and its parent.
     """
-    app, killed, asked = server.app.wsgi_app, [], itertools.count(1)
+    app, killed, renewals = server.app.wsgi_app, [], itertools.count(1)
 
     def killing(environ, start_response):
-        answer = app(environ, start_response)
-        if environ["PATH_INFO"].endswith("/renew") and next(asked) % 3 == 0:
+        response = app(environ, start_response)
+        if environ["PATH_INFO"].endswith("/renew") and next(renewals) % 3 == 0:
             ends = (int(environ["REMOTE_PORT"]), int(environ["SERVER_PORT"]))
             [pid] = {
-                it.pid
-                for it in psutil.net_connections("tcp")
-                if it.pid and it.raddr and (it.laddr.port, it.raddr.port) == ends
+                connection.pid
+                for connection in psutil.net_connections("tcp")
+                if connection.pid
+                and connection.raddr
+                and (connection.laddr.port, connection.raddr.port) == ends
             }
             process = psutil.Process(pid)
             for victim in reversed([process, *process.parents()][: next(generations)]):
                 victim.kill()
             killed.append(pid)
-        return answer
+        return response
 
     server.app.wsgi_app = killing
     return killed
@@ -87,48 +89,50 @@ def small_deployment(tmp_path, airflow_binaries, request):
     deployment.close()
 
 
-def renewed_before(left):
-    """The list of managed tokens: one, and how much of its lifetime is left when it is due."""
-    return {"flowauth_rotator_tokens": [{"variable": "FLOWAPI_TOKEN", "renew_before": left}]}
+def list_token(renew_before):
+    """Return the list Variable with one token."""
+    return {
+        "flowauth_rotator_tokens": [{"variable": "FLOWAPI_TOKEN", "renew_before": renew_before}]
+    }
 
 
 def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_server, flowapi):
-    """Who waits for it goes on, and who holds the old token is never refused.
+    """The waiting task continues, and a task with the old token is never refused.
 
-    It becomes due when all are in place, by another threshold. No part of either token is in the
+    It becomes due by another threshold once all processes run. No part of either token is in the
     database, in a log or on a page.
     """
     deployment, folder = small_deployment, small_deployment.home.folder.parent
     old = renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 2100)
-    stored = {"FLOWAPI_TOKEN": old, "flowapi_url": flowapi} | renewed_before("1m")
+    stored = {"FLOWAPI_TOKEN": old, "flowapi_url": flowapi} | list_token("1m")
     deployment.home.load("variables", stored)
     deployment.connect(renewal_server)
-    open_to_all(deployment.home)
+    disable_sign_in(deployment.home)
     with deployment.running() as url:
         wait_until(
             lambda: deployment.states("consumers") == {"wait": "deferred", "use": "running"},
             "a task waits, and another uses the token",
         )
         assert len(renewal_server.rows("AIRFLOW")) == 1
-        deployment.home.load("variables", renewed_before("25m"))
+        deployment.home.load("variables", list_token("25m"))
         wait_until(
             lambda: deployment.states("consumers") == {"wait": "success", "use": "success"},
             "both tasks end well",
         )
         wait_until(
-            lambda: deployment.states("after_rotation") == {"told": "success"},
+            lambda: deployment.states("after_rotation") == {"receive_event": "success"},
             "what runs on a swap has run",
         )
         runs = "SELECT state FROM dag_run WHERE dag_id = 'flowauth_token_rotation'"
         assert set(deployment.ask(runs)) <= {("success",), ("running",), ("queued",)}
-        link = look_at_all(url, deployment, folder / "pages")
+        link = fetch_pages(url, deployment, folder / "pages")
     assert link.startswith(url)
     assert link.endswith("#FLOWAPI_TOKEN")
     assert deployment.answers("use") == [[200]]
     first, second = renewal_server.rows("AIRFLOW")
     assert second.parent_id == first.id
-    [told] = deployment.answers("told")
-    assert (told["outcome"], told["successor_expires_at"]) == ("rotated", second.expires_at)
+    [event] = deployment.answers("receive_event")
+    assert (event["outcome"], event["successor_expires_at"]) == ("rotated", second.expires_at)
     new = deployment.home.variable()["value"]
     seen = {path.name for path in (folder / "pages").iterdir()}
     found = deployment.leaks("flowauth_token_rotation")

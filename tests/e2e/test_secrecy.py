@@ -1,4 +1,4 @@
-"""The DAG of dags/ in a real Airflow, and then a search for what it may have let slip."""
+"""The DAG of dags/ in a real Airflow, and then a search for parts of its secrets."""
 
 import base64
 import json
@@ -19,8 +19,8 @@ class UnlikeJwt(Signer):
     """Signs tokens that no pattern for JWTs finds: their JSON begins with a line break."""
 
     def sign(self, claims):
-        services = ({"alg": "RS256", "typ": "JWT", "kid": self.kid}, claims)
-        signed = ".".join(encoded(b"\n" + json.dumps(part).encode()) for part in services)
+        segments = ({"alg": "RS256", "typ": "JWT", "kid": self.kid}, claims)
+        signed = ".".join(encoded(b"\n" + json.dumps(part).encode()) for part in segments)
         return f"{signed}.{encoded(self.key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
 
@@ -104,7 +104,10 @@ def test_what_is_not_a_token_is_not_shown_either(airflow, home, rotate, renewal_
     """The run fails, says why, and shows nothing of what was in the Variable."""
     canary = "opaque-canary-" + encoded(bytes(range(60)))
     assert rotate(canary, renewal_server)["state"] == "failed"
-    assert "FLOWAPI_TOKEN: malformed. The text has 1 of the 3 segments" in home.log.read_text()
+    assert (
+        "FLOWAPI_TOKEN: malformed. The text has 1 segments; a signed JWT has 3"
+        in home.log.read_text()
+    )
     assert leaks(home.folder.parent, canary) == set()
     stored = airflow.variable(key="FLOWAPI_TOKEN")
     assert stored == {"value": canary, "description": "stored by hand"}

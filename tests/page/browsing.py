@@ -7,7 +7,7 @@ import re
 
 from playwright.sync_api import expect, sync_playwright
 
-from demo.parts import PATIENCE, ROOT
+from demo.parts import ROOT, WAIT_LIMIT
 from tests.e2e.search import OWN_TOKEN
 
 SCREENS = ROOT / ".pytest_screens"
@@ -19,7 +19,7 @@ HARMLESS = re.compile(  # what a test has asked for: a refusal, or no answer
 @contextlib.contextmanager
 def open_browser(program):
     """A headless browser, until the block ends."""
-    expect.set_options(timeout=PATIENCE * 1000)
+    expect.set_options(timeout=WAIT_LIMIT * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--disable-background-networking"]
@@ -48,7 +48,7 @@ class Visitor:
     def __init__(self, context, record, seen):
         self.context, self._record, self._seen = context, record, seen
         self.complaints, self.asked = [], []
-        context.set_default_timeout(PATIENCE * 1000)
+        context.set_default_timeout(WAIT_LIMIT * 1000)
         context.on("console", self._hear)
         context.on("weberror", self._see)
         context.on("request", lambda request: self.asked.append((request.method, request.url)))

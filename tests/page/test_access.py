@@ -39,7 +39,7 @@ def test_a_stranger_signs_in_and_comes_to_the_page(site, visit):
     expect(row(stranger.page, "ACCESS")).to_be_visible()
 
 
-def test_who_is_not_signed_in_any_more_is_told_so(site, visit):
+def test_an_ended_session_shows_the_way_to_sign_in(site, visit):
     """A click after the session has ended; the way to sign in again is on the page."""
     visitor = visit("admin")
     page = visitor.open(site.page)
@@ -70,21 +70,23 @@ def test_the_api_tells_a_stranger_to_sign_in(site, method, path):
 def test_who_may_not_read_variables_sees_no_token(site, visit):
     """The page and the API name the permission that is missing."""
     page = visit("clerk").open(site.page)
-    expect(page.locator("#trouble")).to_contain_text("the permission to read Variables is missing")
+    expect(page.locator("#error-banner")).to_contain_text(
+        "not have the permission to read Variables"
+    )
     expect(row(page, "ACCESS")).to_have_count(0)
     asked = [("GET", "api/tokens"), ("GET", "api/check"), ("GET", "metrics"), ("POST", RENEWAL)]
     for method, path in asked:
         path = path if path == RENEWAL else f"flowauth-rotator/{path}"
         answer = site.call("clerk", method, path, headers=HEADER)
         assert answer.status_code == 403
-        assert "permission to read Variables is missing" in answer.json()["message"]
+        assert "permission to read Variables" in answer.json()["message"]
     assert site.renewals(DAG) == []
 
 
-def test_who_may_not_start_the_dag_sees_and_does_not_renew(site, visit):
+def test_a_user_who_may_not_start_the_dag_sees_and_does_not_renew(site, visit):
     """The button is disabled, and the API refuses too; both name the permission."""
     page = by_navigation(site, visit("reader"))
-    missing = "the permission to create DAG runs of it is missing"
+    missing = f"You do not have the permission to create DAG runs of {DAG}."
     expect(renew_button(page, "ACCESS")).to_have_attribute("aria-disabled", "true")
     expect(row(page, "ACCESS")).to_contain_text(missing)
     answer = site.ask_to_renew("reader", "ACCESS_TOKEN")

@@ -139,11 +139,11 @@ def test_the_plan_says_when_it_will_renew(here, elsewhere, site):
         code, text = call("plan")
         assert code == 0
         head, *rows, agent = (line.split("\t") for line in text.splitlines())
-        assert head == ["name", "state", "left", "renewal due", "why, and what next"]
+        assert head == ["name", "state", "left", "renewal due", "details"]
         [row] = [row for row in rows if row[0] == "etl main"]
         assert row[1] == "OK"
         assert "renew" in row[4]
-        assert agent[:2] == ["agent", "OK"]
+        assert agent[:2] == ["rotation DAGs", "OK"]
 
     def in_plan():
         tokens = json.loads(here("plan", "--json")[1])["tokens"]
@@ -177,7 +177,7 @@ def test_the_plan_is_a_picture_in_a_terminal(site):
     assert "│" in shown
     assert "█" in shown or "·" in shown
     assert "etl main" in shown
-    assert "renews it." in shown or "Renewal is due from " in shown
+    assert "renews the token." in shown or "Renewal is due at " in shown
 
 
 def agent_of(call):
@@ -203,7 +203,7 @@ def test_what_keeps_the_dag_from_running_is_critical_at_once(site, here, elsewhe
     assert f"{DAG}: paused" in agent_of(here)
     assert "AGENT CRITICAL" in agent_of(elsewhere)
     _, text = here("check", "--name", "etl main")
-    assert "Nothing renews it" in text
+    assert "The token is not being renewed" in text
     site.pause(DAG, paused=False)
     assert agent_of(here).startswith("AGENT OK")
     (site.dags / f"{DAG}.py").unlink()

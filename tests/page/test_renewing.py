@@ -80,7 +80,7 @@ def in_trouble(site):
     (site.dags / "gone.py").unlink()
 
     def states():
-        return {agent["dag_id"]: agent["state"] for agent in site.overview()["agents"]}
+        return {dag["dag_id"]: dag["state"] for dag in site.overview()["agents"]}
 
     wanted = {"sleeping": "paused", "torn": "broken", "gone": "missing"}
     wait_until(lambda: states().items() >= wanted.items(), "Airflow notices")
@@ -104,7 +104,7 @@ def test_a_token_is_renewed_in_sight(site, issuer, visit):
         expect(renew_button(page, "AIRFLOW")).to_have_attribute("aria-disabled", "true")
     expect(page.locator("#announcement")).to_contain_text("AIRFLOW was renewed.")
     expect(airflow).to_contain_text("5 h 59 min left")
-    expect(airflow).to_contain_text("in use is the newest issued")
+    expect(airflow).to_contain_text("the newest token is in use")
     expect(airflow.locator(".progress")).to_be_hidden()
     expect(renew_button(page, "AIRFLOW")).not_to_have_attribute("aria-disabled", "true")
     new = Token(site.variable("FLOWAPI_TOKEN"))
@@ -135,7 +135,7 @@ def test_many_clicks_are_one_renewal(site, issuer, visit):
     assert site.tokens()["TWICE"]["run"]["asked_by"] in (None, "admin")
 
 
-def test_who_looks_at_an_old_row_is_told_so(site, issuer, visit):
+def test_an_outdated_row_is_not_renewed_twice(site, issuer, visit):
     """Renewed meanwhile in another tab: not done twice, and said until one asks again."""
     here, elsewhere = visit("admin"), visit("admin")
     page = here.open(site.page)
@@ -143,17 +143,17 @@ def test_who_looks_at_an_old_row_is_told_so(site, issuer, visit):
     renew(elsewhere.open(site.page), "MEANWHILE")
     expect(elsewhere.page.locator("#announcement")).to_contain_text("MEANWHILE was renewed.")
     renew(page, "MEANWHILE")
-    told = row(page, "MEANWHILE").get_by_role("alert")
-    expect(told).to_contain_text("It was renewed meanwhile.")
-    expect(page.locator("#trouble")).to_contain_text("Airflow does not answer")
+    error = row(page, "MEANWHILE").get_by_role("alert")
+    expect(error).to_contain_text("The token was renewed in the meantime.")
+    expect(page.locator("#error-banner")).to_contain_text("Airflow does not respond")
     assert len(issuer.rows("MEANWHILE")) == 2
     page.unroute(re.compile("/api/tokens$"))
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(page.locator("#trouble")).to_be_hidden()
-    expect(row(page, "MEANWHILE")).to_contain_text("in use is the newest issued")
-    expect(told).to_contain_text("It was renewed meanwhile.")
+    expect(page.locator("#error-banner")).to_be_hidden()
+    expect(row(page, "MEANWHILE")).to_contain_text("the newest token is in use")
+    expect(error).to_contain_text("The token was renewed in the meantime.")
     renew(page, "MEANWHILE")
-    expect(told).to_be_hidden()
+    expect(error).to_be_hidden()
     expect(page.locator("#announcement")).to_contain_text("MEANWHILE was renewed.")
     assert len(issuer.rows("MEANWHILE")) == 3
 
@@ -207,7 +207,7 @@ def test_what_one_is_at_is_kept_when_the_page_looks_again(site, visit):
     expect(minutes).to_have_value("12x")
     expect(twice).to_contain_text("get_available_dates")
     minutes.press("Enter")
-    expect(twice.get_by_role("alert")).to_contain_text("Give whole minutes")
+    expect(twice.get_by_role("alert")).to_contain_text("Enter whole minutes")
     expect(minutes).to_be_focused()
     assert not [asked for asked in visitor.asked if asked[0] == "POST"]
 
@@ -225,9 +225,14 @@ def test_an_address_leads_to_a_row(site, visit):
 @pytest.mark.parametrize(
     ("name", "why", "way_out", "there"),
     [
-        ("MISSING_TOKEN", "There is nothing to renew.", "Open the Variable", "Variable"),
-        ("MALFORMED_TOKEN", "There is nothing to renew.", "Open the Variable", "MALFORMED_TOKEN"),
-        ("EXPIRED", "the issuer renews it no more", "Open the Variable", "EXPIRED_TOKEN"),
+        ("MISSING_TOKEN", "does not contain a token to renew", "Open the Variable", "Variable"),
+        (
+            "MALFORMED_TOKEN",
+            "does not contain a token to renew",
+            "Open the Variable",
+            "MALFORMED_TOKEN",
+        ),
+        ("EXPIRED", "the issuer no longer renews it", "Open the Variable", "EXPIRED_TOKEN"),
         ("BARE", "no roles recorded", "Open the Variable", "BARE_TOKEN"),
         ("PAUSED", "The DAG is paused.", "Unpause the DAG", "sleeping"),
         ("BROKEN", "import error", "See the import errors", "mport"),

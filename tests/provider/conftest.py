@@ -28,7 +28,7 @@ class Driver:
         return call
 
     def probe(self, do, key, *, environment=None, **conf):
-        """Do something to a Variable inside a task; the answer, or the error and its text."""
+        """Perform an action on a Variable inside a task; return the result or the error."""
         conf = {"do": do, "key": key, **conf}
         done = self.run(dag_id="probe", conf=conf, environment=environment)
         assert done["state"] == "success"

@@ -1,4 +1,4 @@
-"""Holds a real Airflow open: a JSON command a line on stdin, a JSON answer a line on stdout."""
+"""Keep a real Airflow running: JSON commands on stdin, JSON responses on stdout, one per line."""
 
 # ruff: noqa: E402
 import json
@@ -40,7 +40,7 @@ def environment_with(settings):
 
 
 def run(dag_id, conf=None, environment=None):
-    """Run a DAG to its end; the answer is what became of its tasks, by task and label.
+    """Run a DAG to its end; return its state and its tasks by id and label.
 
     `environment` holds for this run alone: Airflow reads most of its settings when it needs them.
     """
@@ -81,7 +81,7 @@ def garble(key):
 
 
 def lose_rotations(dag_id):
-    """Leave of all rotations what a killed worker leaves: a task that failed in silence."""
+    """Make all rotations look like those of a killed worker: failed, without a report."""
     with create_session() as session:
         rotation = {"dag_id": dag_id, "task_id": "rotate"}
         session.execute(delete(XCom).filter_by(**rotation))
@@ -95,13 +95,13 @@ def put_connection(conn_id, conn_type="flowauth", **settings):
         session.add(Connection(conn_id=conn_id, conn_type=conn_type, **settings))
 
 
-def watched():
-    """What those who watch this Airflow are told."""
+def read_snapshot():
+    """Return the monitoring snapshot of this Airflow."""
     from flowauth_rotator.provider.web import api
 
     if AIRFLOW_2:
         bag.sync_to_db()  # Airflow 3 does so when it runs a DAG
-    return api.watched(None, datetime.now(timezone.utc)).to_json()
+    return api.read_snapshot(None, datetime.now(timezone.utc)).to_json()
 
 
 if __name__ == "__main__":

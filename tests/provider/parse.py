@@ -1,4 +1,4 @@
-"""Executes DAG files as Airflow's parser does, and fails at any warning or question."""
+"""Execute DAG files as Airflow's parser does, and fail at any warning or request."""
 
 import runpy
 import sys
@@ -18,7 +18,7 @@ else:
 
 Asset("first://of.all")  # for which Airflow 2.10 loads its providers, and they warn
 
-QUESTIONS = (
+REQUESTS = (
     patch("socket.getaddrinfo"),
     patch("socket.create_connection"),
     patch("sqlite3.connect"),
@@ -28,8 +28,8 @@ QUESTIONS = (
 )
 
 with ExitStack() as parsing:
-    for question in QUESTIONS:
-        parsing.enter_context(question).side_effect = AssertionError("asked while it was parsed")
+    for request in REQUESTS:
+        parsing.enter_context(request).side_effect = AssertionError("a request while parsing")
     parsing.enter_context(warnings.catch_warnings())
     warnings.simplefilter("error")
     for path in sys.argv[1:]:

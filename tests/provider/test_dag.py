@@ -64,7 +64,7 @@ def test_both_tokens_are_masked_in_pieces(airflow, renewal_server, connection):
 
 
 def test_a_capped_swap_is_red(airflow, renewal_server, connection):
-    """The token is swapped, since it is better than none, and a person is told."""
+    """The token is swapped, since it is better than none, and the task fails."""
     token = mint_due(renewal_server, "NIGHTLY")
     airflow.put_variable(key="ONE", value=token, description=None)
     renewal_server.limit("runner", minutes=16)
@@ -75,7 +75,7 @@ def test_a_capped_swap_is_red(airflow, renewal_server, connection):
 
 
 def test_a_refusal_fails_the_task_at_once(airflow, renewal_server, connection):
-    """What no retry mends is not retried, and the report carries the issuer's words."""
+    """A refusal is not retried, and the report contains the issuer's message."""
     token = mint_due(renewal_server, "NIGHTLY")
     airflow.put_variable(key="ONE", value=token, description="ask Jo")
     renewal_server.revoke("runner")
@@ -90,21 +90,21 @@ def test_a_refusal_fails_the_task_at_once(airflow, renewal_server, connection):
 
 def test_an_unreachable_issuer_is_tried_again(airflow, renewal_server):
     """Airflow's retries are used, and the token in use stays."""
-    airflow.put_connection(conn_id="nobody", host=f"http://127.0.0.1:{free_port()}")
+    airflow.put_connection(conn_id="unreachable", host=f"http://127.0.0.1:{free_port()}")
     token = mint_due(renewal_server, "NIGHTLY")
     airflow.put_variable(key="ONE", value=token, description=None)
-    task = run_one(airflow, "nobody")
+    task = run_one(airflow, "unreachable")
     assert (task["state"], task["tries"]) == ("failed", 2)
     assert task["report"]["outcome"] == "unavailable"
     assert stored(airflow, "ONE") == token
 
 
-def test_a_connection_that_is_not_there_fails_the_task(airflow, renewal_server):
-    """The report says which, and that is not retried."""
+def test_a_missing_connection_fails_the_task(airflow, renewal_server):
+    """The report names it, and the task is not retried."""
     airflow.put_variable(key="ONE", value=mint_due(renewal_server, "NIGHTLY"), description=None)
     task = run_one(airflow, "nowhere")
     assert (task["state"], task["tries"]) == ("failed", 1)
-    assert task["report"]["reason"] == "There is no connection nowhere."
+    assert task["report"]["reason"] == "Connection nowhere does not exist."
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def several(airflow, renewal_server):
     return tokens
 
 
-def test_each_token_is_looked_after_whatever_the_others_are(airflow, renewal_server, several):
-    """The due are rotated, the bad turn red under their names, the healthy cost nothing."""
+def test_each_token_is_handled_whatever_the_state_of_the_others(airflow, renewal_server, several):
+    """Due tokens are rotated, failures are named, healthy tokens need no request."""
     done = airflow.run(dag_id="several")
     tasks = done["tasks"]
     assert {label: task["state"] for label, task in tasks.items()} == {
@@ -185,13 +185,13 @@ def states(done):
     return {label: task["state"] for label, task in done["tasks"].items()}
 
 
-def told(done):
-    """What the survey tells of the tokens that it hands to no task, by name."""
+def kept_reports(done):
+    """The reports of the tokens that the run does not rotate, by name."""
     return {report["name"]: report for report in done["tasks"]["survey"]["report"]}
 
 
-def test_who_asks_for_a_variable_gets_no_token_of_that_name(managed, put, airflow, renewal_server):
-    """The page asks so: one click renews one token."""
+def test_a_selected_variable_selects_no_token_of_that_name(managed, put, airflow, renewal_server):
+    """The page selects by Variable: a click renews one token."""
     put("ASKED", age=0)
     named_alike = renewal_server.mint("ASKED")
     airflow.put_variable(key="NAMED_ALIKE", value=named_alike, description=None)
@@ -200,7 +200,7 @@ def test_who_asks_for_a_variable_gets_no_token_of_that_name(managed, put, airflo
     assert stored(airflow, "NAMED_ALIKE") == named_alike
 
 
-def test_the_tokens_of_the_variable_are_looked_after(managed, put, airflow):
+def test_the_tokens_of_the_list_variable_are_rotated(managed, put, airflow):
     """No DAG file is edited: the list is read at each run, with each token's own settings."""
     old = put("LIST_DUE"), put("LIST_EARLY", age=1200)
     kept = put("LIST_HEALTHY", age=0)
@@ -226,54 +226,54 @@ def test_without_a_list_there_is_one_token(airflow, put):
     environment = {"AIRFLOW_CONN_FLOWAUTH_DEFAULT": '{"conn_type": "flowauth"}'}
     done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
     assert done["state"] == "success"
-    assert told(done).keys() == {"FLOWAPI_TOKEN"}
+    assert kept_reports(done).keys() == {"FLOWAPI_TOKEN"}
 
 
 def test_a_healthy_run_costs_one_task(managed, put, renewal_server):
-    """However many tokens there are; the survey itself tells of them."""
+    """However many tokens there are; the survey itself reports on them."""
     for number in range(3):
         put(f"WELL_{number}", age=0)
     done = managed(*({"variable": f"WELL_{number}"} for number in range(3)))
     assert done["state"] == "success"
     assert states(done) == {"survey": "success", "rotate": "skipped", "report": "skipped"}
-    assert {report["outcome"] for report in told(done).values()} == {"healthy"}
-    assert len(told(done)) == 3
+    assert {report["outcome"] for report in kept_reports(done).values()} == {"healthy"}
+    assert len(kept_reports(done)) == 3
     assert renewal_server.requests == []
 
 
-def test_a_wrong_entry_stops_no_other(managed, put, airflow):
+def test_an_invalid_entry_stops_no_other(managed, put, airflow):
     """The others are rotated; the run is red in the end and names the entry."""
     old = put("BESIDE")
     done = managed({"variable": "BESIDE"}, {"variable": "X", "name": "ETL", "lifetime": 60})
     assert done["state"] == "failed"
     assert states(done) == {"survey": "success", "rotate BESIDE": "success", "report": "failed"}
     assert stored(airflow, "BESIDE") != old
-    assert told(done)["ETL"]["outcome"] == "misconfigured"
-    assert "unknown key 'lifetime'" in told(done)["ETL"]["reason"]
+    assert kept_reports(done)["ETL"]["outcome"] == "misconfigured"
+    assert "unknown key 'lifetime'" in kept_reports(done)["ETL"]["reason"]
 
 
-def test_a_wrong_entry_is_told_when_nothing_is_due(managed, put, renewal_server):
-    """A run with nothing to rotate is red all the same."""
+def test_an_invalid_entry_fails_a_run_in_which_nothing_is_due(managed, put, renewal_server):
+    """It is reported by the survey."""
     put("BESIDE", age=0)
     done = managed({"variable": "BESIDE"}, {"variable": "BESIDE"})
     assert done["state"] == "failed"
-    assert "Variable BESIDE is managed twice" in done["tasks"]["survey"]["report"][1]["reason"]
+    assert "Variable BESIDE is listed twice" in done["tasks"]["survey"]["report"][1]["reason"]
     assert renewal_server.requests == []
 
 
 @pytest.mark.parametrize("text", ["", "{'variable': 'X'}", '{"variable": "X"}'])
-def test_a_list_that_is_none_is_told(airflow, text):
-    """Nothing can be looked after, and the run is red."""
+def test_an_invalid_list_fails_the_run(airflow, text):
+    """No token is known."""
     environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text}
     done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
     assert done["state"] == "failed"
     [report] = done["tasks"]["survey"]["report"]
-    assert report["reason"].startswith("Variable flowauth_rotator_tokens is no ")
+    assert report["reason"].startswith("Variable flowauth_rotator_tokens is not ")
     assert report["severity"] == "critical"
 
 
-def test_a_missing_connection_is_told_before_the_token_is_due(managed, put, renewal_server):
-    """And stops nobody else; no issuer is asked for it."""
+def test_a_missing_connection_is_reported_before_the_token_is_due(managed, put, renewal_server):
+    """It stops no other token, and causes no request."""
     put("ALONE", age=0)
     put("OTHER")
     put("LATE")
@@ -289,47 +289,47 @@ def test_a_missing_connection_is_told_before_the_token_is_due(managed, put, rene
         "rotate OTHER": "success",
         "report": "failed",
     }
-    assert (told(done)["ALONE"]["outcome"], told(done)["ALONE"]["severity"]) == (
+    assert (kept_reports(done)["ALONE"]["outcome"], kept_reports(done)["ALONE"]["severity"]) == (
         "misconfigured",
         "critical",
     )
-    assert told(done)["ALONE"]["reason"] == "There is no connection not_made."
+    assert kept_reports(done)["ALONE"]["reason"] == "Connection not_made does not exist."
     assert sum(request.endswith("/renew") for request in renewal_server.requests) == 1
 
 
 def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put):
-    """Named, with what to do; the run stays green."""
+    """The report has the correction; the run succeeds."""
     put("SHORT_TOKEN", age=0, lifetime_minutes=12)
     put("LONG_TOKEN", age=0)
     done = managed({"variable": "SHORT_TOKEN"}, {"variable": "LONG_TOKEN"})
     assert done["state"] == "success"
-    assert "4 of 8 wanted checks" in told(done)["SHORT_TOKEN"]["advice"]
-    assert "check every 0:00:30" in told(done)["SHORT_TOKEN"]["advice"]
-    assert told(done)["LONG_TOKEN"]["advice"] == ""
+    assert "4 instead of 8 checks" in kept_reports(done)["SHORT_TOKEN"]["advice"]
+    assert "check every 0:00:30" in kept_reports(done)["SHORT_TOKEN"]["advice"]
+    assert kept_reports(done)["LONG_TOKEN"]["advice"] == ""
 
 
 @pytest.mark.parametrize(("scheduled", "severity"), [(True, "critical"), (False, "ok")])
 def test_a_schedule_without_any_check_in_time_turns_its_runs_red(airflow, put, scheduled, severity):
     """Before the token is lost; a run by hand only warns."""
     put("BRIEF_TOKEN", age=0, lifetime_minutes=12)
-    report = airflow.probe("look", "BRIEF_TOKEN", schedule=300, scheduled=scheduled)["answer"]
+    report = airflow.probe("survey", "BRIEF_TOKEN", schedule=300, scheduled=scheduled)["answer"]
     assert report["severity"] == severity
-    assert "0 of 8 wanted checks" in report["advice"]
+    assert "0 instead of 8 checks" in report["advice"]
 
 
-def test_a_variable_that_airflow_shows_to_all_is_a_warning(managed, put, airflow_home):
-    """Its key does not say that it is a secret; also of one whose own task reports."""
+def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflow_home):
+    """In the report of the survey, or in its log if the token has a rotation task."""
     put("OPEN", age=0)
     put("OPEN_DUE")
     done = managed({"variable": "OPEN"}, {"variable": "OPEN_DUE"})
     assert done["state"] == "success"
-    sentence = "choose a key with `token` in it."
-    assert told(done)["OPEN"]["advice"].endswith(sentence)
-    shown = "OPEN_DUE: Airflow shows the value of Variable OPEN_DUE to all who may see Variables"
-    assert shown in airflow_home.log.read_text()
+    sentence = "rename the Variable to a key that contains `token`."
+    assert kept_reports(done)["OPEN"]["advice"].endswith(sentence)
+    warning = "OPEN_DUE: Airflow does not mask the value of Variable OPEN_DUE"
+    assert warning in airflow_home.log.read_text()
 
 
-def test_a_run_by_hand_looks_at_the_tokens_that_it_names(managed, put, airflow):
+def test_a_run_by_hand_rotates_the_tokens_that_it_names(managed, put, airflow):
     """By name or by Variable; blank lines of the form are no names."""
     old = {name: put(name) for name in ("NAMED_1", "NAMED_2", "NAMED_3")}
     entries = [{"variable": "NAMED_1"}, {"variable": "NAMED_2"}, {"variable": "NAMED_3"}]
@@ -338,32 +338,34 @@ def test_a_run_by_hand_looks_at_the_tokens_that_it_names(managed, put, airflow):
     assert {name for name in old if stored(airflow, name) != old[name]} == {"NAMED_1", "NAMED_3"}
 
 
-def test_two_tokens_of_one_name_are_told(managed, airflow, renewal_server):
-    """The list cannot tell, but their JWTs do; both are looked after."""
+def test_two_tokens_of_the_same_name_are_reported(managed, airflow, renewal_server):
+    """Their JWTs show it, even if the list does not; both are checked."""
     for key in ("TWIN_1_TOKEN", "TWIN_2_TOKEN"):
         airflow.put_variable(key=key, value=renewal_server.mint("TWINS"), description=None)
     done = managed({"variable": "TWIN_1_TOKEN"}, {"variable": "TWIN_2_TOKEN"})
     assert done["state"] == "success"
     for report in done["tasks"]["survey"]["report"]:
-        assert (
-            report["advice"] == "Another token has this name too: give each its own at the issuer."
+        assert report["advice"] == (
+            "Another managed token has the same name: give each a name of its own at the issuer."
         )
 
 
 def test_a_name_that_no_token_has_fails_the_run(managed, put, airflow, airflow_home):
-    """The sentence lists those that there are, and nothing is rotated."""
+    """The error lists the known names, and nothing is rotated."""
     old = put("KNOWN")
     done = managed({"variable": "KNOWN"}, names=["KNOWN", "UNKNOWN"])
     assert done["state"] == "failed"
     assert states(done)["survey"] == "failed"
-    sentence = "No token is called 'UNKNOWN'; there are KNOWN."
+    sentence = (
+        "No managed token has the name or Variable 'UNKNOWN'. Known names and Variables: KNOWN."
+    )
     log = airflow_home.log.read_text()
-    assert f"The survey failed, no token was rotated. {sentence}" in log
+    assert f"The survey failed; no token was rotated. {sentence}" in log
     assert stored(airflow, "KNOWN") == old
 
 
 def test_force_renews_what_is_not_due(managed, put, airflow, renewal_server):
-    """Once: a token that was made since the run was asked for is left alone."""
+    """Once: a token that was issued after the run was requested is not renewed."""
     old = put("FORCED", age=600)
     later = put("MADE_SINCE", age=-30)
     done = managed({"variable": "FORCED"}, {"variable": "MADE_SINCE"}, force=True)
@@ -371,12 +373,14 @@ def test_force_renews_what_is_not_due(managed, put, airflow, renewal_server):
     assert done["tasks"]["rotate FORCED"]["report"]["outcome"] == "rotated"
     assert stored(airflow, "FORCED") != old
     assert stored(airflow, "MADE_SINCE") == later
-    assert told(done)["MADE_SINCE"]["reason"].startswith("It was made since")
+    assert kept_reports(done)["MADE_SINCE"]["reason"].startswith(
+        "It was issued after this renewal was requested."
+    )
     assert len(renewal_server.rows("FORCED")) == 2
 
 
 def test_the_lifetime_of_a_run_goes_before_that_of_the_token(managed, put, airflow):
-    """For that run; a successor that lives only a little longer is told by how much."""
+    """For that run; the report of a successor with a small gain contains the gain."""
     old = read_unverified(Token(put("LIFETIME", age=600)))
     entry = {"variable": "LIFETIME", "lifetime_minutes": 600}
     done = managed(entry, force=True, lifetime_minutes=55)
@@ -387,8 +391,8 @@ def test_the_lifetime_of_a_run_goes_before_that_of_the_token(managed, put, airfl
     assert f"{new.expires_at - old.expires_at} later" in report["reason"]
 
 
-def test_what_is_more_than_a_run_takes_follows(managed, put, airflow_home):
-    """The most urgent first; those that have expired or cannot be read starve nobody."""
+def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airflow_home):
+    """The most urgent first; expired and unreadable tokens do not delay the others."""
     for name, age in (("EXPIRED", 4000), ("TWO", 2700), ("ONE", 3000), ("THREE", 2600)):
         put(name, age=age)
     entries = [{"variable": name} for name in ("NEVER_PUT", "EXPIRED", "THREE", "TWO", "ONE")]
@@ -397,8 +401,8 @@ def test_what_is_more_than_a_run_takes_follows(managed, put, airflow_home):
     assert done["state"] == "success"
     assert {"rotate ONE", "rotate TWO"} < states(done).keys()
     for name in ("THREE", "EXPIRED"):
-        assert told(done)[name]["advice"].endswith("It follows at the next check.")
-    assert "2 more are due than a run takes" in airflow_home.log.read_text()
+        assert kept_reports(done)[name]["advice"].endswith("the next check rotates the token.")
+    assert "2 due tokens exceed the limit of a run" in airflow_home.log.read_text()
     done = managed(*entries, settings=settings)
     assert {"rotate THREE", "rotate EXPIRED"} < states(done).keys()
-    assert told(done)["NEVER_PUT"]["outcome"] == "missing"
+    assert kept_reports(done)["NEVER_PUT"]["outcome"] == "missing"

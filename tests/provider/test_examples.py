@@ -103,5 +103,5 @@ def test_a_mail_says_which_tokens_need_a_person(airflow_with_examples, smtp):
     [mail] = smtp.mails
     assert (mail["subject"], mail["to"]) == ("FlowAPI tokens need you", "oncall@example.org")
     body = mail.get_body().get_content()
-    assert "GONE_TOKEN: missing. There is no Variable GONE_TOKEN." in body
+    assert "GONE_TOKEN: missing. Variable GONE_TOKEN does not exist." in body
     assert "&lt;ETL&gt;: missing." in body

@@ -88,45 +88,45 @@ def test_a_connection_describes_an_issuer(airflow, conn_id, settings, issuer):
         ("no_text", {"host": "https://x.example", "extra": '{"public_key": 7}'}, "'public_key'"),
         ("no_time", {"host": "https://x.example", "extra": '{"timeout": 0}'}, "`timeout`"),
         ("no_proof", {"host": "https://x.example", "extra": '{"verify": "/no/file"}'}, "`verify`"),
-        ("no_port", {"host": "https://x.example/", "port": 99999}, "malformed"),
+        ("no_port", {"host": "https://x.example/", "port": 99999}, "invalid host or port"),
     ],
 )
-def test_a_wrong_connection_is_told_by_its_setting(airflow, conn_id, settings, words):
-    """Each mistake in one sentence, with what to do."""
+def test_an_invalid_connection_is_reported_with_its_setting(airflow, conn_id, settings, words):
+    """Each error names the setting and the correction."""
     airflow.put_connection(conn_id=conn_id, **settings)
-    told = airflow.probe("issuer", conn_id)
-    assert told["error"] == "Misconfigured"
-    assert words in told["text"]
+    result = airflow.probe("issuer", conn_id)
+    assert result["error"] == "Misconfigured"
+    assert words in result["text"]
 
 
 @pytest.mark.parametrize("extra", ["{'public_key': 'x'}", '["public_key"]'])
-def test_an_extra_that_is_no_json_object_is_not_dropped(airflow, extra):
-    """From the environment or a backend such a text comes unchecked; its settings would be lost."""
+def test_an_extra_that_is_not_a_json_object_is_an_error(airflow, extra):
+    """Airflow does not validate it in the environment or a backend, and would drop its settings."""
     connection = {"conn_type": "flowauth", "host": "https://x.example", "extra": extra}
     environment = {"AIRFLOW_CONN_ODD": json.dumps(connection)}
-    told = airflow.probe("issuer", "odd", environment=environment)
-    assert told["error"] == "Misconfigured"
-    assert "no JSON object" in told["text"]
+    result = airflow.probe("issuer", "odd", environment=environment)
+    assert result["error"] == "Misconfigured"
+    assert "not a JSON object" in result["text"]
 
 
-def test_a_connection_that_is_not_there_is_named(airflow):
-    """Create it, the sentence says."""
-    told = airflow.probe("issuer", "flowauth_nowhere")
-    assert told["error"] == "Misconfigured"
-    assert "There is no connection flowauth_nowhere. Create it" in told["text"]
+def test_a_missing_connection_is_named(airflow):
+    """The error says that it must be created."""
+    result = airflow.probe("issuer", "flowauth_nowhere")
+    assert result["error"] == "Misconfigured"
+    assert "Connection flowauth_nowhere does not exist. Create it" in result["text"]
 
 
 def test_an_outage_is_not_a_missing_connection(airflow):
-    """Airflow 3 answers 'not found' when its API server is down; the hook does not."""
+    """Airflow 3 reports 'not found' when its API server is down; the hook does not."""
     airflow.put_connection(conn_id="there", host="https://x.example")
     for conn_id in ("there", "not_there"):
-        told = airflow.probe("issuer", conn_id, outage=True)
-        assert told["error"] == "StoreUnavailable"
+        result = airflow.probe("issuer", conn_id, outage=True)
+        assert result["error"] == "StoreUnavailable"
 
 
 @pytest.fixture
 def tested(airflow, renewal_server):
-    """What the button Test says of a connection, by default to the renewal server."""
+    """Return the result of the button Test for a connection, by default to the renewal server."""
 
     def tested(extra=None, **settings):
         conn_id = f"tested_{next(numbers)}"
@@ -138,25 +138,25 @@ def tested(airflow, renewal_server):
     return tested
 
 
-def test_a_good_connection_says_who_answers(tested, renewal_server):
+def test_a_valid_connection_describes_the_issuer(tested, renewal_server):
     """Address, version, user, audiences, clock; with the token as credential, no user."""
     good, words = tested()
     assert good
-    assert words.startswith(f"{renewal_server.url}, version ")
+    assert words.startswith(f"{renewal_server.url} (version ")
     assert "signed in as 'flowbot', for TEST_SERVER" in words
-    assert "clock" in words
+    assert words.endswith("Its clock agrees with the clock of this machine.")
     good, words = tested(login=None, password=None)
     assert (good, "each token is its own credential" in words) == (True, True)
     assert renewal_server.requests[-2:] == ["GET /version", "GET /.well-known/jwks.json"]
 
 
-def test_a_clock_that_is_wrong_is_told(tested, renewal_server):
-    """By how much."""
+def test_a_wrong_clock_is_reported(tested, renewal_server):
+    """With the difference."""
     renewal_server.date_offset = 3630
     good, words = tested()
     assert not good
-    assert "its clock is 1:00:" in words
-    assert "ahead of the one here" in words
+    assert "Its clock is 1:00:" in words
+    assert "ahead of the clock of this machine" in words
 
 
 @pytest.mark.parametrize(
@@ -164,25 +164,25 @@ def test_a_clock_that_is_wrong_is_told(tested, renewal_server):
     [
         ({"password": "wrong-canary"}, "Sign-in of 'flowbot' failed: "),
         ({"host": f"http://127.0.0.1:{free_port()}"}, "cannot be reached"),
-        ({"extra": {"public_key": "no key"}}, "public key is no PEM text"),
-        ({"extra": {"totp_secret": "not-base-32!"}}, "`totp_secret` is no text in base 32"),
+        ({"extra": {"public_key": "no key"}}, "is not a valid PEM public key"),
+        ({"extra": {"totp_secret": "not-base-32!"}}, "`totp_secret` is not a base32 text"),
     ],
-    ids=["password", "nobody", "key", "secret"],
+    ids=["password", "unreachable", "key", "secret"],
 )
-def test_what_is_wrong_with_a_connection_is_one_sentence(tested, settings, sentence):
-    """With what to do, and without the password."""
-    told = tested(**settings)
-    assert not told[0]
-    assert sentence in told[1]
-    assert "wrong-canary" not in told[1]
+def test_a_connection_that_fails_names_the_reason(tested, settings, sentence):
+    """With the correction, and without the password."""
+    result = tested(**settings)
+    assert not result[0]
+    assert sentence in result[1]
+    assert "wrong-canary" not in result[1]
 
 
-def test_a_user_without_roles_is_told(tested, renewal_server):
+def test_a_user_without_roles_is_reported(tested, renewal_server):
     """Nothing could be renewed."""
     for role in ("runner", "viewer"):
         renewal_server.revoke(role)
     good, words = tested()
-    assert (good, "Have a role granted to the user." in words) == (False, True)
+    assert (good, "grant the user a role" in words) == (False, True)
 
 
 @pytest.fixture
@@ -197,10 +197,10 @@ def flowauth(signing_key):
         yield model
 
 
-def test_flowauth_wants_a_login(tested, flowauth):
-    """It renews no token by itself, and the sentence says so before a token is due."""
+def test_flowauth_requires_a_login(tested, flowauth):
+    """It accepts no token as a credential, and the error says so before a token is due."""
     good, words = tested(host=flowauth.url, login=None)
-    assert (good, "Give the connection the login and password" in words) == (False, True)
+    assert (good, "Set the login and password" in words) == (False, True)
 
 
 def test_the_secret_of_two_factor_codes_is_used(tested, flowauth):
@@ -215,10 +215,10 @@ def test_the_secret_of_two_factor_codes_is_used(tested, flowauth):
 
 
 def test_public_keys_are_read_where_the_issuer_publishes_them(tested, renewal_server):
-    """The address is a setting, and one that has none is told."""
+    """The address is a setting, and an address without a key is reported."""
     address = f"{renewal_server.url}/.well-known/jwks.json"
     assert tested({"public_key": address})[0]
     assert "GET /.well-known/jwks.json" in renewal_server.requests
     good, words = tested({"public_key": f"{renewal_server.url}/version"})
-    assert (good, "JWK Set has no public key" in words) == (False, True)
+    assert (good, "JWK Set has no public signing key" in words) == (False, True)
     assert not tested({"public_key": f"{renewal_server.url}/keys"})[0]

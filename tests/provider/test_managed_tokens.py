@@ -1,4 +1,4 @@
-"""The list of managed tokens: what may stand in it, and how what may not is told."""
+"""The list of managed tokens: valid and invalid entries."""
 
 import json
 from datetime import timedelta
@@ -6,14 +6,14 @@ from datetime import timedelta
 import pytest
 
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.provider.managed_tokens import ManagedToken, check_tokens, read_tokens
+from flowauth_rotator.provider.managed_tokens import ManagedToken, parse_tokens, validate_tokens
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
 
 
-def wrong(*entries):
-    """The labels and sentences of what is wrong with a list."""
-    _, problems = read_tokens(json.dumps(list(entries)))
+def find_errors(*entries):
+    """Return the labels and the errors of the invalid entries of a list."""
+    _, problems = parse_tokens(json.dumps(list(entries)))
     return [(problem.label, str(problem.error)) for problem in problems]
 
 
@@ -28,7 +28,7 @@ def test_an_entry_has_the_fields_of_a_managed_token():
         "critical_before": 0.2,
         "lifetime_minutes": 600,
     }
-    tokens, problems = read_tokens(json.dumps([entry, {"variable": "X", "name": None}]))
+    tokens, problems = parse_tokens(json.dumps([entry, {"variable": "X", "name": None}]))
     assert tokens == [
         ManagedToken(**{**entry, "renew_before": timedelta(hours=8)}),
         ManagedToken("X"),
@@ -46,8 +46,8 @@ def test_an_entry_has_the_fields_of_a_managed_token():
     ],
 )
 def test_a_managed_token_is_written_as_the_list_has_it(token):
-    """The survey hands the settings to the page in the words in which a Variable lists them."""
-    assert read_tokens(json.dumps([token.to_json()])) == ([token], [])
+    """The survey passes the settings to the page in the format of the list Variable."""
+    assert parse_tokens(json.dumps([token.to_json()])) == ([token], [])
 
 
 def test_only_what_differs_from_the_defaults_is_written():
@@ -58,18 +58,18 @@ def test_only_what_differs_from_the_defaults_is_written():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is no JSON at line 1, column 1"),
-        ('[{"variable": "X"},\n]', "is no JSON at line"),
-        ("[" * 100_000, "is no JSON"),
-        ('[{"lifetime_minutes": ' + "9" * 5000 + "}]", "is no JSON that could be read"),
-        ("null", "is no list"),
-        ('{"variable": "X"}', "is no list"),
+        ("", "is not valid JSON at line 1, column 1"),
+        ('[{"variable": "X"},\n]', "is not valid JSON at line"),
+        ("[" * 100_000, "is not valid JSON"),
+        ('[{"lifetime_minutes": ' + "9" * 5000 + "}]", "is not valid JSON."),
+        ("null", "is not a JSON array"),
+        ('{"variable": "X"}', "is not a JSON array"),
     ],
     ids=["empty", "comma", "deep", "digits", "null", "object"],
 )
-def test_a_text_that_lists_nothing_is_one_problem(text, words):
-    """With where it is wrong, and how to write it."""
-    tokens, [problem] = read_tokens(text)
+def test_an_invalid_list_is_a_single_error(text, words):
+    """With the position of the error and an example."""
+    tokens, [problem] = parse_tokens(text)
     assert tokens == []
     assert problem.label == "flowauth_rotator_tokens"
     assert words in problem.error.reason
@@ -79,47 +79,53 @@ def test_a_text_that_lists_nothing_is_one_problem(text, words):
 @pytest.mark.parametrize(
     ("entry", "label", "words"),
     [
-        ("FLOWAPI_TOKEN", "entry 2", "It is no object"),
-        ([], "entry 2", "It is no object"),
-        ({}, "entry 2", "It has no `variable`"),
-        ({"name": "ETL"}, "ETL", "It has no `variable`"),
+        ("FLOWAPI_TOKEN", "entry 2", "It is not a JSON object"),
+        ([], "entry 2", "It is not a JSON object"),
+        ({}, "entry 2", "It does not contain `variable`"),
+        ({"name": "ETL"}, "ETL", "It does not contain `variable`"),
         ({"variable": "X", "lifetime": 60}, "X", "unknown key 'lifetime'"),
         ({"variable": ""}, "entry 2", "`variable` is ''"),
-        ({"variable": 7}, "entry 2", "`variable` is not a text"),
-        ({"variable": None}, "entry 2", "`variable` is not a text"),
+        ({"variable": 7}, "entry 2", "`variable` is not a string"),
+        ({"variable": None}, "entry 2", "`variable` is not a string"),
         ({"variable": "V" * 251}, "entry 2", "`variable` is longer than 250"),
-        ({"variable": "X", "name": ["ETL"]}, "X", "`name` is not a text"),
-        ({"variable": "X", "flowauth_conn_id": None}, "X", "`flowauth_conn_id` is not a text"),
+        ({"variable": "X", "name": ["ETL"]}, "X", "`name` is not a string"),
+        ({"variable": "X", "flowauth_conn_id": None}, "X", "`flowauth_conn_id` is not a string"),
         ({"variable": "X", "renew_before": "soon"}, "X", "`renew_before` is neither"),
         ({"variable": "X", "renew_before": True}, "X", "`renew_before` is neither"),
         ({"variable": "X", "renew_before": 0.7}, "X", "`renew_before` is 0.7"),
-        ({"variable": "X", "renew_before": "0h"}, "X", "`renew_before` is not positive"),
+        (
+            {"variable": "X", "renew_before": "0h"},
+            "X",
+            "`renew_before` is 0:00:00, which is not positive",
+        ),
         ({"variable": "X", "critical_before": None}, "X", "`critical_before` is neither"),
         ({"variable": "X", "critical_before": float("nan")}, "X", "`critical_before` is nan"),
         ({"variable": "X", "lifetime_minutes": True}, "X", "`lifetime_minutes` is not a whole"),
         ({"variable": "X", "lifetime_minutes": "60"}, "X", "`lifetime_minutes` is not a whole"),
         ({"variable": "X", "lifetime_minutes": 0}, "X", "`lifetime_minutes` is 0"),
-        ({"variable": "FIRST"}, "FIRST", "Variable FIRST is managed twice"),
-        ({"variable": "X", "name": "ONE"}, "ONE", "Two tokens are named 'ONE'"),
+        ({"variable": "FIRST"}, "FIRST", "Variable FIRST is listed twice"),
+        ({"variable": "X", "name": "ONE"}, "ONE", "Two tokens have the name 'ONE'"),
     ],
     ids=str,
 )
-def test_a_wrong_entry_is_named_and_stops_no_other(entry, label, words):
-    """By its name, its Variable or its number, with the setting and what to do."""
+def test_an_invalid_entry_is_named_and_stops_no_other(entry, label, words):
+    """By its name, its Variable or its number, with the setting and the correction."""
     text = json.dumps([{"variable": "FIRST", "name": "ONE"}, entry, {"variable": "LAST"}])
-    tokens, [problem] = read_tokens(text)
+    tokens, [problem] = parse_tokens(text)
     assert [token.variable for token in tokens] == ["FIRST", "LAST"]
     assert problem.label == label
-    assert problem.error.reason.startswith("Entry 2 of Variable flowauth_rotator_tokens is wrong. ")
+    assert problem.error.reason.startswith(
+        "Entry 2 of Variable flowauth_rotator_tokens is invalid. "
+    )
     assert words in problem.error.reason
     assert problem.error.advice
 
 
-def test_a_key_that_stands_twice_in_an_entry_is_told():
-    """JSON would take the last of the two in silence."""
-    tokens, [problem] = read_tokens('[{"variable": "A", "variable": "B"}]')
+def test_a_duplicate_key_in_an_entry_is_an_error():
+    """A JSON parser would silently use the last of the two."""
+    tokens, [problem] = parse_tokens('[{"variable": "A", "variable": "B"}]')
     assert tokens == []
-    assert "It has a key twice" in problem.error.reason
+    assert "It contains a key twice" in problem.error.reason
 
 
 @pytest.mark.parametrize(
@@ -136,17 +142,17 @@ def test_a_key_that_stands_twice_in_an_entry_is_told():
     ids=["entry", "variable", "name", "unknown", "key", "share", "minutes"],
 )
 def test_a_token_that_is_pasted_into_the_list_is_not_shown(entry):
-    """Neither in the label nor in the sentence."""
-    [(label, sentence)] = wrong(entry)
+    """Neither in the label nor in the error."""
+    [(label, sentence)] = find_errors(entry)
     shown = f"{label} {sentence}"
     assert not any(shown[start : start + 12] in JWT for start in range(len(shown) - 11))
 
 
 def test_a_list_in_code_has_each_variable_and_each_name_once():
     """Two tokens of one name could not be told apart in a report; without a name they can."""
-    check_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="Y"), ManagedToken("C")])
-    with pytest.raises(Misconfigured, match="Two tokens are named 'X'") as misconfigured:
-        check_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="X")])
+    validate_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="Y"), ManagedToken("C")])
+    with pytest.raises(Misconfigured, match="Two tokens have the name 'X'") as misconfigured:
+        validate_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="X")])
     assert misconfigured.value.advice
 
 
@@ -165,12 +171,12 @@ def test_a_list_in_code_has_each_variable_and_each_name_once():
     ],
     ids=str,
 )
-def test_the_checks_between_due_and_expiry_are_counted(schedule, minutes, checks):
+def test_the_count_checks_due_and_expiry_are_counted(schedule, minutes, checks):
     """Of an interval and of a cron expression, which may rest at the weekend."""
     from datetime import datetime, timezone
 
-    from flowauth_rotator.provider.schedule import checks_between
+    from flowauth_rotator.provider.schedule import count_checks
 
     friday = datetime(2026, 11, 27, 10, 2, tzinfo=timezone.utc)
     until = friday + timedelta(minutes=minutes)
-    assert checks_between(schedule, friday, until, 8) == checks
+    assert count_checks(schedule, friday, until, 8) == checks

@@ -1,4 +1,4 @@
-"""What Airflow's own metrics say, as they arrive at a real StatsD port."""
+"""The metrics that Airflow sends to a real StatsD port."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from tests.provider.conftest import driven
 
 @pytest.fixture
 def statsd():
-    """A port that metrics are sent to."""
+    """The port to which Airflow sends metrics."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.bind(("127.0.0.1", 0))
         port.settimeout(1)
@@ -28,7 +28,7 @@ def received(port):
 
 
 def test_each_outcome_is_counted(airflow, airflow_home, renewal_server, statsd):
-    """Of a token that is kept, of one that is rotated and of one that is missing."""
+    """Of a healthy token, a rotated token and a missing token."""
     for key, age in (("KEPT_TOKEN", 0), ("DUE_TOKEN", 2700)):
         token = renewal_server.mint(key, issued_at=int(time.time()) - age)
         airflow.put_variable(key=key, value=token, description=None)

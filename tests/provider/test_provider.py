@@ -1,4 +1,4 @@
-"""What a real Airflow says of the package once it is installed."""
+"""The provider as a real Airflow lists it."""
 
 import json
 import subprocess
@@ -7,8 +7,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def listed(airflow_home):
-    """Run `airflow providers ...`; the rows, and what it complains of beside Airflow's own."""
+def list_providers(airflow_home):
+    """Run `airflow providers ...` without warnings about the package; return the rows."""
 
     def run(*words):
         done = subprocess.run(
@@ -26,24 +26,24 @@ def listed(airflow_home):
     return run
 
 
-def test_the_provider_is_listed(listed):
+def test_the_provider_is_listed(list_providers):
     """With its version."""
     from flowauth_rotator import __version__
 
-    [row] = [row for row in listed("list") if row["package_name"] == "flowauth-rotator"]
+    [row] = [row for row in list_providers("list") if row["package_name"] == "flowauth-rotator"]
     assert row["version"] == __version__
 
 
-def test_the_connection_type_is_listed(listed):
+def test_the_connection_type_is_listed(list_providers):
     """Under the name that the form shows."""
-    [row] = [row for row in listed("hooks") if row["connection_type"] == "flowauth"]
+    [row] = [row for row in list_providers("hooks") if row["connection_type"] == "flowauth"]
     assert row["class"] == "flowauth_rotator.provider.hook.FlowAuthHook"
     assert (row["hook_name"], row["conn_id_attribute_name"]) == ("FlowAuth", "flowauth_conn_id")
 
 
-def test_the_link_is_listed(listed):
-    """Airflow 2 shows only links of classes that it knows."""
-    rows = listed("links")
+def test_the_link_is_listed(list_providers):
+    """Airflow 2 shows only links of registered classes."""
+    rows = list_providers("links")
     assert "flowauth_rotator.provider.operator.TokenLink" in {
         row["extra_link_class_name"] for row in rows
     }

@@ -25,19 +25,19 @@ def wait(airflow, mode, key):
 def test_a_token_that_lives_long_enough_is_not_waited_for(
     airflow, airflow_home, renewal_server, mode
 ):
-    """The log says until when it lives, and how much was wanted."""
+    """The log has the expiry and the required lifetime."""
     put(airflow, renewal_server, f"ENOUGH_{mode}", minutes_left=40)
     assert wait(airflow, mode, f"ENOUGH_{mode}") == "success"
     log = airflow_home.log.read_text()
-    assert f"The token in Variable ENOUGH_{mode} lives until 20" in log
-    assert "wanted: 0:30:00." in log
+    assert f"The token in Variable ENOUGH_{mode} expires at 20" in log
+    assert "required: 0:30:00." in log
 
 
 @MODES
 def test_a_token_that_is_too_short_lived_is_waited_for_in_vain(
     airflow, airflow_home, renewal_server, mode
 ):
-    """The sensor ends with its timeout, which is its own and no other error."""
+    """The sensor fails with AirflowSensorTimeout."""
     put(airflow, renewal_server, f"SHORT_{mode}", minutes_left=10)
     before = airflow_home.log.read_text().count("AirflowSensorTimeout")
     assert wait(airflow, mode, f"SHORT_{mode}") == "failed"
@@ -45,8 +45,8 @@ def test_a_token_that_is_too_short_lived_is_waited_for_in_vain(
 
 
 @MODES
-def test_a_token_that_is_not_there_is_told_of_and_waited_for(airflow, airflow_home, mode):
-    """As one that nobody can read."""
+def test_a_missing_or_unreadable_token_is_logged_and_waited_for(airflow, airflow_home, mode):
+    """Each poke logs the problem."""
     airflow.put_variable(key=f"ODD_{mode}", value="no token", description=None)
     for key in (f"NONE_{mode}", f"ODD_{mode}"):
         assert wait(airflow, mode, key) == "failed"
@@ -54,8 +54,8 @@ def test_a_token_that_is_not_there_is_told_of_and_waited_for(airflow, airflow_ho
 
 
 @pytest.mark.parametrize("given", [0, -1, timedelta(0), "30m", float("nan")], ids=str)
-def test_a_wait_for_nothing_is_refused_where_it_is_written(given):
-    """At parse, with what to write instead."""
+def test_an_invalid_min_remaining_is_refused(given):
+    """When the DAG file is parsed."""
     from flowauth_rotator.provider import FlowAPITokenSensor
 
     with pytest.raises(Misconfigured, match="`min_remaining` is"):

@@ -1,4 +1,4 @@
-"""Settings of the DAG, checked where they are written: when the DAG file is parsed."""
+"""Settings of the DAG are validated when the DAG file is parsed."""
 
 from datetime import timedelta
 
@@ -21,8 +21,8 @@ from flowauth_rotator.core.errors import Misconfigured
     ],
     ids=str,
 )
-def test_a_wrong_setting_of_a_token_is_named(settings):
-    """One sentence with the setting's name, and what to do."""
+def test_an_invalid_setting_of_a_token_is_named(settings):
+    """The error names the setting and the correction."""
     from flowauth_rotator.provider import ManagedToken
 
     with pytest.raises(Misconfigured, match=f"`{next(iter(settings))}`") as misconfigured:
@@ -31,26 +31,26 @@ def test_a_wrong_setting_of_a_token_is_named(settings):
 
 
 @pytest.mark.parametrize("tokens", ["FLOWAPI_TOKEN", {"FLOWAPI_TOKEN": None}, ["FLOWAPI_TOKEN"]])
-def test_what_is_no_list_of_managed_tokens_is_refused(tokens):
-    """The advice shows how to write it."""
+def test_an_invalid_list_of_managed_tokens_is_refused(tokens):
+    """The advice shows an example."""
     from flowauth_rotator.provider import rotation_dag
 
-    with pytest.raises(Misconfigured, match="no list of managed tokens") as misconfigured:
+    with pytest.raises(Misconfigured, match="not a list of managed tokens") as misconfigured:
         rotation_dag(tokens)
     assert "ManagedToken(" in misconfigured.value.advice
 
 
-def test_a_variable_is_managed_once():
-    """Two rotations of one Variable would take turns at it."""
+def test_a_variable_cannot_be_listed_twice():
+    """Two rotations of the same Variable would conflict."""
     from flowauth_rotator.provider import ManagedToken, rotation_dag
 
-    with pytest.raises(Misconfigured, match="Variable A is managed twice"):
+    with pytest.raises(Misconfigured, match="Variable A is listed twice"):
         rotation_dag([ManagedToken("A"), ManagedToken("B"), ManagedToken("A", name="X")])
 
 
 @pytest.mark.parametrize("schedule", [None, timedelta(0), 5, ["0 * * * *"]], ids=str)
-def test_what_is_no_schedule_is_refused(schedule):
-    """Where it is written, and not by each run."""
+def test_an_invalid_schedule_is_refused(schedule):
+    """When the file is parsed, not in each run."""
     from flowauth_rotator.provider import rotation_dag
 
     with pytest.raises(Misconfigured, match="`schedule` is"):

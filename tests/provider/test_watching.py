@@ -1,4 +1,4 @@
-"""What monitoring systems learn of a real Airflow: from its database, and from its runs' files."""
+"""The data of a real Airflow for monitoring: from its database, and in the files of its runs."""
 
 import json
 import time
@@ -18,7 +18,7 @@ TEXTFILE = "flowauth_rotator_managed.prom"
 
 @pytest.fixture
 def folders(tmp_path):
-    """Those that Airflow is told to write to."""
+    """The folders that Airflow writes to."""
     spool, textfiles = tmp_path / "spool", tmp_path / "textfiles"
     spool.mkdir()
     textfiles.mkdir()
@@ -66,7 +66,7 @@ def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, run, folder
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
     (spool / f"99{SPOOL_FILE}").write_text("of an earlier schedule")
-    (spool / "900_other").write_text("somebody else's")
+    (spool / "900_other").write_text("of another program")
     run("KEPT_TOKEN", "DUE_TOKEN", "NO_TOKEN")
     assert {path.name for path in spool.iterdir()} == {SPOOL_FILE, "900_other"}
     assert {path.name for path in textfiles.iterdir()} == {TEXTFILE}
@@ -95,7 +95,7 @@ def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, run, folder
 
 
 def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, run, folders):
-    """Most runs are: their files say that somebody looked."""
+    """As in most runs: the files show that the check took place."""
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     run("KEPT_TOKEN")
     first = samples(folders[1] / TEXTFILE)
@@ -109,31 +109,31 @@ def test_a_run_with_nothing_due_writes_too(airflow, renewal_server, run, folders
 def test_a_rotation_that_cannot_begin_leaves_what_the_survey_read(
     airflow, renewal_server, run, folders
 ):
-    """Its connection is not there; the token is, and works."""
+    """Its connection does not exist; its token is valid."""
     put(airflow, renewal_server, "DUE_TOKEN", "due", age=2700)
     done = run(listed=[{"variable": "DUE_TOKEN", "flowauth_conn_id": "nowhere"}])
     assert done["tasks"]["rotate due"]["state"] == "failed"
     _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
     line = grammar.checkmk(lines)["FlowAuth_Token_due"]
     assert line.text.startswith("Expires in ")
-    assert "There is no connection nowhere." in line.text
+    assert "Connection nowhere does not exist." in line.text
     assert line.state == 2
     expiration = "flowauth_rotator_token_expiration_timestamp_seconds"
     in_use = read_unverified(Token(airflow.variable(key="DUE_TOKEN")["value"]))
     assert samples(folders[1] / TEXTFILE)[expiration, "due"] == in_use.expires_at.timestamp()
 
 
-def test_an_entry_that_stands_for_no_token_turns_the_agent_red(
+def test_an_invalid_entry_turns_the_service_of_the_dag_critical(
     airflow, renewal_server, run, folders
 ):
-    """What it should have named has no service of its own."""
+    """The token that it should name has no service of its own."""
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     run(listed=WRONG_LIST)
     _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
     found = grammar.checkmk(lines)
-    agent = found["FlowAuth_Rotation_Agent_managed"]
-    assert agent.state == 2
-    assert any("variabel" in sentence for sentence in agent.details)
+    dag = found["FlowAuth_Rotation_Agent_managed"]
+    assert dag.state == 2
+    assert any("variabel" in sentence for sentence in dag.details)
     assert found["FlowAuth_Token_kept"].state == 0
     wrong = samples(folders[1] / TEXTFILE)
     assert wrong["flowauth_rotator_agent_misconfigured", "managed"] == 1
@@ -198,7 +198,7 @@ def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, run):
 
 
 def test_a_rotation_that_left_no_report_is_counted_too(airflow, renewal_server, run):
-    """Its worker was killed: nobody knows more than that it did not end well."""
+    """Its worker was killed, so the outcome is not known."""
     put(airflow, renewal_server, "KILLED_TOKEN", "killed", age=2700)
     run("KILLED_TOKEN")
     airflow.lose_rotations(dag_id="managed")
@@ -208,32 +208,33 @@ def test_a_rotation_that_left_no_report_is_counted_too(airflow, renewal_server, 
 
 
 def test_checks_that_fail_again_and_again_hide_no_token(airflow, renewal_server, run):
-    """What the last one that succeeded said of each stands, however long ago that is."""
+    """The last successful check determines what is shown of each token, whatever its age."""
     airflow.put_variable(key="BAD_TOKEN", value="Bearer opaque", description=None)
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     run("KEPT_TOKEN", "BAD_TOKEN")
-    before = airflow.watched()
+    before = airflow.read_snapshot()
     for _ in range(SURVEYS_READ + 1):
         failed = run("KEPT_TOKEN", "BAD_TOKEN", names=["nobody"])
         assert failed["tasks"]["survey"]["state"] == "failed"
-    after = airflow.watched()
-    [was], [stands] = (
-        [agent for agent in it["agents"] if agent["dag_id"] == "managed"] for it in (before, after)
+    after = airflow.read_snapshot()
+    [dag_before], [dag_after] = (
+        [dag for dag in snapshot["rotation_dags"] if dag["dag_id"] == "managed"]
+        for snapshot in (before, after)
     )
-    assert stands["checked_at"] == was["checked_at"]
-    assert known(after) == known(before)
+    assert dag_after["checked_at"] == dag_before["checked_at"]
+    assert read_results(after) == read_results(before)
 
 
-def known(snapshot):
-    """Name, word and reason of each token of the DAG `managed`."""
+def read_results(snapshot):
+    """Name, outcome and reason of each token of the DAG `managed`."""
     return [
-        (one["name"], one["told"]["word"], one["told"]["reason"])
-        for one in snapshot["tokens"]
-        if one["dag_id"] == "managed"
+        (token["name"], token["last_check"]["outcome"], token["last_check"]["reason"])
+        for token in snapshot["tokens"]
+        if token["dag_id"] == "managed"
     ]
 
 
 def by_name(airflow):
-    """What those who watch are told of the tokens of the DAG `managed`."""
-    found = airflow.watched()["tokens"]
-    return {one["name"]: one for one in found if one["dag_id"] == "managed"}
+    """The tokens of the DAG `managed` in the snapshot, by name."""
+    tokens = airflow.read_snapshot()["tokens"]
+    return {token["name"]: token for token in tokens if token["dag_id"] == "managed"}

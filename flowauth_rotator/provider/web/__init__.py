@@ -1,4 +1,1 @@
-"""The page "FlowAPI tokens" and its API, inside Airflow's own web server.
-
-Nothing here is imported by a task or by whoever parses a DAG.
-"""
+"""The page "FlowAPI tokens" and its API in Airflow's web server; tasks and DAGs never import it."""

@@ -1,4 +1,4 @@
-"""What the page and the scrapers ask for, whatever web framework carries it."""
+"""The requests of the page and of scrapers, independent of the web framework."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Protocol
 from airflow.utils.session import create_session
 
 from flowauth_rotator.monitoring import prometheus
-from flowauth_rotator.monitoring.snapshot import Snapshot
+from flowauth_rotator.monitoring.status import Snapshot
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.web import managed, queries
+from flowauth_rotator.provider.web import queries
 from flowauth_rotator.provider.web.compat import Pages, start_run
-from flowauth_rotator.provider.web.managed import Agent, Managed
+from flowauth_rotator.provider.web.managed import InspectedToken, RotationDag, drop_replaced_dags
 from flowauth_rotator.provider.web.overview import Overview
-from flowauth_rotator.provider.web.snapshot import snapshot
+from flowauth_rotator.provider.web.status import build_snapshot
 
 VERSION = 1  # of the JSON
 REQUESTED_WITH = "flowauth-rotator"
@@ -34,26 +34,26 @@ SECURITY_HEADERS = {
 
 
 class Viewer(Protocol):
-    """The person who asks, as Airflow's auth manager knows them."""
+    """The user who sends a request, as Airflow's auth manager knows them."""
 
     @property
     def name(self) -> str:
-        """What the audit log calls them."""
+        """The name of the user in the audit log."""
 
     def may_read(self, variable: str | None = None) -> bool:
-        """Whether they may read this Variable, or Variables at all."""
+        """Whether the user may read this Variable, or Variables in general."""
 
     def may_renew(self, dag_id: str) -> bool:
-        """Whether they may start runs of the DAG."""
+        """Whether the user may start runs of the DAG."""
 
 
 @dataclass
-class Denied(Exception):
-    """A request that is not granted.
+class ApiError(Exception):
+    """A request that the API refuses or cannot complete.
 
     Attributes:
         code: the HTTP status.
-        message: a sentence or two for the person who asked.
+        message: the reason for the user, in a sentence or two.
     """
 
     code: int
@@ -61,160 +61,179 @@ class Denied(Exception):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """The body of the response."""
         return {"code": self.code, "message": self.message}
 
 
-def tokens(viewer: Viewer, now: datetime) -> dict[str, Any]:
-    """The document of `GET api/tokens`.
+def list_tokens(viewer: Viewer, now: datetime) -> dict[str, Any]:
+    """Return the document of `GET api/tokens`.
 
     Raises:
-        Denied: 403.
+        ApiError: 403.
     """
-    shown = _seen(viewer, now).document()
-    return {"version": VERSION, "now": round(now.timestamp()), **shown}
+    overview = _read_overview(viewer, now)
+    return {"version": VERSION, "now": round(now.timestamp()), **overview.to_json()}
 
 
-def renew(viewer: Viewer, called: str, body: object, now: datetime) -> dict[str, Any]:
-    """Start a renewal; the document of `POST api/tokens/{name}/renew`.
+def renew_token(viewer: Viewer, name: str, body: object, now: datetime) -> dict[str, Any]:
+    """Start a renewal, and return the document of `POST api/tokens/{name}/renew`.
 
-    Whoever asks while a renewal of the token is under way gets that one.
+    If a renewal of the token is already active, return that one.
 
     Args:
-        viewer: who asks.
-        called: the token's Variable or name.
-        body: the lifetime that is asked for, and the expiry of the token that is to be renewed.
+        viewer: the user.
+        name: the token's Variable or name.
+        body: optionally the requested lifetime and the expiry of the token to renew.
         now: an aware time.
 
     Raises:
-        Denied: 400, 403, 404, 409 or 503.
+        ApiError: 400, 403, 404, 409 or 503.
     """
-    minutes, expires_at = _asked(body)
-    seen = _seen(viewer, now)
-    one = _called(seen.tokens, called)
-    row = seen.row(one)
-    if one.agent.dag_id not in seen.may_renew:
-        raise Denied(403, row["renewal"]["why_not"])
-    if not (one.run and one.run.active):
-        if not row["renewal"]["possible"]:
-            raise Denied(409, row["renewal"]["why_not"])
-        if expires_at not in (None, row["expires_at"]):
-            raise Denied(409, f"It was renewed meanwhile. {row['reason']}")
-        asked = minutes or one.token.lifetime_minutes
-        if asked and now.timestamp() + 60 * asked <= row["expires_at"]:
-            raise Denied(400, f"The token in use lives longer than {asked} more minutes.")
-        run_id = queries.next_run_id(one.variable, one.run)
-        params = {"names": [one.variable], "force": True, "lifetime_minutes": minutes}
-        start_run(one.agent.dag_id, run_id, params, user=viewer.name, now=now)
-        seen = _seen(viewer, now)
-        row = seen.row(_called(seen.tokens, called))
+    minutes, expires_at = _parse_renewal(body)
+    overview = _read_overview(viewer, now)
+    token = _find_token(overview.tokens, name)
+    row = overview.build_row(token)
+    if token.dag.dag_id not in overview.renewable_dags:
+        raise ApiError(403, row["renewal"]["why_not"])
+    if not (token.run and token.run.is_active):
+        _validate_renewal(token, row, minutes, expires_at, now)
+        run_id = queries.build_next_run_id(token.variable, token.run)
+        params = {"names": [token.variable], "force": True, "lifetime_minutes": minutes}
+        start_run(token.dag.dag_id, run_id, params, user=viewer.name, now=now)
+        overview = _read_overview(viewer, now)
+        row = overview.build_row(_find_token(overview.tokens, name))
         if row["run"] is None or row["run"]["run_id"] != run_id:
-            raise Denied(503, "Airflow did not start the run; try again.")
+            raise ApiError(503, f"Airflow did not start a run of {token.dag.dag_id}: try again.")
     return {"version": VERSION, "now": round(now.timestamp()), "token": row}
 
 
-def exposition(viewer: Viewer | None, now: datetime) -> bytes:
-    """The text of `GET metrics`, for a viewer or, with none, for who has the scrape token.
+def render_metrics(viewer: Viewer | None, now: datetime) -> bytes:
+    """Return the text of `GET metrics`, for a viewer or, with None, for the scraper.
 
     Raises:
-        Denied: 403.
+        ApiError: 403.
     """
-    return prometheus.exposition(watched(viewer, now))
+    return prometheus.render(read_snapshot(viewer, now))
 
 
-def state(viewer: Viewer | None, now: datetime) -> dict[str, Any]:
-    """The document of `GET api/check`, for the same.
+def build_check_document(viewer: Viewer | None, now: datetime) -> dict[str, Any]:
+    """Return the document of `GET api/check`, for a viewer or, with None, for the scraper.
 
     Raises:
-        Denied: 403.
+        ApiError: 403.
     """
-    return watched(viewer, now).to_json()
+    return read_snapshot(viewer, now).to_json()
 
 
-def check_origin(header: Callable[[str], str | None]) -> None:
-    """Let no other site have somebody's browser start a renewal.
+def reject_cross_site(get_header: Callable[[str], str | None]) -> None:
+    """Reject a renewal that another site may have sent by the browser of a signed-in user.
 
-    A custom header needs the consent of this site before a browser sends it from another one.
+    A browser sends a custom header to another site only if that site permits it.
 
     Args:
-        header: gives the value of a header, or None.
+        get_header: returns the value of a request header, or None.
 
     Raises:
-        Denied: 403.
+        ApiError: 403.
     """
-    if header("Sec-Fetch-Site") not in (None, "same-origin", "none"):
-        raise Denied(403, "A renewal cannot be started from another site.")
-    if header("X-Requested-With") != REQUESTED_WITH:
-        raise Denied(403, f"The header `X-Requested-With: {REQUESTED_WITH}` is missing.")
+    if get_header("Sec-Fetch-Site") not in (None, "same-origin", "none"):
+        raise ApiError(403, "A renewal cannot be started from another site.")
+    if get_header("X-Requested-With") != REQUESTED_WITH:
+        raise ApiError(403, f"The header `X-Requested-With: {REQUESTED_WITH}` is missing.")
 
 
 def is_scraper(authorization: str) -> bool:
-    """Whether a request carries the scrape token of Airflow's configuration."""
+    """Whether a request presents the scrape token of Airflow's configuration."""
     secret = conf.get("flowauth_rotator", "scrape_token", fallback="")
-    wanted = f"Bearer {secret}"
-    return bool(secret) and hmac.compare_digest(authorization.encode(), wanted.encode())
+    expected = f"Bearer {secret}"
+    return bool(secret) and hmac.compare_digest(authorization.encode(), expected.encode())
 
 
-def watched(viewer: Viewer | None, now: datetime) -> Snapshot:
-    """What the viewer may see, or, with none, all that there is to watch."""
+def read_snapshot(viewer: Viewer | None, now: datetime) -> Snapshot:
+    """Return the snapshot of what the viewer may see, or, with None, of all tokens."""
     if viewer:
-        seen = _seen(viewer, now)
-        agents, tokens = seen.agents, seen.tokens
+        overview = _read_overview(viewer, now)
+        dags, tokens = overview.dags, overview.tokens
     else:
-        agents, tokens = _read(now)
+        dags, tokens = _read_dags(now)
     with create_session() as session:
-        rotations = {it.dag_id: queries.read_rotations(session, it.dag_id) for it in agents}
-    return snapshot(agents, tokens, now, rotations)
+        rotations = {dag.dag_id: queries.count_rotations(session, dag.dag_id) for dag in dags}
+    return build_snapshot(dags, tokens, now, rotations)
 
 
-def _seen(viewer: Viewer, now: datetime) -> Overview:
-    """What the viewer may see."""
+def _read_overview(viewer: Viewer, now: datetime) -> Overview:
     if not viewer.may_read():
-        raise Denied(
-            403, "You may not see FlowAPI tokens: the permission to read Variables is missing."
-        )
-    agents, managed = _read(now)
-    tokens = [one for one in managed if viewer.may_read(one.variable)]
-    may_renew = {agent.dag_id for agent in agents if viewer.may_renew(agent.dag_id)}
-    theirs = may_renew | {one.agent.dag_id for one in tokens}
-    agents = [agent for agent in agents if agent.dag_id in theirs]
-    return Overview(agents, tokens, may_renew, Pages(), now)
+        raise ApiError(403, "You do not have the permission to read Variables.")
+    dags, tokens = _read_dags(now)
+    tokens = [token for token in tokens if viewer.may_read(token.variable)]
+    renewable_dags = {dag.dag_id for dag in dags if viewer.may_renew(dag.dag_id)}
+    visible_dags = renewable_dags | {token.dag.dag_id for token in tokens}
+    dags = [dag for dag in dags if dag.dag_id in visible_dags]
+    return Overview(dags, tokens, renewable_dags, Pages(), now)
 
 
-def _read(now: datetime) -> tuple[list[Agent], list[Managed]]:
-    """The DAGs and all tokens.
+def _read_dags(now: datetime) -> tuple[list[RotationDag], list[InspectedToken]]:
+    """Return all rotation DAGs and all tokens.
 
-    What is in use is read last: whoever finds no renewal under way sees what the last one did.
+    The Variables are read last: where no run is active, they contain the result of the last one.
     """
     with create_session() as session:
-        agents = managed.without_the_dead(queries.read_agents(session))
-        tokens = [(agent, token) for agent in agents for token in agent.tokens]
-        found = queries.read_in_use(session, [token for _, token in tokens], now)
-    return agents, [Managed(*one, what) for one, what in zip(tokens, found, strict=True)]
-
-
-def _called(managed: Sequence[Managed], called: str) -> Managed:
-    """The token in the Variable of this key, or of this name."""
-    fitting = [one for one in managed if one.variable == called] or [
-        one for one in managed if one.name == called
+        dags = drop_replaced_dags(queries.read_dags(session))
+        pairs = [(dag, settings) for dag in dags for settings in dag.tokens]
+        inspections = queries.inspect_tokens(session, [settings for _, settings in pairs], now)
+    tokens = [
+        InspectedToken(dag, settings, inspection)
+        for (dag, settings), inspection in zip(pairs, inspections, strict=True)
     ]
-    if not fitting:
-        raise Denied(404, "There is no token of this name or in a Variable of this key.")
-    if len(fitting) > 1 and fitting[0].variable != called:
-        keys = " and ".join(sorted(one.variable for one in fitting))
-        raise Denied(409, f"Several tokens have this name: say which Variable, {keys}.")
-    return fitting[0]
+    return dags, tokens
 
 
-def _asked(body: object) -> tuple[int | None, int | None]:
-    """Lifetime in minutes and expiry of the token to renew, as far as they are given."""
+def _find_token(tokens: Sequence[InspectedToken], name: str) -> InspectedToken:
+    """Return the token in the Variable of this key, or else the token of this name."""
+    matches = [token for token in tokens if token.variable == name] or [
+        token for token in tokens if token.name == name
+    ]
+    if not matches:
+        raise ApiError(404, "No managed token has this name or this Variable.")
+    if len(matches) > 1 and matches[0].variable != name:
+        keys = " and ".join(sorted(token.variable for token in matches))
+        raise ApiError(409, f"Several tokens have this name: use one of their Variables, {keys}.")
+    return matches[0]
+
+
+def _parse_renewal(body: object) -> tuple[int | None, int | None]:
+    """Return the requested lifetime in minutes and the expiry of the token to renew, if given."""
     if body is None:
         body = {}
     if not isinstance(body, dict) or set(body) - {"lifetime_minutes", "expires_at"}:
-        raise Denied(400, "The body is no JSON object of `lifetime_minutes` and `expires_at`.")
+        raise ApiError(
+            400, "The body is not a JSON object of `lifetime_minutes` and `expires_at` alone."
+        )
     minutes, expires_at = body.get("lifetime_minutes"), body.get("expires_at")
     if minutes is not None and not (type(minutes) is int and 1 <= minutes <= LONGEST_LIFETIME):
-        raise Denied(400, "`lifetime_minutes` is not a whole number of minutes from 1 on.")
+        raise ApiError(400, f"`lifetime_minutes` is not an integer from 1 to {LONGEST_LIFETIME}.")
     if expires_at is not None and type(expires_at) is not int:
-        raise Denied(400, "`expires_at` is not a whole number of seconds.")
+        raise ApiError(400, "`expires_at` is not an integer of epoch seconds.")
     return minutes, expires_at
+
+
+def _validate_renewal(
+    token: InspectedToken,
+    row: dict[str, Any],
+    minutes: int | None,
+    expires_at: int | None,
+    now: datetime,
+) -> None:
+    """Refuse a renewal that cannot succeed, or that is about a token not in use any more."""
+    if not row["renewal"]["possible"]:
+        raise ApiError(409, row["renewal"]["why_not"])
+    if expires_at not in (None, row["expires_at"]):
+        raise ApiError(409, f"The token was renewed in the meantime. {row['reason']}")
+    lifetime = minutes or token.settings.lifetime_minutes
+    remaining = row["expires_at"] - now.timestamp()
+    if lifetime and 60 * lifetime <= remaining:
+        raise ApiError(
+            400,
+            f"A token of {lifetime} minutes would not expire later than the token in use: "
+            f"request at least {int(remaining // 60) + 1} minutes.",
+        )

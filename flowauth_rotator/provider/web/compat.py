@@ -1,4 +1,4 @@
-"""Every difference between generations of Airflow that its web server shows, and nothing else."""
+"""Every difference between Airflow generations in the web server, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,84 +12,92 @@ from airflow.exceptions import DagRunAlreadyExists
 from airflow.models import DagModel, DagRun
 from sqlalchemy.exc import IntegrityError
 
-from flowauth_rotator.provider.compat import AIRFLOW_2, XCom, for_this_airflow
+from flowauth_rotator.provider.compat import AIRFLOW_2, XCom, select_for_airflow
 
 if TYPE_CHECKING or not AIRFLOW_2:  # types are checked against Airflow 3
     from airflow.models.xcom import XComModel as XComRow
 else:
     from airflow.models.xcom import BaseXCom as XComRow
 
-__all__ = ["Pages", "XComRow", "asked_at", "asked_by", "is_there", "start_run", "value_of"]
+__all__ = [
+    "Pages",
+    "XComRow",
+    "deserialize_value",
+    "get_request_time",
+    "get_requester",
+    "is_active",
+    "start_run",
+]
 
 
-def value_of(row: Any) -> Any:  # noqa: ANN401 - columns of an `XComRow`; JSON
-    """What a task pushed, by way of the XCom backend that is configured."""
+def deserialize_value(row: Any) -> Any:  # noqa: ANN401 - columns of an `XComRow`; JSON
+    """Return the value that a task pushed, read by the configured XCom backend."""
     return XCom.deserialize_value(row)
 
 
-def asked_at(run: DagRun) -> datetime:
-    """When somebody asked for a run."""
-    asked: Any = run.queued_at or run.start_date
-    return asked  # type: ignore[no-any-return]
+def get_request_time(run: DagRun) -> datetime:
+    """Return the time at which a run was requested."""
+    time: Any = run.queued_at or run.start_date
+    return time  # type: ignore[no-any-return]
 
 
-class _Dags:
+class _CommonPages:
     def dag(self, dag_id: str) -> str:
-        """A DAG."""
+        """Return the URL of a DAG."""
         return f"dags/{quote(dag_id, safe='')}"
 
 
-class _Pages2(_Dags):
-    """Where Airflow shows what, relative to its own address."""
+class _Airflow2Pages(_CommonPages):
+    """The URLs of Airflow's pages, relative to Airflow's root."""
 
     def run(self, dag_id: str, run_id: str) -> str:
-        """A run."""
+        """Return the URL of a run."""
         return f"{self.dag(dag_id)}/grid?{urlencode({'dag_run_id': run_id})}"
 
     def task(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-        """What a task did, and its log."""
-        which = {"task_id": task_id, "map_index": map_index, "tab": "logs"}
-        return f"{self.run(dag_id, run_id)}&{urlencode(which)}"
+        """Return the URL of a task and its log."""
+        query = {"task_id": task_id, "map_index": map_index, "tab": "logs"}
+        return f"{self.run(dag_id, run_id)}&{urlencode(query)}"
 
     def variable(self, key: str) -> str:
-        """A Variable."""
+        """Return the URL of a Variable."""
         return f"variable/list/?{urlencode({'_flt_3_key': key})}"
 
     def import_errors(self) -> str:
-        """Why files of DAGs are broken."""
+        """Return the URL of the import errors of DAG files."""
         return "home"
 
 
-class _Pages3(_Dags):
-    """Where Airflow shows what, relative to its own address."""
+class _Airflow3Pages(_CommonPages):
+    """The URLs of Airflow's pages, relative to Airflow's root."""
 
     def run(self, dag_id: str, run_id: str) -> str:
-        """A run."""
+        """Return the URL of a run."""
         return f"{self.dag(dag_id)}/runs/{quote(run_id, safe='')}"
 
     def task(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-        """What a task did, and its log."""
+        """Return the URL of a task and its log."""
         return f"{self.run(dag_id, run_id)}/tasks/{task_id}/mapped/{map_index}"
 
     def variable(self, key: str) -> str:
-        """A Variable."""
+        """Return the URL of a Variable."""
         return f"variables?{urlencode({'name_pattern': key})}"
 
     def import_errors(self) -> str:
-        """Why files of DAGs are broken."""
+        """Return the URL of the import errors of DAG files."""
         return ""
 
 
-Pages: Any = for_this_airflow(two=_Pages2, three=_Pages3)
+Pages: Any = select_for_airflow(airflow_2=_Airflow2Pages, airflow_3=_Airflow3Pages)
 
 if AIRFLOW_2:
 
-    def is_there(dag: DagModel) -> bool:
-        """Whether the file of the DAG still has it."""
+    def is_active(dag: DagModel) -> bool:
+        """Whether the DAG file still defines the DAG."""
         return bool(dag.is_active)  # type: ignore[attr-defined, unused-ignore]
 
-    def asked_by(run: DagRun) -> str | None:  # noqa: ARG001
-        """Who started a run; Airflow 2 knows it only in its audit log."""
+    def get_requester(run: DagRun) -> str | None:  # noqa: ARG001
+        """Return None: Airflow 2 records the user who started a run only in its audit log."""
         return None
 
     def start_run(
@@ -100,8 +108,8 @@ if AIRFLOW_2:
         user: str,  # noqa: ARG001
         now: datetime,
     ) -> None:
-        """Start a run in somebody's name, unless there is one of this id."""
-        for number in range(100):  # no two runs of a DAG may be of one moment
+        """Start a run on behalf of a user, unless a run with this id exists."""
+        for number in range(100):  # two runs of a DAG may not have the same logical date
             if DagRun.find(dag_id=dag_id, run_id=run_id):
                 return
             with suppress(DagRunAlreadyExists, IntegrityError):
@@ -115,18 +123,18 @@ if AIRFLOW_2:
 
 else:
 
-    def is_there(dag: DagModel) -> bool:
-        """Whether the file of the DAG still has it."""
+    def is_active(dag: DagModel) -> bool:
+        """Whether the DAG file still defines the DAG."""
         return not dag.is_stale
 
-    def asked_by(run: DagRun) -> str | None:
-        """Who started a run."""
+    def get_requester(run: DagRun) -> str | None:
+        """Return the user who started a run."""
         return run.triggering_user_name
 
     def start_run(
         dag_id: str, run_id: str, conf: dict[str, Any], *, user: str, now: datetime
     ) -> None:
-        """Start a run in somebody's name, unless there is one of this id."""
+        """Start a run on behalf of a user, unless a run with this id exists."""
         from airflow.utils.types import DagRunTriggeredByType
 
         with suppress(DagRunAlreadyExists, IntegrityError):

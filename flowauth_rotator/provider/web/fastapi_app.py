@@ -1,4 +1,4 @@
-"""The page and its API on Airflow 3, whose web server is made of FastAPI apps."""
+"""The page and its API on Airflow 3, as a FastAPI app in its API server."""
 
 # Not `from __future__ import annotations`: FastAPI reads the annotations of its routes.
 
@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException
 from flowauth_rotator.monitoring.prometheus import CONTENT_TYPE
 from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.web import api
-from flowauth_rotator.provider.web.api import Denied
+from flowauth_rotator.provider.web.api import ApiError
 
 STATIC = Path(__file__).parent / "static"
 
@@ -36,54 +36,54 @@ app = FastAPI(title="FlowAPI tokens", docs_url=None, redoc_url=None, openapi_url
 app.mount("/static", StaticFiles(directory=STATIC))
 
 
-class Json(JSONResponse):
-    """JSON in ASCII, which also holds the halves of characters that there may be in a name."""
+class AsciiJSONResponse(JSONResponse):
+    """JSON in ASCII, which also encodes the lone surrogates that a name may contain."""
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401 - JSON
-        """The body."""
+        """Return the body."""
         return json.dumps(content).encode()
 
 
 @dataclass
 class Viewer:
-    """Who asks, as the auth manager knows them."""
+    """The user who sends a request, as the auth manager knows them."""
 
     user: Any
 
     @property
     def name(self) -> str:
-        """What the audit log calls them."""
+        """The name of the user in the audit log."""
         return str(self.user.get_name())
 
     def may_read(self, variable: str | None = None) -> bool:
-        """Whether they may read this Variable, or Variables at all."""
+        """Whether the user may read this Variable, or Variables in general."""
         details = None
         if variable is not None:
-            details = VariableDetails(key=variable, team_name=_team(Variable, variable))
+            details = VariableDetails(key=variable, team_name=_get_team(Variable, variable))
         return get_auth_manager().is_authorized_variable(
             method="GET", details=details, user=self.user
         )
 
     def may_renew(self, dag_id: str) -> bool:
-        """Whether they may start runs of the DAG."""
+        """Whether the user may start runs of the DAG."""
         return get_auth_manager().is_authorized_dag(
             method="POST",
             access_entity=DagAccessEntity.RUN,
-            details=DagDetails(id=dag_id, team_name=_team(DagModel, dag_id)),
+            details=DagDetails(id=dag_id, team_name=_get_team(DagModel, dag_id)),
             user=self.user,
         )
 
 
-def same_site(request: Request) -> None:
-    """Refuse what another site sends."""
-    api.check_origin(request.headers.get)
+def reject_cross_site(request: Request) -> None:
+    """Reject a request from another site."""
+    api.reject_cross_site(request.headers.get)
 
 
 @app.get("/")
-async def page(request: Request) -> Response:
-    """The page, or the way to sign in."""
+async def show_page(request: Request) -> Response:
+    """Return the page, or redirect to the sign-in."""
     try:
-        await _user(request)
+        await _get_user(request)
     except HTTPException:
         here = request.scope["root_path"] + "/"
         return RedirectResponse(f"../api/v2/auth/login?{urlencode({'next': here})}", 303)
@@ -91,78 +91,82 @@ async def page(request: Request) -> Response:
 
 
 @app.get("/api/tokens")
-def tokens(user: GetUserDep) -> JSONResponse:
-    """All that the page shows."""
-    return Json(api.tokens(Viewer(user), _now()))
+def list_tokens(user: GetUserDep) -> JSONResponse:
+    """Return the data of the page."""
+    return AsciiJSONResponse(api.list_tokens(Viewer(user), _now()))
 
 
 @app.post(
-    "/api/tokens/{called:path}/renew",
+    "/api/tokens/{name:path}/renew",
     status_code=202,
-    dependencies=[Depends(same_site), Depends(action_logging(event="flowauth_rotator.renew"))],
+    dependencies=[
+        Depends(reject_cross_site),
+        Depends(action_logging(event="flowauth_rotator.renew")),
+    ],
 )
-def renew(
+def renew_token(
     user: GetUserDep,
-    called: str,
+    name: str,
     body: Annotated[Any, Body()] = None,  # noqa: ANN401 - JSON
 ) -> JSONResponse:
     """Start a renewal."""
-    return Json(api.renew(Viewer(user), called, body, _now()), 202)
+    return AsciiJSONResponse(api.renew_token(Viewer(user), name, body, _now()), 202)
 
 
 @app.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """What a scraper reads, with the scrape token or as somebody who may read Variables."""
-    text = await run_in_threadpool(api.exposition, await _scraper(request), _now())
+async def show_metrics(request: Request) -> Response:
+    """Return the metrics, to the scrape token or to a user who may read Variables."""
+    text = await run_in_threadpool(api.render_metrics, await _get_viewer(request), _now())
     return Response(text, media_type=CONTENT_TYPE)
 
 
 @app.get("/api/check")
-async def check(request: Request) -> JSONResponse:
-    """The same for `flowauth-rotator check`."""
-    return Json(await run_in_threadpool(api.state, await _scraper(request), _now()))
+async def show_check(request: Request) -> JSONResponse:
+    """Return the snapshot that `flowauth-rotator check` reads, with the same access."""
+    viewer = await _get_viewer(request)
+    return AsciiJSONResponse(await run_in_threadpool(api.build_check_document, viewer, _now()))
 
 
 @app.middleware("http")
-async def secure(request: Request, call_next: Any) -> Response:  # noqa: ANN401 - Starlette's
-    """Give each answer the headers of a page that trusts nobody."""
+async def add_security_headers(request: Request, call_next: Any) -> Response:  # noqa: ANN401
+    """Add the security headers to each response."""
     response: Response = await call_next(request)
     response.headers.update(api.SECURITY_HEADERS)
     return response
 
 
-@app.exception_handler(Denied)
-async def denied(_request: Request, error: Denied) -> JSONResponse:
-    """Say why not."""
+@app.exception_handler(ApiError)
+async def show_api_error(_request: Request, error: ApiError) -> JSONResponse:
+    """Return the error as JSON."""
     return JSONResponse(error.document, error.code)
 
 
 @app.exception_handler(HTTPException)
-async def refused(_request: Request, error: HTTPException) -> JSONResponse:
-    """What Airflow refuses, in the same form."""
+async def show_http_error(_request: Request, error: HTTPException) -> JSONResponse:
+    """Return an error that Airflow raised, in the same form."""
     message = "Sign in to Airflow." if error.status_code == 401 else str(error.detail)
     return JSONResponse({"code": error.status_code, "message": message}, error.status_code)
 
 
 @app.exception_handler(RequestValidationError)
-async def malformed(_request: Request, _error: RequestValidationError) -> JSONResponse:
-    """A body that is no JSON."""
-    return JSONResponse({"code": 400, "message": "The body is no JSON object."}, 400)
+async def show_invalid_body(_request: Request, _error: RequestValidationError) -> JSONResponse:
+    """Return the error for a body that is not JSON."""
+    return JSONResponse({"code": 400, "message": "The body is not a JSON object."}, 400)
 
 
-async def _scraper(request: Request) -> Viewer | None:
-    """Who reads what machines read; nobody if it is the scraper itself."""
+async def _get_viewer(request: Request) -> Viewer | None:
+    """Return the user who sends the request; None for the scraper."""
     if api.is_scraper(request.headers.get("Authorization", "")):
         return None
-    return Viewer(await _user(request))
+    return Viewer(await _get_user(request))
 
 
-async def _user(request: Request) -> Any:  # noqa: ANN401 - of whatever auth manager
+async def _get_user(request: Request) -> Any:  # noqa: ANN401 - depends on the auth manager
     return await get_user(request, None, await bearer_scheme(request))
 
 
-def _team(model: Any, name: str) -> str | None:  # noqa: ANN401 - a class of Airflow's models
-    """Whose it is, where Airflow serves several teams."""
+def _get_team(model: Any, name: str) -> str | None:  # noqa: ANN401 - a class of Airflow's models
+    """Return the team that owns an object, if Airflow serves several teams."""
     if not conf.getboolean("core", "multi_team", fallback=False):
         return None
     return model.get_team_name(name)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The page and its API on Airflow 2, whose web server is a Flask app."""
+"""The page and its API on Airflow 2, as a Flask blueprint in its web server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from flask_appbuilder import BaseView, expose
 from flowauth_rotator.monitoring.prometheus import CONTENT_TYPE
 from flowauth_rotator.provider.compat import PAGE, conf
 from flowauth_rotator.provider.web import api
-from flowauth_rotator.provider.web.api import Denied
+from flowauth_rotator.provider.web.api import ApiError
 
 STATIC = Path(__file__).parent / "static"
 
@@ -39,21 +39,21 @@ blueprint = Blueprint(
 
 
 class Viewer:
-    """Who asks, as the auth manager knows them."""
+    """The user who sends a request, as the auth manager knows them."""
 
     @property
     def name(self) -> str:
-        """What the audit log calls them."""
-        known = get_auth_manager().is_logged_in()
-        return str(get_auth_manager().get_user_name()) if known else "anonymous"
+        """The name of the user in the audit log."""
+        is_logged_in = get_auth_manager().is_logged_in()
+        return str(get_auth_manager().get_user_name()) if is_logged_in else "anonymous"
 
     def may_read(self, variable: str | None = None) -> bool:
-        """Whether they may read this Variable, or Variables at all."""
+        """Whether the user may read this Variable, or Variables in general."""
         details = VariableDetails(key=variable) if variable is not None else None
         return bool(get_auth_manager().is_authorized_variable(method="GET", details=details))
 
     def may_renew(self, dag_id: str) -> bool:
-        """Whether they may start runs of the DAG."""
+        """Whether the user may start runs of the DAG."""
         return bool(
             get_auth_manager().is_authorized_dag(
                 method="POST",
@@ -64,66 +64,66 @@ class Viewer:
 
 
 class TokensPage(BaseView):  # type: ignore[misc, unused-ignore]
-    """The page in the frame of Airflow's own."""
+    """The page inside Airflow's layout."""
 
     route_base = f"/{PAGE}"
     default_view = "show"
 
     @expose("/")  # type: ignore[untyped-decorator, unused-ignore]
     def show(self) -> Any:  # noqa: ANN401 - of Flask
-        """The page below Airflow's navigation, or the page alone where it permits no frames."""
+        """Show the page in a frame below Airflow's navigation, or alone if frames are disabled."""
         if not get_auth_manager().is_logged_in():
             return redirect(get_auth_manager().get_url_login(next_url=request.url))
         if not conf.getboolean("webserver", "x_frame_enabled", fallback=True):
-            return redirect(url_for("flowauth_rotator.page"))
+            return redirect(url_for("flowauth_rotator.show_page"))
         return self.render_template("flowauth_rotator/frame.html")
 
 
 @blueprint.get("/")
-def page() -> Any:  # noqa: ANN401 - of Flask
-    """The page, or the way to sign in."""
-    if not _is_known():
+def show_page() -> Any:  # noqa: ANN401 - of Flask
+    """Return the page, or redirect to the sign-in."""
+    if not _is_authenticated():
         return redirect(get_auth_manager().get_url_login(next_url=request.url))
     return blueprint.send_static_file("index.html")
 
 
 @blueprint.get("/api/tokens")
-def tokens() -> Any:  # noqa: ANN401 - of Flask
-    """All that the page shows."""
-    return jsonify(api.tokens(_viewer(), _now()))
+def list_tokens() -> Any:  # noqa: ANN401 - of Flask
+    """Return the data of the page."""
+    return jsonify(api.list_tokens(_get_user(), _now()))
 
 
-@blueprint.post("/api/tokens/<path:called>/renew")
-def renew(called: str) -> Any:  # noqa: ANN401 - of Flask
+@blueprint.post("/api/tokens/<path:name>/renew")
+def renew_token(name: str) -> Any:  # noqa: ANN401 - of Flask
     """Start a renewal."""
-    api.check_origin(request.headers.get)
-    viewer = _viewer()
+    api.reject_cross_site(request.headers.get)
+    viewer = _get_user()
     body = request.get_json(silent=True)
     if body is None and request.get_data() not in (b"", b"null"):
-        raise Denied(400, "The body is no JSON object.")
-    extra = json.dumps({"called": called, "body": body if isinstance(body, dict) else None})
+        raise ApiError(400, "The body is not a JSON object.")
+    extra = json.dumps({"name": name, "body": body if isinstance(body, dict) else None})
     with create_session() as database:
         database.add(Log("flowauth_rotator.renew", owner=viewer.name, extra=extra))
-    return jsonify(api.renew(viewer, called, body, _now())), 202
+    return jsonify(api.renew_token(viewer, name, body, _now())), 202
 
 
 @blueprint.get("/metrics")
-def metrics() -> Response:
-    """What a scraper reads, with the scrape token or as somebody who may read Variables."""
-    return Response(api.exposition(_scraper(), _now()), content_type=CONTENT_TYPE)
+def show_metrics() -> Response:
+    """Return the metrics, to the scrape token or to a user who may read Variables."""
+    return Response(api.render_metrics(_get_viewer(), _now()), content_type=CONTENT_TYPE)
 
 
 @blueprint.get("/api/check")
-def check() -> Any:  # noqa: ANN401 - of Flask
-    """The same for `flowauth-rotator check`."""
-    return jsonify(api.state(_scraper(), _now()))
+def show_check() -> Any:  # noqa: ANN401 - of Flask
+    """Return the snapshot that `flowauth-rotator check` reads, with the same access."""
+    return jsonify(api.build_check_document(_get_viewer(), _now()))
 
 
 @blueprint.after_request
-def secure(response: Response) -> Response:
-    """Give each answer the headers of a page that trusts nobody, and nobody a session.
+def add_security_headers(response: Response) -> Response:
+    """Add the security headers to each response, and start no session.
 
-    Airflow keeps each session in its database, also that of a scraper, one a request.
+    Airflow would store a session in its database for each request of a scraper.
     """
     if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
         session.clear()
@@ -131,36 +131,36 @@ def secure(response: Response) -> Response:
     return response
 
 
-@blueprint.errorhandler(Denied)
-def denied(error: Denied) -> Any:  # noqa: ANN401 - of Flask
-    """Say why not."""
+@blueprint.errorhandler(ApiError)
+def show_api_error(error: ApiError) -> Any:  # noqa: ANN401 - of Flask
+    """Return the error as JSON."""
     return jsonify(error.document), error.code
 
 
 @blueprint.record_once
-def _check_origin_itself(state: Any) -> None:  # noqa: ANN401 - of Flask
-    """Clients of the API have no form to take Flask's own CSRF token from."""
+def _exempt_from_csrf_token(state: Any) -> None:  # noqa: ANN401 - of Flask
+    """Exempt the API, which rejects cross-site requests itself: its clients load no form."""
     csrf = state.app.extensions.get("csrf")
-    if csrf:  # not where a command of Airflow's, such as `users create`, makes an app
+    if csrf:  # absent from the app of an Airflow command such as `users create`
         csrf.exempt(blueprint)
 
 
-def _scraper() -> Viewer | None:
-    """Who reads what machines read; nobody if it is the scraper itself."""
-    return None if api.is_scraper(request.headers.get("Authorization", "")) else _viewer()
+def _get_viewer() -> Viewer | None:
+    """Return the user who sends the request; None for the scraper."""
+    return None if api.is_scraper(request.headers.get("Authorization", "")) else _get_user()
 
 
-def _viewer() -> Viewer:
-    if not _is_known():
-        raise Denied(401, "Sign in to Airflow.")
+def _get_user() -> Viewer:
+    if not _is_authenticated():
+        raise ApiError(401, "Sign in to Airflow.")
     return Viewer()
 
 
-def _is_known() -> bool:
-    """Whether there is a session, or what Airflow's own API takes instead, or all may see it."""
+def _is_authenticated() -> bool:
+    """Whether the user has signed in or sent credentials, or anonymous users may read Variables."""
     if not get_auth_manager().is_logged_in():
         with suppress(Unauthenticated):
-            check_authentication()  # signs in who presents credentials, and lets the public pass
+            check_authentication()  # signs in the user of the credentials
     return get_auth_manager().is_logged_in() or Viewer().may_read()
 
 

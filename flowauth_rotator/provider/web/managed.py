@@ -1,7 +1,7 @@
-"""What is known of each managed token and of the DAGs that keep them alive: pure rules.
+"""The managed tokens and their rotation DAGs, as the page and monitoring show them: pure rules.
 
-All of it comes from three sources: the token in use, what the last checks and rotations reported,
-and what the DAG is set to. No part of a token is in it.
+The facts come from the token in use, the reports of the last checks and rotations, and the settings
+of the DAG. They contain no part of a token.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from flowauth_rotator.agent.rotation import Check
+from flowauth_rotator.agent.rotation import Inspection
 from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.report import Outcome, Report
 from flowauth_rotator.provider.managed_tokens import LONGEST_LABEL, ManagedToken
 
-NO_ROLES = "no roles recorded"  # in the words of FlowAuth (FlowKit pull request 7279)
-WELL = ("ok", "new")  # conditions of a DAG that renews what is due
-UNREAD = (Outcome.MISCONFIGURED, Outcome.UNAVAILABLE)  # may end a rotation before it begins
+NO_ROLES = "no roles recorded"  # part of FlowAuth's message (FlowKit pull request 7279)
+RENEWING_CONDITIONS = ("ok", "new")  # of a DAG that renews tokens when they are due
+UNREAD_OUTCOMES = (Outcome.MISCONFIGURED, Outcome.UNAVAILABLE)  # possible before the token is read
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Attempt:
     """A rotation that left a report.
 
     Attributes:
-        run_id: of the DAG run.
-        map_index: of its task `rotate`.
-        report: what it told.
+        run_id: the DAG run.
+        map_index: the index of its mapped task `rotate`.
+        report: the report.
     """
 
     run_id: str
@@ -36,63 +36,63 @@ class Attempt:
     report: Report
 
     def is_before(self, run: Run) -> bool:
-        """Whether it had begun when somebody asked for the run."""
-        return self.report.checked_at < run.asked_at
+        """Whether the rotation started before the run was requested."""
+        return self.report.checked_at < run.requested_at
 
 
 @dataclass(frozen=True)
 class Run:
-    """A renewal that somebody started from the page.
+    """A DAG run that a user started from the page to renew a token.
 
     Attributes:
-        run_id: of the DAG run.
+        run_id: its id.
         state: queued, running, success or failed.
-        asked_at: when it was started.
-        asked_by: by whom, where Airflow knows.
-        survey: what its survey told of the token, or why it failed, if it came so far.
+        requested_at: when the user requested it.
+        requested_by: the user, if Airflow records it.
+        survey_reason: the reason in the survey's report about the token, or of its failure.
     """
 
     run_id: str
     state: str
-    asked_at: datetime
-    asked_by: str | None = None
-    survey: str = ""
+    requested_at: datetime
+    requested_by: str | None = None
+    survey_reason: str = ""
 
     @property
-    def active(self) -> bool:
-        """Whether it has not ended."""
+    def is_active(self) -> bool:
+        """Whether the run has not ended."""
         return self.state in ("queued", "running")
 
 
 @dataclass(frozen=True)
-class Agent:
-    """A DAG that keeps tokens alive, and what it found and did, by Variable.
+class RotationDag:
+    """A rotation DAG, with the results of its checks and rotations by Variable.
 
     Attributes:
-        dag_id: the DAG.
-        there: whether its file still has it.
-        broken: whether its file has an import error.
-        paused: whether it is paused.
-        schedule: a cron expression, or the time from one check to the next; None while unknown.
-        next_check_at: when its next run begins, if Airflow knows.
-        late_at: when its last check is so old that two have been missed.
+        dag_id: the id of the DAG.
+        exists: whether its file still defines it.
+        has_import_error: whether its file cannot be imported.
+        is_paused: whether it is paused.
+        schedule: a cron expression, or the time between two checks; None if unknown.
+        next_run_at: the start of its next run, if Airflow knows it.
+        deadline_at: when two checks after the last one are missed; None if unknown.
         checked_at: the end of its last check; None before the first.
         failed_at: when a check failed as a whole, if none has succeeded since.
-        failure: why.
-        tokens: the managed tokens.
-        notices: what it said of entries of the list that stand for no token.
-        reports: what the last check said of each.
-        attempts: the last rotations of each, the newest first.
-        runs: the last renewal of each that was started from the page.
+        failure: the reason of that failure.
+        tokens: the settings of its managed tokens.
+        notices: messages about invalid entries of the list of tokens.
+        reports: the report of each token in its last check.
+        attempts: the last rotations of each token, the newest first.
+        runs: the last run of each token that a user started from the page.
     """
 
     dag_id: str
-    there: bool = True
-    broken: bool = False
-    paused: bool = False
+    exists: bool = True
+    has_import_error: bool = False
+    is_paused: bool = False
     schedule: str | timedelta | None = None
-    next_check_at: datetime | None = None
-    late_at: datetime | None = None
+    next_run_at: datetime | None = None
+    deadline_at: datetime | None = None
     checked_at: datetime | None = None
     failed_at: datetime | None = None
     failure: str = ""
@@ -103,168 +103,173 @@ class Agent:
     runs: dict[str, Run] = field(default_factory=dict)
 
     @property
-    def follows_at(self) -> datetime | None:
-        """When the next check comes, if one does."""
-        runs = self.there and not (self.broken or self.paused)
-        return self.next_check_at if runs else None
+    def next_check_at(self) -> datetime | None:
+        """The time of the next check; None if there will be none."""
+        will_run = self.exists and not (self.has_import_error or self.is_paused)
+        return self.next_run_at if will_run else None
 
-    def condition(self, now: datetime) -> tuple[str, str]:
-        """A word for how the agent is, and what a person can do if it is not well."""
-        if self.broken:
-            return "broken", "Its file has an import error: mend the file."
-        if not self.there:
-            return "missing", "The DAG is gone: put its file back into the dags folder."
-        if self.paused:
-            return "paused", "It is paused, and nothing is renewed: unpause it."
+    def evaluate_condition(self, now: datetime) -> tuple[str, str]:
+        """Return the condition of the DAG, and a hint for the operator unless it is ok."""
+        if self.has_import_error:
+            return "broken", "The DAG file has an import error: correct the file."
+        if not self.exists:
+            return "missing", "The DAG does not exist: put its file back into the dags folder."
+        if self.is_paused:
+            return "paused", "The DAG is paused and renews nothing: unpause it."
         if self.failed_at:
             return "failed", f"The check at {format_time(self.failed_at)} failed. {self.failure}"
         if not self.checked_at:
-            return "new", "It has not checked any token yet; its next run does."
-        if self.late_at and now > self.late_at:
-            return "late", "Checks do not come: is the scheduler running?"
+            return "new", "The DAG has not checked its tokens yet; its next run does."
+        if self.deadline_at and now > self.deadline_at:
+            return "late", "Two checks were missed: see whether the scheduler and a worker run."
         return "ok", ""
 
 
 @dataclass(frozen=True)
-class Managed:
-    """One managed token.
+class InspectedToken:
+    """A managed token and the result of its inspection.
 
     Attributes:
-        agent: the DAG that keeps it alive.
-        token: its settings.
-        found: what is in use now, and where it stands; or why nobody can tell.
+        dag: its rotation DAG.
+        settings: its settings.
+        inspection: the inspection of the token in use, or the error that prevented it.
     """
 
-    agent: Agent
-    token: ManagedToken
-    found: Check | RotatorError
+    dag: RotationDag
+    settings: ManagedToken
+    inspection: Inspection | RotatorError
 
     @property
     def variable(self) -> str:
-        """The key of its Variable: what identifies it on the page."""
-        return self.token.variable
+        """The key of its Variable, which identifies the token on the page."""
+        return self.settings.variable
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        if isinstance(self.found, Check):
-            return self.found.report.name
-        read = [it.report.name for it in self.attempts if it.report.predecessor_expires_at]
-        return self.token.name or next(iter(read), self.variable)
+        """The issuer's name of the token, or its last known name, or else its Variable."""
+        if isinstance(self.inspection, Inspection):
+            return self.inspection.report.name
+        reports = [attempt.report for attempt in self.attempts]
+        names = [report.name for report in reports if report.predecessor_expires_at]
+        return self.settings.name or next(iter(names), self.variable)
 
     @property
-    def labels(self) -> set[str]:
-        """What Airflow may call the tasks that rotate it."""
+    def task_labels(self) -> set[str]:
+        """The labels that its rotation tasks may have in Airflow."""
         return {text[:LONGEST_LABEL] for text in (self.name, self.variable)}
 
     @property
     def expires_at(self) -> datetime | None:
         """The expiry of the token in use."""
-        return self.found.claims.expires_at if isinstance(self.found, Check) else None
+        inspection = self.inspection
+        return inspection.claims.expires_at if isinstance(inspection, Inspection) else None
 
     @property
     def attempts(self) -> Sequence[Attempt]:
         """Its last rotations, the newest first."""
-        return self.agent.attempts.get(self.variable, ())
+        return self.dag.attempts.get(self.variable, ())
 
     @property
-    def attempt(self) -> Attempt | None:
+    def last_attempt(self) -> Attempt | None:
         """Its last rotation."""
         return next(iter(self.attempts), None)
 
     @property
-    def newest_issued_at(self) -> datetime | None:
-        """The latest expiry that the agent has seen at the issuer."""
-        reports = [attempt.report for attempt in self.attempts]
-        seen = [report.newest_issued_expires_at for report in reports]
-        return max((time for time in seen if time), default=None)
+    def newest_issued_expires_at(self) -> datetime | None:
+        """The latest expiry that a rotation has seen at the issuer."""
+        expiries = [attempt.report.newest_issued_expires_at for attempt in self.attempts]
+        return max((expiry for expiry in expiries if expiry), default=None)
 
     @property
     def longest_minutes(self) -> int | None:
-        """What the issuer granted when it was last asked for its maximum."""
-        granted = (attempt.report.longest_minutes for attempt in self.attempts)
-        return next((minutes for minutes in granted if minutes), None)
+        """The lifetime that the issuer granted for the last request without a lifetime."""
+        lifetimes = (attempt.report.longest_minutes for attempt in self.attempts)
+        return next((minutes for minutes in lifetimes if minutes), None)
 
     @property
     def run(self) -> Run | None:
-        """Its last renewal that was started from the page."""
-        return self.agent.runs.get(self.variable)
+        """Its last run that a user started from the page."""
+        return self.dag.runs.get(self.variable)
 
     @property
     def failed_attempt(self) -> Attempt | None:
         """Its last rotation, if that failed and the same token is still in use."""
-        attempt = self.attempt
-        failed = attempt and attempt.report.failed and self._is_of(attempt.report)
+        attempt = self.last_attempt
+        failed = attempt and attempt.report.failed and self._is_current(attempt.report)
         return attempt if failed else None
 
     def is_newer_than(self, run: Run) -> bool:
-        """Whether it was issued after somebody asked for the run."""
-        return isinstance(self.found, Check) and self.found.claims.issued_at > run.asked_at
+        """Whether the token in use was issued after the run was requested."""
+        inspection = self.inspection
+        return isinstance(inspection, Inspection) and inspection.claims.issued_at > run.requested_at
 
     @property
-    def is_gone(self) -> bool:
-        """Whether it has expired, and the issuer has said that it renews it no more."""
+    def is_expired_for_good(self) -> bool:
+        """Whether the token has expired and the issuer has refused to renew it."""
         failed = self.failed_attempt
         return failed is not None and failed.report.outcome is Outcome.EXPIRED
 
     @property
     def has_no_roles(self) -> bool:
-        """Whether it has no roles, or the issuer none of it on record."""
-        failed = self.failed_attempt
-        said = failed is not None and NO_ROLES in failed.report.reason
-        return said or (isinstance(self.found, Check) and not self.found.claims.roles)
+        """Whether the token contains no roles, or the issuer has none on record for it."""
+        failed, inspection = self.failed_attempt, self.inspection
+        if failed is not None and NO_ROLES in failed.report.reason:
+            return True
+        return isinstance(inspection, Inspection) and not inspection.claims.roles
 
     @property
     def progress(self) -> str:
-        """How far the renewal has come that was started from the page, or how it ended."""
+        """The progress or the result of the run that a user started from the page."""
         run = self.run
         if run is None:
             return ""
-        report = next((it.report for it in self.attempts if it.run_id == run.run_id), None)
+        reports = (attempt.report for attempt in self.attempts if attempt.run_id == run.run_id)
+        report = next(reports, None)
         if run.state == "queued":
             return "Waiting for the scheduler."
-        if run.active and report:
-            again = report.failed and report.outcome is Outcome.UNAVAILABLE
-            return "A try failed; it is tried again." if again else "The run is ending."
-        if run.active:
+        if run.is_active and report:
+            will_retry = report.failed and report.outcome is Outcome.UNAVAILABLE
+            return "The attempt failed; Airflow retries it." if will_retry else "The run is ending."
+        if run.is_active:
             return "Renewing."
-        ended = report.reason if report else run.survey
+        result = report.reason if report else run.survey_reason
         if run.state == "failed":
-            return ended or "The run ended without a report; its log says why."
-        return ended
+            return result or "The run ended without a report; see its log."
+        return result
 
     @property
-    def told(self) -> Report | None:
-        """The newest report about the token that is in use."""
-        reports = [self.agent.reports.get(self.variable), self.attempt and self.attempt.report]
-        known = [report for report in reports if report]
-        newest = max(known, key=lambda report: report.checked_at, default=None)
-        return newest if newest and self._is_of(newest) else None
+    def current_report(self) -> Report | None:
+        """The newest report about the token in use."""
+        last_attempt = self.last_attempt
+        candidates = [self.dag.reports.get(self.variable), last_attempt and last_attempt.report]
+        reports = [report for report in candidates if report]
+        newest = max(reports, key=lambda report: report.checked_at, default=None)
+        return newest if newest and self._is_current(newest) else None
 
-    def _is_of(self, report: Report) -> bool:
+    def _is_current(self, report: Report) -> bool:
         """Whether a report is about the token in use.
 
-        One that failed before it could read the token is about that of its time, and one of a
-        Variable that is shadowed about whatever is stored there.
+        A report from before the token could be read is about the token of that time. A report of a
+        shadowed Variable is about the Variable, whatever it contains.
         """
         if report.outcome is Outcome.SHADOWED:
             return True
-        if not isinstance(self.found, Check):
+        if not isinstance(self.inspection, Inspection):
             return report.predecessor_expires_at is None
-        claims = self.found.claims
-        if report.outcome in UNREAD and report.predecessor_expires_at is None:
+        claims = self.inspection.claims
+        if report.outcome in UNREAD_OUTCOMES and report.predecessor_expires_at is None:
             return claims.issued_at <= report.checked_at
         return claims.expires_at in (report.predecessor_expires_at, report.successor_expires_at)
 
 
-def without_the_dead(agents: Sequence[Agent]) -> list[Agent]:
-    """The same, but for DAGs that are gone and whose tokens others have taken over."""
-    living = {token.variable for agent in agents if agent.there for token in agent.tokens}
-    kept = []
-    for agent in agents:
-        alone = [token for token in agent.tokens if token.variable not in living]
-        if agent.there or agent.broken:
-            kept.append(agent)
-        elif alone:
-            kept.append(replace(agent, tokens=alone))
-    return kept
+def drop_replaced_dags(dags: Sequence[RotationDag]) -> list[RotationDag]:
+    """Return the DAGs without missing ones, except for tokens that no other DAG manages."""
+    managed = {token.variable for dag in dags if dag.exists for token in dag.tokens}
+    remaining = []
+    for dag in dags:
+        unmanaged = [token for token in dag.tokens if token.variable not in managed]
+        if dag.exists or dag.has_import_error:
+            remaining.append(dag)
+        elif unmanaged:
+            remaining.append(replace(dag, tokens=unmanaged))
+    return remaining

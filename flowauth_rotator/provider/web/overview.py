@@ -1,4 +1,4 @@
-"""What the page shows: a document of what there is to say of each managed token and DAG."""
+"""The JSON document that the page shows: every managed token and every rotation DAG."""
 
 from __future__ import annotations
 
@@ -8,204 +8,218 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Protocol
 
-from flowauth_rotator.agent.rotation import Check
+from flowauth_rotator.agent.rotation import Inspection
 from flowauth_rotator.core import policy
 from flowauth_rotator.core.errors import ExpiredToken, RotatorError
-from flowauth_rotator.monitoring.assessment import State, Thresholds, judge
-from flowauth_rotator.provider.web.managed import WELL, Agent, Attempt, Managed
-from flowauth_rotator.provider.web.snapshot import heartbeat, told_of, watched
+from flowauth_rotator.monitoring.assessment import State, Thresholds, assess_token
+from flowauth_rotator.provider.web.managed import (
+    RENEWING_CONDITIONS,
+    Attempt,
+    InspectedToken,
+    RotationDag,
+)
+from flowauth_rotator.provider.web.status import (
+    build_check_result,
+    build_dag_status,
+    build_token_status,
+)
 
 GROUPS = ("active", "attention", "expired")
 
+Link = dict[str, str]  # `text` and `url`
+
 
 class Pages(Protocol):
-    """Where Airflow shows what, relative to its own address."""
+    """The URLs of Airflow's pages, relative to Airflow's root."""
 
     def dag(self, dag_id: str) -> str:
-        """A DAG."""
+        """Return the URL of a DAG."""
 
     def run(self, dag_id: str, run_id: str) -> str:
-        """A run."""
+        """Return the URL of a run."""
 
     def task(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-        """What a task did, and its log."""
+        """Return the URL of a task and its log."""
 
     def variable(self, key: str) -> str:
-        """A Variable."""
+        """Return the URL of a Variable."""
 
     def import_errors(self) -> str:
-        """Why files of DAGs are broken."""
+        """Return the URL of the import errors of DAG files."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What the page shows to one person.
+    """The content of the page for one user.
 
     Attributes:
-        agents: the DAGs.
-        tokens: the tokens that the person may see.
-        may_renew: the DAGs of which the person may start runs.
-        pages: where Airflow shows the rest.
+        dags: the DAGs that the user may see.
+        tokens: the tokens that the user may see.
+        renewable_dags: the ids of the DAGs whose runs the user may start.
+        pages: the URLs of Airflow's pages.
         now: an aware time.
     """
 
-    agents: Sequence[Agent]
-    tokens: Sequence[Managed]
-    may_renew: set[str]
+    dags: Sequence[RotationDag]
+    tokens: Sequence[InspectedToken]
+    renewable_dags: set[str]
     pages: Pages
     now: datetime
 
-    def document(self) -> dict[str, Any]:
-        """All of it as JSON values; times are epoch seconds."""
-        rows = [self.row(one) for one in self.tokens]
+    def to_json(self) -> dict[str, Any]:
+        """Return the overview as JSON values; times are epoch seconds."""
+        rows = [self.build_row(token) for token in self.tokens]
         return {
-            "agents": [self._agent(agent) for agent in self.agents],
-            "notices": [notice for agent in self.agents for notice in agent.notices],
+            "agents": [self._build_dag(dag) for dag in self.dags],
+            "notices": [notice for dag in self.dags for notice in dag.notices],
             "tokens": sorted(rows, key=lambda row: (GROUPS.index(row["group"]), row["name"])),
         }
 
-    def row(self, one: Managed) -> dict[str, Any]:
-        """One token as JSON values."""
-        told, state = told_of(one, self.now), self._state(one)
-        found = one.found if isinstance(one.found, Check) else None
-        claims = found.claims if found else None
-        expired = found is not None and found.decision.state is policy.State.EXPIRED
-        calm = state is State.OK
+    def build_row(self, token: InspectedToken) -> dict[str, Any]:
+        """Return one token as JSON values."""
+        result, state = build_check_result(token, self.now), self._assess_state(token)
+        inspection = token.inspection if isinstance(token.inspection, Inspection) else None
+        claims = inspection.claims if inspection else None
+        decision = inspection.decision if inspection else None
         scopes = claims.scopes if claims else {}
         return {
-            "name": one.name,
-            "variable": one.variable,
-            "dag_id": one.agent.dag_id,
+            "name": token.name,
+            "variable": token.variable,
+            "dag_id": token.dag.dag_id,
             "audience": claims.audience if claims else None,
             "user": claims.subject if claims else None,
             "roles": [{"name": role, "scopes": sorted(scopes[role])} for role in sorted(scopes)],
-            "state": told.word,
+            "state": result.outcome,
             "severity": state.name.lower(),
-            "group": "expired" if expired else "active" if calm else "attention",
-            "reason": told.reason,
-            "advice": f"{self._prospect(one)} {told.advice}".strip(),
-            "issued_at": _seconds(claims.issued_at if claims else None),
-            "renew_at": _seconds(found.decision.renew_at if found else None),
-            "critical_at": _seconds(found.decision.critical_at if found else None),
-            "expires_at": _seconds(one.expires_at),
-            "next_check_at": _seconds(one.agent.follows_at),
-            "last_rotation": self._last_rotation(one),
-            "newest_issued_at_issuer": _seconds(one.newest_issued_at),
-            "renewal": {
-                **self._obstacle(one),
-                "usual_minutes": one.token.lifetime_minutes,
-                "longest_minutes": one.longest_minutes,
-            },
-            "run": self._run(one),
-            "error": self._error(one),
+            "group": _choose_group(inspection, state),
+            "reason": result.reason,
+            "advice": f"{self._forecast(token)} {result.advice}".strip(),
+            "issued_at": _to_seconds(claims.issued_at if claims else None),
+            "renew_at": _to_seconds(decision.renew_at if decision else None),
+            "critical_at": _to_seconds(decision.critical_at if decision else None),
+            "expires_at": _to_seconds(token.expires_at),
+            "next_check_at": _to_seconds(token.dag.next_check_at),
+            "last_rotation": self._build_last_rotation(token),
+            "newest_issued_at_issuer": _to_seconds(token.newest_issued_expires_at),
+            "renewal": self._build_renewal(token),
+            "run": self._build_run(token),
+            "error": self._build_error(token),
         }
 
-    def _state(self, one: Managed) -> State:
-        """How a token is to those who watch it."""
-        facts, patience = watched(one, self.now), heartbeat(one.agent, self.now).patience
-        judged = judge(facts, facts.in_use, Thresholds(), self.now, patience=patience)
-        return judged.verdict.state
+    def _assess_state(self, token: InspectedToken) -> State:
+        """Return the state that monitoring shows for the token."""
+        status = build_token_status(token, self.now)
+        grace_period = build_dag_status(token.dag, self.now).grace_period
+        assessed = assess_token(
+            status, status.in_use, Thresholds(), self.now, grace_period=grace_period
+        )
+        return assessed.status.state
 
-    def _prospect(self, one: Managed) -> str:
-        """What becomes of a token that is due, unless its last rotation failed."""
-        due = isinstance(one.found, Check) and one.found.decision.due
-        if not due or (one.told and one.told.failed):
+    def _forecast(self, token: InspectedToken) -> str:
+        """Return whether a due token will be renewed, unless its last rotation failed."""
+        is_due = isinstance(token.inspection, Inspection) and token.inspection.decision.due
+        if not is_due or (token.current_report and token.current_report.failed):
             return ""
-        condition, sentence = one.agent.condition(self.now)
-        if condition in WELL:
-            return "The next check renews it."
-        return f"Nothing renews it. {sentence}"
+        condition, hint = token.dag.evaluate_condition(self.now)
+        if condition in RENEWING_CONDITIONS:
+            return "The next check renews the token."
+        return f"The token is not being renewed. {hint}"
 
     @cached_property
-    def _keepers(self) -> dict[str, list[str]]:
-        """The DAGs that manage each Variable."""
-        keepers: dict[str, list[str]] = {}
-        for one in self.tokens:
-            keepers.setdefault(one.variable, []).append(one.agent.dag_id)
-        return keepers
+    def _dags_by_variable(self) -> dict[str, list[str]]:
+        dags: dict[str, list[str]] = {}
+        for token in self.tokens:
+            dags.setdefault(token.variable, []).append(token.dag.dag_id)
+        return dags
 
-    def _agent(self, agent: Agent) -> dict[str, Any]:
-        state, sentence = agent.condition(self.now)
-        every = agent.schedule
+    def _build_dag(self, dag: RotationDag) -> dict[str, Any]:
+        condition, hint = dag.evaluate_condition(self.now)
+        schedule = dag.schedule
         return {
-            "dag_id": agent.dag_id,
-            "url": self.pages.dag(agent.dag_id),
-            "schedule": f"every {every}" if isinstance(every, timedelta) else every,
-            "state": state,
-            "sentence": sentence,
-            "last_check_at": _seconds(agent.checked_at),
-            "next_check_at": _seconds(agent.follows_at),
+            "dag_id": dag.dag_id,
+            "url": self.pages.dag(dag.dag_id),
+            "schedule": f"every {schedule}" if isinstance(schedule, timedelta) else schedule,
+            "state": condition,
+            "sentence": hint,
+            "last_check_at": _to_seconds(dag.checked_at),
+            "next_check_at": _to_seconds(dag.next_check_at),
         }
 
-    def _last_rotation(self, one: Managed) -> dict[str, Any] | None:
-        attempt = one.attempt
+    def _build_last_rotation(self, token: InspectedToken) -> dict[str, Any] | None:
+        attempt = token.last_attempt
         if attempt is None:
             return None
         return {
             "outcome": attempt.report.outcome,
             "failed": attempt.report.failed,
-            "at": _seconds(attempt.report.checked_at),
-            "url": self._task(one, attempt),
+            "at": _to_seconds(attempt.report.checked_at),
+            "url": self._build_task_url(token, attempt),
         }
 
-    def _obstacle(self, one: Managed) -> dict[str, Any]:
-        """Whether a renewal can be started; if not, why, and the way out."""
-        dag_id = one.agent.dag_id
-        condition, sentence = one.agent.condition(self.now)
-        to_dag = self.pages.dag(dag_id)
-        store_another = {"text": "Open the Variable", "url": self.pages.variable(one.variable)}
-        why_not, way_out = "", None
-        keepers = self._keepers[one.variable]
-        if len(keepers) > 1:
-            dags = " and ".join(sorted(keepers))
-            why_not = f"It is managed by several DAGs, {dags}: leave it in one of them."
-        elif dag_id not in self.may_renew:
-            why_not = (
-                f"You may not start runs of the DAG {dag_id}: "
-                "the permission to create DAG runs of it is missing."
-            )
-        elif condition == "missing":
-            why_not = sentence
-        elif condition == "broken":
-            why_not = sentence
-            way_out = {"text": "See the import errors", "url": self.pages.import_errors()}
-        elif condition == "paused":
-            why_not, way_out = "The DAG is paused.", {"text": "Unpause the DAG", "url": to_dag}
-        elif isinstance(one.found, RotatorError):
-            why_not, way_out = f"There is nothing to renew. {one.found.advice}", store_another
-        elif one.is_gone:
-            why_not = f"It has expired, and the issuer renews it no more. {ExpiredToken.advice}"
-            way_out = store_another
-        elif one.has_no_roles:
-            why_not = f"The issuer has no roles recorded for it. {ExpiredToken.advice}"
-            way_out = store_another
-        return {"possible": not why_not, "why_not": why_not.strip(), "way_out": way_out}
+    def _build_renewal(self, token: InspectedToken) -> dict[str, Any]:
+        why_not, way_out = self._find_obstacle(token)
+        return {
+            "possible": not why_not,
+            "why_not": why_not.strip(),
+            "way_out": way_out,
+            "usual_minutes": token.settings.lifetime_minutes,
+            "longest_minutes": token.longest_minutes,
+        }
 
-    def _run(self, one: Managed) -> dict[str, Any] | None:
-        run = one.run
+    def _find_obstacle(self, token: InspectedToken) -> tuple[str, Link | None]:
+        """Return why a renewal cannot be started, if so, and a link to the place to correct it."""
+        dag_id = token.dag.dag_id
+        condition, hint = token.dag.evaluate_condition(self.now)
+        dag_ids = self._dags_by_variable[token.variable]
+        open_variable = {"text": "Open the Variable", "url": self.pages.variable(token.variable)}
+        if len(dag_ids) > 1:
+            names = " and ".join(sorted(dag_ids))
+            return f"Several DAGs manage the token, {names}: remove it from all but one.", None
+        if dag_id not in self.renewable_dags:
+            return f"You do not have the permission to create DAG runs of {dag_id}.", None
+        if condition == "missing":
+            return hint, None
+        if condition == "broken":
+            return hint, {"text": "See the import errors", "url": self.pages.import_errors()}
+        if condition == "paused":
+            link = {"text": "Unpause the DAG", "url": self.pages.dag(dag_id)}
+            return "The DAG is paused.", link
+        if isinstance(token.inspection, RotatorError):
+            advice = token.inspection.advice
+            return f"The Variable does not contain a token to renew. {advice}", open_variable
+        if token.is_expired_for_good:
+            reason = "The token has expired, and the issuer no longer renews it."
+            return f"{reason} {ExpiredToken.advice}", open_variable
+        if token.has_no_roles:
+            reason = "The issuer has no roles recorded for this token."
+            return f"{reason} {ExpiredToken.advice}", open_variable
+        return "", None
+
+    def _build_run(self, token: InspectedToken) -> dict[str, Any] | None:
+        run = token.run
         if run is None:
             return None
         return {
             "run_id": run.run_id,
             "state": run.state,
-            "active": run.active,
-            "asked_at": _seconds(run.asked_at),
-            "asked_by": run.asked_by,
-            "sentence": one.progress,
-            "url": self.pages.run(one.agent.dag_id, run.run_id),
+            "active": run.is_active,
+            "asked_at": _to_seconds(run.requested_at),
+            "asked_by": run.requested_by,
+            "sentence": token.progress,
+            "url": self.pages.run(token.dag.dag_id, run.run_id),
         }
 
-    def _error(self, one: Managed) -> dict[str, Any] | None:
-        """Why the last attempt failed, until there is another one or another token."""
-        run, newest, failed = one.run, one.attempt, one.failed_attempt
-        since = newest is None or (run is not None and newest.is_before(run))
-        if run and run.state == "failed" and since and not one.is_newer_than(run):
+    def _build_error(self, token: InspectedToken) -> dict[str, Any] | None:
+        """Return the failure of the last attempt, until another attempt or another token."""
+        run, last, failed = token.run, token.last_attempt, token.failed_attempt
+        is_last = last is None or (run is not None and last.is_before(run))
+        if run and run.state == "failed" and is_last and not token.is_newer_than(run):
             return {
                 "outcome": "failed",
-                "reason": one.progress,
+                "reason": token.progress,
                 "advice": "",
-                "at": _seconds(run.asked_at),
-                "url": self.pages.run(one.agent.dag_id, run.run_id),
+                "at": _to_seconds(run.requested_at),
+                "url": self.pages.run(token.dag.dag_id, run.run_id),
             }
         if failed is None:
             return None
@@ -213,13 +227,19 @@ class Overview:
             "outcome": failed.report.outcome,
             "reason": failed.report.reason,
             "advice": failed.report.advice,
-            "at": _seconds(failed.report.checked_at),
-            "url": self._task(one, failed),
+            "at": _to_seconds(failed.report.checked_at),
+            "url": self._build_task_url(token, failed),
         }
 
-    def _task(self, one: Managed, attempt: Attempt) -> str:
-        return self.pages.task(one.agent.dag_id, attempt.run_id, "rotate", attempt.map_index)
+    def _build_task_url(self, token: InspectedToken, attempt: Attempt) -> str:
+        return self.pages.task(token.dag.dag_id, attempt.run_id, "rotate", attempt.map_index)
 
 
-def _seconds(time: datetime | None) -> int | None:
+def _choose_group(inspection: Inspection | None, state: State) -> str:
+    if inspection and inspection.decision.state is policy.TokenState.EXPIRED:
+        return "expired"
+    return "active" if state is State.OK else "attention"
+
+
+def _to_seconds(time: datetime | None) -> int | None:
     return None if time is None else round(time.timestamp())

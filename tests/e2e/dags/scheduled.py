@@ -20,21 +20,21 @@ def consumers():
 
     @task
     def use():
-        """Hold the token from before the swap until after it; what was it answered?"""
+        """Use the old token until after the swap, and return all status codes."""
         import flowclient
 
         held = Variable.get("FLOWAPI_TOKEN")
         connection = flowclient.Connection(url=Variable.get("flowapi_url"), token=held)
 
-        def ask():
+        def request():
             return connection.get_url(route="available_dates").status_code
 
-        answers = []
+        statuses = []
         while Variable.get("FLOWAPI_TOKEN") == held:
-            answers.append(ask())
+            statuses.append(request())
             time.sleep(0.5)
-        answers.append(ask())
-        return sorted(set(answers))
+        statuses.append(request())
+        return sorted(set(statuses))
 
     use()
 
@@ -48,13 +48,13 @@ consumers()
 )
 def after_rotation():
     @task
-    def told(triggering_asset_events=None, triggering_dataset_events=None):
-        """Of which swap?"""
+    def receive_event(triggering_asset_events=None, triggering_dataset_events=None):
+        """Return the event of the swap that triggered the run."""
         events = triggering_asset_events or triggering_dataset_events
         [event] = next(iter(events.values()))
         return event.extra
 
-    told()
+    receive_event()
 
 
 after_rotation()

@@ -1,4 +1,4 @@
-"""An Airflow DAG with one task that does to a Variable what its conf says."""
+"""An Airflow DAG with one task that performs the action of its conf on a Variable."""
 
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
@@ -8,13 +8,13 @@ from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider import FlowAuthHook, ManagedToken, VariableStore
 from flowauth_rotator.provider.compat import AIRFLOW_2, dag, get_current_context, redact, task
-from flowauth_rotator.provider.survey import look
-from flowauth_rotator.provider.variable_store import mask
+from flowauth_rotator.provider.survey import survey_token
+from flowauth_rotator.provider.variable_store import mask_token
 
 
 @contextmanager
 def outage():
-    """What a task sees when Airflow's API server is down, on Airflow 2 its database."""
+    """Simulate an outage of Airflow's API server, on Airflow 2 of its database."""
     if AIRFLOW_2:
         from sqlalchemy.exc import OperationalError
 
@@ -36,17 +36,18 @@ def act(conf):
     if conf["do"] == "issuer":
         hook = FlowAuthHook(conf["key"])
         issuer = hook.get_conn()
-        return [type(issuer).__name__, issuer.url, issuer._wire.timeout, issuer._wire._verify]
-    if conf["do"] == "look":
-        now, every = datetime.now(timezone.utc), timedelta(seconds=conf["schedule"])
-        found = look(ManagedToken(conf["key"]), every, now, None, scheduled=conf["scheduled"])
-        return found.report.to_json()
+        return [type(issuer).__name__, issuer.url, issuer._http.timeout, issuer._http._verify]
+    if conf["do"] == "survey":
+        now, interval = datetime.now(timezone.utc), timedelta(seconds=conf["schedule"])
+        token, is_scheduled = ManagedToken(conf["key"]), conf["scheduled"]
+        surveyed = survey_token(token, interval, now, None, is_scheduled=is_scheduled)
+        return surveyed.report.to_json()
     if conf["do"] == "test":
         return list(FlowAuthHook(conf["key"]).test_connection())
     if conf["do"] == "mask":
         pieces = conf["pieces"]
         before = [redact(piece) == piece for piece in pieces]
-        mask(Token(".".join(pieces)))
+        mask_token(Token(".".join(pieces)))
         return [before, ["***" in redact(f"the log says: {piece}!") for piece in pieces]]
     if conf["do"] == "read":
         return store.read().reveal()

@@ -1,51 +1,51 @@
-/** Small helpers that change a document only where it differs, so that nobody's place is lost. */
+/** DOM helpers that change only what differs, so that focus and selection are kept. */
 
 export const byId = (id) => document.getElementById(id);
 
-/** A copy of a template, and its parts by their `data-part`. */
-export function stamp(template) {
+/** Clone a template; return its root, and its parts by their `data-part`. */
+export function cloneTemplate(template) {
   const root = byId(template).content.firstElementChild.cloneNode(true);
   const parts = {};
   for (const part of root.querySelectorAll("[data-part]")) parts[part.dataset.part] = part;
   return { root, parts };
 }
 
-export function say(element, text) {
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-export function mark(element, attribute, value) {
+export function setAttribute(element, attribute, value) {
   if (value === null) element.removeAttribute(attribute);
   else if (element.getAttribute(attribute) !== value) element.setAttribute(attribute, value);
 }
 
-export function show(element, shown) {
-  if (element.hidden === Boolean(shown)) element.hidden = !shown;
+export function setVisible(element, visible) {
+  if (element.hidden === Boolean(visible)) element.hidden = !visible;
 }
 
-/** Say it, or hide the element, or the fact that it belongs to, where there is nothing to say. */
-export function tell(element, text) {
-  const known = text !== null && text !== "";
-  show(element.closest("[data-fact]") ?? element, known);
-  say(element, known ? text : "");
+/** Set a text; if it is null or empty, hide the element, or the `data-fact` that contains it. */
+export function setOptionalText(element, text) {
+  const hasText = text !== null && text !== "";
+  setVisible(element.closest("[data-fact]") ?? element, hasText);
+  setText(element, hasText ? text : "");
 }
 
-/** A link to a page of Airflow's, whose root is one up from here. */
-export function lead(link, url) {
-  const known = typeof url === "string"; // "" is Airflow's root
-  show(link, known);
-  if (known) mark(link, "href", new URL(`../${url}`, document.baseURI).href);
+/** Link to a page of Airflow, whose root is the parent of this page; hide a link without a URL. */
+export function setLink(link, url) {
+  const hasUrl = typeof url === "string"; // "" is Airflow's root
+  setVisible(link, hasUrl);
+  if (hasUrl) setAttribute(link, "href", new URL(`../${url}`, document.baseURI).href);
 }
 
-export function create(tag, text, attributes = {}) {
+export function createElement(tag, text, attributes = {}) {
   const element = document.createElement(tag);
   element.textContent = text;
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
 }
 
-/** Bring elements into this order within a list, and leave those alone that stand right. */
-export function arrange(list, elements) {
+/** Put elements into this order within a list, without moving those in the right place. */
+export function reorder(list, elements) {
   const focused = document.activeElement;
   let next = list.firstElementChild;
   for (const element of elements) {
@@ -58,27 +58,27 @@ export function arrange(list, elements) {
   }
 }
 
-/** One view for each item, kept from answer to answer by the item's key. */
+/** One view for each item, kept from response to response by the item's key. */
 export class Views {
   #views = new Map();
 
-  constructor(keyOf, create) {
-    this.keyOf = keyOf;
-    this.create = create;
+  constructor(getKey, createView) {
+    this.getKey = getKey;
+    this.createView = createView;
   }
 
-  /** The views in the order of their items; those of items that are gone are removed. */
+  /** Update the views, remove those without an item, and return them in the items' order. */
   update(items, now) {
-    const known = this.#views;
+    const previous = this.#views;
     this.#views = new Map();
     for (const item of items) {
-      const key = this.keyOf(item);
-      const view = known.get(key) ?? this.create();
-      known.delete(key);
+      const key = this.getKey(item);
+      const view = previous.get(key) ?? this.createView();
+      previous.delete(key);
       view.update(item, now);
       this.#views.set(key, view);
     }
-    for (const gone of known.values()) gone.root.remove();
+    for (const removed of previous.values()) removed.root.remove();
     return this.all;
   }
 

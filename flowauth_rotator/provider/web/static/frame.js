@@ -1,61 +1,61 @@
-/** What the page takes from Airflow's own page when it is shown inside of it. */
+/** The integration with Airflow's page, when this page is shown in a frame of it. */
 
-const framed = window.parent !== window;
+const isFramed = window.parent !== window;
 
-function parentDocument() {
+function getParentDocument() {
   try {
-    return framed ? window.parent.document : null;
+    return isFramed ? window.parent.document : null;
   } catch {
     return null; // of another origin
   }
 }
 
-/** Airflow's theme; null where there is no Airflow around. */
-function themeAround() {
-  const outer = parentDocument()?.documentElement;
-  if (!outer) return null;
-  // Airflow 2 inverts its whole page, with this frame in it: what is light here comes out dark.
-  if (outer.hasAttribute("data-color-scheme")) return "light";
-  const dark = outer.classList.contains("dark") || outer.dataset.theme === "dark";
+/** Return the theme of Airflow's page; null without one. */
+function readParentTheme() {
+  const parent = getParentDocument()?.documentElement;
+  if (!parent) return null;
+  // Airflow 2 inverts its whole page including this frame, so the light theme appears dark.
+  if (parent.hasAttribute("data-color-scheme")) return "light";
+  const dark = parent.classList.contains("dark") || parent.dataset.theme === "dark";
   return dark ? "dark" : "light";
 }
 
-/** Take the theme of Airflow's page, or the browser's, now and whenever it changes. */
+/** Apply the theme of Airflow's page, or the browser's, now and whenever it changes. */
 export function followTheme() {
   const root = document.documentElement;
   const preference = window.matchMedia("(prefers-color-scheme: dark)");
-  const follow = () => {
-    root.dataset.theme = themeAround() ?? (preference.matches ? "dark" : "light");
+  const applyTheme = () => {
+    root.dataset.theme = readParentTheme() ?? (preference.matches ? "dark" : "light");
   };
-  root.toggleAttribute("data-framed", framed);
-  follow();
-  preference.addEventListener("change", follow);
-  const outer = parentDocument()?.documentElement;
-  if (outer) {
-    const marks = ["class", "data-theme", "data-color-scheme"];
-    new MutationObserver(follow).observe(outer, { attributeFilter: marks });
+  root.toggleAttribute("data-framed", isFramed);
+  applyTheme();
+  preference.addEventListener("change", applyTheme);
+  const parent = getParentDocument()?.documentElement;
+  if (parent) {
+    const attributeFilter = ["class", "data-theme", "data-color-scheme"];
+    new MutationObserver(applyTheme).observe(parent, { attributeFilter });
   }
 }
 
-/** Let links lead Airflow's page somewhere: a sandboxed frame may not do so itself. */
-export function openLinksAround() {
+/** Open links in Airflow's page, which a sandboxed frame may not do itself. */
+export function openLinksInParent() {
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
     const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
-    const outer = parentDocument();
-    if (!link || !plain || !outer || link.getAttribute("href").startsWith("#")) return;
-    const twin = outer.createElement("a");
-    twin.href = link.href;
-    outer.body.append(twin);
-    twin.click();
-    twin.remove();
+    const parent = getParentDocument();
+    if (!link || !plain || !parent || link.getAttribute("href").startsWith("#")) return;
+    const copy = parent.createElement("a");
+    copy.href = link.href;
+    parent.body.append(copy);
+    copy.click();
+    copy.remove();
     event.preventDefault();
   });
 }
 
-/** The Variable that an address leads to, of this page or of Airflow's around it. */
-export function placeAsked() {
-  const hash = document.location.hash || parentDocument()?.location.hash || "";
+/** Return the Variable in the fragment of this page's URL, or of Airflow's page. */
+export function readRequestedVariable() {
+  const hash = document.location.hash || getParentDocument()?.location.hash || "";
   try {
     return decodeURIComponent(hash.slice(1));
   } catch {
@@ -63,9 +63,9 @@ export function placeAsked() {
   }
 }
 
-/** Where signing in again leads: the page that the browser shows, without a place in it. */
-export function outermostAddress() {
-  const address = new URL((parentDocument() ?? document).location.href);
-  address.hash = "";
-  return address.href;
+/** Return the URL that the browser shows, without its fragment: the target of a new sign-in. */
+export function getBrowserUrl() {
+  const url = new URL((getParentDocument() ?? document).location.href);
+  url.hash = "";
+  return url.href;
 }

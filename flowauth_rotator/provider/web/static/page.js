@@ -1,192 +1,205 @@
-import { Agent } from "./agent.js";
-import { arrange, byId, create, say, show, tell, Views } from "./dom.js";
-import { followTheme, openLinksAround, outermostAddress, placeAsked } from "./frame.js";
-import { keyOf, Row } from "./row.js";
-import { localTime } from "./time.js";
-import { summary } from "./words.js";
+import {
+  byId,
+  createElement,
+  reorder,
+  setOptionalText,
+  setText,
+  setVisible,
+  Views,
+} from "./dom.js";
+import { followTheme, getBrowserUrl, openLinksInParent, readRequestedVariable } from "./frame.js";
+import { buildSummary } from "./labels.js";
+import { RotationDag } from "./rotation_dag.js";
+import { getKey, Row } from "./row.js";
+import { formatTime } from "./time.js";
 
-const QUICK = 2000; // ms between two looks while a renewal is under way
-const SLOW = 30000;
-const PATIENCE = 20000; // ms for one answer
-const AT_FIRST = 24; // rows before the first paint: more than a screen has
+const ACTIVE_INTERVAL = 2000; // ms between two requests during a renewal
+const IDLE_INTERVAL = 30000;
+const TIMEOUT = 20000; // ms for one response
+const FIRST_ROWS = 24; // before the first paint: more than fit on a screen
 const GROUPS = ["active", "attention", "expired"];
 
-const agents = new Views((agent) => agent.dag_id, () => new Agent());
-const rows = new Views(keyOf, () => new Row(renew, announce));
+const dagViews = new Views((dag) => dag.dag_id, () => new RotationDag());
+const rowViews = new Views(getKey, () => new Row(renew, announce));
 
-let ahead = 0; // seconds by which the server's clock is ahead of the browser's
-let shownAt = null; // the server's time of what is shown
-let asked = placeAsked(); // the Variable to show first, until it has been
-let latest = []; // the tokens of the last answer
-let looks = 0;
+let clockOffset = 0; // seconds by which the server's clock is ahead of the browser's
+let loadedAt = null; // the server's time of the data on the page
+let requestedVariable = readRequestedVariable(); // to scroll to, until its row exists
+let tokens = []; // of the last response
+let loadNumber = 0;
 let timer;
 
-const now = () => Date.now() / 1000 + ahead;
+const now = () => Date.now() / 1000 + clockOffset;
 
 followTheme();
-openLinksAround();
-document.addEventListener("visibilitychange", () => (document.hidden ? pause() : look()));
+openLinksInParent();
+document.addEventListener("visibilitychange", () => (document.hidden ? cancelReload() : load()));
 setInterval(tick, 1000);
-look();
+load();
 
-async function look() {
-  pause();
-  const mine = ++looks;
-  const { status, body } = await ask("api/tokens");
-  if (mine !== looks) return; // a later look, or a renewal, knows more
-  if (status === 200) showAnswer(body);
-  showTrouble(status, body);
-  plan();
+async function load() {
+  cancelReload();
+  const number = ++loadNumber;
+  const { status, body } = await callApi("api/tokens");
+  if (number !== loadNumber) return; // a later request or a renewal has newer data
+  if (status === 200) showOverview(body);
+  showError(status, body);
+  scheduleReload();
 }
 
-function pause() {
+function cancelReload() {
   clearTimeout(timer);
 }
 
-function plan() {
-  pause();
+function scheduleReload() {
+  cancelReload();
   if (document.hidden) return;
-  timer = setTimeout(look, rows.all.some((row) => row.active) ? QUICK : SLOW);
+  const isActive = rowViews.all.some((row) => row.isActive);
+  timer = setTimeout(load, isActive ? ACTIVE_INTERVAL : IDLE_INTERVAL);
 }
 
-/** Ask the API. Status 0 is no usable answer; a way to sign in elsewhere is a 401. */
-async function ask(address, options = {}) {
+/** Call the API. Status 0 stands for an unusable response; a redirect to a sign-in is a 401. */
+async function callApi(url, options = {}) {
   try {
-    const signal = AbortSignal.timeout(PATIENCE);
-    const answer = await fetch(address, { ...options, signal, redirect: "manual" });
-    if (answer.type === "opaqueredirect") return { status: 401, body: {} };
-    const body = await answer.json().catch(() => ({}));
-    const readable = !answer.ok || body.version === 1;
-    return readable ? { status: answer.status, body } : { status: 0, body: {} };
+    const signal = AbortSignal.timeout(TIMEOUT);
+    const response = await fetch(url, { ...options, signal, redirect: "manual" });
+    if (response.type === "opaqueredirect") return { status: 401, body: {} };
+    const body = await response.json().catch(() => ({}));
+    const isUsable = !response.ok || body.version === 1;
+    return isUsable ? { status: response.status, body } : { status: 0, body: {} };
   } catch {
     return { status: 0, body: {} };
   }
 }
 
 async function renew(row, minutes) {
-  if (row.asking) return;
-  row.asking = true;
-  row.problem = null;
+  if (row.isRequesting) return;
+  row.isRequesting = true;
+  row.requestError = null;
   row.refresh(now());
-  const { status, body } = await ask(`api/tokens/${encodeURIComponent(row.token.variable)}/renew`, {
+  const variable = encodeURIComponent(row.token.variable);
+  const { status, body } = await callApi(`api/tokens/${variable}/renew`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Requested-With": "flowauth-rotator" },
     body: JSON.stringify({ lifetime_minutes: minutes, expires_at: row.token.expires_at }),
   });
-  row.asking = false;
+  row.isRequesting = false;
   if (status === 202) {
-    looks += 1; // a look that is still under way was asked for before
+    loadNumber += 1; // an active request was sent before the renewal
     setClock(body.now);
     row.update(body.token, now());
-    plan();
+    scheduleReload();
     return;
   }
-  row.problem = { text: body.message ?? withoutMessage(status), at: now() };
+  row.requestError = { text: body.message ?? describeFailure(status), at: now() };
   row.refresh(now());
-  look();
+  load();
 }
 
-function withoutMessage(status) {
-  if (status === 401) return "You are not signed in any more.";
-  if (status === 0) return "Airflow did not answer. A renewal that has begun all the same shows here.";
-  return `Airflow answered with an error (${status}).`;
+function describeFailure(status) {
+  if (status === 401) return "You are no longer signed in.";
+  if (status === 0) return "Airflow did not respond. If the renewal has started, it appears here.";
+  return `Airflow returned an error (HTTP ${status}).`;
 }
 
 function setClock(serverNow) {
-  ahead = serverNow - Date.now() / 1000;
-  shownAt = serverNow;
+  clockOffset = serverNow - Date.now() / 1000;
+  loadedAt = serverNow;
 }
 
-function showAnswer(answer) {
-  setClock(answer.now);
+function showOverview(overview) {
+  setClock(overview.now);
   document.body.removeAttribute("aria-busy");
-  showSummary(answer);
-  showAgents(answer.agents);
-  showNotices(answer.notices);
-  latest = answer.tokens;
-  if (rows.all.length === 0 && latest.length > AT_FIRST) {
-    showTokens(latest.slice(0, AT_FIRST));
-    requestAnimationFrame(() => setTimeout(() => showTokens(latest)));
+  showSummary(overview);
+  showDags(overview.agents);
+  showNotices(overview.notices);
+  tokens = overview.tokens;
+  if (rowViews.all.length === 0 && tokens.length > FIRST_ROWS) {
+    showTokens(tokens.slice(0, FIRST_ROWS));
+    requestAnimationFrame(() => setTimeout(() => showTokens(tokens)));
   } else {
-    showTokens(latest);
+    showTokens(tokens);
   }
-  show(byId("start"), answer.tokens.length === 0);
-  show(byId("start-dag"), answer.agents.length === 0);
+  setVisible(byId("start"), tokens.length === 0);
+  setVisible(byId("start-dag"), overview.agents.length === 0);
 }
 
-function showSummary({ tokens, agents: heartbeats }) {
-  const parts = summary(tokens, heartbeats);
-  const sentence = parts.map((part) => part.text).join("");
-  if (byId("summary").textContent === sentence) return;
+function showSummary(overview) {
+  const parts = buildSummary(overview.tokens, overview.agents);
+  const text = parts.map((part) => part.text).join("");
+  if (byId("summary").textContent === text) return;
   byId("summary").replaceChildren(
-    ...parts.map(({ text, group }) => (group ? create("a", text, { href: `#${group}` }) : text)),
+    ...parts.map(({ text, group }) =>
+      group ? createElement("a", text, { href: `#${group}` }) : text,
+    ),
   );
 }
 
-function showAgents(heartbeats) {
-  const views = agents.update(heartbeats, now());
-  arrange(byId("agent-list"), views.map((view) => view.root));
-  show(byId("agents"), views.length);
+function showDags(dags) {
+  const views = dagViews.update(dags, now());
+  reorder(byId("rotation-dag-list"), views.map((view) => view.root));
+  setVisible(byId("rotation-dags"), views.length);
 }
 
 function showNotices(notices) {
   const list = byId("notice-list");
-  const shown = [...list.children].map((item) => item.textContent);
-  if (JSON.stringify(shown) !== JSON.stringify(notices)) {
-    list.replaceChildren(...notices.map((notice) => create("li", notice)));
+  const current = [...list.children].map((item) => item.textContent);
+  if (JSON.stringify(current) !== JSON.stringify(notices)) {
+    list.replaceChildren(...notices.map((notice) => createElement("li", notice)));
   }
-  show(byId("notices"), notices.length);
+  setVisible(byId("notices"), notices.length);
 }
 
-function showTokens(tokens) {
-  const views = rows.update(tokens, now());
+function showTokens(shownTokens) {
+  const views = rowViews.update(shownTokens, now());
   const groups = GROUPS.map((group) => [
     byId(group),
     views.filter((row) => row.token.group === group).map((row) => row.root),
   ]);
-  for (const [section, members] of groups) if (members.length) show(section, true);
+  for (const [section, members] of groups) if (members.length) setVisible(section, true);
   for (const [section, members] of groups) {
-    arrange(section.querySelector("ul"), members);
-    const all = latest.filter((token) => token.group === section.id).length;
-    say(section.querySelector(".count"), String(all));
+    reorder(section.querySelector("ul"), members);
+    const count = tokens.filter((token) => token.group === section.id).length;
+    setText(section.querySelector(".count"), String(count));
   }
-  for (const [section, members] of groups) show(section, members.length);
-  showAsked(views);
+  for (const [section, members] of groups) setVisible(section, members.length);
+  scrollToRequestedRow(views);
 }
 
-function showAsked(views) {
-  const found = asked && views.find((row) => row.token.variable === asked);
-  if (!found) return;
-  asked = "";
-  found.root.scrollIntoView({ block: "center" });
-  found.highlight();
+function scrollToRequestedRow(views) {
+  const row = views.find((view) => view.token.variable === requestedVariable);
+  if (!requestedVariable || !row) return;
+  requestedVariable = "";
+  row.root.scrollIntoView({ block: "center" });
+  row.highlight();
 }
 
-function showTrouble(status, body) {
-  const since = shownAt && localTime(shownAt, now(), true);
-  const texts = {
+function showError(status, body) {
+  const since = loadedAt && formatTime(loadedAt, now(), true);
+  const messages = {
     200: null,
-    401: "You are not signed in any more.",
-    403: body.message ?? "You may not read these tokens.",
+    401: "You are no longer signed in.",
+    403: body.message ?? "You do not have the permission to see these tokens.",
   };
-  const silence = since
-    ? `Airflow does not answer; what is shown is from ${since}. Trying again.`
-    : "Airflow does not answer. Trying again.";
-  tell(byId("trouble-text"), status in texts ? texts[status] : silence);
-  show(byId("trouble"), status !== 200);
-  show(byId("sign-in"), status === 401);
-  byId("sign-in").href = outermostAddress();
-  for (const part of ["summary", "board"]) show(byId(part), status !== 403);
-  show(byId("loading"), false);
-  tell(byId("as-of"), status === 200 ? `As of ${since}` : null);
+  const noResponse = since
+    ? `Airflow does not respond. The page shows the state at ${since} and retries.`
+    : "Airflow does not respond. The page retries.";
+  setOptionalText(byId("error-banner-text"), status in messages ? messages[status] : noResponse);
+  setVisible(byId("error-banner"), status !== 200);
+  setVisible(byId("sign-in"), status === 401);
+  byId("sign-in").href = getBrowserUrl();
+  for (const id of ["summary", "board"]) setVisible(byId(id), status !== 403);
+  setVisible(byId("loading"), false);
+  setOptionalText(byId("as-of"), status === 200 ? `As of ${since}` : null);
 }
 
-function announce(token, sentence) {
-  say(byId("announcement"), `${token.name} ${sentence}`);
+/** Announce a message to screen readers. */
+function announce(token, message) {
+  setText(byId("announcement"), `${token.name} ${message}`);
 }
 
 function tick() {
   if (document.hidden) return;
   const time = now();
-  for (const view of [...agents.all, ...rows.all]) view.tick(time);
+  for (const view of [...dagViews.all, ...rowViews.all]) view.tick(time);
 }

@@ -1,246 +1,261 @@
-import { create, lead, mark, say, show, stamp, tell } from "./dom.js";
-import { fromNow, inWords, isShort, localMoment, localTime, utcMoment } from "./time.js";
-import { label, lifetimes, listed, objection } from "./words.js";
+import {
+  cloneTemplate,
+  createElement,
+  setAttribute,
+  setLink,
+  setOptionalText,
+  setText,
+  setVisible,
+} from "./dom.js";
+import { formatLabel, joinNames, listLifetimes, validateMinutes } from "./labels.js";
+import {
+  formatDateTime,
+  formatDuration,
+  formatRelative,
+  formatTime,
+  formatUtc,
+  isShortLived,
+} from "./time.js";
 
-const HIGHLIGHT = 4000; // ms
+const HIGHLIGHT_TIME = 4000; // ms
 
-let rows = 0;
+let rowCount = 0;
 
-/** One token and what may be done with it. */
+/** The view of one token and of its renewal. */
 export class Row {
   /**
-   * @param renew asks for a renewal: `(row, minutes)`.
-   * @param announce says something to those who do not see it.
+   * @param renew requests a renewal: `(row, minutes)`.
+   * @param announce announces a message to screen readers: `(token, message)`.
    */
   constructor(renew, announce) {
-    Object.assign(this, stamp("row"), { renew, announce });
-    this.asking = false;
-    this.problem = null; // what the last click was answered with: {text, at}
-    this.watched = null; // the run whose end will be announced
-    this.#nameParts();
-    this.parts.form.addEventListener("submit", (event) => this.#submit(event));
-    this.parts.details.addEventListener("toggle", () => this.#scopes());
-    this.parts.lifetime.addEventListener("change", () => this.#picked());
-    this.parts.minutes.addEventListener("input", () => this.#typed());
+    Object.assign(this, cloneTemplate("row"), { renew, announce });
+    this.isRequesting = false;
+    this.requestError = null; // of the last click: {text, at}
+    this.watchedRunId = null; // the run whose end will be announced
+    this.#labelControls();
+    this.parts.form.addEventListener("submit", (event) => this.#onSubmit(event));
+    this.parts.details.addEventListener("toggle", () => this.#updateScopes());
+    this.parts.lifetime.addEventListener("change", () => this.#onLifetimeChange());
+    this.parts.minutes.addEventListener("input", () => this.#onMinutesInput());
   }
 
-  get key() {
-    return keyOf(this.token);
-  }
-
-  get active() {
+  get isActive() {
     return Boolean(this.token.run?.active);
   }
 
   update(token, now) {
     this.token = token;
-    this.precise = isShort(token);
-    mark(this.root, "data-severity", token.severity);
+    this.precise = isShortLived(token);
+    setAttribute(this.root, "data-severity", token.severity);
     this.root.classList.toggle("timeless", token.expires_at === null);
-    this.#identity();
-    this.#life(now);
-    this.#history(now);
-    this.#picker(now);
+    this.#updateIdentity();
+    this.#updateValidity(now);
+    this.#updateHistory(now);
+    this.#updateLifetimes(now);
     this.refresh(now);
-    this.#watch(now);
+    this.#announceEnd();
   }
 
-  /** What depends on the clock alone. */
+  /** Update what changes with time alone. */
   tick(now) {
-    const { parts, token } = this;
-    say(parts.left, timeLeft(token.expires_at, now, this.precise));
-    tell(parts.due, pointInLife("due", token.renew_at, now, this.precise));
-    tell(parts.critical, pointInLife("critical", token.critical_at, now, this.precise));
-    parts.bar.style.setProperty("--elapsed", this.#place(now));
+    const { parts, precise, token } = this;
+    setText(parts.left, describeTimeLeft(token.expires_at, now, precise));
+    setOptionalText(parts.due, describeThreshold("due", token.renew_at, now, precise));
+    setOptionalText(parts.critical, describeThreshold("critical", token.critical_at, now, precise));
+    parts.bar.style.setProperty("--elapsed", this.#computeFraction(now));
   }
 
-  /** What a click, a run or their end changes. */
+  /** Update what changes with a request or a run. */
   refresh(now) {
-    const { parts, token } = this;
-    const busy = this.asking || this.active;
-    if (this.problem && token.last_rotation?.at > this.problem.at) this.problem = null;
+    const { isRequesting, parts, token } = this;
+    const isBusy = isRequesting || this.isActive;
+    if (token.last_rotation?.at > this.requestError?.at) this.requestError = null;
 
     const possible = token.renewal.possible;
-    mark(parts.renew, "aria-disabled", busy || !possible ? "true" : null);
-    if (!possible && !busy && parts.picker.contains(document.activeElement)) parts.renew.focus();
-    show(parts.picker, possible || busy);
-    show(parts.impossible, !possible && !busy);
-    say(parts.whyNot, token.renewal.why_not);
-    say(parts.wayOut, token.renewal.way_out?.text ?? "");
-    lead(parts.wayOut, token.renewal.way_out?.url);
+    setAttribute(parts.renew, "aria-disabled", isBusy || !possible ? "true" : null);
+    if (!possible && !isBusy && parts.picker.contains(document.activeElement)) parts.renew.focus();
+    setVisible(parts.picker, possible || isBusy);
+    setVisible(parts.impossible, !possible && !isBusy);
+    setText(parts.whyNot, token.renewal.why_not);
+    setText(parts.wayOut, token.renewal.way_out?.text ?? "");
+    setLink(parts.wayOut, token.renewal.way_out?.url);
 
-    show(parts.progress, busy);
-    say(parts.progressSentence, this.asking ? "Asking Airflow." : (token.run?.sentence ?? ""));
-    tell(parts.askedBy, !this.asking && token.run?.asked_by);
-    lead(parts.run, !this.asking && token.run?.url);
+    setVisible(parts.progress, isBusy);
+    const run = isRequesting ? { sentence: "Sending the request to Airflow." } : token.run;
+    setText(parts.progressText, run?.sentence ?? "");
+    setOptionalText(parts.requestedBy, run?.asked_by ?? null);
+    setLink(parts.run, run?.url);
 
-    tell(parts.problem, busy ? null : (this.problem?.text ?? null));
-    this.#failure(busy, now);
+    setOptionalText(parts.requestError, isBusy ? null : (this.requestError?.text ?? null));
+    this.#updateFailure(isBusy, now);
   }
 
-  /** Let each control bear the token's name too: "Renew AIRFLOW". */
-  #nameParts() {
+  /** Add the token's name to the accessible name of each control: "Renew AIRFLOW". */
+  #labelControls() {
     const { parts } = this;
-    const number = ++rows;
-    const refer = (element, attribute, ...names) => {
+    const number = ++rowCount;
+    const reference = (element, attribute, ...names) => {
       for (const name of names) parts[name].id = `${name}-${number}`;
-      mark(element, attribute, names.map((name) => parts[name].id).join(" "));
+      setAttribute(element, attribute, names.map((name) => parts[name].id).join(" "));
     };
-    refer(parts.renew, "aria-labelledby", "renew", "name");
-    refer(parts.renew, "aria-describedby", "whyNot");
-    refer(parts.lifetime, "aria-labelledby", "lifetimeLabel", "name");
-    refer(parts.minutes, "aria-labelledby", "minutesLabel", "name");
-    refer(parts.minutes, "aria-describedby", "minutesProblem", "minutesHint");
+    reference(parts.renew, "aria-labelledby", "renew", "name");
+    reference(parts.renew, "aria-describedby", "whyNot");
+    reference(parts.lifetime, "aria-labelledby", "lifetimeLabel", "name");
+    reference(parts.minutes, "aria-labelledby", "minutesLabel", "name");
+    reference(parts.minutes, "aria-describedby", "minutesError", "minutesHint");
   }
 
-  #identity() {
+  #updateIdentity() {
     const { parts, token } = this;
     for (const part of ["name", "variable", "audience", "user"]) {
-      tell(parts[part], token[part]);
-      mark(parts[part], "title", token[part]);
+      setOptionalText(parts[part], token[part]);
+      setAttribute(parts[part], "title", token[part]);
     }
-    say(parts.state, label(token.state));
+    setText(parts.state, formatLabel(token.state));
     const names = token.roles.map((role) => role.name);
-    tell(parts.roles, listed(names));
-    mark(parts.roles, "title", names.join(", "));
-    this.#scopes();
+    setOptionalText(parts.roles, joinNames(names));
+    setAttribute(parts.roles, "title", names.join(", "));
+    this.#updateScopes();
   }
 
-  /** The scopes of each role, for those who have opened them. */
-  #scopes() {
+  /** Show the scopes of each role if the details are open. */
+  #updateScopes() {
     const { parts, token } = this;
     const roles = JSON.stringify(token.roles);
     if (!parts.details.open || roles === this.shownRoles) return;
     this.shownRoles = roles;
     parts.scopes.replaceChildren(
       ...token.roles.flatMap((role) => [
-        create("dt", role.name),
-        create("dd", role.scopes.join(", ") || "no scopes"),
+        createElement("dt", role.name),
+        createElement("dd", role.scopes.join(", ") || "no scopes"),
       ]),
     );
   }
 
-  #life(now) {
+  #updateValidity(now) {
     const { parts, precise, token } = this;
-    const { expires_at: expires, issued_at: issued } = token;
-    tell(parts.expires, expires && localMoment(expires, precise));
-    tell(parts.expiresUtc, expires && utcMoment(expires, precise));
-    tell(parts.issued, issued && localTime(issued, now, precise));
-    mark(parts.issued, "title", issued && utcMoment(issued, true));
-    show(parts.bar, expires !== null && issued !== null);
-    parts.bar.style.setProperty("--due", this.#place(token.renew_at));
-    parts.bar.style.setProperty("--critical", this.#place(token.critical_at));
-    mark(parts.due, "title", token.renew_at && utcMoment(token.renew_at, precise));
-    mark(parts.critical, "title", token.critical_at && utcMoment(token.critical_at, precise));
+    const { critical_at: critical, expires_at: expires, issued_at: issued, renew_at: due } = token;
+    setOptionalText(parts.expires, expires && formatDateTime(expires, precise));
+    setOptionalText(parts.expiresUtc, expires && formatUtc(expires, precise));
+    setOptionalText(parts.issued, issued && formatTime(issued, now, precise));
+    setAttribute(parts.issued, "title", issued && formatUtc(issued, true));
+    setVisible(parts.bar, expires !== null && issued !== null);
+    parts.bar.style.setProperty("--due", this.#computeFraction(due));
+    parts.bar.style.setProperty("--critical", this.#computeFraction(critical));
+    setAttribute(parts.due, "title", due && formatUtc(due, precise));
+    setAttribute(parts.critical, "title", critical && formatUtc(critical, precise));
     this.tick(now);
   }
 
-  /** Where a moment is between issue and expiry, as a share from 0 to 1. */
-  #place(epoch) {
+  /** Return the position of a time between issue and expiry, from 0 to 1. */
+  #computeFraction(epoch) {
     const { expires_at: expires, issued_at: issued } = this.token;
-    const share = (epoch - issued) / (expires - issued);
-    return Math.min(Math.max(share || 0, 0), 1).toFixed(4);
+    const fraction = (epoch - issued) / (expires - issued);
+    return Math.min(Math.max(fraction || 0, 0), 1).toFixed(4);
   }
 
-  #history(now) {
+  #updateHistory(now) {
     const { parts, precise, token } = this;
-    const { error, last_rotation: last, newest_issued_at_issuer: newest, run } = token;
-    tell(parts.reason, error?.reason === token.reason ? null : token.reason);
-    tell(parts.advice, error?.advice === token.advice ? null : token.advice);
+    const { error, last_rotation: last, next_check_at: nextCheck, run } = token;
+    const formatEvent = (state, epoch) =>
+      `${formatLabel(state)}, ${formatTime(epoch, now, precise)}`;
+    setOptionalText(parts.reason, error?.reason === token.reason ? null : token.reason);
+    setOptionalText(parts.advice, error?.advice === token.advice ? null : token.advice);
 
-    tell(parts.lastRotation, last && `${label(last.outcome)}, ${localTime(last.at, now, precise)}`);
-    mark(parts.lastRotation, "title", last && utcMoment(last.at, true));
-    lead(parts.lastTask, last?.url);
+    setOptionalText(parts.lastRotation, last && formatEvent(last.outcome, last.at));
+    setAttribute(parts.lastRotation, "title", last && formatUtc(last.at, true));
+    setLink(parts.lastTask, last?.url);
 
     const ended = run && !run.active;
-    const asked = ended && `${label(run.state)}, ${localTime(run.asked_at, now, precise)}`;
-    tell(parts.lastAsked, asked || null);
-    tell(parts.lastAskedBy, ended ? run.asked_by : null);
-    lead(parts.lastRun, ended && run.url);
+    setOptionalText(parts.lastRequest, ended ? formatEvent(run.state, run.asked_at) : null);
+    setOptionalText(parts.lastRequester, ended ? run.asked_by : null);
+    setLink(parts.lastRun, ended && run.url);
 
-    tell(parts.nextCheck, token.next_check_at && localTime(token.next_check_at, now, precise));
-    mark(parts.nextCheck, "title", token.next_check_at && utcMoment(token.next_check_at, true));
-    tell(parts.newest, newestInWords(newest, token.expires_at, precise));
+    setOptionalText(parts.nextCheck, nextCheck && formatTime(nextCheck, now, precise));
+    setAttribute(parts.nextCheck, "title", nextCheck && formatUtc(nextCheck, true));
+    setOptionalText(parts.newest, describeNewest(token, precise));
   }
 
-  #picker(now) {
+  #updateLifetimes(now) {
     const { parts, token } = this;
     const { longest_minutes: longest, usual_minutes: usual } = token.renewal;
     this.least = Math.max(1, Math.floor((token.expires_at - now) / 60) + 1);
-    const offered = lifetimes(this.least, longest);
+    const offered = listLifetimes(this.least, longest);
     const shown = JSON.stringify([offered, longest, usual]);
     if (shown === this.shownLifetimes) return;
     this.shownLifetimes = shown;
     const chosen = parts.lifetime.value;
-    const maximum = longest === null ? "maximum" : `maximum (${inWords(longest * 60)})`;
-    const first = usual === null ? maximum : `as it is set (${inWords(usual * 60)})`;
+    const maximum = longest === null ? "maximum" : `maximum (${formatDuration(longest * 60)})`;
+    const first = usual === null ? maximum : `as configured (${formatDuration(usual * 60)})`;
     parts.lifetime.replaceChildren(
-      create("option", first, { value: "usual" }),
-      ...offered.map((value) => create("option", inWords(value * 60), { value })),
-      create("option", "other…", { value: "other" }),
+      createElement("option", first, { value: "usual" }),
+      ...offered.map((value) => createElement("option", formatDuration(value * 60), { value })),
+      createElement("option", "other…", { value: "other" }),
     );
     parts.lifetime.value = chosen;
     if (parts.lifetime.selectedIndex < 0) parts.lifetime.value = "usual";
-    this.#picked();
+    this.#onLifetimeChange();
   }
 
-  #picked() {
-    show(this.parts.other, this.parts.lifetime.value === "other");
-    this.#typed();
+  #onLifetimeChange() {
+    setVisible(this.parts.other, this.parts.lifetime.value === "other");
+    this.#onMinutesInput();
   }
 
-  #typed() {
+  #onMinutesInput() {
     const { minutes, minutesHint } = this.parts;
-    const wrong = this.#objection();
-    say(minutesHint, wrong ? "" : inWords(Number(minutes.value) * 60));
-    if (!wrong || minutes.hasAttribute("aria-invalid")) this.#object(minutes.value && wrong);
+    const error = this.#validateMinutes();
+    setText(minutesHint, error ? "" : formatDuration(Number(minutes.value) * 60));
+    if (error && !minutes.hasAttribute("aria-invalid")) return;
+    this.#showMinutesError(minutes.value && error);
   }
 
-  #objection() {
-    return objection(this.parts.minutes.value, this.least, this.token.renewal.longest_minutes);
+  #validateMinutes() {
+    const longest = this.token.renewal.longest_minutes;
+    return validateMinutes(this.parts.minutes.value, this.least, longest);
   }
 
-  #object(objectionToMinutes) {
-    const { minutes, minutesProblem } = this.parts;
-    mark(minutes, "aria-invalid", objectionToMinutes ? "true" : null);
-    tell(minutesProblem, objectionToMinutes);
+  #showMinutesError(error) {
+    const { minutes, minutesError } = this.parts;
+    setAttribute(minutes, "aria-invalid", error ? "true" : null);
+    setOptionalText(minutesError, error);
   }
 
-  #submit(event) {
+  #onSubmit(event) {
     event.preventDefault();
     const { parts } = this;
     if (parts.renew.hasAttribute("aria-disabled")) return;
-    const picked = parts.lifetime.value;
-    if (picked === "other") {
-      const wrong = this.#objection();
-      this.#object(wrong);
-      if (wrong) {
+    const choice = parts.lifetime.value;
+    if (choice === "other") {
+      const error = this.#validateMinutes();
+      this.#showMinutesError(error);
+      if (error) {
         parts.minutes.focus();
         return;
       }
     }
-    const typed = { usual: null, other: Number(parts.minutes.value) };
-    this.renew(this, picked in typed ? typed[picked] : Number(picked));
+    const special = { usual: null, other: Number(parts.minutes.value) };
+    this.renew(this, choice in special ? special[choice] : Number(choice));
   }
 
-  #failure(busy, now) {
+  #updateFailure(isBusy, now) {
     const { parts, precise, token } = this;
     const { error } = token;
-    show(parts.failure, error && !busy);
+    setVisible(parts.failure, error && !isBusy);
     if (!error) return;
-    const outcome = error.outcome ? `: ${label(error.outcome).toLowerCase()}` : "";
-    say(parts.failureHead, `The last attempt failed${outcome}, ${localTime(error.at, now, precise)}.`);
-    tell(parts.failureReason, error.reason);
-    tell(parts.failureAdvice, error.advice ?? "");
-    lead(parts.failureTask, error.url);
+    const outcome = formatLabel(error.outcome ?? "failed");
+    setText(parts.failureHead, `Last attempt: ${outcome}, ${formatTime(error.at, now, precise)}.`);
+    setOptionalText(parts.failureReason, error.reason);
+    setOptionalText(parts.failureAdvice, error.advice ?? "");
+    setLink(parts.failureTask, error.url);
   }
 
-  /** Say how a run goes on that was seen to be under way. */
-  #watch(now) {
+  /** Announce the end of a run that was active in the previous response. */
+  #announceEnd() {
     const { run } = this.token;
-    const watched = this.watched !== null && this.watched === run?.run_id;
-    this.watched = this.active ? run.run_id : null;
-    if (!watched || this.active) return;
+    const isWatched = this.watchedRunId !== null && this.watchedRunId === run?.run_id;
+    this.watchedRunId = this.isActive ? run.run_id : null;
+    if (!isWatched || this.isActive) return;
     const { error } = this.token;
     if (error?.at >= run.asked_at) {
       this.announce(this.token, `was not renewed. ${error.reason}`);
@@ -250,30 +265,30 @@ export class Row {
     this.highlight();
   }
 
-  /** Let the eye find it. */
+  /** Highlight the row for a few seconds. */
   highlight() {
     this.root.classList.add("fresh");
-    setTimeout(() => this.root.classList.remove("fresh"), HIGHLIGHT);
+    setTimeout(() => this.root.classList.remove("fresh"), HIGHLIGHT_TIME);
   }
 }
 
-export function keyOf(token) {
+export function getKey(token) {
   return JSON.stringify([token.dag_id, token.variable]);
 }
 
-function timeLeft(expires, now, precise) {
+function describeTimeLeft(expires, now, precise) {
   if (expires === null) return "Time left unknown";
-  const words = inWords(expires - now, precise);
-  return expires > now ? `${words} left` : `Expired ${words} ago`;
+  const duration = formatDuration(expires - now, precise);
+  return expires > now ? `${duration} left` : `Expired ${duration} ago`;
 }
 
-function pointInLife(word, epoch, now, precise) {
+function describeThreshold(name, epoch, now, precise) {
   if (epoch === null) return null;
-  return `${word} ${fromNow(epoch, now, precise)}`;
+  return `${name} ${formatRelative(epoch, now, precise)}`;
 }
 
-function newestInWords(newest, expires, precise) {
+function describeNewest({ expires_at: expires, newest_issued_at_issuer: newest }, precise) {
   if (newest === null || expires === null) return null;
-  if (newest <= expires) return "in use is the newest issued";
-  return `a newer one, until ${localMoment(newest, precise)}, was issued and is not in use`;
+  if (newest <= expires) return "the newest token is in use";
+  return `a newer token, which expires ${formatDateTime(newest, precise)}, is not in use`;
 }

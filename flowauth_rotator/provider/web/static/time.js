@@ -1,4 +1,4 @@
-/** Durations and moments in words. All times are epoch seconds. */
+/** The formatting of durations and times. All times are epoch seconds. */
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
@@ -7,29 +7,25 @@ const SHORT_LIFETIME = 2 * HOUR;
 
 const date = { weekday: "short", day: "numeric", month: "short", year: "numeric" };
 const minutes = { hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
-const withMinutes = formatsOf(minutes);
-const withSeconds = formatsOf({ ...minutes, second: "2-digit" });
+const withMinutes = createFormats(minutes);
+const withSeconds = createFormats({ ...minutes, second: "2-digit" });
 
-function formatsOf(time) {
-  const inBrowsersWay = (options) => new Intl.DateTimeFormat(undefined, options);
-  return { time: inBrowsersWay(time), moment: inBrowsersWay({ ...date, ...time }) };
+function createFormats(time) {
+  const createFormat = (options) => new Intl.DateTimeFormat(undefined, options); // of the browser
+  return { time: createFormat(time), dateTime: createFormat({ ...date, ...time }) };
 }
 
-function format(epoch, way) {
-  return way.format(epoch * 1000);
-}
-
-function dayOf(epoch) {
+function getDay(epoch) {
   return new Date(epoch * 1000).toDateString();
 }
 
-/** Whether seconds matter to a token that lives that long. */
-export function isShort({ issued_at: issued, expires_at: expires }) {
+/** Whether the lifetime of a token is so short that the page shows seconds. */
+export function isShortLived({ issued_at: issued, expires_at: expires }) {
   return issued !== null && expires !== null && expires - issued < SHORT_LIFETIME;
 }
 
-/** `2 h 13 min`: the two largest units; `precise` counts the seconds of the last hour. */
-export function inWords(duration, precise = false) {
+/** `2 h 13 min`: the two largest units; `precise` adds seconds below an hour. */
+export function formatDuration(duration, precise = false) {
   const whole = Math.floor(Math.abs(duration));
   const parts = [
     [Math.floor(whole / DAY), "d"],
@@ -46,26 +42,26 @@ export function inWords(duration, precise = false) {
     .join(" ");
 }
 
-/** With its date: `Thu, 26 Nov 2026, 02:40 CET`. */
-export function localMoment(epoch, precise = false) {
-  return format(epoch, (precise ? withSeconds : withMinutes).moment);
+/** `Thu, 26 Nov 2026, 02:40 CET`. */
+export function formatDateTime(epoch, precise = false) {
+  return (precise ? withSeconds : withMinutes).dateTime.format(epoch * 1000);
 }
 
-/** `02:40 CET`, with the date in front where it is not that of `now`. */
-export function localTime(epoch, now, precise = false) {
-  const { time, moment } = precise ? withSeconds : withMinutes;
-  return format(epoch, dayOf(epoch) === dayOf(now) ? time : moment);
+/** `02:40 CET`, with the date unless it is the date of `now`. */
+export function formatTime(epoch, now, precise = false) {
+  const { time, dateTime } = precise ? withSeconds : withMinutes;
+  return (getDay(epoch) === getDay(now) ? time : dateTime).format(epoch * 1000);
 }
 
 /** `2026-11-25 01:40 UTC`. */
-export function utcMoment(epoch, precise = false) {
+export function formatUtc(epoch, precise = false) {
   const text = new Date(epoch * 1000).toISOString();
   const end = text.indexOf(".");
   return `${text.slice(0, precise ? end : end - 3).replace("T", " ")} UTC`;
 }
 
 /** `in 2 h 13 min`, or `3 min ago`. */
-export function fromNow(epoch, now, precise = false) {
-  const words = inWords(epoch - now, precise);
-  return epoch >= now ? `in ${words}` : `${words} ago`;
+export function formatRelative(epoch, now, precise = false) {
+  const duration = formatDuration(epoch - now, precise);
+  return epoch >= now ? `in ${duration}` : `${duration} ago`;
 }

@@ -1,0 +1,68 @@
+/** The labels and sentences of the page. */
+
+const LABELS = {
+  ok: "OK",
+  budget_exhausted: "Budget exhausted",
+};
+
+/** Format a state or an outcome as a label: `Budget exhausted`. */
+export function formatLabel(state) {
+  return LABELS[state] ?? state.charAt(0).toUpperCase() + state.slice(1).replaceAll("_", " ");
+}
+
+/** Return the severity of a rotation DAG's state. */
+export function getSeverity(dag) {
+  const severities = { ok: "ok", new: "ok", paused: "warning", late: "warning" };
+  return severities[dag.state] ?? "critical";
+}
+
+const pluralize = (count, singular, plural) => `${count} ${count === 1 ? singular : plural}`;
+
+/** Build the summary as a list of parts; a part with a `group` links to that group. */
+export function buildSummary(tokens, dags) {
+  const failing = dags.filter((dag) => getSeverity(dag) !== "ok").length;
+  const count = (group) => tokens.filter((token) => token.group === group).length;
+  const groups = [
+    ["attention", "needs attention", "need attention"],
+    ["expired", "has expired", "have expired"],
+  ]
+    .filter(([group]) => count(group) > 0)
+    .map(([group, ...verbs]) => ({ group, text: pluralize(count(group), ...verbs) }));
+
+  const total = tokens.length ? pluralize(tokens.length, "token", "tokens") : "No tokens yet";
+  const parts = [{ text: total }];
+  if (groups.length) parts.push({ text: ": " }, ...joinParts(groups, { text: ", " }));
+  else if (tokens.length) parts.push({ text: ", all OK" });
+  parts.push({ text: "." });
+  if (failing) {
+    const subject = pluralize(failing, "rotation DAG needs", "rotation DAGs need");
+    parts.push({ text: ` ${dags.length === 1 ? "The rotation DAG needs" : subject} attention.` });
+  }
+  return parts;
+}
+
+function joinParts(items, separator) {
+  return items.flatMap((item, index) => (index ? [separator, item] : [item]));
+}
+
+/** `runner, viewer, user and 3 more`. */
+export function joinNames(names, limit = 3) {
+  const rest = names.length - limit;
+  return rest > 1 ? `${names.slice(0, limit).join(", ")} and ${rest} more` : names.join(", ");
+}
+
+/** Return the lifetimes to offer, in minutes, from the least to below the longest. */
+export function listLifetimes(least, longest) {
+  const common = [60, 360, 720, 1440, 10080, 43200];
+  return common.filter((minutes) => minutes >= least && (longest === null || minutes < longest));
+}
+
+/** Return an error message for a number of minutes; an empty text if it is valid. */
+export function validateMinutes(text, least, longest) {
+  const isWhole = /^0*[1-9]\d{0,8}$/.test(text.trim());
+  const minutes = Number(text);
+  if (isWhole && minutes >= least && (longest === null || minutes <= longest)) return "";
+  const reason = least > 1 ? ", more than the token in use has left" : "";
+  const range = longest === null ? `${least} or more` : `from ${least} to ${longest}`;
+  return `Enter whole minutes, ${range}${reason}.`;
+}

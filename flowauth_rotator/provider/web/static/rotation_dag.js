@@ -1,0 +1,33 @@
+import { cloneTemplate, setAttribute, setLink, setOptionalText, setText } from "./dom.js";
+import { formatLabel, getSeverity } from "./labels.js";
+import { formatRelative, formatTime, formatUtc } from "./time.js";
+
+/** The view of one rotation DAG. */
+export class RotationDag {
+  constructor() {
+    Object.assign(this, cloneTemplate("rotation-dag"));
+  }
+
+  update(dag, now) {
+    this.dag = dag;
+    const { parts } = this;
+    setText(parts.dag, dag.dag_id);
+    setLink(parts.dag, dag.url);
+    setAttribute(this.root, "data-severity", getSeverity(dag));
+    setText(parts.state, formatLabel(dag.state));
+    setOptionalText(parts.hint, dag.sentence);
+    setOptionalText(parts.schedule, dag.schedule);
+    this.tick(now);
+  }
+
+  tick(now) {
+    for (const [part, epoch] of [
+      [this.parts.lastCheck, this.dag.last_check_at],
+      [this.parts.nextCheck, this.dag.next_check_at],
+    ]) {
+      const text = epoch && `${formatRelative(epoch, now, true)}, ${formatTime(epoch, now)}`;
+      setOptionalText(part, text);
+      setAttribute(part, "title", epoch && formatUtc(epoch, true));
+    }
+  }
+}
