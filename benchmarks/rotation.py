@@ -107,10 +107,10 @@ def mint_due_tokens(settings: Settings, names: Iterable[str], roles: Iterable[st
     """
     services = Services.open(settings)
     with closing(services.database):
-        owner = services.accounts.named_user(USER)
-        audience_id = services.accounts.named_audience(AUDIENCE).id
+        owner = services.accounts.get_user(USER)
+        audience_id = services.accounts.get_audience(AUDIENCE).id
         issued_at = int(time.time()) - AGE * 60
-        mint = partial(services.issuing.mint, owner, audience_id)
+        mint = partial(services.issuer.mint, owner, audience_id)
         return [mint(name, list(roles), LIFETIME, now=issued_at).token for name in names]
 
 

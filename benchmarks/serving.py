@@ -102,7 +102,7 @@ class LoadedServer:
 
     def set_up(self) -> None:
         """Make keys, an audience, roles and a user."""
-        Services.make(self._settings, now=int(time.time()))
+        Services.create(self._settings, now=int(time.time()))
         services, limit = Services.open(self._settings), Limit(MAX_LIFETIME)
         with contextlib.closing(services.database):
             services.accounts.add_audience(AUDIENCE, limit)
@@ -113,7 +113,7 @@ class LoadedServer:
 
     def add_history(self, count: int) -> None:
         """Write rows of the user that have all expired, each the parent of the next."""
-        database = self._settings.database()
+        database = self._settings.build_database()
         with database.writing() as connection:
             owner = connection.execute(select(users.c.id)).scalar_one()
             audience = connection.execute(select(audiences.c.id)).scalar_one()
@@ -143,7 +143,7 @@ class LoadedServer:
 
     def add_names(self, count: int, tokens_of_a_name: int) -> None:
         """Write names of the user, each with a token a day, the last of which has just begun."""
-        database = self._settings.database()
+        database = self._settings.build_database()
         began = int(time.time()) - (tokens_of_a_name - 1) * 86400
         key = (self._folder / "server" / "encryption.key").read_text().split()[0]
         text = Fernet(key).encrypt(bytes(1500))
@@ -172,7 +172,7 @@ class LoadedServer:
 
     def select_names(self) -> int:
         """How many names the database has: the shortest question for their newest expiries."""
-        database = self._settings.database()
+        database = self._settings.build_database()
         newest = select(tokens.c.name, func.max(tokens.c.expires_at)).group_by(
             tokens.c.owner_id, tokens.c.audience_id, tokens.c.name
         )

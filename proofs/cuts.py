@@ -212,7 +212,7 @@ def connect_bearer(services: Services, url: str) -> Iterator[Subject]:
         yield Subject(
             proxy=proxy,
             issuer=issuer,
-            public_key=PublicKey(services.keyring.current().public_pem),
+            public_key=PublicKey(services.keyring.current_signer().public_pem),
             outcome_after_cut=ROTATED,
             restore=lambda: _reveal(services, first),
             list_successors=lambda: _list_children(services, first),
@@ -230,9 +230,9 @@ class ForgetfulSession(SessionIssuer):
     rows_before: Sequence[Row] = ()
     has_looked = False
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Begin a rotation."""
-        super().begin()
+        super().reset()
         self.has_looked = False
 
     def rows(self, claims: Claims) -> Sequence[Row]:
@@ -258,7 +258,7 @@ def connect_session(services: Services, url: str, password: str) -> Iterator[Sub
         yield Subject(
             proxy=proxy,
             issuer=issuer,
-            public_key=PublicKey(services.keyring.current().public_pem),
+            public_key=PublicKey(services.keyring.current_signer().public_pem),
             outcome_after_cut=ADOPTED,
             restore=lambda: predecessor,
             list_successors=lambda: _list_children(services, first),
@@ -301,11 +301,11 @@ def connect_flowauth() -> Iterator[Subject]:
 
 def _mint_due(services: Services, name: str) -> HistoryRow:
     """Mint a token that is due, and return its row."""
-    owner = services.accounts.named_user(USERNAME)
-    audience = services.accounts.named_audience(AUDIENCE)
+    owner = services.accounts.get_user(USERNAME)
+    audience = services.accounts.get_audience(AUDIENCE)
     issued_at = int(time.time()) - AGE * 60
-    issued = services.issuing.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
-    return next(row for row in services.issuing.each_row() if row.id == issued.row_id)
+    issued = services.issuer.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
+    return next(row for row in services.issuer.iterate_rows() if row.id == issued.row_id)
 
 
 def _list_children(services: Services, first: HistoryRow) -> list[Token]:
@@ -314,7 +314,7 @@ def _list_children(services: Services, first: HistoryRow) -> list[Token]:
     Raises:
         RuntimeError: one of them descends from another row.
     """
-    rows = [row for row in services.issuing.each_row() if row.name == first.name]
+    rows = [row for row in services.issuer.iterate_rows() if row.name == first.name]
     if {row.parent_id for row in rows} - {None, first.id}:
         raise RuntimeError(f"A row of {first.name} descends from another one.")
     return [_reveal(services, row) for row in rows if row.id != first.id]

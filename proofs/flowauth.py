@@ -33,7 +33,7 @@ _http_date = lru_cache(maxsize=64)(formatdate)
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What comes back for one request.
 
     Attributes:
@@ -49,21 +49,21 @@ class Answer:
     raw: Callable[[socket.socket], None] | None = None
 
 
-Answerer = Callable[[str, str, Mapping[str, str], bytes], Answer]
+Answerer = Callable[[str, str, Mapping[str, str], bytes], Response]
 
 
-def document(value: object, status: int = 200) -> Answer:
+def document(value: object, status: int = 200) -> Response:
     """An answer in JSON."""
-    return Answer(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
+    return Response(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
 
 
-def page(status: int, text: str = "") -> Answer:
+def page(status: int, text: str = "") -> Response:
     """An answer in HTML, by default a page as the framework makes it."""
     text = text or f"<!doctype html>\n<title>{status} {HTTPStatus(status).phrase}</title>\n"
-    return Answer(status, {"Content-Type": "text/html; charset=utf-8"}, text.encode())
+    return Response(status, {"Content-Type": "text/html; charset=utf-8"}, text.encode())
 
 
-def refusal(status: int, message: str, **more: object) -> Answer:
+def refusal(status: int, message: str, **more: object) -> Response:
     """A refusal on purpose."""
     return document({"code": status, "message": message, **more}, status)
 
@@ -163,7 +163,7 @@ class FlowAuth:
             for row in self.rows
         ]
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Answer one request, whose `headers` have their usual spelling."""
         asked = self._asked(path.partition("?")[0], headers, body)
         found = _TOKENS.fullmatch(asked.path)
@@ -188,7 +188,7 @@ class FlowAuth:
         self._sessions += 1
         return _Asked(path, 0, headers, said, now, self._sessions, signed_in=False)
 
-    def _turned_away(self, rule: str, asked: _Asked) -> Answer | None:
+    def _turned_away(self, rule: str, asked: _Asked) -> Response | None:
         """The answer to whom no view is shown."""
         if rule not in _VIEWS:
             return page(404)
@@ -208,7 +208,7 @@ class FlowAuth:
         same_host = referer == asked.headers.get("Host", "")
         return asked.now - int(made) <= CSRF_SECONDS and (same_host or not self.https)
 
-    def _signin(self, asked: _Asked) -> Answer:
+    def _signin(self, asked: _Asked) -> Response:
         said = asked.body if isinstance(asked.body, dict) else {}
         if (said.get("username"), said.get("password")) != (self.username, self.password):
             return refusal(401, "Incorrect username or password.")
@@ -222,22 +222,22 @@ class FlowAuth:
         asked.signed_in = True
         return self._is_signed_in(asked)
 
-    def _is_signed_in(self, _: _Asked) -> Answer:
+    def _is_signed_in(self, _: _Asked) -> Response:
         return document({"is_admin": False, "logged_in": True, "require_two_factor_setup": False})
 
-    def _signout(self, asked: _Asked) -> Answer:
+    def _signout(self, asked: _Asked) -> Response:
         asked.signed_in = False
         return document({"logged_in": False})
 
-    def _version(self, _: _Asked) -> Answer:
+    def _version(self, _: _Asked) -> Response:
         return document({"version": "1.30.0"})
 
-    def _servers(self, _: _Asked) -> Answer:
+    def _servers(self, _: _Asked) -> Response:
         return document([{"id": 1, "server_name": self.audience}] if self.held else [])
 
-    def _list(self, _: _Asked) -> Answer:
+    def _list(self, _: _Asked) -> Response:
         rows = b",".join(self._json(row) for row in self.rows if row.owner == self.username)
-        return Answer(200, {"Content-Type": "application/json"}, b"[" + rows + b"]\n")
+        return Response(200, {"Content-Type": "application/json"}, b"[" + rows + b"]\n")
 
     def _json(self, row: Row) -> bytes:
         """A row as it is listed; kept, since it is asked for again and again."""
@@ -254,7 +254,7 @@ class FlowAuth:
             self._listed[row] = json.dumps(said).encode()
         return self._listed[row]
 
-    def _mint(self, asked: _Asked) -> Answer:
+    def _mint(self, asked: _Asked) -> Response:
         said = asked.body if isinstance(asked.body, dict) else {}
         if "name" not in said or "roles" not in said:
             return refusal(400, "No roles." if "name" in said else "No name.")
@@ -262,14 +262,14 @@ class FlowAuth:
         if foreign := [role for role in roles if role not in self.held]:
             return refusal(401, f"Role '{foreign[0]}' is not permitted for the current user")
         expiry = self._expiry(asked.now, said, "expired")
-        if isinstance(expiry, Answer):
+        if isinstance(expiry, Response):
             return expiry
         if len(set(roles)) < len(roles):
             return document({"status": 400, "statusText": "Name already exists"}, 400)
         row = self._issue(said["name"], roles, asked.now, expiry, f"POST {asked.path}")
         return document({"token": row.token})
 
-    def _renew(self, asked: _Asked) -> Answer:
+    def _renew(self, asked: _Asked) -> Response:
         row = next((row for row in reversed(self.rows) if row.id == asked.number), None)
         if row is None:
             return page(404)
@@ -283,7 +283,7 @@ class FlowAuth:
             return refusal(401, words + ", ".join(lost))
         words = "cannot be renewed: maximum permitted expiry has already passed."
         expiry = self._expiry(asked.now, asked.body or {}, words)
-        if isinstance(expiry, Answer):
+        if isinstance(expiry, Response):
             return expiry
         row = self._issue(row.name, row.roles, asked.now, expiry, f"POST {asked.path}")
         return document({"id": row.id, "token": row.token})
@@ -292,7 +292,7 @@ class FlowAuth:
         longest = now + self.longest_minutes * 60
         return longest if self.latest_expiry is None else min(longest, self.latest_expiry)
 
-    def _expiry(self, now: float, said: object, cannot: str) -> float | Answer:
+    def _expiry(self, now: float, said: object, cannot: str) -> float | Response:
         """When a token that is made now shall expire, or why none is made."""
         maximum = self._maximum(now)
         if maximum <= now:
@@ -330,7 +330,7 @@ class FlowAuth:
         return row
 
 
-_VIEWS: dict[str, Callable[[FlowAuth, _Asked], Answer]] = {
+_VIEWS: dict[str, Callable[[FlowAuth, _Asked], Response]] = {
     "POST /signin": FlowAuth._signin,
     "GET /signout": FlowAuth._signout,
     "GET /is_signed_in": FlowAuth._is_signed_in,

@@ -35,7 +35,7 @@ from flowauth_rotator.agent.stores import MemoryStore, TokenStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
-from flowauth_rotator.core.succession import Renewal, Row
+from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token
 from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.history import HistoryRow
@@ -43,7 +43,7 @@ from proofs.processes.serving import AUDIENCE, ROLES, USERNAME, prepare
 
 AGENTS, EVENTS = 50, 1000
 LIFETIME, AGE = 600, 450  # minutes, of a token that is due
-PATIENCE = 120  # seconds for the slowest of the rivals
+WAIT_LIMIT = 120  # seconds for the slowest of the rivals
 POLICY = RotationPolicy()
 WELL = {"rotated", "adopted", "superseded", "healthy"}
 
@@ -52,7 +52,7 @@ class Start:
     """Where rivals wait for one another, once for each event."""
 
     def __init__(self, rivals: int) -> None:
-        self._barrier = threading.Barrier(rivals, timeout=PATIENCE)
+        self._barrier = threading.Barrier(rivals, timeout=WAIT_LIMIT)
         self._passed = threading.local()
 
     def next_event(self) -> None:
@@ -84,7 +84,7 @@ class DecidedSession(SessionIssuer):
 
     def renew(
         self, token: Token, row: Row | None, *, key: str, lifetime_minutes: int | None
-    ) -> Renewal:
+    ) -> RenewalResponse:
         """Renew."""
         self.start.wait()
         return super().renew(token, row, key=key, lifetime_minutes=lifetime_minutes)
@@ -161,10 +161,10 @@ def contest(services: Services, url: str, agents: int, events: int) -> Contest:
     with ExitStack() as stack:
         issuers = [stack.enter_context(closing(DecidedBearer(url))) for _ in range(agents)]
         began = time.monotonic()
-        reports = contend(issuers, stores, PublicKey(services.keyring.current().public_pem))
+        reports = contend(issuers, stores, PublicKey(services.keyring.current_signer().public_pem))
         seconds = time.monotonic() - began
     outcomes = outcomes_of(reports)
-    later = [row for row in services.issuing.each_row() if row.id > rows[-1].id]
+    later = [row for row in services.issuer.iterate_rows() if row.id > rows[-1].id]
     return Contest(
         agents=agents,
         events=events,
@@ -178,14 +178,14 @@ def contest(services: Services, url: str, agents: int, events: int) -> Contest:
 
 def _minted(services: Services, events: int) -> list[HistoryRow]:
     """The rows of tokens that are due, each of a name of its own."""
-    owner = services.accounts.named_user(USERNAME)
-    audience = services.accounts.named_audience(AUDIENCE)
+    owner = services.accounts.get_user(USERNAME)
+    audience = services.accounts.get_audience(AUDIENCE)
     issued_at = int(time.time()) - AGE * 60
-    before = max((row.id for row in services.issuing.each_row()), default=0)
+    before = max((row.id for row in services.issuer.iterate_rows()), default=0)
     for number in range(events):
         name = f"event-{before}-{number}"
-        services.issuing.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
-    return [row for row in services.issuing.each_row() if row.id > before]
+        services.issuer.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
+    return [row for row in services.issuer.iterate_rows() if row.id > before]
 
 
 def _violations(

@@ -94,7 +94,7 @@ def prepare(settings, signing_key: rsa.RSAPrivateKey, hasher: PasswordHasher) ->
     from flowauth_rotator.server import Services
     from flowauth_rotator.server.accounts import Limit
 
-    Services.make(settings, signing_key, now=0)
+    Services.create(settings, signing_key, now=0)
     services = Services.open(settings, hasher=hasher)
     week = Limit(WEEK_IN_MINUTES)
     services.accounts.add_audience(AUDIENCE, week)
@@ -184,9 +184,9 @@ class RenewalServer:
         username: str = USERNAME,
     ) -> str:
         """A first token, by default flowbot's; one issued in the past may be due already."""
-        issued = self._services.issuing.mint(
-            self._services.accounts.named_user(username),
-            self._services.accounts.named_audience(self.audience).id,
+        issued = self._services.issuer.mint(
+            self._services.accounts.get_user(username),
+            self._services.accounts.get_audience(self.audience).id,
             name,
             roles,
             lifetime_minutes,
@@ -196,7 +196,7 @@ class RenewalServer:
 
     def rows(self, name: str | None = None) -> list:
         """The rows of the history, of one name or all, oldest first."""
-        return [row for row in self._services.issuing.each_row() if name in (None, row.name)]
+        return [row for row in self._services.issuer.iterate_rows() if name in (None, row.name)]
 
     def add_role(self, name: str, *, max_lifetime_minutes: int, scopes: Sequence[str] = ("run",)):
         """Add a role of TEST_SERVER and grant it to flowbot."""

@@ -1,7 +1,7 @@
-"""The bundled renewal server: FlowAuth's wire contract for those who have no FlowAuth.
+"""The bundled renewal server: an issuer with FlowAuth's wire contract.
 
-`gunicorn "flowauth_rotator.server:create_app()"` serves the data directory that
-FLOWAUTH_ROTATOR_DATA_DIR names; `create_blueprint()` is the same, to be mounted in another app.
+`gunicorn "flowauth_rotator.server:create_app()"` serves the data directory in
+FLOWAUTH_ROTATOR_DATA_DIR; `create_blueprint()` mounts the same routes in another Flask app.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from flask import Blueprint, Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flowauth_rotator.server.database import Busy
-from flowauth_rotator.server.errors import SetupError, Unreachable
+from flowauth_rotator.server.database import DatabaseBusy
+from flowauth_rotator.server.errors import DatabaseUnreachable, SetupError
 from flowauth_rotator.server.maintenance import prune
 from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.settings import Settings
@@ -38,61 +38,61 @@ def create_app(
     hasher: PasswordHasher | None = None,
     clock: Clock | None = None,
 ) -> Flask:
-    """The renewal server as a WSGI application.
+    """Create the renewal server as a WSGI application.
 
     Args:
-        data_dir: The data directory; without it, what FLOWAUTH_ROTATOR_DATA_DIR names.
-        signer: What signs tokens, in place of the data directory's own key.
-        hasher: What hashes passwords, in place of Argon2 with its library's parameters.
-        clock: Seconds since the epoch, in place of the machine's clock; read once a request.
+        data_dir: The data directory; by default FLOWAUTH_ROTATOR_DATA_DIR.
+        signer: Replaces the signing key of the data directory.
+        hasher: Hashes passwords; by default Argon2 with its library's parameters.
+        clock: Returns seconds since the epoch; read once per request.
 
     Raises:
-        SetupError: A part is missing or unusable; says which and what to do.
+        SetupError: A file, a key or the database is unusable.
     """
-    from flowauth_rotator.server.error_responses import handle_elsewhere
+    from flowauth_rotator.server.error_responses import handle_unmatched_requests
 
     settings = Settings.load(data_dir)
     app = Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # a redirect would be an answer that is not JSON
-    app.register_blueprint(_blueprint(settings, signer, hasher, clock))
-    handle_elsewhere(app)
+    app.url_map.merge_slashes = False  # a redirect would not be JSON
+    app.register_blueprint(_open_blueprint(settings, signer, hasher, clock))
+    handle_unmatched_requests(app)
     if proxies := settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Flask's documentation does
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as in Flask's documentation
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
         )
     return app
 
 
 def create_blueprint(data_dir: str | os.PathLike[str] | None = None) -> Blueprint:
-    """The renewal server as a blueprint, to be mounted in another Flask app.
+    """Create the renewal server as a blueprint for another Flask app.
 
-    It brings its own sessions, error answers and log lines, and needs nothing of the app. The
-    opened `Parts` are then `app.extensions["flowauth_rotator"]`.
+    It has its own sessions, error responses and log lines, and does not depend on the app. After
+    registration its `Services` are `app.extensions["flowauth_rotator"]`.
 
     Args:
-        data_dir: The data directory; without it, what FLOWAUTH_ROTATOR_DATA_DIR names.
+        data_dir: The data directory; by default FLOWAUTH_ROTATOR_DATA_DIR.
 
     Raises:
-        SetupError: A part is missing or unusable; says which and what to do.
+        SetupError: A file, a key or the database is unusable.
     """
-    return _blueprint(Settings.load(data_dir))
+    return _open_blueprint(Settings.load(data_dir))
 
 
-def _blueprint(
+def _open_blueprint(
     settings: Settings,
     signer: Signer | None = None,
     hasher: PasswordHasher | None = None,
     clock: Clock | None = None,
 ) -> Blueprint:
-    from flowauth_rotator.server.blueprint import make_blueprint  # see `metrics` for why here
+    from flowauth_rotator.server.blueprint import make_blueprint  # `metrics` says why here
 
-    clock = clock or _system_clock
-    services = Services.assemble(settings, signer, hasher)
+    clock = clock or _read_system_clock
+    services = Services.build(settings, signer, hasher)
     try:
-        services.check()
+        services.verify()
         prune(services, now=clock())
-    except (Unreachable, Busy, OperationalError) as error:
-        # A worker that ended now would be replaced by one that ends, and then all would end.
+    except (DatabaseUnreachable, DatabaseBusy, OperationalError) as error:
+        # Keep running: gunicorn would replace an exiting worker at once, and then give up.
         logger.warning("database_unavailable", extra={"facts": {"reason": str(error)}})
     except BaseException:
         services.database.close()
@@ -100,5 +100,5 @@ def _blueprint(
     return make_blueprint(services, clock)
 
 
-def _system_clock() -> int:
+def _read_system_clock() -> int:
     return int(time.time())

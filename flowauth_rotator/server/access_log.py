@@ -1,4 +1,4 @@
-"""One log line for each request."""
+"""The access log: one line for each request."""
 
 from __future__ import annotations
 
@@ -7,42 +7,38 @@ from urllib.parse import quote
 
 from flask import Response, request
 
-from flowauth_rotator.server.request_context import request_context, seconds, view_name
+from flowauth_rotator.server.request_context import elapsed_seconds, request_context, view_name
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_SEGMENT = 40  # of a path in the log: what is longer may be a token in a wrong place
-_QUIET = {"healthz", "readyz", "metrics"}  # asked every few seconds: logged only when they fail
+_MAX_SEGMENT = 40  # a longer path segment may be a token in the wrong place
+_QUIET_VIEWS = {"healthz", "readyz", "metrics"}  # polled: logged only when they fail
 
 
-def finish(response: Response) -> Response:
-    """After a request: one line of what happened, who asked, and the facts.
-
-    Never a query, a header or a body.
-    """
+def log_request(response: Response) -> Response:
+    """Log the request and set X-Request-ID; query, headers and body are never logged."""
     context = request_context()
     response.headers["X-Request-ID"] = context.request_id
-    failed = response.status_code >= 400
-    if not context.is_logged and (failed or view_name() not in _QUIET):
+    has_failed = response.status_code >= 400
+    if not context.is_logged and (has_failed or view_name() not in _QUIET_VIEWS):
         context.is_logged = True
         facts = {
             "request_id": context.request_id,
             "method": request.method,
-            "path": _shown_path(),
+            "path": _shorten_path(request.path),
             "status": response.status_code,
-            "ms": round(seconds() * 1000, 1),
+            "ms": round(elapsed_seconds() * 1000, 1),
             "client": request.remote_addr,
             "actor": context.actor,
             **context.facts,
         }
         level = logging.ERROR if response.status_code >= 500 else logging.INFO
-        event = context.event or ("failed" if failed else "answered")
+        event = context.event or ("failed" if has_failed else "answered")
         logger.log(level, event, extra={"facts": facts})
     return response
 
 
-def _shown_path() -> str:
-    segments = request.path.split("/")
+def _shorten_path(path: str) -> str:
     return "/".join(
-        quote(segment) if len(segment) <= _LONGEST_SEGMENT else "..." for segment in segments
+        quote(segment) if len(segment) <= _MAX_SEGMENT else "..." for segment in path.split("/")
     )

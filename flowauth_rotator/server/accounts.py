@@ -1,4 +1,4 @@
-"""Who there is and what they may hold: users, audiences, roles, grants and the sign-in check."""
+"""Users, audiences and roles, as requests read them; the operator's changes are in a subclass."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from limits import RateLimitItem
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
-from flowauth_rotator.server import rate_limit
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
+from flowauth_rotator.server.rate_limit import RateLimit, delete_expired_counters
 from flowauth_rotator.server.schema import (
     audiences,
     ended_sessions,
@@ -24,13 +24,13 @@ from flowauth_rotator.server.schema import (
 from flowauth_rotator.server.sessions import SESSION_SECONDS, Session
 
 MINUTE = 60
-SHORTEST_PASSWORD = 8
-LONGEST_NAME = 100
+MIN_PASSWORD = 8
+MAX_NAME = 100
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who may sign in."""
+    """A user who can sign in."""
 
     id: int
     username: str
@@ -39,34 +39,34 @@ class User:
 
 @dataclass(frozen=True)
 class Limit:
-    """How long the tokens of an audience or of a role may live."""
+    """The limits on the lifetime of an audience's or a role's tokens."""
 
     max_lifetime_minutes: int
     latest_expiry: int | None = None
 
-    def expiry(self, now: int) -> int:
-        """The latest expiry that a token issued now may have, perhaps one that has passed."""
+    def compute_latest_expiry(self, now: int) -> int:
+        """Return the latest expiry of a token issued now, which may be in the past."""
         longest = now + self.max_lifetime_minutes * MINUTE
         return longest if self.latest_expiry is None else min(longest, self.latest_expiry)
 
     @classmethod
-    def of(cls, row: Row[Any]) -> Limit:
-        """The limit that a row of the database sets."""
+    def from_row(cls, row: Row[Any]) -> Limit:
+        """Build the limit from a database row."""
         return cls(row.max_lifetime_minutes, row.latest_expiry)
 
 
 @dataclass(frozen=True)
 class Audience:
-    """A server that tokens are for; FlowAuth calls it a server, a JWT `aud`."""
+    """A server that accepts tokens: FlowAuth's "server", the `aud` of a JWT."""
 
     id: int
     name: str
     limit: Limit
 
     @classmethod
-    def of(cls, row: Row[Any]) -> Audience:
-        """The audience that is a row of the database."""
-        return cls(row.id, row.name, Limit.of(row))
+    def from_row(cls, row: Row[Any]) -> Audience:
+        """Build the audience from a database row."""
+        return cls(row.id, row.name, Limit.from_row(row))
 
 
 @dataclass(frozen=True)
@@ -79,23 +79,22 @@ class Role:
     limit: Limit
 
     @classmethod
-    def of(cls, row: Row[Any]) -> Role:
-        """The role that is a row of the database."""
-        return cls(row.id, row.name, tuple(row.scopes), Limit.of(row))
+    def from_row(cls, row: Row[Any]) -> Role:
+        """Build the role from a database row."""
+        return cls(row.id, row.name, tuple(row.scopes), Limit.from_row(row))
 
 
 @dataclass(frozen=True)
-class Holding:
-    """What a user holds on an audience, as it was at one revision of the accounts."""
+class HeldRoles:
+    """The roles of a user on an audience, at one revision of the accounts."""
 
     revision: int
     audience: Audience
     roles: tuple[Role, ...]
 
 
-_SIGN_INS = "failed attempts to sign in"
-_USER_OF_NAME = select(users).where(users.c.username == bindparam("username"))
-_USER_OF_SESSION = select(users).where(
+_USER_BY_NAME = select(users).where(users.c.username == bindparam("username"))
+_USER_BY_SESSION = select(users).where(
     users.c.id == bindparam("user_id"),
     users.c.password_number == bindparam("password_number"),
     ~exists().where(ended_sessions.c.id == bindparam("id")),
@@ -112,10 +111,10 @@ _HELD_ROLES = (
 
 
 class Accounts:
-    """Users, audiences, roles, and who holds what, as far as requests need to know.
+    """Users, audiences, roles and grants, as far as requests need them.
 
-    Methods that rules share within one transaction take its connection; the others are one
-    transaction each. Every refusal is a `Refused`.
+    Methods with a `connection` run in the caller's transaction; the others use one of their own.
+    Every refusal is a `Refused`.
     """
 
     def __init__(
@@ -123,116 +122,124 @@ class Accounts:
     ) -> None:
         self._database = database
         self._hasher = hasher
-        self._limit = sign_in_limit
-        self._holdings: dict[tuple[int, int], Holding] = {}
+        self._sign_in_limit = sign_in_limit
+        self._held_roles: dict[tuple[int, int], HeldRoles] = {}
 
     def sign_in(self, username: str, password: str, *, address: str, now: int) -> User:
-        """The user of this name and password, in equal time whether the name exists or not.
+        """Return the user of this name and password; an unknown name takes equally long.
 
-        After too many failures from one address, for one name or ten times as many for any, even
-        the right password is refused for a while: else the answer would tell which one it is.
+        Too many failures from one address, for one name or ten times as many for all names, also
+        refuse the correct password for a while: otherwise the response would reveal it.
         """
-        name = username if username.isprintable() and len(username) <= LONGEST_NAME else ""
-        tenfold = type(self._limit)(10 * self._limit.amount, self._limit.multiples)
-        limits = [(self._limit, ("sign-in", address, name)), (tenfold, ("sign-in", address))]
+        name = username if username.isprintable() and len(username) <= MAX_NAME else ""
+        limits = self._sign_in_limits(address, name)
         with self._database.reading() as connection:
-            for limit, who in limits:
-                rate_limit.refuse_beyond(
-                    limit, *who, what=_SIGN_INS, connection=connection, now=now
-                )
-            row = connection.execute(_USER_OF_NAME, {"username": name}).first()
+            for limit in limits:
+                limit.refuse_if_exceeded(connection, now)
+            row = connection.execute(_USER_BY_NAME, {"username": name}).first()
         secret = password.encode("utf-8", "surrogatepass")
         if row is None:
-            self._hasher.hash(secret)  # costs what verifying costs
-        elif self._matches(row.password_hash, secret):
-            self._rehash(row.id, row.password_hash, secret)
+            self._hasher.hash(secret)  # takes as long as verifying
+        elif self._is_password(row.password_hash, secret):
+            self._upgrade_hash(row.id, row.password_hash, secret)
             return User(row.id, row.username, row.password_number)
         with self._database.writing() as connection:
-            rate_limit.forget_passed(connection, now)
-            for limit, who in limits:
-                rate_limit.count(limit, *who, what=_SIGN_INS, connection=connection, now=now)
+            delete_expired_counters(connection, now)
+            for limit in limits:
+                limit.count_or_refuse(connection, now)
         raise Refused(401, "Incorrect username or password.")
 
-    def user_of(self, session: Session) -> User | None:
-        """The user who has signed in to a session that has not been ended since, or None."""
+    def _sign_in_limits(self, address: str, name: str) -> list[RateLimit]:
+        description = "failed attempts to sign in"
+        item = self._sign_in_limit
+        tenfold = type(item)(10 * item.amount, item.multiples)
+        return [
+            RateLimit(item, ("sign-in", address, name), description),
+            RateLimit(tenfold, ("sign-in", address), description),
+        ]
+
+    def find_session_user(self, session: Session) -> User | None:
+        """Return the user of an active session, or None."""
         if session.user_id is None:
             return None
         with self._database.reading() as connection:
-            row = connection.execute(_USER_OF_SESSION, vars(session)).first()
+            row = connection.execute(_USER_BY_SESSION, vars(session)).first()
         return User(row.id, row.username, row.password_number) if row else None
 
-    def end(self, session: Session, *, now: int) -> None:
-        """End a session, for whoever else has its cookie, too."""
-        until = now + 2 * SESSION_SECONDS  # a cookie is good for that long around its time
+    def end_session(self, session: Session, *, now: int) -> None:
+        """End a session for every holder of its cookie."""
+        until = now + 2 * SESSION_SECONDS  # covers a cookie from a server whose clock is ahead
         with self._database.writing() as connection:
             connection.execute(delete(ended_sessions).where(ended_sessions.c.expires_at <= now))
             ended = select(ended_sessions.c.id).where(ended_sessions.c.id == session.id)
             if connection.execute(ended).first() is None:
                 connection.execute(insert(ended_sessions).values(id=session.id, expires_at=until))
 
-    def named_user(self, username: str) -> User:
-        """The user of this name."""
+    def get_user(self, username: str) -> User:
+        """Return the user of this name."""
         with self._database.reading() as connection:
-            return self._named_user(connection, username)
+            return self._get_user(connection, username)
 
-    def named_audience(self, name: str) -> Audience:
-        """The audience of this name."""
+    def get_audience(self, name: str) -> Audience:
+        """Return the audience of this name."""
         with self._database.reading() as connection:
-            return self._named_audience(connection, name)
+            return self._get_audience(connection, name)
 
-    def audiences_of(self, user: User) -> list[Audience]:
-        """The audiences on which a user holds a role, by name."""
+    def list_user_audiences(self, user: User) -> list[Audience]:
+        """Return the audiences on which a user has a role, by name."""
         held = select(roles.c.audience_id).join(grants).where(grants.c.user_id == user.id)
         query = select(audiences).where(audiences.c.id.in_(held)).order_by(audiences.c.name)
         with self._database.reading() as connection:
-            return [Audience.of(row) for row in connection.execute(query)]
+            return [Audience.from_row(row) for row in connection.execute(query)]
 
-    def audience(self, connection: Connection, audience_id: int) -> Audience | None:
-        """The audience of this id, or None."""
+    def find_audience(self, connection: Connection, audience_id: int) -> Audience | None:
+        """Return the audience of this id, or None."""
         row = connection.execute(_AUDIENCE, {"audience_id": audience_id}).first()
-        return Audience.of(row) if row else None
+        return Audience.from_row(row) if row else None
 
-    def holding(self, connection: Connection, user_id: int, audience_id: int) -> Holding | None:
-        """What a user holds on an audience, by name of the role; None if there is no such audience.
+    def read_held_roles(
+        self, connection: Connection, user_id: int, audience_id: int
+    ) -> HeldRoles | None:
+        """Return the roles of a user on an audience, by name; None for an unknown audience.
 
-        It is read only once for each revision of the accounts: hundreds of scopes cost more than
-        all else.
+        They are cached for each revision of the accounts: reading hundreds of scopes costs more
+        than the rest of a renewal.
         """
         number = connection.execute(_REVISION).scalar_one()
-        whose = {"user_id": user_id, "audience_id": audience_id}
-        known = self._holdings.get((user_id, audience_id))
-        if known is None or known.revision != number:
-            audience = self.audience(connection, audience_id)
+        key = {"user_id": user_id, "audience_id": audience_id}
+        cached = self._held_roles.get((user_id, audience_id))
+        if cached is None or cached.revision != number:
+            audience = self.find_audience(connection, audience_id)
             if audience is None:
                 return None
-            held = tuple(Role.of(row) for row in connection.execute(_HELD_ROLES, whose))
-            known = self._holdings[user_id, audience_id] = Holding(number, audience, held)
-        return known
+            held = tuple(Role.from_row(row) for row in connection.execute(_HELD_ROLES, key))
+            cached = self._held_roles[user_id, audience_id] = HeldRoles(number, audience, held)
+        return cached
 
-    def roles_on(self, audience_id: int) -> list[tuple[Role, list[int]]]:
-        """The roles of an audience, by name, each with the ids of the users who hold it."""
+    def list_roles_with_holders(self, audience_id: int) -> list[tuple[Role, list[int]]]:
+        """Return the roles of an audience, by name, each with the ids of its users."""
         on_audience = roles.c.audience_id == audience_id
-        holders = select(grants).join(roles).where(on_audience).order_by(grants.c.user_id)
+        grants_query = select(grants).join(roles).where(on_audience).order_by(grants.c.user_id)
         with self._database.reading() as connection:
-            if self.audience(connection, audience_id) is None:
+            if self.find_audience(connection, audience_id) is None:
                 raise Refused(404, "There is no server with this id.")
-            found = select(roles).where(on_audience).order_by(roles.c.name)
-            rows = connection.execute(found).all()
-            held: dict[int, list[int]] = {row.id: [] for row in rows}
-            for grant in connection.execute(holders):
-                held[grant.role_id].append(grant.user_id)
-        return [(Role.of(row), held[row.id]) for row in rows]
+            query = select(roles).where(on_audience).order_by(roles.c.name)
+            rows = connection.execute(query).all()
+            holders: dict[int, list[int]] = {row.id: [] for row in rows}
+            for grant in connection.execute(grants_query):
+                holders[grant.role_id].append(grant.user_id)
+        return [(Role.from_row(row), holders[row.id]) for row in rows]
 
-    def _matches(self, password_hash: str, secret: bytes) -> bool:
+    def _is_password(self, password_hash: str, secret: bytes) -> bool:
         try:
             return self._hasher.verify(password_hash, secret)
         except (VerificationError, InvalidHashError):
             return False
 
-    def _rehash(self, user_id: int, password_hash: str, secret: bytes) -> None:
-        """Store a stronger hash when the hasher's parameters have changed since the last one.
+    def _upgrade_hash(self, user_id: int, password_hash: str, secret: bytes) -> None:
+        """Store a stronger hash if the hasher's parameters have changed.
 
-        A password that was changed in the meantime stays as it is.
+        A password that was changed in the meantime is not overwritten.
         """
         if self._hasher.check_needs_rehash(password_hash):
             same = (users.c.id == user_id) & (users.c.password_hash == password_hash)
@@ -241,14 +248,23 @@ class Accounts:
             with self._database.writing() as connection:
                 connection.execute(change.values(password_hash=stronger))
 
-    def _named_user(self, connection: Connection, username: str) -> User:
+    def _get_user(self, connection: Connection, username: str) -> User:
         row = connection.execute(select(users).where(users.c.username == username)).first()
         if row is None:
-            raise Refused(404, f"There is no user {username}.")
+            raise build_not_found("User", username, "users")
         return User(row.id, row.username)
 
-    def _named_audience(self, connection: Connection, name: str) -> Audience:
+    def _get_audience(self, connection: Connection, name: str) -> Audience:
         row = connection.execute(select(audiences).where(audiences.c.name == name)).first()
         if row is None:
-            raise Refused(404, f"There is no audience {name}.")
-        return Audience.of(row)
+            raise build_not_found("Audience", name, "audiences")
+        return Audience.from_row(row)
+
+
+def build_not_found(kind: str, name: str, command: str, place: str = "") -> Refused:
+    """Build the refusal of an unknown name, with the command that lists the known ones."""
+    return Refused(
+        404,
+        f"{kind} {name!r} does not exist{place}. "
+        f"List the {command} with: flowauth-rotator server {command}.",
+    )

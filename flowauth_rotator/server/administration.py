@@ -1,4 +1,4 @@
-"""The accounts in the hands of the operator: adding, changing and listing what there is."""
+"""The operator's part of the accounts: add, change and list users, audiences, roles and grants."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
 
-from flowauth_rotator.server.accounts import SHORTEST_PASSWORD, Accounts, Audience, Limit, Role
+from flowauth_rotator.server.accounts import (
+    MIN_PASSWORD,
+    Accounts,
+    Audience,
+    Limit,
+    Role,
+    build_not_found,
+)
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.schema import audiences, grants, revision, roles, users
 
 
 @dataclass(frozen=True)
-class ListedAudience:
+class AudienceSummary:
     """An audience, and the names of its roles."""
 
     audience: Audience
@@ -22,8 +29,8 @@ class ListedAudience:
 
 
 @dataclass(frozen=True)
-class ListedRole:
-    """A role, the name of its audience, and the names of the users who hold it."""
+class RoleSummary:
+    """A role, the name of its audience, and the names of its users."""
 
     role: Role
     audience: str
@@ -31,56 +38,59 @@ class ListedRole:
 
 
 @dataclass(frozen=True)
-class ListedUser:
-    """A user's name, and the names of the roles held on each audience."""
+class UserSummary:
+    """A user's name, and the names of the user's roles on each audience."""
 
     username: str
     roles: dict[str, list[str]]
 
 
 class Administration(Accounts):
-    """The accounts, with all that only the operator may do to them.
+    """The accounts with the operator's commands.
 
-    Each method is one transaction: it does all that it says or, when it is refused, nothing.
-    A role can be named without its audience as long as no other audience has one of that name.
+    Each method is one transaction, which a refusal rolls back. A role can be named without its
+    audience if no other audience has a role of that name.
     """
 
     @contextmanager
     def _changing(self) -> Iterator[Connection]:
-        """A transaction after which nobody relies on what was read before it."""
+        """Open a write transaction that invalidates cached roles in all processes."""
         with self._database.writing() as connection:
             yield connection
             connection.execute(update(revision).values(number=revision.c.number + 1))
 
     def add_audience(self, name: str, limit: Limit) -> None:
-        """Add a server that tokens can be for."""
+        """Add an audience."""
         with self._changing() as connection:
-            _refuse_duplicate(connection, audiences, audiences.c.name == name, f"Audience {name}")
+            same = audiences.c.name == name
+            _refuse_duplicate(connection, audiences, same, f"Audience {name!r}", "set-audience")
             connection.execute(insert(audiences).values(name=name, **vars(limit)))
 
     def set_audience(self, name: str, **limits: int | None) -> None:
         """Change limits of an audience, by their names in `Limit`."""
         with self._changing() as connection:
-            audience = self._named_audience(connection, name)
+            audience = self._get_audience(connection, name)
             change = update(audiences).where(audiences.c.id == audience.id)
             connection.execute(change.values(**limits))
 
-    def all_audiences(self) -> list[ListedAudience]:
-        """Every audience, by name."""
+    def list_audiences(self) -> list[AudienceSummary]:
+        """Return every audience, by name."""
         query = select(roles.c.audience_id, roles.c.name).order_by(roles.c.name)
         with self._database.reading() as connection:
             rows = connection.execute(select(audiences).order_by(audiences.c.name)).all()
             names: dict[int, list[str]] = {row.id: [] for row in rows}
             for role in connection.execute(query):
                 names[role.audience_id].append(role.name)
-        return [ListedAudience(Audience.of(row), tuple(names[row.id])) for row in rows]
+        return [AudienceSummary(Audience.from_row(row), tuple(names[row.id])) for row in rows]
 
     def add_role(self, name: str, audience: str, scopes: Iterable[str], limit: Limit) -> None:
         """Add a role to an audience."""
         with self._changing() as connection:
-            audience_id = self._named_audience(connection, audience).id
+            audience_id = self._get_audience(connection, audience).id
             same = and_(roles.c.audience_id == audience_id, roles.c.name == name)
-            _refuse_duplicate(connection, roles, same, f"Role {name} of {audience}")
+            _refuse_duplicate(
+                connection, roles, same, f"Role {name!r} of audience {audience!r}", "set-role"
+            )
             values = {"name": name, "audience_id": audience_id, "scopes": sorted(set(scopes))}
             connection.execute(insert(roles).values(**values, **vars(limit)))
 
@@ -94,27 +104,26 @@ class Administration(Accounts):
     ) -> None:
         """Replace the scopes of a role, if any are given, and change limits as for an audience."""
         changes: dict[str, object] = {**limits}
-        if wanted := sorted(set(scopes)):
-            changes["scopes"] = wanted
+        if new_scopes := sorted(set(scopes)):
+            changes["scopes"] = new_scopes
         with self._changing() as connection:
-            role_id = self._role_id(connection, name, audience)
+            role_id = self._get_role_id(connection, name, audience)
             connection.execute(update(roles).where(roles.c.id == role_id).values(**changes))
 
     def delete_role(self, name: str, audience: str | None = None) -> list[str]:
-        """Delete a role, and name the users who have held it.
+        """Delete a role, and return the names of its users.
 
-        For every token that has it that is as if it had been revoked, for good: a new role of
-        the same name is another one.
+        Its tokens can never be renewed again: a new role of the same name has another id.
         """
         with self._changing() as connection:
-            role_id = self._role_id(connection, name, audience)
+            role_id = self._get_role_id(connection, name, audience)
             holders = select(users.c.username).join(grants).where(grants.c.role_id == role_id)
             names = list(connection.execute(holders.order_by(users.c.username)).scalars())
             connection.execute(delete(roles).where(roles.c.id == role_id))
         return names
 
-    def all_roles(self) -> list[ListedRole]:
-        """Every role, by the names of its audience and of itself."""
+    def list_roles(self) -> list[RoleSummary]:
+        """Return every role, by the names of its audience and itself."""
         query = select(roles, audiences.c.name.label("audience")).join(audiences)
         held = select(grants.c.role_id, users.c.username).join(users).order_by(users.c.username)
         with self._database.reading() as connection:
@@ -122,26 +131,29 @@ class Administration(Accounts):
             holders: dict[int, list[str]] = {row.id: [] for row in rows}
             for grant in connection.execute(held):
                 holders[grant.role_id].append(grant.username)
-        return [ListedRole(Role.of(row), row.audience, tuple(holders[row.id])) for row in rows]
+        return [
+            RoleSummary(Role.from_row(row), row.audience, tuple(holders[row.id])) for row in rows
+        ]
 
     def add_user(self, username: str, password: str) -> None:
-        """Add somebody who may sign in, holding nothing yet."""
-        hashed = self._hashed(password)
+        """Add a user without roles."""
+        hashed = self._hash_password(password)
         with self._changing() as connection:
-            _refuse_duplicate(connection, users, users.c.username == username, f"User {username}")
+            same = users.c.username == username
+            _refuse_duplicate(connection, users, same, f"User {username!r}", "set-password")
             connection.execute(insert(users).values(username=username, password_hash=hashed))
 
     def set_password(self, username: str, password: str) -> None:
-        """Give a user another password, and end every session that the old one has begun."""
-        hashed = self._hashed(password)
+        """Replace a user's password, and end all sessions of the user."""
+        hashed = self._hash_password(password)
         with self._changing() as connection:
-            user = self._named_user(connection, username)
+            user = self._get_user(connection, username)
             change = update(users).where(users.c.id == user.id)
             number = users.c.password_number + 1
             connection.execute(change.values(password_hash=hashed, password_number=number))
 
-    def all_users(self) -> list[ListedUser]:
-        """Every user, by name."""
+    def list_users(self) -> list[UserSummary]:
+        """Return every user, by name."""
         query = (
             select(grants.c.user_id, roles.c.name, audiences.c.name.label("audience"))
             .join(roles, grants.c.role_id == roles.c.id)
@@ -153,59 +165,73 @@ class Administration(Accounts):
             held: dict[int, dict[str, list[str]]] = {row.id: {} for row in rows}
             for grant in connection.execute(query):
                 held[grant.user_id].setdefault(grant.audience, []).append(grant.name)
-        return [ListedUser(row.username, held[row.id]) for row in rows]
+        return [UserSummary(row.username, held[row.id]) for row in rows]
 
     def grant(self, username: str, names: Sequence[str], audience: str | None = None) -> None:
-        """Give roles to a user, all or none; one that is held already stays held."""
+        """Give roles to a user, all or none; ignore a role that the user already has."""
         with self._changing() as connection:
-            user = self._named_user(connection, username)
-            wanted = {self._role_id(connection, name, audience) for name in names}
+            user = self._get_user(connection, username)
+            wanted = {self._get_role_id(connection, name, audience) for name in names}
             held = select(grants.c.role_id).where(grants.c.user_id == user.id)
             new = wanted - set(connection.execute(held).scalars())
             for role_id in sorted(new):
                 connection.execute(insert(grants).values(user_id=user.id, role_id=role_id))
 
     def revoke(self, username: str, names: Sequence[str], audience: str | None = None) -> None:
-        """Take roles from a user, all or none; one that is not held is refused."""
+        """Take roles from a user, all or none; refuse a role that the user does not have."""
         with self._changing() as connection:
-            user = self._named_user(connection, username)
+            user = self._get_user(connection, username)
             for name in dict.fromkeys(names):
-                role_id = self._role_id(connection, name, audience)
+                role_id = self._get_role_id(connection, name, audience)
                 held = and_(grants.c.user_id == user.id, grants.c.role_id == role_id)
                 if connection.execute(delete(grants).where(held)).rowcount == 0:
-                    raise Refused(404, f"User {username} does not hold role {name}.")
+                    raise Refused(
+                        404,
+                        f"User {username!r} does not have role {name!r}. "
+                        "List the roles of each user with: flowauth-rotator server users.",
+                    )
 
     def revoke_all(self, username: str) -> list[str]:
-        """Take every role on every audience from a user, and name them."""
+        """Take every role on every audience from a user, and return their names."""
         with self._changing() as connection:
-            user = self._named_user(connection, username)
+            user = self._get_user(connection, username)
             held = select(roles.c.name).join(grants).where(grants.c.user_id == user.id)
             names = list(connection.execute(held.order_by(roles.c.name)).scalars())
             connection.execute(delete(grants).where(grants.c.user_id == user.id))
         return names
 
-    def _hashed(self, password: str) -> str:
-        if len(password) < SHORTEST_PASSWORD:
-            raise Refused(400, f"A password needs at least {SHORTEST_PASSWORD} characters.")
+    def _hash_password(self, password: str) -> str:
+        if len(password) < MIN_PASSWORD:
+            raise Refused(400, f"The password must have at least {MIN_PASSWORD} characters.")
         return self._hasher.hash(password)
 
-    def _role_id(self, connection: Connection, name: str, audience: str | None) -> int:
-        """The id of a named role; several audiences may each have one of that name."""
+    def _get_role_id(self, connection: Connection, name: str, audience: str | None) -> int:
+        """Return the id of a role; refuse a name that is unknown or on several audiences."""
         query = select(roles.c.id, audiences.c.name).join(audiences).where(roles.c.name == name)
         if audience is not None:
-            query = query.where(audiences.c.id == self._named_audience(connection, audience).id)
-        found = connection.execute(query.order_by(audiences.c.name)).all()
-        if not found:
-            raise Refused(404, f"There is no role {name}{f' of {audience}' if audience else ''}.")
-        if len(found) > 1:
-            choices = ", ".join(row.name for row in found)
-            raise Refused(400, f"Role {name} exists on several audiences ({choices}): name one.")
-        role_id: int = found[0].id
+            query = query.where(audiences.c.id == self._get_audience(connection, audience).id)
+        rows = connection.execute(query.order_by(audiences.c.name)).all()
+        if not rows:
+            raise build_not_found(
+                "Role", name, "roles", f" on audience {audience!r}" if audience else ""
+            )
+        if len(rows) > 1:
+            choices = ", ".join(row.name for row in rows)
+            raise Refused(
+                400,
+                f"Role {name!r} exists on several audiences ({choices}): select one with "
+                "--audience.",
+            )
+        role_id: int = rows[0].id
         return role_id
 
 
 def _refuse_duplicate(
-    connection: Connection, table: Table, same: ColumnElement[bool], what: str
+    connection: Connection, table: Table, same: ColumnElement[bool], description: str, command: str
 ) -> None:
     if connection.execute(select(table.c.id).where(same)).first():
-        raise Refused(409, f"{what} exists already; nothing was changed.")
+        raise Refused(
+            409,
+            f"{description} already exists; nothing was changed. "
+            f"Change it with: flowauth-rotator server {command}.",
+        )

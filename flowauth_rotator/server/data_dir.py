@@ -1,4 +1,4 @@
-"""The data directory: what lies in it, how it is made, read and changed."""
+"""The data directory: create, read and replace its files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from flowauth_rotator.server.signing import Signer, UnusableKey, load_key
 DATABASE = "history.db"
 SIGNING_KEY = "signing-key.pem"
 ENCRYPTION_KEYS = "encryption.key"
-SESSION_SECRET = "session.key"  # noqa: S105 - a file's name
-METRICS_TOKEN = "metrics.token"  # noqa: S105 - a file's name
-_SHORTEST_SECRET = 32
-_BACK = "restore it from a backup"
+SESSION_SECRET = "session.key"  # noqa: S105 - a file name
+METRICS_TOKEN = "metrics.token"  # noqa: S105 - a file name
+_MIN_SECRET = 32
+_RESTORE = "restore it from a backup"
 _ADVICE = {
-    DATABASE: _BACK,
-    SIGNING_KEY: f"{_BACK}; if it is lost, make another: `flowauth-rotator server "
+    DATABASE: _RESTORE,
+    SIGNING_KEY: f"{_RESTORE}; if it is lost, create a new key with `flowauth-rotator server "
     "rotate-signing-key`",
-    ENCRYPTION_KEYS: f"{_BACK}; if it is lost, move what is left of it aside and give up what it "
-    "has encrypted: `flowauth-rotator server prune --unreadable`",
-    SESSION_SECRET: f"{_BACK}, or write any 64 characters into it",
-    METRICS_TOKEN: f"{_BACK}, or write any 64 characters into it",
+    ENCRYPTION_KEYS: f"{_RESTORE}; if it is lost, move the damaged file away and drop the tokens "
+    "that it encrypted with `flowauth-rotator server prune --unreadable`",
+    SESSION_SECRET: f"{_RESTORE}, or write 64 random characters into it",
+    METRICS_TOKEN: f"{_RESTORE}, or write 64 random characters into it",
 }
 
 T = TypeVar("T")
@@ -35,65 +35,63 @@ Fingerprint = tuple[int, int, int]
 
 
 class DataDirectory:
-    """One directory, private to its user: every secret of the server and, for SQLite, its data.
+    """A private directory with the server's secrets and, for SQLite, its database.
 
-    What has been read is remembered until its file is replaced, so that a running server takes up
-    a new key by itself.
+    A parsed file is cached until the file is replaced, so that a running server uses a new key
+    without a restart.
 
     Args:
-        path: Where it is.
-        with_database: Whether the database is one of its files.
+        path: The directory.
+        with_database: Whether the directory contains the database.
     """
 
     def __init__(self, path: Path, *, with_database: bool = True) -> None:
         self.path = path
-        self.parts: tuple[str, ...] = (SIGNING_KEY, ENCRYPTION_KEYS, SESSION_SECRET, METRICS_TOKEN)
-        if with_database:
-            self.parts = (DATABASE, *self.parts)
-        self._remembered: dict[str, tuple[Fingerprint, object]] = {}
+        names = (SIGNING_KEY, ENCRYPTION_KEYS, SESSION_SECRET, METRICS_TOKEN)
+        self.file_names = (DATABASE, *names) if with_database else names
+        self._cache: dict[str, tuple[Fingerprint, object]] = {}
 
-    def make(self, signing_key: bytes) -> None:
-        """Make the directory and all that belongs in it, private from the first moment.
+    def create(self, signing_key: bytes) -> None:
+        """Create the directory and its files, readable by their owner only.
 
         Args:
-            signing_key: The PEM text of the private key to sign with.
+            signing_key: The PEM text of the signing key.
 
         Raises:
-            SetupError: Something is there already (nothing is changed then), the
-                directory is open to other users, or it cannot be written.
+            SetupError: A file exists already, other users can access the directory, or it cannot
+                be written.
         """
         contents = {
             DATABASE: b"",
             SIGNING_KEY: signing_key,
             ENCRYPTION_KEYS: Fernet.generate_key() + b"\n",
-            SESSION_SECRET: _new_secret(),
-            METRICS_TOKEN: _new_secret(),
+            SESSION_SECRET: _generate_secret(),
+            METRICS_TOKEN: _generate_secret(),
         }
         try:
-            self._make_directory()
-            for part in self.parts:
-                self.create(part, contents[part])
+            self._create_directory()
+            for name in self.file_names:
+                self.create_file(name, contents[name])
         except OSError as error:
-            raise SetupError(f"{self.path} cannot be made: {error.strerror or error}.") from None
+            raise SetupError(f"Cannot create {self.path}: {error.strerror or error}.") from None
 
-    def check(self, *but: str) -> None:
-        """Make sure that every part is there, but for those that may be missing.
+    def verify_files(self, *optional: str) -> None:
+        """Verify that every file exists, except optional ones.
 
         Raises:
-            SetupError: Parts are missing (says which and what to do), or the directory
-                cannot be looked into.
+            SetupError: Files are missing, or the directory cannot be read.
         """
         try:
-            needed = [part for part in self.parts if part not in but]
-            missing = [part for part in needed if not (self.path / part).is_file()]
-        except OSError as error:  # another user's, say
-            raise SetupError(f"{self.path} cannot be read: {error.strerror}.") from None
+            required = [name for name in self.file_names if name not in optional]
+            missing = [name for name in required if not (self.path / name).is_file()]
+        except OSError as error:  # such as another user's directory
+            raise SetupError(f"Cannot read {self.path}: {error.strerror}.") from None
         if missing == [METRICS_TOKEN]:
             raise SetupError(
-                f"{self.path} lacks {METRICS_TOKEN}, as those of version 0.1 do: run "
+                f"{self.path} lacks {METRICS_TOKEN}, which version 0.1 did not create: run "
                 f"`flowauth-rotator server upgrade --data-dir {self.path}`."
             )
-        if missing == needed:
+        if missing == required:
             raise SetupError(
                 f"{self.path} is not a data directory yet: "
                 f"run `flowauth-rotator server init --data-dir {self.path}`."
@@ -101,63 +99,60 @@ class DataDirectory:
         if missing:
             raise SetupError(f"{self.path} lacks {', '.join(missing)}: {_ADVICE[missing[0]]}.")
 
-    def check_contents(self) -> None:
-        """Make sure that every secret is one.
+    def verify_contents(self) -> None:
+        """Verify that every key and secret can be parsed.
 
         Raises:
-            SetupError: One is not; says which and what to do.
+            SetupError: A file is unusable.
         """
-        self.signer()
-        self.cipher()
-        self.session_secret()
-        self.metrics_token()
+        self.load_signer()
+        self.load_cipher()
+        self.load_session_secret()
+        self.load_metrics_token()
 
-    def signer(self) -> Signer:
-        """What signs with the key of this moment."""
-        return self._read(SIGNING_KEY, lambda content: Signer(load_key(content)))
+    def load_signer(self) -> Signer:
+        """Return the current signing key."""
+        return self._load(SIGNING_KEY, lambda content: Signer(load_key(content)))
 
-    def cipher(self) -> MultiFernet:
-        """The keys that encrypt tokens at rest: one a line, the first for new rows."""
-        return self._read(ENCRYPTION_KEYS, _cipher)
+    def load_cipher(self) -> MultiFernet:
+        """Return the keys that encrypt tokens at rest: one per line, the first for new rows."""
+        return self._load(ENCRYPTION_KEYS, _parse_cipher)
 
-    def session_secret(self) -> str:
-        """The secret that signs session cookies."""
-        return self._read(SESSION_SECRET, _secret)
+    def load_session_secret(self) -> str:
+        """Return the secret that signs session cookies."""
+        return self._load(SESSION_SECRET, _parse_secret)
 
-    def metrics_token(self) -> str:
-        """What a scraper of /metrics presents."""
-        return self._read(METRICS_TOKEN, _secret)
+    def load_metrics_token(self) -> str:
+        """Return the bearer token for /metrics."""
+        return self._load(METRICS_TOKEN, _parse_secret)
 
     def add_encryption_key(self) -> None:
-        """Encrypt with a new key from now on; the ones before, if there are any, still decrypt."""
-        known = self._content(ENCRYPTION_KEYS) if self.has(ENCRYPTION_KEYS) else b""
-        self.replace(ENCRYPTION_KEYS, Fernet.generate_key() + b"\n" + known)
+        """Add a key that encrypts from now on; the existing keys still decrypt."""
+        old_keys = self._read(ENCRYPTION_KEYS) if self.has_file(ENCRYPTION_KEYS) else b""
+        self.replace_file(ENCRYPTION_KEYS, Fernet.generate_key() + b"\n" + old_keys)
 
-    def has(self, part: str) -> bool:
-        """Whether a part is there."""
-        return (self.path / part).is_file()
+    def has_file(self, name: str) -> bool:
+        """Return whether a file exists."""
+        return (self.path / name).is_file()
 
     def drop_old_encryption_keys(self) -> None:
-        """Forget every encryption key but the newest."""
-        newest = self._content(ENCRYPTION_KEYS).split()[0]
-        self.replace(ENCRYPTION_KEYS, newest + b"\n")
+        """Remove every encryption key except the newest."""
+        newest = self._read(ENCRYPTION_KEYS).split()[0]
+        self.replace_file(ENCRYPTION_KEYS, newest + b"\n")
 
     def has_old_encryption_keys(self) -> bool:
-        """Whether an encryption key beside the newest is kept."""
-        return len(self._content(ENCRYPTION_KEYS).split()) > 1
+        """Return whether there is more than one encryption key."""
+        return len(self._read(ENCRYPTION_KEYS).split()) > 1
 
     def add_missing_metrics_token(self) -> None:
-        """Make the one part that data directories of version 0.1 do not have."""
+        """Create the metrics token, which data directories of version 0.1 lack."""
         if not (self.path / METRICS_TOKEN).exists():
-            self.create(METRICS_TOKEN, _new_secret())
+            self.create_file(METRICS_TOKEN, _generate_secret())
 
-    def create(self, part: str, content: bytes) -> None:
-        """Write a new part with its mode, so that at no moment others can read it.
-
-        It belongs to whom the directory belongs to, also when root does this.
-        """
+    def create_file(self, name: str, content: bytes) -> None:
+        """Write a new file with mode 0600 from the start, owned by the directory's owner."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(self.path / part, flags, 0o600), "wb") as file:
+        with os.fdopen(os.open(self.path / name, flags, 0o600), "wb") as file:
             owner = self.path.stat()
             if owner.st_uid != os.geteuid() == 0:
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
@@ -165,95 +160,95 @@ class DataDirectory:
             file.flush()
             os.fsync(file.fileno())
 
-    def replace(self, part: str, content: bytes) -> None:
-        """Put another content in the place of a part, at once or, after a crash, not at all."""
-        beside = f".{part}.new"
+    def replace_file(self, name: str, content: bytes) -> None:
+        """Replace the content of a file atomically."""
+        draft = f".{name}.new"
         try:
-            (self.path / beside).unlink(missing_ok=True)
-            self.create(beside, content)
-            (self.path / beside).replace(self.path / part)
+            (self.path / draft).unlink(missing_ok=True)
+            self.create_file(draft, content)
+            (self.path / draft).replace(self.path / name)
         except OSError as error:
             raise SetupError(
-                f"{self.path / part} cannot be written: {error.strerror}; nothing was changed."
+                f"Cannot write {self.path / name}: {error.strerror}; nothing was changed."
             ) from None
         _sync_directory(self.path)
 
-    def unusable(self, part: str, what: str) -> SetupError:
-        """The error that a part's state deserves, with the way out."""
-        return SetupError(f"{self.path / part} {what}: {_ADVICE[part]}.")
+    def build_error(self, name: str, fault: str) -> SetupError:
+        """Build the error for an unusable file, with advice."""
+        return SetupError(f"{self.path / name} {fault}: {_ADVICE[name]}.")
 
-    def _make_directory(self) -> None:
+    def _create_directory(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        present = [part for part in self.parts if (self.path / part).exists()]
-        if present:
+        existing = [name for name in self.file_names if (self.path / name).exists()]
+        if existing:
             raise SetupError(
-                f"{self.path} already holds {', '.join(present)}; nothing was changed."
+                f"{self.path} already contains {', '.join(existing)}; nothing was changed."
             )
         mode = self.path.stat().st_mode & 0o777
         if mode & 0o077:
             raise SetupError(
-                f"{self.path} is open to other users (mode {mode:04o}): "
-                f"run `chmod 700 {self.path}` first, or name a new directory."
+                f"Other users can access {self.path} (mode {mode:04o}): "
+                f"run `chmod 700 {self.path}` first, or choose a new directory."
             )
 
-    def _read(self, part: str, parse: Callable[[bytes], T]) -> T:
-        """What a part says, read again only once its file is another one."""
-        fingerprint = self._fingerprint(part)
-        remembered = self._remembered.get(part)
-        if remembered is None or remembered[0] != fingerprint:
+    def _load(self, name: str, parse: Callable[[bytes], T]) -> T:
+        """Return the parsed content of a file; parse it again only after a replacement."""
+        fingerprint = self._read_fingerprint(name)
+        cached = self._cache.get(name)
+        if cached is None or cached[0] != fingerprint:
             try:
-                remembered = (fingerprint, parse(self._content(part)))
-            except (UnusableKey, _Unusable) as error:
-                raise self.unusable(part, str(error)) from None
-            self._remembered[part] = remembered
-        return remembered[1]  # type: ignore[return-value]  # what `parse` has made
+                cached = (fingerprint, parse(self._read(name)))
+            except (UnusableKey, _InvalidContent) as error:
+                raise self.build_error(name, str(error)) from None
+            self._cache[name] = cached
+        return cached[1]  # type: ignore[return-value]  # the result of `parse`
 
-    def _unreadable(self, part: str, error: OSError) -> SetupError:
+    def _build_read_error(self, name: str, error: OSError) -> SetupError:
         if isinstance(error, PermissionError):
             return SetupError(
-                f"{self.path / part} cannot be read: {error.strerror}: give it to the user that "
-                "the server runs as."
+                f"Cannot read {self.path / name}: {error.strerror}. Make it readable for the user "
+                "that runs the server."
             )
-        return self.unusable(part, f"cannot be read: {error.strerror}")
+        return self.build_error(name, f"cannot be read: {error.strerror}")
 
-    def _fingerprint(self, part: str) -> Fingerprint:
+    def _read_fingerprint(self, name: str) -> Fingerprint:
         try:
-            found = (self.path / part).stat()
+            status = (self.path / name).stat()
         except OSError as error:
-            raise self._unreadable(part, error) from None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+            raise self._build_read_error(name, error) from None
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
-    def _content(self, part: str) -> bytes:
+    def _read(self, name: str) -> bytes:
         try:
-            return (self.path / part).read_bytes()
+            return (self.path / name).read_bytes()
         except OSError as error:
-            raise self._unreadable(part, error) from None
+            raise self._build_read_error(name, error) from None
 
 
-class _Unusable(ValueError):
-    """A part's content is not what it should be."""
+class _InvalidContent(ValueError):
+    """The content of a file is invalid."""
 
 
-def _cipher(content: bytes) -> MultiFernet:
+def _parse_cipher(content: bytes) -> MultiFernet:
     try:
         return MultiFernet([Fernet(line) for line in content.split()])
     except ValueError:
-        raise _Unusable("holds something else than keys") from None
+        raise _InvalidContent("does not contain valid encryption keys") from None
 
 
-def _secret(content: bytes) -> str:
+def _parse_secret(content: bytes) -> str:
     secret = content.decode(errors="replace").strip()
-    if len(secret) < _SHORTEST_SECRET:
-        raise _Unusable("is too short to be a secret")
+    if len(secret) < _MIN_SECRET:
+        raise _InvalidContent(f"has fewer than {_MIN_SECRET} characters")
     return secret
 
 
-def _new_secret() -> bytes:
-    return secrets.token_hex(_SHORTEST_SECRET).encode() + b"\n"
+def _generate_secret() -> bytes:
+    return secrets.token_hex(_MIN_SECRET).encode() + b"\n"
 
 
 def _sync_directory(path: Path) -> None:
-    """Make a rename survive a power cut."""
+    """Make a rename survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

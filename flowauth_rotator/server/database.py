@@ -1,4 +1,4 @@
-"""The database and its transactions: one SQLite file, or a PostgreSQL for several servers."""
+"""The database and its transactions: an SQLite file, or PostgreSQL for several servers."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from sqlalchemy.exc import OperationalError
 from flowauth_rotator.server.errors import SetupError
 
 BUSY_SECONDS = 5
-_WRITERS = 7279  # the advisory lock of PostgreSQL that stands for the right to write
-_PAGES = 1024  # of a backup between two reports of its progress
-_NAP = 0.0005  # seconds between two attempts to become the writer
-# How long to wait for a PostgreSQL that has gone silent: libpq's names, in its units.
-_PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000", "keepalives_idle": "30"}
-_SHORT_WAIT = 0.1  # seconds for a turn while the one whose turn it is waits in vain
+_WRITE_LOCK_ID = 7279  # the PostgreSQL advisory lock that serializes writers
+_BACKUP_PAGES = 1024  # between two progress reports
+_POLL_INTERVAL = 0.0005  # seconds between two attempts to start a write transaction
+# Timeouts for an unresponsive PostgreSQL: libpq's names and units.
+_TIMEOUTS = {"connect_timeout": "5", "tcp_user_timeout": "10000", "keepalives_idle": "30"}
+_STUCK_TIMEOUT = 0.1  # seconds for the write lock while its holder cannot start
 
 
-class Busy(Exception):
-    """Another writer did not end in time; a later attempt may succeed."""
+class DatabaseBusy(Exception):
+    """Another writer did not finish in time; a retry may succeed."""
 
     def __init__(self) -> None:
-        super().__init__("another writer did not end in time")
+        super().__init__("another writer did not finish in time")
 
 
 class Database:
-    """Durable commits, readers that never wait, one writer at a time.
+    """A database with durable commits, readers that never wait, and one writer at a time.
 
-    One writer at a time is what makes the rules simple: what a transaction has read is still true
-    when it commits. SQLite has it by nature, and PostgreSQL by an advisory lock.
+    With one writer at a time, data that a write transaction has read stays valid until it
+    commits. SQLite enforces this itself; on PostgreSQL an advisory lock does.
 
     Args:
-        engine: Where the database is; see `sqlite` and `postgresql`.
-        busy_seconds: How long a writer waits for another one before it gives up.
+        engine: See `sqlite` and `postgresql`.
+        busy_seconds: The time that a writer waits for another one.
     """
 
     def __init__(self, engine: Engine, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.engine = engine
-        self._writer = engine.execution_options(flowauth_in_turn=True)
+        self._writer = engine.execution_options(flowauth_writes=True)
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._turn = threading.Lock()
+        self._write_lock = threading.Lock()
         self._busy_seconds = busy_seconds
         self._is_stuck = False
 
     @classmethod
     def sqlite(cls, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
-        """One file, which must exist: the data directory makes it with its mode."""
+        """Use an SQLite file, which must exist: the data directory creates it with its mode."""
         engine = create_engine(
             URL.create("sqlite", database=str(path)),
             connect_args={"timeout": busy_seconds},
-            hide_parameters=True,  # an error message must not carry ciphertext or a password hash
-            pool_reset_on_return=None,  # each transaction here ends by itself
+            hide_parameters=True,  # keep ciphertexts and password hashes out of error messages
+            pool_reset_on_return=None,  # every transaction here is ended explicitly
         )
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", lambda connection: _begin(connection, busy_seconds))
@@ -66,49 +66,50 @@ class Database:
 
     @classmethod
     def postgresql(cls, url: URL, *, busy_seconds: float = BUSY_SECONDS) -> Database:
-        """A PostgreSQL that perhaps other servers use too."""
+        """Use a PostgreSQL database, which other servers may share."""
         options = url.query.get("options", "")
         options = options if isinstance(options, str) else " ".join(options)
-        query = {**_PATIENCE, **url.query, "options": f"{options} -c lock_timeout={busy_seconds}s"}
+        query = {**_TIMEOUTS, **url.query, "options": f"{options} -c lock_timeout={busy_seconds}s"}
         engine = create_engine(
             url.set(drivername="postgresql+psycopg", query=query),
-            isolation_level="READ COMMITTED",  # a statement sees what was committed before it
+            isolation_level="READ COMMITTED",  # a statement sees all earlier commits
             hide_parameters=True,
         )
         return cls(engine, busy_seconds=busy_seconds)
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that takes no lock; on SQLite a consistent view of the whole."""
+        """Open a transaction without a lock; on SQLite a consistent snapshot."""
         return self.engine.begin()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the right to write from its start to its end.
+        """Open a transaction that holds the write lock from start to end.
 
-        It commits at the end of the block and rolls back when the block raises. Threads queue
-        here for their turn, since those that wait in SQLite sleep and are not woken. Once a wait
-        was in vain, only one thread goes on waiting, so that the others can answer what needs no
-        turn.
+        It commits at the end of the block and rolls back if the block raises. Threads queue for
+        a lock of our own, since a thread that waits in SQLite sleeps and is not woken. After a
+        timeout only one thread keeps waiting, so that the others can serve reads.
 
         Raises:
-            Busy: Another writer did not end in time.
+            DatabaseBusy: Another writer did not finish in time.
         """
-        if not self._turn.acquire(timeout=_SHORT_WAIT if self._is_stuck else self._busy_seconds):
-            raise Busy
+        if not self._write_lock.acquire(
+            timeout=_STUCK_TIMEOUT if self._is_stuck else self._busy_seconds
+        ):
+            raise DatabaseBusy
         try:
             with ExitStack() as transaction:
-                connection = self._begun(transaction)
+                connection = self._start_writing(transaction)
                 yield connection
         finally:
-            self._turn.release()
+            self._write_lock.release()
 
-    def _begun(self, transaction: ExitStack) -> Connection:
-        """The connection of a transaction that holds the right to write."""
+    def _start_writing(self, transaction: ExitStack) -> Connection:
+        """Start a transaction that holds the write lock, and return its connection."""
         try:
             connection = transaction.enter_context(self._writer.begin())
             if not self._is_sqlite:
-                connection.execute(_LOCK)
-        except (Busy, OperationalError):
+                connection.execute(_TAKE_WRITE_LOCK)
+        except (DatabaseBusy, OperationalError):
             self._is_stuck = True
             raise
         self._is_stuck = False
@@ -116,18 +117,16 @@ class Database:
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """A transaction in which tables can be made anew: references are checked at its end.
-
-        Nobody else writes meanwhile, and a failure leaves everything as it was.
+        """Open a write transaction that may recreate tables; verify foreign keys at its end.
 
         Raises:
-            SetupError: A row refers to one that is not there.
+            SetupError: A row references a missing row; the transaction was rolled back.
         """
         if not self._is_sqlite:
             with self.writing() as connection:
                 yield connection
             return
-        # SQLite heeds this only outside a transaction; see "ALTER TABLE" in its documentation.
+        # SQLite ignores this inside a transaction; see "ALTER TABLE" in its documentation.
         with self._writer.connect() as connection:
             driver = cast("sqlite3.Connection", connection.connection.driver_connection)
             driver.execute("PRAGMA foreign_keys=OFF").close()
@@ -137,69 +136,71 @@ class Database:
                     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
                     if broken:
                         raise SetupError(
-                            f"In the database {len(broken)} rows refer to rows that are not "
-                            "there; nothing was changed."
+                            f"{len(broken)} rows of the database reference missing rows; nothing "
+                            "was changed. Restore the database from a backup."
                         )
             finally:
                 driver.execute("PRAGMA foreign_keys=ON").close()
 
     def backup(self, path: Path, progress: Callable[[int, int], object]) -> None:
-        """Copy an SQLite database as it is at this moment into a file, while others write on.
+        """Copy a snapshot of an SQLite database into a file while others keep writing.
 
         Args:
             path: The file to write, which must exist and be empty.
-            progress: Called with the pages that are left and the pages that there are.
+            progress: Called with the number of remaining pages and of all pages.
         """
         with (
             self.reading() as connection,
             closing(sqlite3.connect(path, isolation_level=None)) as copy,
         ):
-            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")  # the snapshot
+            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")  # starts the snapshot
             source = cast("sqlite3.Connection", connection.connection.driver_connection)
             source.backup(
-                copy, pages=_PAGES, progress=lambda _status, left, total: progress(left, total)
+                copy,
+                pages=_BACKUP_PAGES,
+                progress=lambda _status, left, total: progress(left, total),
             )
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close all connections."""
         self.engine.dispose()
 
 
-_LOCK = text(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+_TAKE_WRITE_LOCK = text(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK_ID})")
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
-    """Leave transactions to `_begin`, and make each commit survive a power cut."""
+    """Leave transactions to `_begin`, and make commits survive a power failure."""
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
-        "wal_autocheckpoint=8000",  # pages; at 1000 one renewal in a hundred would wait for it
+        "wal_autocheckpoint=8000",  # pages; with 1000, one renewal in a hundred waits for it
     ):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _begin(connection: Connection, busy_seconds: float) -> None:
-    """Begin as the SQLAlchemy documentation advises for SQLite, since its driver begins late."""
+    """Begin explicitly, as SQLAlchemy's documentation advises: the SQLite driver begins late."""
     driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-    if not connection.get_execution_options().get("flowauth_in_turn"):
+    if not connection.get_execution_options().get("flowauth_writes"):
         driver.execute("BEGIN").close()
         return
-    # SQLite itself would sleep for up to a tenth of a second where a writer needs a millisecond.
-    give_up_at = time.monotonic() + busy_seconds
+    # Poll: SQLite itself sleeps for up to 100 ms, while a writer needs 1 ms.
+    deadline = time.monotonic() + busy_seconds
     driver.execute("PRAGMA busy_timeout=0").close()
     try:
-        while not _has_begun(connection, driver):
-            if time.monotonic() > give_up_at:
-                raise Busy
-            time.sleep(_NAP)
+        while not _try_begin(connection, driver):
+            if time.monotonic() > deadline:
+                raise DatabaseBusy
+            time.sleep(_POLL_INTERVAL)
     finally:
         driver.execute(f"PRAGMA busy_timeout={busy_seconds * 1000:.0f}").close()
 
 
-def _has_begun(connection: Connection, driver: sqlite3.Connection) -> bool:
-    """Whether this is the writer now; what is wrong otherwise is raised as SQLAlchemy's error."""
+def _try_begin(connection: Connection, driver: sqlite3.Connection) -> bool:
+    """Try to start a write transaction; other errors than a lock are raised by SQLAlchemy."""
     try:
         driver.execute("BEGIN IMMEDIATE").close()
     except sqlite3.OperationalError as error:

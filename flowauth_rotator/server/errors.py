@@ -1,16 +1,16 @@
-"""The two ways to say no: to whoever asks, and to the operator."""
+"""The errors of the server: refused requests, and setups in which it cannot run."""
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """A refusal: a status, a sentence for the user, and the field it is about.
+    """The server refuses a request.
 
     Attributes:
         code: The HTTP status.
-        message: The sentence.
-        bad_field: The field of the request that is wrong, if it is one.
-        retry_after: Seconds after which asking again may be answered otherwise.
+        message: The reason, for the client.
+        bad_field: The invalid field of the request, if there is one.
+        retry_after: Seconds after which a retry may succeed.
     """
 
     def __init__(
@@ -29,8 +29,8 @@ class Refused(Exception):
 
 
 class SetupError(Exception):
-    """The server cannot run as it is set up; the message says which part and what to do."""
+    """The server cannot run with this setup; the message names the fault and the remedy."""
 
 
-class Unreachable(SetupError):
-    """The database cannot be used at the moment; that may pass by itself."""
+class DatabaseUnreachable(SetupError):
+    """The database is unavailable, perhaps only temporarily."""

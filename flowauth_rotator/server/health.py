@@ -1,4 +1,4 @@
-"""What is asked by machines about the server itself: keys, document, health, metrics."""
+"""Views for machines: public keys, OpenAPI document, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -20,51 +20,53 @@ logger = logging.getLogger(__name__)
 _OPENAPI = files("flowauth_rotator.server") / "openapi.json"
 
 
-class Probes:
-    """One method a route; none has a session or reads a body."""
+class HealthViews:
+    """One method per route; none uses a session or reads a body."""
 
     def __init__(self, services: Services, metrics: Metrics) -> None:
         self._services = services
         self._metrics = metrics
 
     def jwks(self) -> Response:
-        """The public keys of all tokens alive (RFC 7517)."""
+        """Return the public keys of all live tokens (RFC 7517)."""
         with self._services.database.reading() as connection:
-            keys = self._services.keyring.published(connection, request_context().now)
+            keys = self._services.keyring.list_published(connection, request_context().now)
         return jsonify(keys=[key.jwk for key in keys])
 
     def openapi(self) -> Response:
-        """The description of all this."""
+        """Return the OpenAPI document."""
         document = json.loads(_OPENAPI.read_text(encoding="utf-8"))
         document["info"]["version"] = program_version()
         return jsonify(document)
 
     def healthz(self) -> Response:
-        """Whether a worker answers."""
+        """Answer, to show that a worker is running."""
         return jsonify(status="ok")
 
     def readyz(self) -> Response:
-        """Whether a token could be issued now."""
+        """Verify that a token could be issued now."""
         try:
-            self._services.check()
+            self._services.verify()
         except SetupError as error:
             facts = {"reason": str(error)}
-            logger.error("not_ready", extra={"facts": facts})  # noqa: TRY400 - told in a sentence
-            raise Refused(503, "The database or a key cannot be used; see the log.") from None
+            logger.error("not_ready", extra={"facts": facts})  # noqa: TRY400 - the message suffices
+            raise Refused(503, "The database or a key is unusable; see the server's log.") from None
         return jsonify(status="ok")
 
     def metrics(self) -> Response:
-        """Counters and newest tokens, for who presents the data directory's token."""
-        presented = request.headers.get("Authorization", "").encode()
-        expected = f"Bearer {self._services.directory.metrics_token()}".encode()
-        if not hmac.compare_digest(presented, expected):
-            raise Refused(401, "Present what metrics.token holds: Authorization: Bearer <it>.")
-        return Response(self._metrics.exposition(request_context().now), content_type=CONTENT_TYPE)
+        """Return the metrics to a client with the token in metrics.token."""
+        header = request.headers.get("Authorization", "").encode()
+        expected = f"Bearer {self._services.directory.load_metrics_token()}".encode()
+        if not hmac.compare_digest(header, expected):
+            raise Refused(
+                401, "Send the content of metrics.token as Authorization: Bearer <token>."
+            )
+        return Response(self._metrics.render(request_context().now), content_type=CONTENT_TYPE)
 
 
 def program_version() -> str:
-    """The version of this package."""
+    """Return the version of this package."""
     try:
         return version("flowauth-rotator")
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # run from a checkout without installation
         return "unknown"

@@ -1,4 +1,4 @@
-"""The history of every token ever issued: encrypted, with its lineage."""
+"""The history of every issued token: encrypted, with its lineage."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from flowauth_rotator.server.schema import audiences, grants, roles, tokens, use
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500  # rows that are read, or changed in one transaction, at a time
+BATCH = 500  # rows that are read or changed in one transaction
 
 
 @dataclass(frozen=True)
 class RecordedRole:
-    """A role as a row of the history remembers it, whatever has become of it since."""
+    """A role as it was when the token was issued."""
 
     id: int
     name: str
@@ -47,7 +47,7 @@ class HistoryRow:
 
 @dataclass(frozen=True)
 class NewRow:
-    """What the history writes down when a token is issued."""
+    """A row to add when a token is issued."""
 
     parent_id: int | None
     idempotency_key: str | None
@@ -63,10 +63,10 @@ class NewRow:
 
 @dataclass(frozen=True)
 class NewestToken:
-    """The token of a name that expires last; of several that do, the one that was issued first.
+    """The token of a name with the latest expiry; of equals, the first issued.
 
     Attributes:
-        is_renewable: Whether its owner still holds any role on its audience.
+        is_renewable: Whether its owner still has any role on its audience.
     """
 
     owner: str
@@ -77,15 +77,15 @@ class NewestToken:
     is_renewable: bool
 
     def lacks_successor(self, now: int) -> bool:
-        """Whether it is in the last tenth of its lifetime, or has expired."""
+        """Return whether it is in the last tenth of its lifetime or expired."""
         return 10 * (self.expires_at - now) <= self.expires_at - self.issued_at
 
     def is_abandoned(self, now: int) -> bool:
-        """Whether it expired so long ago that nobody waits for a successor."""
+        """Return whether it expired so long ago that the name counts as abandoned."""
         return self.expires_at + ABANDONED.total_seconds() <= now
 
 
-# Each statement is put together once: doing it anew for each request costs more than running it.
+# Statements are built once: building one costs more than executing it.
 _ROWS = (
     select(tokens, users.c.username.label("owner"), audiences.c.name.label("audience"))
     .join(users, tokens.c.owner_id == users.c.id)
@@ -93,12 +93,12 @@ _ROWS = (
     .order_by(tokens.c.id)
 )
 _ROW = _ROWS.where(tokens.c.id == bindparam("row_id"))
-_ROW_OF_JTI = _ROWS.where(tokens.c.jti == bindparam("jti"))
+_ROW_BY_JTI = _ROWS.where(tokens.c.jti == bindparam("jti"))
 _SUCCESSOR = _ROWS.where(
     tokens.c.parent_id == bindparam("parent_id"),
     tokens.c.idempotency_key == bindparam("idempotency_key"),
 )
-# Joining each name with its maximum instead takes ten times as long.
+# A window function: a join with the maximum of each name takes ten times as long.
 _NAME = (tokens.c.owner_id, tokens.c.audience_id, tokens.c.name)
 _RANKED = select(
     *(*_NAME, tokens.c.issued_at, tokens.c.expires_at),
@@ -124,96 +124,98 @@ _NEWEST = (
     .where(_RANKED.c.rank == 1)
     .order_by(users.c.username, audiences.c.name, _RANKED.c.name)
 )
-_INSERTION = insert(tokens).returning(tokens.c.id)
-_SOME_TEXTS = (
+_INSERT = insert(tokens).returning(tokens.c.id)
+_CIPHERTEXTS = (
     select(tokens.c.id, tokens.c.ciphertext)
-    .where(tokens.c.ciphertext.is_not(None), tokens.c.id > bindparam("following"))
+    .where(tokens.c.ciphertext.is_not(None), tokens.c.id > bindparam("after_id"))
     .order_by(tokens.c.id)
 )
-_ENCRYPTION_ANEW = (
-    update(tokens).where(tokens.c.id == bindparam("row_id")).values(ciphertext=bindparam("anew"))
+_REENCRYPTION = (
+    update(tokens)
+    .where(tokens.c.id == bindparam("row_id"))
+    .values(ciphertext=bindparam("new_ciphertext"))
 )
 
 
 class History:
-    """Every token issued, encrypted, with its lineage.
+    """Every issued token, encrypted, with its lineage.
 
-    Each method takes the connection of the caller's transaction, so that what a rule has read
-    and what it then writes are one step.
+    Each method takes the connection of the caller's transaction, so that rules read and write in
+    one transaction.
 
     Args:
-        cipher: What encrypts now; asked each time, since a key can be replaced at any moment.
+        load_cipher: Returns the current keys; called each time, since keys can be replaced.
     """
 
-    def __init__(self, cipher: Callable[[], MultiFernet]) -> None:
-        self._cipher = cipher
+    def __init__(self, load_cipher: Callable[[], MultiFernet]) -> None:
+        self._load_cipher = load_cipher
 
-    def row(self, connection: Connection, row_id: int) -> HistoryRow | None:
-        """The row of this id, or None."""
-        return _first(connection, _ROW, row_id=row_id)
+    def find_row(self, connection: Connection, row_id: int) -> HistoryRow | None:
+        """Return the row of this id, or None."""
+        return _find_first(connection, _ROW, row_id=row_id)
 
-    def row_of_jti(self, connection: Connection, jti: str) -> HistoryRow | None:
-        """The row of the token that carries this `jti`, or None."""
-        return _first(connection, _ROW_OF_JTI, jti=jti)
+    def find_row_by_jti(self, connection: Connection, jti: str) -> HistoryRow | None:
+        """Return the row of the token with this `jti`, or None."""
+        return _find_first(connection, _ROW_BY_JTI, jti=jti)
 
-    def successor(self, connection: Connection, parent_id: int, key: str) -> HistoryRow | None:
-        """The row that this idempotency key has already made of this parent, or None."""
-        return _first(connection, _SUCCESSOR, parent_id=parent_id, idempotency_key=key)
+    def find_successor(self, connection: Connection, parent_id: int, key: str) -> HistoryRow | None:
+        """Return the successor already issued for this parent and idempotency key, or None."""
+        return _find_first(connection, _SUCCESSOR, parent_id=parent_id, idempotency_key=key)
 
-    def rows(
+    def list_rows(
         self,
         connection: Connection,
         *,
         owner_id: int | None = None,
         audience_id: int | None = None,
         expiring_after: int | None = None,
-        following: int = 0,
+        after_id: int = 0,
         limit: int | None = None,
     ) -> list[HistoryRow]:
-        """Rows, oldest first: all, or those that meet each condition that is given.
+        """Return the rows that meet every given condition, oldest first.
 
         Args:
             connection: The transaction to read in.
-            owner_id: Of this owner.
-            audience_id: For this audience.
-            expiring_after: Not expired at this time.
-            following: Newer than the row of this id.
-            limit: So many of them at most.
+            owner_id: Only rows of this owner.
+            audience_id: Only rows for this audience.
+            expiring_after: Only rows that expire after this time, in epoch seconds.
+            after_id: Only rows with a greater id.
+            limit: The maximum number of rows.
         """
-        query = _ROWS.where(tokens.c.id > following).limit(limit)
+        query = _ROWS.where(tokens.c.id > after_id).limit(limit)
         if owner_id is not None:
             query = query.where(tokens.c.owner_id == owner_id)
         if audience_id is not None:
             query = query.where(tokens.c.audience_id == audience_id)
         if expiring_after is not None:
             query = query.where(tokens.c.expires_at > expiring_after)
-        return [_history_row(row) for row in connection.execute(query)]
+        return [_build_history_row(row) for row in connection.execute(query)]
 
-    def add(
+    def add_row(
         self, connection: Connection, row: NewRow, *, token: str, jti: str, kid: str | None
     ) -> int:
-        """Write one row with its token, encrypted, and return its id."""
+        """Add a row with its encrypted token, and return its id."""
         values = vars(row) | {
             "roles": [[role.id, role.name] for role in row.roles],
             "jti": jti,
             "kid": kid,
-            "ciphertext": self._cipher().encrypt(token.encode()),
+            "ciphertext": self._load_cipher().encrypt(token.encode()),
         }
-        row_id: int = connection.execute(_INSERTION, values).scalar_one()
+        row_id: int = connection.execute(_INSERT, values).scalar_one()
         return row_id
 
     def reveal(self, row: HistoryRow) -> str:
-        """The text of a row's token, or nothing once it has been dropped.
+        """Decrypt a row's token; return an empty string if it was dropped.
 
         Raises:
-            cryptography.fernet.InvalidToken: The encryption key is not the one it was stored with.
+            cryptography.fernet.InvalidToken: No encryption key decrypts it.
         """
         if row.ciphertext is None:
             return ""
-        return self._cipher().decrypt(row.ciphertext).decode()
+        return self._load_cipher().decrypt(row.ciphertext).decode()
 
     def reveal_if_possible(self, row: HistoryRow) -> str:
-        """The text of a row's token, or nothing, and a line in the log, when it is damaged."""
+        """Decrypt a row's token; log an unreadable one and return an empty string."""
         try:
             return self.reveal(row)
         except InvalidToken:
@@ -221,80 +223,82 @@ class History:
             return ""
 
     def drop_expired(self, connection: Connection, expired_at: int) -> int:
-        """Drop the ciphertext of some rows that had expired by then, and say of how many."""
-        some = (
+        """Drop the ciphertext of a batch of rows expired by then; return their number."""
+        batch = (
             select(tokens.c.id)
             .where(tokens.c.ciphertext.is_not(None), tokens.c.expires_at <= expired_at)
             .limit(BATCH)
         )
-        change = update(tokens).where(tokens.c.id.in_(some)).values(ciphertext=None)
+        change = update(tokens).where(tokens.c.id.in_(batch)).values(ciphertext=None)
         return connection.execute(change).rowcount
 
-    def drop_unreadable(self, connection: Connection, *, following: int) -> tuple[int, int, int]:
-        """Drop the ciphertext of those among some rows that no key of ours decrypts.
+    def drop_unreadable(self, connection: Connection, *, after_id: int) -> tuple[int, int, int]:
+        """Drop the ciphertexts that no key decrypts, in a batch of rows.
 
         Returns:
-            How many rows there were, how many of them were dropped, and the id of the last.
+            The number of rows read, the number dropped, and the id of the last row.
         """
-        rows = connection.execute(_SOME_TEXTS.limit(BATCH), {"following": following}).all()
-        lost = [row.id for row in rows if not self._is_readable(row.ciphertext)]
-        change = update(tokens).where(tokens.c.id.in_(lost)).values(ciphertext=None)
+        rows = connection.execute(_CIPHERTEXTS.limit(BATCH), {"after_id": after_id}).all()
+        unreadable = [row.id for row in rows if not self._is_readable(row.ciphertext)]
+        change = update(tokens).where(tokens.c.id.in_(unreadable)).values(ciphertext=None)
         connection.execute(change)
-        return len(rows), len(lost), rows[-1].id if rows else following
+        return len(rows), len(unreadable), rows[-1].id if rows else after_id
 
     def _is_readable(self, ciphertext: bytes) -> bool:
         try:
-            self._cipher().decrypt(ciphertext)
+            self._load_cipher().decrypt(ciphertext)
         except InvalidToken:
             return False
         return True
 
-    def count_texts(self, connection: Connection, expired_at: int | None = None) -> int:
-        """How many rows have their ciphertext, or had expired by then and still have it."""
+    def count_ciphertexts(self, connection: Connection, expired_at: int | None = None) -> int:
+        """Count the rows with a ciphertext, or only those that had expired by then."""
         query = select(func.count()).where(tokens.c.ciphertext.is_not(None))
         if expired_at is not None:
             query = query.where(tokens.c.expires_at <= expired_at)
         return connection.execute(query).scalar_one()
 
-    def encrypt_anew(self, connection: Connection, *, following: int) -> tuple[int, int]:
-        """Encrypt some rows with the newest key.
+    def reencrypt(self, connection: Connection, *, after_id: int) -> tuple[int, int]:
+        """Encrypt a batch of rows with the newest key.
 
         Returns:
-            How many rows there were, and the id of the last of them.
+            The number of rows, and the id of the last one.
         """
-        cipher = self._cipher()
-        rows = connection.execute(_SOME_TEXTS.limit(BATCH), {"following": following})
-        changes = [{"row_id": row.id, "anew": cipher.rotate(row.ciphertext)} for row in rows]
+        cipher = self._load_cipher()
+        rows = connection.execute(_CIPHERTEXTS.limit(BATCH), {"after_id": after_id})
+        changes = [
+            {"row_id": row.id, "new_ciphertext": cipher.rotate(row.ciphertext)} for row in rows
+        ]
         if not changes:
-            return 0, following
-        connection.execute(_ENCRYPTION_ANEW, changes)
+            return 0, after_id
+        connection.execute(_REENCRYPTION, changes)
         return len(changes), changes[-1]["row_id"]
 
-    def newest(self, connection: Connection) -> Iterator[NewestToken]:
-        """The newest token of each owner, audience and name, in the order of these."""
+    def list_newest(self, connection: Connection) -> Iterator[NewestToken]:
+        """Yield the newest token of each owner, audience and name, sorted by these."""
         return (NewestToken(**row._mapping) for row in connection.execute(_NEWEST))
 
-    def check_keys(self, connection: Connection) -> None:
-        """Decrypt the newest text there is.
+    def verify_keys(self, connection: Connection) -> None:
+        """Decrypt the newest stored token.
 
         Raises:
-            cryptography.fernet.InvalidToken: The encryption key is not the one it was stored with.
+            cryptography.fernet.InvalidToken: No encryption key decrypts it.
         """
         newest = _ROWS.where(tokens.c.ciphertext.is_not(None)).order_by(None)
-        row = _first(connection, newest.order_by(tokens.c.expires_at.desc()).limit(1))
+        row = _find_first(connection, newest.order_by(tokens.c.expires_at.desc()).limit(1))
         if row is not None:
             self.reveal(row)
 
 
-def _first(connection: Connection, query: Select[Any], **values: object) -> HistoryRow | None:
+def _find_first(connection: Connection, query: Select[Any], **values: object) -> HistoryRow | None:
     row = connection.execute(query, values).first()
-    return None if row is None else _history_row(row)
+    return None if row is None else _build_history_row(row)
 
 
-_NAMES = tuple(HistoryRow.__dataclass_fields__.keys() - {"roles"})
+_FIELDS = tuple(HistoryRow.__dataclass_fields__.keys() - {"roles"})
 
 
-def _history_row(row: Row[Any]) -> HistoryRow:
-    found = row._mapping  # public, by its documentation
-    recorded = tuple(RecordedRole(role_id, name) for role_id, name in found["roles"])
-    return HistoryRow(roles=recorded, **{name: found[name] for name in _NAMES})
+def _build_history_row(row: Row[Any]) -> HistoryRow:
+    values = row._mapping  # public, by its documentation
+    recorded = tuple(RecordedRole(role_id, name) for role_id, name in values["roles"])
+    return HistoryRow(roles=recorded, **{name: values[name] for name in _FIELDS})

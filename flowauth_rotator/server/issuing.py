@@ -1,4 +1,4 @@
-"""Who may be issued what, and for how long: the rules of minting and of renewal."""
+"""The rules of minting and renewal: who may receive which token, and for how long."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from cryptography.fernet import InvalidToken
 from sqlalchemy import Connection
 
-from flowauth_rotator.server import rate_limit
+from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.server.accounts import MINUTE, Accounts, Audience, Role, User
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import BATCH, History, HistoryRow, NewRow, RecordedRole
+from flowauth_rotator.server.rate_limit import RateLimit
 from flowauth_rotator.server.settings import Settings
-from flowauth_rotator.server.signing import Keyring, NotOurs, compress_claims
+from flowauth_rotator.server.signing import Keyring, UntrustedToken, compress_claims
 
-LONGEST_TOKEN_NAME = 200
+MAX_TOKEN_NAME = 200
 
 
 @dataclass(frozen=True)
-class Issued:
-    """A token on its way to its owner."""
+class IssuedToken:
+    """A token to return to its owner, and its row in the history."""
 
     row_id: int
     owner: str
@@ -37,7 +38,7 @@ class Issued:
 
 @dataclass(frozen=True)
 class Renewal:
-    """How a new row descends from another one."""
+    """The link from a new row to its parent."""
 
     parent_id: int
     family_began_at: int
@@ -46,8 +47,8 @@ class Renewal:
 
 
 @dataclass(frozen=True)
-class Grant:
-    """A token that may be issued: everything that will be signed and written down."""
+class IssuePlan:
+    """A permitted token: everything that will be signed and recorded."""
 
     owner: User
     audience: Audience
@@ -57,28 +58,31 @@ class Grant:
     expires_at: int
     renewal: Renewal | None = None
 
-    def row(self) -> NewRow:
-        """The row of the history."""
-        descent = self.renewal
+    def build_row(self) -> NewRow:
+        """Build the row for the history."""
+        renewal = self.renewal
         return NewRow(
-            parent_id=descent.parent_id if descent else None,
-            idempotency_key=descent.idempotency_key if descent else None,
-            requested_minutes=descent.requested_minutes if descent else None,
+            parent_id=renewal.parent_id if renewal else None,
+            idempotency_key=renewal.idempotency_key if renewal else None,
+            requested_minutes=renewal.requested_minutes if renewal else None,
             owner_id=self.owner.id,
             audience_id=self.audience.id,
             name=self.name,
             roles=tuple(RecordedRole(role.id, role.name) for role in self.roles),
-            family_began_at=descent.family_began_at if descent else self.issued_at,
+            family_began_at=renewal.family_began_at if renewal else self.issued_at,
             issued_at=self.issued_at,
             expires_at=self.expires_at,
         )
 
 
-class Issuing:
-    """Mints and renews; every refusal is a `Refused` with FlowAuth's status and words.
+Planner: TypeAlias = Callable[[Connection], "IssuePlan | IssuedToken"]
 
-    `now` is in seconds since the epoch. `lifetime_minutes` is what the caller asked for, of
-    whatever type; None asks for the longest lifetime that is permitted.
+
+class TokenIssuer:
+    """Mints and renews tokens; every refusal is a `Refused` with FlowAuth's status and message.
+
+    `now` is in seconds since the epoch. `lifetime_minutes` is the unvalidated value from the
+    request; None requests the longest permitted lifetime.
     """
 
     def __init__(
@@ -104,22 +108,22 @@ class Issuing:
         lifetime_minutes: object,
         *,
         now: int,
-    ) -> Issued:
-        """Issue a first token of this name, for roles that its owner holds on the audience."""
+    ) -> IssuedToken:
+        """Issue a first token of this name, for roles that its owner has on the audience."""
 
-        def plan(connection: Connection) -> Grant:
-            held = self._accounts.holding(connection, owner.id, audience_id)
+        def build_plan(connection: Connection) -> IssuePlan:
+            held = self._accounts.read_held_roles(connection, owner.id, audience_id)
             if held is None:
                 raise Refused(404, "There is no server with this id.")
-            chosen = _chosen_roles(role_names, held.roles)
-            limit = _latest_expiry(held.audience, chosen, owner, now, "minted")
-            expires_at = _granted_expiry(_positive_minutes(lifetime_minutes), limit, now)
-            return Grant(owner, held.audience, _valid_name(name), chosen, now, expires_at)
+            roles = _select_roles(role_names, held.roles)
+            limit = _compute_latest_expiry(held.audience, roles, owner, now, "minted")
+            expires_at = _compute_expiry(_validate_minutes(lifetime_minutes), limit, now)
+            return IssuePlan(owner, held.audience, _validate_name(name), roles, now, expires_at)
 
         with self._database.reading() as connection:
-            planned = plan(connection)
-            self._limit(rate_limit.refuse_beyond, connection, planned, now)
-        return self._issue(planned, plan, now)
+            plan = build_plan(connection)
+            self._rate_limit(plan).refuse_if_exceeded(connection, now)
+        return self._issue(plan, build_plan, now)
 
     def renew(
         self,
@@ -129,14 +133,14 @@ class Issuing:
         *,
         idempotency_key: str | None,
         now: int,
-    ) -> Issued:
-        """Issue a successor of a row: same name, same roles. The row itself stays as it is.
+    ) -> IssuedToken:
+        """Issue a successor of a row, with the same name and roles; the row does not change.
 
-        The same idempotency key gives the same successor again until the row has expired.
+        The same idempotency key returns the same successor until that has expired.
         """
 
-        def find(connection: Connection) -> HistoryRow:
-            parent = self._history.row(connection, row_id)
+        def find_parent(connection: Connection) -> HistoryRow:
+            parent = self._history.find_row(connection, row_id)
             if parent is None:
                 raise Refused(404, "There is no token with this id.")
             if parent.owner_id != caller.id:
@@ -144,168 +148,166 @@ class Issuing:
             _refuse_expired(parent, now - self._settings.renew_expired_grace)
             return parent
 
-        return self._renew(find, lifetime_minutes, idempotency_key, now)
+        return self._renew(find_parent, lifetime_minutes, idempotency_key, now)
 
     def renew_presented(
         self, token: str, lifetime_minutes: object, *, idempotency_key: str | None, now: int
-    ) -> Issued:
-        """Issue a successor of the very token that the caller presents as its credential."""
+    ) -> IssuedToken:
+        """Issue a successor of the token that the client presents as its credential."""
         try:
-            claims = self._keyring.read(token)
-        except NotOurs:
+            claims = self._keyring.verify(token)
+        except UntrustedToken:
             raise Refused(401, "The presented token was not issued by this server.") from None
 
-        def find(connection: Connection) -> HistoryRow:
-            return self._presented_row(connection, claims, now)
+        def find_parent(connection: Connection) -> HistoryRow:
+            return self._find_presented_row(connection, claims, now)
 
-        return self._renew(find, lifetime_minutes, idempotency_key, now)
+        return self._renew(find_parent, lifetime_minutes, idempotency_key, now)
 
-    def listing(
+    def list_renewable(
         self, owner: User, audience_id: int, *, now: int
     ) -> Iterator[tuple[HistoryRow, str]]:
-        """The rows of an owner on an audience that can be renewed, with tokens, oldest first."""
-        return self._listing(
+        """Yield the renewable rows of an owner on an audience with their tokens, oldest first."""
+        return self._list(
             owner, audience_id, expiring_after=now - self._settings.renew_expired_grace
         )
 
-    def full_listing(self, owner: User, audience_id: int) -> Iterator[tuple[HistoryRow, str]]:
-        """Every row of an owner on an audience, oldest first, with its token while it has one."""
-        return self._listing(owner, audience_id)
+    def list_all(self, owner: User, audience_id: int) -> Iterator[tuple[HistoryRow, str]]:
+        """Yield every row of an owner on an audience, oldest first, with its token if stored."""
+        return self._list(owner, audience_id)
 
-    def _listing(
+    def iterate_rows(self, **conditions: int | None) -> Iterator[HistoryRow]:
+        """Yield the rows that meet the conditions of `History.list_rows`, oldest first."""
+        return (row for rows in self._read_batches(**conditions) for row in rows)
+
+    def _list(
         self, owner: User, audience_id: int, expiring_after: int | None = None
     ) -> Iterator[tuple[HistoryRow, str]]:
         with self._database.reading() as connection:
-            if self._accounts.audience(connection, audience_id) is None:
+            if self._accounts.find_audience(connection, audience_id) is None:
                 raise Refused(404, "There is no server with this id.")
-        batches = self._batches(
+        batches = self._read_batches(
             owner_id=owner.id, audience_id=audience_id, expiring_after=expiring_after
         )
-        return (listed for rows in batches for listed in self._revealed(rows))
+        return (pair for rows in batches for pair in self._decrypt_rows(rows))
 
-    def each_row(self, **conditions: int | None) -> Iterator[HistoryRow]:
-        """The rows that meet the conditions of `History.rows`, oldest first."""
-        return (row for rows in self._batches(**conditions) for row in rows)
-
-    def _batches(self, **conditions: int | None) -> Iterator[list[HistoryRow]]:
-        """Read some at a time, so that their number is no matter."""
-        last = 0
+    def _read_batches(self, **conditions: int | None) -> Iterator[list[HistoryRow]]:
+        """Read rows in batches, to bound memory and the length of each transaction."""
+        last_id = 0
         while True:
             with self._database.reading() as connection:
-                rows = self._history.rows(connection, **conditions, following=last, limit=BATCH)
+                rows = self._history.list_rows(
+                    connection, **conditions, after_id=last_id, limit=BATCH
+                )
             yield rows
             if len(rows) < BATCH:
                 return
-            last = rows[-1].id
+            last_id = rows[-1].id
 
-    def _revealed(self, rows: list[HistoryRow]) -> list[tuple[HistoryRow, str]]:
+    def _decrypt_rows(self, rows: list[HistoryRow]) -> list[tuple[HistoryRow, str]]:
         try:
             return [(row, self._history.reveal(row)) for row in rows]
-        except InvalidToken:  # the encryption key was replaced after they had been read
+        except InvalidToken:  # the encryption key was replaced after the rows were read
             with self._database.reading() as connection:
-                anew = [self._history.row(connection, row.id) for row in rows]
-            return [(row, self._history.reveal_if_possible(row)) for row in anew if row]
+                reread = [self._history.find_row(connection, row.id) for row in rows]
+            return [(row, self._history.reveal_if_possible(row)) for row in reread if row]
 
     def _renew(
         self,
-        find: Callable[[Connection], HistoryRow],
+        find_parent: Callable[[Connection], HistoryRow],
         lifetime_minutes: object,
         idempotency_key: str | None,
         now: int,
-    ) -> Issued:
-        """Issue a successor of the row that is found: once, since no row ever changes."""
+    ) -> IssuedToken:
+        """Issue a successor of a row; the row is read once, since rows never change."""
 
-        def plan(connection: Connection) -> Grant | Issued:
-            return self._renewed(connection, parent, lifetime_minutes, idempotency_key, now)
+        def build_plan(connection: Connection) -> IssuePlan | IssuedToken:
+            return self._plan_renewal(connection, parent, lifetime_minutes, idempotency_key, now)
 
         with self._database.reading() as connection:
-            parent = find(connection)
-            planned = plan(connection)
-            if isinstance(planned, Grant):  # so that what is refused costs no signature
-                self._limit(rate_limit.refuse_beyond, connection, planned, now)
-        return self._issue(planned, plan, now)
+            parent = find_parent(connection)
+            plan = build_plan(connection)
+            if isinstance(plan, IssuePlan):  # before signing, which costs the most
+                self._rate_limit(plan).refuse_if_exceeded(connection, now)
+        return self._issue(plan, build_plan, now)
 
-    def _issue(
-        self, planned: Grant | Issued, plan: Callable[[Connection], Grant | Issued], now: int
-    ) -> Issued:
-        """Sign without holding the right to write, then commit what is still true under it.
+    def _issue(self, plan: IssuePlan | IssuedToken, build_plan: Planner, now: int) -> IssuedToken:
+        """Sign without the write lock, then commit if the plan is still valid under it.
 
-        Signing takes longer than everything else; a role revoked or a key used in the meantime
-        shows in the second plan, and then that one counts.
+        Signing takes longer than everything else. If a role was revoked or the idempotency key
+        used in the meantime, the second plan differs and replaces the first.
         """
-        while isinstance(planned, Grant):
-            signer = self._keyring.current()
+        while isinstance(plan, IssuePlan):
+            signer = self._keyring.current_signer()
             jti = str(uuid.uuid4())
-            token = signer.sign(self._claims(planned, jti))
+            token = signer.sign(self._build_claims(plan, jti))
             with self._database.writing() as connection:
-                confirmed = plan(connection)
-                if confirmed == planned:
-                    self._limit(rate_limit.count, connection, planned, now)
-                    row_id = self._history.add(
-                        connection, planned.row(), token=token, jti=jti, kid=signer.kid
+                confirmed = build_plan(connection)
+                if confirmed == plan:
+                    self._rate_limit(plan).count_or_refuse(connection, now)
+                    row_id = self._history.add_row(
+                        connection, plan.build_row(), token=token, jti=jti, kid=signer.kid
                     )
-                    owner = planned.owner.username
-                    return Issued(row_id, owner, planned.name, planned.expires_at, token)
-            planned = confirmed
-        return planned
+                    owner = plan.owner.username
+                    return IssuedToken(row_id, owner, plan.name, plan.expires_at, token)
+            plan = confirmed
+        return plan
 
-    def _claims(self, grant: Grant, jti: str) -> dict[str, object]:
-        """The claims of a JWT, as FlowAPI reads them; `token_name` is this server's own."""
+    def _build_claims(self, plan: IssuePlan, jti: str) -> dict[str, object]:
+        """Build the claims of a JWT as FlowAPI reads them, plus our own `token_name`."""
         is_plain = self._settings.user_claims == "plain"
         return {
-            "iat": grant.issued_at,
-            "nbf": grant.issued_at,
-            "exp": grant.expires_at,
+            "iat": plan.issued_at,
+            "nbf": plan.issued_at,
+            "exp": plan.expires_at,
             "jti": jti,
-            "sub": grant.owner.username,
-            "aud": grant.audience.name,
-            "user_claims": (_user_claims if is_plain else _packed_claims)(grant.roles),
-            "token_name": grant.name,
+            "sub": plan.owner.username,
+            "aud": plan.audience.name,
+            "user_claims": (_build_user_claims if is_plain else _pack_claims)(plan.roles),
+            "token_name": plan.name,
         }
 
-    def _limit(
-        self, heed: Callable[..., None], connection: Connection, grant: Grant, now: int
-    ) -> None:
-        heed(
-            self._settings.renewal_limit,
-            *("token", str(grant.owner.id), str(grant.audience.id), grant.name),
-            what="tokens of this name were issued",
-            connection=connection,
-            now=now,
-        )
+    def _rate_limit(self, plan: IssuePlan) -> RateLimit:
+        keys = ("token", str(plan.owner.id), str(plan.audience.id), plan.name)
+        return RateLimit(self._settings.renewal_limit, keys, "tokens of this name were issued")
 
-    def _renewed(
+    def _plan_renewal(
         self,
         connection: Connection,
         parent: HistoryRow,
         lifetime_minutes: object,
         idempotency_key: str | None,
         now: int,
-    ) -> Grant | Issued:
-        """The successor that there may be of a row: a new one, or the one it has already."""
-        held = self._accounts.holding(connection, parent.owner_id, parent.audience_id)
-        assert held is not None  # noqa: S101 - a foreign key says so
-        kept = _kept_roles(parent, held.roles)
-        minutes = _positive_minutes(lifetime_minutes)
+    ) -> IssuePlan | IssuedToken:
+        """Plan a successor of a row, or return the one already issued for this key."""
+        held = self._accounts.read_held_roles(connection, parent.owner_id, parent.audience_id)
+        assert held is not None  # noqa: S101 - by the foreign key
+        roles = _select_renewed_roles(parent, held.roles)
+        minutes = _validate_minutes(lifetime_minutes)
         if idempotency_key is not None:
-            earlier = self._history.successor(connection, parent.id, idempotency_key)
+            earlier = self._history.find_successor(connection, parent.id, idempotency_key)
             if earlier is not None:
-                return self._replayed(earlier, minutes, now)
+                return self._replay(earlier, minutes, now)
         owner = User(parent.owner_id, parent.owner)
-        limit = _latest_expiry(held.audience, kept, owner, now, "renewed")
+        limit = _compute_latest_expiry(held.audience, roles, owner, now, "renewed")
+        family_ends_at = self._compute_family_end(parent, now)
+        expires_at = _compute_expiry(minutes, min(limit, family_ends_at), now)
+        renewal = Renewal(parent.id, parent.family_began_at, idempotency_key, minutes)
+        return IssuePlan(owner, held.audience, parent.name, roles, now, expires_at, renewal)
+
+    def _compute_family_end(self, parent: HistoryRow, now: int) -> int:
+        """Return the latest expiry of a row's descendants; refuse if that has passed."""
         family_ends_at = parent.family_began_at + self._settings.max_family_age
         if family_ends_at <= now:
             raise Refused(
                 401,
-                f"Token for {owner.username} cannot be renewed: its first ancestor was issued at "
-                f"{_moment(parent.family_began_at)}; mint a new token instead.",
+                f"Token for {parent.owner} cannot be renewed: its first ancestor was issued at "
+                f"{_format_epoch(parent.family_began_at)}; mint a new token instead.",
                 "token_id",
             )
-        expires_at = _granted_expiry(minutes, min(limit, family_ends_at), now)
-        renewal = Renewal(parent.id, parent.family_began_at, idempotency_key, minutes)
-        return Grant(owner, held.audience, parent.name, kept, now, expires_at, renewal)
+        return family_ends_at
 
-    def _replayed(self, earlier: HistoryRow, minutes: int | None, now: int) -> Issued:
+    def _replay(self, earlier: HistoryRow, minutes: int | None, now: int) -> IssuedToken:
         if earlier.requested_minutes != minutes:
             raise Refused(
                 422,
@@ -314,51 +316,53 @@ class Issuing:
             )
         token = self._history.reveal(earlier)
         if not token or earlier.expires_at <= now:
-            raise Refused(410, "What this Idempotency-Key was answered with expired; use another.")
-        return Issued(
+            raise Refused(
+                410, "The token issued for this Idempotency-Key has expired; use another key."
+            )
+        return IssuedToken(
             earlier.id, earlier.owner, earlier.name, earlier.expires_at, token, replayed=True
         )
 
-    def _presented_row(
+    def _find_presented_row(
         self, connection: Connection, claims: dict[str, Any], now: int
     ) -> HistoryRow:
-        """The row of a token of ours that is a credential as it stands: known here and alive."""
-        row = self._history.row_of_jti(connection, str(claims["jti"]))
+        """Find the row of a verified token; refuse one that is unrecorded or expired."""
+        row = self._history.find_row_by_jti(connection, str(claims["jti"]))
         if row is None or (claims["sub"], claims["aud"]) != (row.owner, row.audience):
-            raise Refused(401, "The presented token is not known here.")
+            raise Refused(401, "This server has no record of the presented token.")
         if row.expires_at <= now or claims["exp"] != row.expires_at:
             raise Refused(401, "The presented token has expired.")
         return row
 
 
-def _user_claims(roles: tuple[Role, ...]) -> dict[str, list[str]]:
+def _build_user_claims(roles: tuple[Role, ...]) -> dict[str, list[str]]:
     return {role.name: sorted(role.scopes) for role in roles}
 
 
 @lru_cache(maxsize=256)
-def _packed_claims(roles: tuple[Role, ...]) -> str:
-    """Remembered, since the roles of a token hardly ever change from one renewal to the next."""
-    return compress_claims(_user_claims(roles))
+def _pack_claims(roles: tuple[Role, ...]) -> str:
+    """Compress the user claims; cached, since the roles of a token seldom change."""
+    return compress_claims(_build_user_claims(roles))
 
 
 def _refuse_expired(parent: HistoryRow, expired_at: int) -> None:
     if parent.expires_at <= expired_at:
         raise Refused(
             400,
-            f"This token expired at {_moment(parent.expires_at)} and cannot be renewed; "
+            f"This token expired at {_format_epoch(parent.expires_at)} and cannot be renewed; "
             "mint a new token instead.",
             "token_id",
         )
 
 
-def _moment(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+def _format_epoch(seconds: int) -> str:
+    return format_time(datetime.fromtimestamp(seconds, timezone.utc))
 
 
-def _kept_roles(parent: HistoryRow, held: Sequence[Role]) -> tuple[Role, ...]:
-    """The roles of a row as they are now; each must still be held by its owner.
+def _select_renewed_roles(parent: HistoryRow, held: Sequence[Role]) -> tuple[Role, ...]:
+    """Return the current roles of a row; refuse if its owner has lost any of them.
 
-    Held means by id: a role deleted since, even if another has its name now, is not held.
+    Roles are compared by id: a new role with the name of a deleted one is another role.
     """
     if not parent.roles:
         raise Refused(
@@ -378,8 +382,8 @@ def _kept_roles(parent: HistoryRow, held: Sequence[Role]) -> tuple[Role, ...]:
     return tuple(by_id[role.id] for role in parent.roles)
 
 
-def _chosen_roles(names: Sequence[str], held: Sequence[Role]) -> tuple[Role, ...]:
-    """The roles of these names, by name; each must be held, and named once."""
+def _select_roles(names: Sequence[str], held: Sequence[Role]) -> tuple[Role, ...]:
+    """Return the named roles, sorted by name; refuse a role that is not held or named twice."""
     if not names:
         raise Refused(400, "No roles.", "roles")
     by_name = {role.name: role for role in held}
@@ -391,27 +395,27 @@ def _chosen_roles(names: Sequence[str], held: Sequence[Role]) -> tuple[Role, ...
     return tuple(by_name[name] for name in sorted(names))
 
 
-def _valid_name(name: str) -> str:
-    if not (name.strip() and name.isprintable() and len(name) <= LONGEST_TOKEN_NAME):
-        raise Refused(400, f"A name is 1 to {LONGEST_TOKEN_NAME} printable characters.", "name")
+def _validate_name(name: str) -> str:
+    if not (name.strip() and name.isprintable() and len(name) <= MAX_TOKEN_NAME):
+        raise Refused(400, f"name must have 1 to {MAX_TOKEN_NAME} printable characters.", "name")
     return name
 
 
-def _positive_minutes(lifetime_minutes: object) -> int | None:
-    """A lifetime as asked for: a whole number of minutes, or None for the longest there is."""
+def _validate_minutes(lifetime_minutes: object) -> int | None:
+    """Return the requested lifetime, or None for the longest permitted one."""
     if lifetime_minutes is None:
         return None
-    if type(lifetime_minutes) is int and lifetime_minutes > 0:  # a bool is an int by inheritance
+    if type(lifetime_minutes) is int and lifetime_minutes > 0:  # bool is a subclass of int
         return lifetime_minutes
     raise Refused(400, "lifetime_minutes must be a positive integer", "lifetime_minutes")
 
 
-def _latest_expiry(
-    audience: Audience, chosen: Sequence[Role], owner: User, now: int, verb: str
+def _compute_latest_expiry(
+    audience: Audience, roles: Sequence[Role], owner: User, now: int, verb: str
 ) -> int:
-    """The latest expiry that the server and every role permit."""
-    limits = [audience.limit, *(role.limit for role in chosen)]
-    latest = min(limit.expiry(now) for limit in limits)
+    """Return the latest expiry that the audience and every role permit."""
+    limits = [audience.limit, *(role.limit for role in roles)]
+    latest = min(limit.compute_latest_expiry(now) for limit in limits)
     if latest <= now:
         raise Refused(
             401,
@@ -421,7 +425,7 @@ def _latest_expiry(
     return latest
 
 
-def _granted_expiry(minutes: int | None, latest: int, now: int) -> int:
+def _compute_expiry(minutes: int | None, latest: int, now: int) -> int:
     if minutes is None:
         return latest
     if now + minutes * MINUTE > latest:

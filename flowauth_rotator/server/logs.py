@@ -1,4 +1,4 @@
-"""Log lines for machines: one JSON object each."""
+"""JSON log lines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 import time
 
 
-class JsonLines(logging.Formatter):
-    """A record as one line of JSON: when, what, and the facts that it brings in `facts`."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON: time, level, event, and the record's `facts`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        made = time.gmtime(record.created)
+        """Return the line."""
+        created = time.gmtime(record.created)
         line = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', made)}.{int(record.msecs):03d}Z",
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', created)}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **getattr(record, "facts", {}),

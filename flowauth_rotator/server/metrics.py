@@ -1,7 +1,7 @@
-"""What /metrics tells: what this server did, and what the history says at the time of asking.
+"""The metrics of the server: counters of its requests, and gauges from the token history.
 
-Import it only where requests are answered: it is the import that decides whether the workers
-count together (see `Settings.metrics_dir`).
+Import this only where requests are handled: prometheus-client decides on import whether the
+workers share their counters (see `Settings.metrics_dir`).
 """
 
 from __future__ import annotations
@@ -27,77 +27,77 @@ RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")
 
 
 class Metrics:
-    """Counts what is answered, and shows it together with the newest tokens.
+    """Counts responses, and renders all metrics.
 
     Args:
-        services: The opened server.
+        services: The services of the server.
     """
 
     def __init__(self, services: Services) -> None:
-        own = CollectorRegistry()
+        registry = CollectorRegistry()
         self._services = services
-        self._counted = own
+        self._counters = registry
         if services.settings.metrics_dir is not None:
-            self._counted = CollectorRegistry()
-            self._counted.register(_Together(services.settings.metrics_dir))
+            self._counters = CollectorRegistry()
+            self._counters.register(_WorkerMetrics(services.settings.metrics_dir))
         self._requests = Histogram(
             "flowauth_renewal_server_request_duration_seconds",
             "Time to answer a request.",
             ["view", "code"],
-            registry=own,
+            registry=registry,
         )
         self._renewals = Counter(
             "flowauth_renewal_server_renewals",
             "Requests to renew a token, by result.",
             ["result"],
-            registry=own,
+            registry=registry,
         )
-        for result in RENEWAL_RESULTS:  # a counter that is born at 1 is invisible to `increase`
+        for result in RENEWAL_RESULTS:  # `increase` does not see a counter that starts at 1
             self._renewals.labels(result)
 
-    def count(self, view: str, code: int, event: str, seconds: float) -> None:
-        """Count one answer.
+    def count_response(self, view: str, code: int, event: str, seconds: float) -> None:
+        """Count one response.
 
         Args:
-            view: What was asked for.
-            code: The status of the answer.
-            event: What happened, as the log calls it.
-            seconds: How long it took.
+            view: The name of the view.
+            code: The status.
+            event: The event in the log.
+            seconds: The duration.
         """
         self._requests.labels(view, code).observe(seconds)
         if view in ("renew", "renew_presented"):
             self._renewals.labels(event if event in RENEWAL_RESULTS else "failed").inc()
 
-    def exposition(self, now: int) -> bytes:
-        """All of it in the text format of Prometheus.
+    def render(self, now: int) -> bytes:
+        """Render all metrics in the text format of Prometheus.
 
         Args:
             now: Seconds since the epoch.
         """
-        names = CollectorRegistry()
-        names.register(_Names(self._services, now))
-        return generate_latest(self._counted) + generate_latest(names)
+        tokens = CollectorRegistry()
+        tokens.register(_TokenMetrics(self._services, now))
+        return generate_latest(self._counters) + generate_latest(tokens)
 
 
-class _Together(Collector):
-    """What all workers have counted, also those that are gone."""
+class _WorkerMetrics(Collector):
+    """The sums over all workers, including those that have ended."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        """One series for all workers each."""
-        # A file is empty while a worker makes it, or for good if that was its last act.
+        """Return the metrics, summed over the workers."""
+        # A file is empty while a worker creates it, and stays so if the worker dies then.
         files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
         families: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         return families
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not read the files."""
+        """Return nothing, so that registering does not read the files."""
         return []
 
 
-class _Names(Collector):
+class _TokenMetrics(Collector):
     """The newest token of each owner, server and name, read from the history at each scrape."""
 
     def __init__(self, services: Services, now: int) -> None:
@@ -105,7 +105,7 @@ class _Names(Collector):
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
-        """One series a name of each metric, of the first one long after its last token, too."""
+        """Yield both metrics; the expiry also of names that are abandoned."""
         labels = ["owner", "server", "name"]
         expiry = GaugeMetricFamily(
             "flowauth_renewal_server_token_expiration_timestamp_seconds",
@@ -118,13 +118,13 @@ class _Names(Collector):
             labels=labels,
         )
         with self._services.database.reading() as connection:
-            for newest in self._services.history.newest(connection):
-                name = [newest.owner, newest.audience, newest.name]
-                expiry.add_metric(name, newest.expires_at)
+            for newest in self._services.history.list_newest(connection):
+                values = [newest.owner, newest.audience, newest.name]
+                expiry.add_metric(values, newest.expires_at)
                 if newest.is_renewable and not newest.is_abandoned(self._now):
-                    without_successor.add_metric(name, newest.lacks_successor(self._now))
+                    without_successor.add_metric(values, newest.lacks_successor(self._now))
         yield from (expiry, without_successor)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not ask the database."""
+        """Return nothing, so that registering does not query the database."""
         return []

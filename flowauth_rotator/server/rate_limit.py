@@ -1,7 +1,8 @@
-"""How often something may be done, counted in the database for all workers and servers together."""
+"""Rate limits, counted in the database for all workers and servers together."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from limits import RateLimitItem
@@ -14,110 +15,121 @@ from sqlalchemy.exc import DatabaseError
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.schema import rate_counters
 
-_CLOCKS_DIFFER = 60  # seconds by which two servers' clocks may
+_MAX_CLOCK_SKEW = 60  # seconds between two servers
 
 
-def refuse_beyond(
-    limit: RateLimitItem, *who: str, what: str, connection: Connection, now: int
-) -> None:
-    """Refuse what would be once too often.
+@dataclass(frozen=True)
+class RateLimit:
+    """The limit of one action.
 
-    Args:
-        limit: How often it may be done.
-        who: What is counted together.
-        what: What there were too many of, for the message.
-        connection: The transaction.
-        now: Seconds since the epoch.
+    Attributes:
+        limit: The permitted number of actions per window.
+        keys: Identify the counter.
+        description: The counted actions, as the message names them: "tokens were issued".
     """
-    limiter = FixedWindowRateLimiter(_Counters(connection, now, limit.get_expiry()))
-    if not limiter.test(limit, *who):
-        _refuse(limiter, limit, who, what, now)
+
+    limit: RateLimitItem
+    keys: tuple[str, ...]
+    description: str
+
+    def refuse_if_exceeded(self, connection: Connection, now: int) -> None:
+        """Refuse the action if the limit is reached; do not count it.
+
+        Args:
+            connection: The transaction.
+            now: Seconds since the epoch.
+        """
+        limiter = self._build_limiter(connection, now)
+        if not limiter.test(self.limit, *self.keys):
+            raise self._build_refusal(limiter, now)
+
+    def count_or_refuse(self, connection: Connection, now: int) -> None:
+        """Count the action, or refuse it if the limit is reached."""
+        limiter = self._build_limiter(connection, now)
+        if not limiter.hit(self.limit, *self.keys):
+            raise self._build_refusal(limiter, now)
+
+    def _build_limiter(self, connection: Connection, now: int) -> FixedWindowRateLimiter:
+        return FixedWindowRateLimiter(_Counters(connection, now, self.limit.get_expiry()))
+
+    def _build_refusal(self, limiter: FixedWindowRateLimiter, now: int) -> Refused:
+        reset_time = int(limiter.get_window_stats(self.limit, *self.keys).reset_time)
+        seconds = max(1, reset_time - now)
+        message = f"Too many {self.description}; try again in {seconds} s."
+        return Refused(429, message, retry_after=seconds)
 
 
-def count(limit: RateLimitItem, *who: str, what: str, connection: Connection, now: int) -> None:
-    """Count what is being done, and refuse it when it is once too often."""
-    limiter = FixedWindowRateLimiter(_Counters(connection, now, limit.get_expiry()))
-    if not limiter.hit(limit, *who):
-        _refuse(limiter, limit, who, what, now)
-
-
-def forget_passed(connection: Connection, now: int) -> None:
-    """Delete the counters whose window has passed."""
+def delete_expired_counters(connection: Connection, now: int) -> None:
+    """Delete the counters whose window has ended."""
     connection.execute(delete(rate_counters).where(rate_counters.c.expires_at <= now))
 
 
-def _refuse(
-    limiter: FixedWindowRateLimiter, limit: RateLimitItem, who: tuple[str, ...], what: str, now: int
-) -> None:
-    seconds = max(1, int(limiter.get_window_stats(limit, *who).reset_time) - now)
-    raise Refused(429, f"Too many {what}; try again in {seconds} s.", retry_after=seconds)
-
-
 class _Counters(Storage):
-    """Counters of the `limits` library in the database of the caller's transaction."""
+    """The storage of the `limits` library, in the caller's transaction."""
 
-    STORAGE_SCHEME = ["flowauth-rotator"]  # noqa: RUF012 - as the library has it
+    STORAGE_SCHEME = ["flowauth-rotator"]  # noqa: RUF012 - the library's attribute
     base_exceptions = DatabaseError
 
     def __init__(self, connection: Connection, now: int, window: int) -> None:
         super().__init__()
         self._connection = connection
         self._now = now
-        # A window that ends later than one that begins now was begun by a clock since set back.
-        self._open = {"now": now, "latest": now + window + _CLOCKS_DIFFER}
+        # A counter that expires later than this was written by a clock that has been set back.
+        self._window = {"now": now, "latest": now + window + _MAX_CLOCK_SKEW}
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count, in a window that begins with the first count after the last one has passed."""
-        counting = _COUNTING[self._connection.dialect.name]
-        values = {"which": key, "amount": amount, "until": self._now + expiry} | self._open
-        return int(self._connection.execute(counting, values).scalar_one())
+        """Increment a counter; a new window starts with the first count after the last one."""
+        statement = _INCREMENTS[self._connection.dialect.name]
+        values = {"counter_key": key, "amount": amount, "until": self._now + expiry} | self._window
+        return int(self._connection.execute(statement, values).scalar_one())
 
     def get(self, key: str) -> int:
-        """The count of the open window, or 0."""
-        found = self._connection.execute(_OPEN, {"which": key} | self._open).first()
-        return 0 if found is None else found[0]
+        """Return the count of the current window, or 0."""
+        row = self._connection.execute(_CURRENT, {"counter_key": key} | self._window).first()
+        return 0 if row is None else row[0]
 
     def get_expiry(self, key: str) -> float:
-        """When the open window ends, in seconds since the epoch; now without one."""
-        found = self._connection.execute(_OPEN, {"which": key} | self._open).first()
-        return self._now if found is None else found[1]
+        """Return the end of the current window in epoch seconds; now if there is no window."""
+        row = self._connection.execute(_CURRENT, {"counter_key": key} | self._window).first()
+        return self._now if row is None else row[1]
 
     def check(self) -> bool:
-        """Whether the counters can be used: as long as the transaction can."""
+        """Return True: the counters are usable as long as the transaction is."""
         return True
 
     def reset(self) -> int:
-        """Forget every counter."""
+        """Delete all counters."""
         return self._connection.execute(delete(rate_counters)).rowcount
 
     def clear(self, key: str) -> None:
-        """Forget one counter."""
+        """Delete one counter."""
         self._connection.execute(delete(rate_counters).where(rate_counters.c.key == key))
 
 
-_PASSED = not_(rate_counters.c.expires_at.between(bindparam("now") + 1, bindparam("latest")))
-_OPEN = select(rate_counters.c.count, rate_counters.c.expires_at).where(
-    rate_counters.c.key == bindparam("which"), ~_PASSED
+_ENDED = not_(rate_counters.c.expires_at.between(bindparam("now") + 1, bindparam("latest")))
+_CURRENT = select(rate_counters.c.count, rate_counters.c.expires_at).where(
+    rate_counters.c.key == bindparam("counter_key"), ~_ENDED
 )
 
 
-def _counting(insertion: Any) -> Executable:  # noqa: ANN401 - of either dialect
-    """One statement that counts, or begins to count anew in a new window."""
-    first = insertion.values(
-        key=bindparam("which"), count=bindparam("amount"), expires_at=bindparam("until")
+def _build_increment(insertion: Any) -> Executable:  # noqa: ANN401 - of either dialect
+    """Build the one statement that increments a counter or starts a new window."""
+    insertion = insertion.values(
+        key=bindparam("counter_key"), count=bindparam("amount"), expires_at=bindparam("until")
     )
-    counted, until = rate_counters.c.count, rate_counters.c.expires_at
-    upsert: Executable = first.on_conflict_do_update(
+    count, expires_at = rate_counters.c.count, rate_counters.c.expires_at
+    new = insertion.excluded
+    upsert: Executable = insertion.on_conflict_do_update(
         index_elements=[rate_counters.c.key],
         set_={
-            "count": case((_PASSED, first.excluded.count), else_=counted + first.excluded.count),
-            "expires_at": case((_PASSED, first.excluded.expires_at), else_=until),
+            "count": case((_ENDED, new.count), else_=count + new.count),
+            "expires_at": case((_ENDED, new.expires_at), else_=expires_at),
         },
-    ).returning(counted)
+    ).returning(count)
     return upsert
 
 
-_COUNTING = {
-    "sqlite": _counting(sqlite.insert(rate_counters)),
-    "postgresql": _counting(postgresql.insert(rate_counters)),
+_INCREMENTS = {
+    "sqlite": _build_increment(sqlite.insert(rate_counters)),
+    "postgresql": _build_increment(postgresql.insert(rate_counters)),
 }

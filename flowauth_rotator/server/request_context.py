@@ -1,4 +1,4 @@
-"""What is known of the current request."""
+"""The state of the current request: id, time, session, and facts for its log line."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 @dataclass
 class RequestContext:
-    """What is known of the current request, kept apart from what an app may keep in `g`.
+    """The state of one request, separate from what a host app keeps in `g`.
 
     Attributes:
-        request_id: Its name, as the proxy in front gave it if it did.
-        began: When it came in, by a stopwatch.
-        now: When it came in, in seconds since the epoch.
-        session: Who speaks, where that matters.
-        keeps_session: Whether the session may go on for another while.
-        actor: The name of the user, once known.
-        event: What happened.
-        facts: More for the log.
-        is_logged: Whether its line has been written.
+        request_id: The id from the proxy's X-Request-ID header, or a new one.
+        started: The reading of a monotonic clock when the request arrived.
+        now: The time of arrival, in seconds since the epoch.
+        session: The session; None if the route does not use sessions.
+        extends_session: Whether the response extends the session's lifetime.
+        actor: The user name, once known.
+        event: The name of the event for the log.
+        facts: Additional facts for the log.
+        is_logged: Whether the log line was written.
     """
 
     request_id: str
-    began: float
+    started: float
     now: int = 0
     session: Session | None = None
-    keeps_session: bool = False
+    extends_session: bool = False
     actor: str | None = None
     event: str = ""
     facts: dict[str, object] = field(default_factory=dict)
@@ -42,20 +42,20 @@ class RequestContext:
 
 
 def request_context() -> RequestContext:
-    """The current request."""
+    """Return the context of the current request; create it on first use."""
     if "flowauth_rotator" not in g:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        header = request.headers.get("X-Request-ID", "")
+        request_id = header if _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
         g.flowauth_rotator = RequestContext(request_id, time.perf_counter())
-    found: RequestContext = g.flowauth_rotator
-    return found
+    context: RequestContext = g.flowauth_rotator
+    return context
 
 
-def seconds() -> float:
-    """How long the request has taken so far."""
-    return time.perf_counter() - request_context().began
+def elapsed_seconds() -> float:
+    """Return the seconds since the request arrived."""
+    return time.perf_counter() - request_context().started
 
 
 def view_name() -> str:
-    """What is asked for, or nothing when no route has matched."""
+    """Return the name of the matched view, or an empty string if no route matched."""
     return (request.endpoint or "").rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""The tables of the database, as the newest migration leaves them.
+"""The tables of the database, as the latest migration leaves them.
 
 Times are integers, seconds since the epoch in UTC.
 """
@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 metadata = MetaData(
-    naming_convention={  # named constraints are what a later migration can alter
+    naming_convention={  # a later migration can only alter named constraints
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
@@ -35,7 +35,7 @@ users = Table(
     Column("id", Integer, primary_key=True),
     Column("username", String(100), nullable=False, unique=True),
     Column("password_hash", String(255), nullable=False),
-    # Counts the passwords, so that a new one ends the sessions that an old one has begun.
+    # Incremented by each new password, which ends all sessions of the old one.
     Column("password_number", Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
@@ -50,7 +50,7 @@ audiences = Table(
     sqlite_autoincrement=True,
 )
 
-# Autoincrement, so that a new role never gets the id of a deleted one and, with it, the tokens.
+# Autoincrement: a new role must never get the id, and with it the tokens, of a deleted one.
 roles = Table(
     "roles",
     metadata,
@@ -71,14 +71,13 @@ grants = Table(
     Column("role_id", ForeignKey(roles.c.id, ondelete="CASCADE"), primary_key=True),
 )
 
-# One row: a number that every change of the tables above makes larger.
+# One row: incremented by every change of the tables above.
 revision = Table(
     "revision", metadata, Column("number", Integer, primary_key=True, autoincrement=False)
 )
 
-# The history only grows: a renewal adds a row that names its parent. Of the rows that are there
-# nothing ever changes but the ciphertext, which is encrypted anew with a new key, and dropped
-# when the token has expired.
+# Append-only: a renewal adds a row that references its parent. Only the ciphertext of a row
+# changes: it is re-encrypted with a new key, and dropped when the token has expired.
 tokens = Table(
     "tokens",
     metadata,
@@ -89,7 +88,7 @@ tokens = Table(
     Column("owner_id", ForeignKey(users.c.id), nullable=False),
     Column("audience_id", ForeignKey(audiences.c.id), nullable=False),
     Column("name", String(200), nullable=False),
-    Column("roles", JSON, nullable=False),  # [[id, name], ...], whatever became of them since
+    Column("roles", JSON, nullable=False),  # [[id, name], ...] at the time of issue
     Column("jti", String(36), nullable=False, unique=True),
     Column("kid", String(43), ForeignKey("signing_keys.kid")),
     Column("family_began_at", BigInteger, nullable=False),  # when the first ancestor was issued
@@ -101,7 +100,7 @@ tokens = Table(
     Index(None, "kid", "expires_at"),
     sqlite_autoincrement=True,
 )
-# What is left to drop or to encrypt anew: the rows that still have their ciphertext.
+# The rows whose ciphertext can be dropped or re-encrypted.
 Index(
     "ix_tokens_with_ciphertext",
     tokens.c.expires_at,
@@ -117,7 +116,7 @@ signing_keys = Table(
     Column("added_at", BigInteger, nullable=False),
 )
 
-# Sessions that were signed out of; the cookie itself would be good until `expires_at`.
+# Sessions that were signed out; their cookies are otherwise valid until `expires_at`.
 ended_sessions = Table(
     "ended_sessions",
     metadata,

@@ -1,4 +1,4 @@
-"""The version of the tables, kept by Alembic; the migrations themselves are in `migrations`."""
+"""The version of the database schema, managed by Alembic; see `migrations`."""
 
 from __future__ import annotations
 
@@ -11,78 +11,78 @@ from sqlalchemy import Connection, inspect
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import SetupError
 
-FIRST = "0001"  # what version 0.1 of the package made, without writing down that it did
+FIRST_VERSION = "0001"  # created by version 0.1 of the package, which did not store the version
 
 
-def newest() -> str:
-    """The version that this program needs."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+def required_version() -> str:
+    """Return the version that this program requires."""
+    head = ScriptDirectory.from_config(_build_config()).get_current_head()
     assert head is not None  # noqa: S101 - the package has migrations
     return head
 
 
-def current(database: Database) -> str | None:
-    """The version that the database has, or None when it is empty."""
+def read_version(database: Database) -> str | None:
+    """Return the version of the database, or None if it is empty."""
     with database.reading() as connection:
-        return _version(connection)
+        return _read_version(connection)
 
 
-def check(database: Database) -> None:
-    """Make sure that the database has the version that this program needs.
+def verify_version(database: Database) -> None:
+    """Verify that the database has the version that this program requires.
 
     Raises:
-        SetupError: It is older, newer or empty; says what to do.
+        SetupError: The version is older or newer, or the database is empty.
     """
-    found, needed = current(database), newest()
-    _refuse_newer(found, needed)
-    if found is None:
+    version, required = read_version(database), required_version()
+    _refuse_newer(version, required)
+    if version is None:
         raise SetupError(
             "The database has no tables: restore it from a backup, or run `flowauth-rotator "
-            "server upgrade` to begin with an empty one."
+            "server upgrade` to start with empty tables."
         )
-    if found != needed:
+    if version != required:
         raise SetupError(
-            f"The database has tables of version {found}, this program needs {needed}: back it "
-            "up, then run `flowauth-rotator server upgrade`."
+            f"The database schema has version {version}, this program requires {required}: back "
+            "up the database, then run `flowauth-rotator server upgrade`."
         )
 
 
-def upgrade(database: Database) -> tuple[str, str]:
-    """Bring the tables to the newest version: all of it or, after a crash, nothing.
+def upgrade_schema(database: Database) -> tuple[str, str]:
+    """Upgrade the schema to the required version, in one transaction.
 
     Returns:
-        The version before (0000 for an empty database) and after.
+        The versions before (0000 for an empty database) and after.
 
     Raises:
-        SetupError: They are newer than this program; nothing was changed.
+        SetupError: The schema is newer than this program; nothing was changed.
     """
     with database.migrating() as connection:
-        config = _config()
+        config = _build_config()
         config.attributes["connection"] = connection
-        before = _version(connection)
-        _refuse_newer(before, newest())
-        if before == FIRST:
-            command.stamp(config, FIRST)
+        before = _read_version(connection)
+        _refuse_newer(before, required_version())
+        if before == FIRST_VERSION:
+            command.stamp(config, FIRST_VERSION)
         command.upgrade(config, "head")
-        return before or "0000", newest()
+        return before or "0000", required_version()
 
 
-def _refuse_newer(found: str | None, known: str) -> None:
-    if found is not None and found > known:
+def _refuse_newer(version: str | None, required: str) -> None:
+    if version is not None and version > required:
         raise SetupError(
-            f"The database has tables of version {found}, this program knows {known}: "
+            f"The database schema has version {version}, this program supports {required}: "
             "install a newer flowauth-rotator."
         )
 
 
-def _config() -> Config:
+def _build_config() -> Config:
     config = Config()
     config.set_main_option("script_location", "flowauth_rotator.server:migrations")
     return config
 
 
-def _version(connection: Connection) -> str | None:
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is None and inspect(connection).has_table("tokens"):
-        return FIRST
-    return found
+def _read_version(connection: Connection) -> str | None:
+    version = MigrationContext.configure(connection).get_current_revision()
+    if version is None and inspect(connection).has_table("tokens"):
+        return FIRST_VERSION
+    return version

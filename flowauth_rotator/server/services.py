@@ -1,4 +1,4 @@
-"""An opened server: its settings, its database and its rules, ready to be asked."""
+"""The services of one server, which its views and commands share."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from flowauth_rotator.server.data_dir import (
     DataDirectory,
 )
 from flowauth_rotator.server.database import Database
-from flowauth_rotator.server.errors import SetupError, Unreachable
+from flowauth_rotator.server.errors import DatabaseUnreachable, SetupError
 from flowauth_rotator.server.history import History
-from flowauth_rotator.server.issuing import Issuing
+from flowauth_rotator.server.issuing import TokenIssuer
 from flowauth_rotator.server.settings import Settings
 from flowauth_rotator.server.signing import Keyring, Signer
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the views and the commands work with."""
+    """The objects that the views and the commands use."""
 
     settings: Settings
     directory: DataDirectory
@@ -34,36 +34,36 @@ class Services:
     history: History
     keyring: Keyring
     accounts: Administration
-    issuing: Issuing
+    issuer: TokenIssuer
 
     @classmethod
-    def make(
+    def create(
         cls, settings: Settings, signing_key: signing.PrivateKey | None = None, *, now: int
     ) -> None:
-        """Make a data directory and the tables.
+        """Create a data directory and the tables.
 
         Args:
-            settings: Where to.
-            signing_key: The key to sign with; a new one for RS256 is generated without it.
+            settings: The settings of the server.
+            signing_key: The signing key; by default a new one for RS256.
             now: Seconds since the epoch.
 
         Raises:
-            SetupError: Something is there already, the directory cannot be made, or the database
-                cannot be used: then `upgrade` makes the tables once it can.
+            SetupError: The directory or the database is in use or unusable. If only the database
+                is, the keys exist, and `upgrade_server` can create the tables later.
         """
         if settings.database_url is not None:
-            _refuse_used(settings)
+            _refuse_used_database(settings)
         key = signing_key or signing.generate_key()
-        settings.directory.make(signing.private_pem(key))
-        services = cls.assemble(settings)
+        settings.directory.create(signing.encode_private_key(key))
+        services = cls.build(settings)
         try:
-            schema_version.upgrade(services.database)
+            schema_version.upgrade_schema(services.database)
             with services.database.writing() as connection:
                 services.keyring.record(connection, Signer(key), now)
         except DatabaseError as error:
             raise SetupError(
-                f"{_unusable_database(settings, error)} The keys are made: make the tables with "
-                "`flowauth-rotator server upgrade`."
+                f"{_build_database_error(settings, error)} The keys were created: create the "
+                "tables with `flowauth-rotator server upgrade`."
             ) from None
         finally:
             services.database.close()
@@ -76,111 +76,109 @@ class Services:
         signer: Signer | None = None,
         hasher: PasswordHasher | None = None,
     ) -> Services:
-        """Open what a data directory holds, seen to work.
+        """Open a data directory and verify that tokens can be issued.
 
         Args:
-            settings: Where it is.
-            signer: What signs tokens, in place of the data directory's own key.
-            hasher: What hashes passwords, in place of Argon2 with its library's parameters.
+            settings: The settings of the server.
+            signer: Replaces the signing key of the data directory.
+            hasher: Hashes passwords; by default Argon2 with its library's parameters.
 
         Raises:
-            SetupError: A part is missing or unusable; says which and what to do.
+            SetupError: A file, a key or the database is unusable.
         """
-        services = cls.assemble(settings, signer, hasher)
+        services = cls.build(settings, signer, hasher)
         try:
-            services.check()
+            services.verify()
         except BaseException:
             services.database.close()
             raise
         return services
 
     @classmethod
-    def assemble(
+    def build(
         cls,
         settings: Settings,
         signer: Signer | None = None,
         hasher: PasswordHasher | None = None,
     ) -> Services:
-        """Put the parts together, unchecked: what mends a server must run when it cannot."""
+        """Build the services without verifying them, for commands that repair a server."""
         directory = settings.directory
-        database = settings.database()
-        history = History(directory.cipher)
-        keyring = Keyring((lambda: signer) if signer else directory.signer, database)
+        database = settings.build_database()
+        history = History(directory.load_cipher)
+        keyring = Keyring((lambda: signer) if signer else directory.load_signer, database)
         accounts = Administration(database, hasher or PasswordHasher(), settings.sign_in_limit)
-        issuing = Issuing(database, accounts, history, keyring, settings)
-        return cls(settings, directory, database, history, keyring, accounts, issuing)
+        issuer = TokenIssuer(database, accounts, history, keyring, settings)
+        return cls(settings, directory, database, history, keyring, accounts, issuer)
 
-    def check(self) -> None:
-        """Make sure that tokens can be issued: the database answers, and the keys are its own.
+    def verify(self) -> None:
+        """Verify that tokens can be issued: the database is usable, and the keys belong to it.
 
         Raises:
-            SetupError: A key is unusable or is not the one that the database knows, or the
-                database cannot be used or has another version's tables.
+            SetupError: A key is unusable or does not belong to the database, or the database is
+                unusable or has another schema version.
         """
-        self.directory.check()
-        self.directory.check_contents()
+        self.directory.verify_files()
+        self.directory.verify_contents()
         try:
-            schema_version.check(self.database)
+            schema_version.verify_version(self.database)
             with self.database.reading() as connection:
                 if not self.keyring.is_recorded(connection):
-                    raise self.directory.unusable(
-                        SIGNING_KEY, "is not a key that the database knows"
-                    )
-                self.history.check_keys(connection)
+                    raise self.directory.build_error(SIGNING_KEY, "is not a key of this database")
+                self.history.verify_keys(connection)
         except InvalidToken:
-            raise self.directory.unusable(
-                ENCRYPTION_KEYS, "lacks the key that the tokens were stored with"
+            raise self.directory.build_error(
+                ENCRYPTION_KEYS, "lacks the key that encrypted the stored tokens"
             ) from None
         except DatabaseError as error:
-            raise _unusable_database(self.settings, error) from None
+            raise _build_database_error(self.settings, error) from None
 
 
-def upgrade(settings: Settings, *, now: int) -> tuple[str, str]:
-    """Bring a data directory and its database to what this version needs.
+def upgrade_server(settings: Settings, *, now: int) -> tuple[str, str]:
+    """Upgrade a data directory and its database for this version.
 
     Returns:
-        The version of the tables before and after.
+        The versions of the schema before and after.
 
     Raises:
-        SetupError: A part is missing or unusable, or the database is newer than this program.
+        SetupError: A file or the database is unusable, or the schema is newer than this program.
     """
-    settings.directory.check(METRICS_TOKEN)
+    settings.directory.verify_files(METRICS_TOKEN)
     settings.directory.add_missing_metrics_token()
-    services = Services.assemble(settings)
+    services = Services.build(settings)
     try:
-        versions = schema_version.upgrade(services.database)
+        versions = schema_version.upgrade_schema(services.database)
         with services.database.writing() as connection:
-            services.keyring.adopt_nameless(connection, now)
+            services.keyring.record_first_key(connection, now)
     except DatabaseError as error:
-        raise _unusable_database(settings, error) from None
+        raise _build_database_error(settings, error) from None
     finally:
         services.database.close()
     return versions
 
 
-def _refuse_used(settings: Settings) -> None:
-    database = settings.database()
+def _refuse_used_database(settings: Settings) -> None:
+    database = settings.build_database()
     try:
-        used = schema_version.current(database) is not None
+        is_used = schema_version.read_version(database) is not None
     except DatabaseError as error:
-        raise _unusable_database(settings, error) from None
+        raise _build_database_error(settings, error) from None
     finally:
         database.close()
-    if used:
+    if is_used:
         raise SetupError(
-            f"{settings.database_name} has the tables of a server already: for a second server, "
-            "copy the data directory of the first."
+            f"{settings.database_name} already contains the tables of a server: for a second "
+            "server, copy the data directory of the first."
         )
 
 
-def _unusable_database(settings: Settings, error: DatabaseError) -> SetupError:
-    """The error of a database, on one line and without the statement that met it."""
+def _build_database_error(settings: Settings, error: DatabaseError) -> SetupError:
+    """Build a one-line error for an unusable database, without the SQL statement."""
     reason = " ".join(str(error.orig).split())
     if settings.database_url is not None:
-        advice = "see that it runs, and that DATABASE_URL is right"
-    elif isinstance(error, OperationalError):  # of the disk, say, and not of what is on it
-        advice = "see that its disk has space and can be written"
+        advice = "verify that it is running and that DATABASE_URL is correct"
+    elif isinstance(error, OperationalError):  # such as a full disk: the file itself is intact
+        advice = "verify that its disk has space and is writable"
     else:
         advice = "restore it from a backup"
-    kind = Unreachable if isinstance(error, OperationalError) else SetupError
-    return kind(f"{settings.database_name} cannot be used ({reason}): {advice}.")
+    error_type = DatabaseUnreachable if isinstance(error, OperationalError) else SetupError
+    return error_type(f"{settings.database_name} is unusable ({reason}): {advice}.")

@@ -1,4 +1,4 @@
-"""Gunicorn, as `flowauth-rotator serve` runs it: in this process, in the foreground."""
+"""Gunicorn for `flowauth-rotator serve`: in this process, in the foreground."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from flowauth_rotator.server.logs import JsonLines
+from flowauth_rotator.server.logs import JsonFormatter
 from flowauth_rotator.server.settings import METRICS_DIR_VARIABLE
 
-# A bearer token of a large role set is longer than gunicorn's 8190 bytes for a header.
-_LONGEST_HEADER = 32 * 1024
-_THREADS = 3  # more of them only get into each other's way: one at a time can compute
+# A bearer token with many roles exceeds gunicorn's default of 8190 bytes.
+_MAX_HEADER = 32 * 1024
+_THREADS = 3  # more do not help: the GIL lets only one compute
 
 
 class _Log(Logger):  # type: ignore[misc]
-    """Gunicorn's own log in the same form as ours; requests are logged by the app."""
+    """Gunicorn's own log as JSON lines; the app logs requests."""
 
     def setup(self, cfg: object) -> None:
-        """Write to standard error, a JSON object a line."""
+        """Write JSON lines to standard error."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
-            handler.setFormatter(JsonLines())
+            handler.setFormatter(JsonFormatter())
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc]
-    """A gunicorn master whose workers each make their own app.
+    """A gunicorn master; each worker creates its own app.
 
     Args:
-        load_app: Makes the app, in each worker after the fork.
+        load_app: Creates the app, in each worker after the fork.
         bind: HOST:PORT.
         workers: The number of worker processes.
-        on_ready: Called once the socket listens.
+        on_ready: Called when the socket listens.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             "worker_class": "gthread",
             "threads": _THREADS,
             "preload_app": False,
-            "limit_request_field_size": _LONGEST_HEADER,
+            "limit_request_field_size": _MAX_HEADER,
             "loglevel": "warning",
             "logger_class": _Log,
             "control_socket_disable": True,
-            "forwarded_allow_ips": "",  # TRUSTED_PROXIES says whose headers count
+            "forwarded_allow_ips": "",  # TRUSTED_PROXIES decides instead
             "raw_env": [f"{METRICS_DIR_VARIABLE}={metrics_dir}"],
             "when_ready": lambda _arbiter: on_ready(),
             "on_exit": lambda _arbiter: shutil.rmtree(metrics_dir, ignore_errors=True),
@@ -65,14 +65,14 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        """Take the settings; one that this version of gunicorn does not know is not needed."""
+        """Apply the settings that this version of gunicorn knows."""
         for name in self.cfg.settings.keys() & self._settings.keys():
             self.cfg.set(name, self._settings[name])
 
     def load(self) -> Flask:
-        """Make the app of one worker."""
+        """Create the app of one worker."""
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonFormatter())
         logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("alembic").setLevel(logging.WARNING)
         return self._load_app()

@@ -1,7 +1,7 @@
-"""Who is speaking: the session cookie and the CSRF token, as FlowAuth's clients know them.
+"""Sessions: the session cookie and the CSRF token, as FlowAuth's clients expect them.
 
-The only module that reads or writes cookies. It shares nothing with the sessions of an app on
-which the blueprint is mounted. Both texts are signed and carry the time at which they were made.
+The only module that reads or writes cookies. It shares nothing with the sessions of a host app.
+Both values are signed and contain the time of their creation.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 @dataclass(frozen=True)
 class Session:
-    """What a session cookie says: a caller, and perhaps who signed in.
+    """The content of a session cookie.
 
     Attributes:
-        id: The name of this session, never used again.
-        user_id: The user who signed in, or None.
-        password_number: The password, counted, that the user signed in with.
+        id: The unique id of the session.
+        user_id: The signed-in user, or None.
+        password_number: The number of the password that the user signed in with.
     """
 
     id: str
@@ -41,12 +41,12 @@ class Session:
 
     @classmethod
     def anonymous(cls) -> Session:
-        """A new session of somebody who has not signed in."""
+        """Create a session without a user."""
         return cls(secrets.token_hex(20))
 
     @classmethod
     def signed_in(cls, user_id: int, password_number: int) -> Session:
-        """A new session of this user."""
+        """Create a session of a signed-in user."""
         return cls(secrets.token_hex(20), user_id, password_number)
 
 
@@ -54,7 +54,7 @@ class Sessions:
     """Reads and writes the two cookies.
 
     Args:
-        secret: What signs them.
+        secret: The key that signs them.
     """
 
     def __init__(self, secret: str) -> None:
@@ -62,43 +62,44 @@ class Sessions:
         self._csrf = _serializer(secret, "csrf")
 
     def load(self, now: int) -> Session:
-        """The session of the current request; a new one when it brings none that is good.
+        """Return the session of the current request, or a new one without a valid cookie.
 
-        It may bring another app's cookie of the same name, if that is mounted above this one.
+        A request can have several cookies of this name: a host app may set one, too.
         """
         for text in request.cookies.getlist(SESSION_COOKIE):
             try:
-                made_at, *facts = self._sessions.loads(text)
+                created_at, *facts = self._sessions.loads(text)
             except BadData:
                 continue
-            if _is_good(made_at, now, SESSION_SECONDS):
+            if _is_current(created_at, now, SESSION_SECONDS):
                 return Session(*facts)
         return Session.anonymous()
 
     def save(
-        self, response: Response, session: Session, now: int, path: str, *, anew: bool
+        self, response: Response, session: Session, now: int, path: str, *, extend: bool
     ) -> None:
-        """Put a CSRF token beside the answer.
+        """Set a new CSRF token and, to extend the session, a new session cookie.
 
         Args:
-            response: The answer.
-            session: Who was answered.
+            response: The response.
+            session: The session of the request.
             now: Seconds since the epoch.
-            path: Where the cookies are to be sent.
-            anew: Whether the session lives for another twenty minutes: only one that is known not
-                to have ended may.
+            path: The path of the cookies.
+            extend: Whether the session is extended by 20 minutes; it must not have ended.
         """
         csrf = self._csrf.dumps([now, session.id])
         shared: dict[str, Any] = {"path": path, "secure": request.is_secure, "samesite": "Lax"}
-        if anew:
-            made = self._sessions.dumps([now, session.id, session.user_id, session.password_number])
+        if extend:
+            value = self._sessions.dumps(
+                [now, session.id, session.user_id, session.password_number]
+            )
             response.set_cookie(
-                SESSION_COOKIE, str(made), httponly=True, max_age=SESSION_SECONDS, **shared
+                SESSION_COOKIE, str(value), httponly=True, max_age=SESSION_SECONDS, **shared
             )
         response.set_cookie(CSRF_COOKIE, str(csrf), **shared)
 
-    def check_csrf(self, session: Session, now: int) -> None:
-        """Refuse a request that would change something unless a page of ours has sent it."""
+    def require_csrf(self, session: Session, now: int) -> None:
+        """Refuse a request with an unsafe method and without a valid CSRF token."""
         if request.method in _SAFE_METHODS:
             return
         if not (self._has_csrf(session, now) and _is_same_host()):
@@ -106,10 +107,10 @@ class Sessions:
 
     def _has_csrf(self, session: Session, now: int) -> bool:
         try:
-            made_at, session_id = self._csrf.loads(request.headers.get(CSRF_HEADER, ""))
+            created_at, session_id = self._csrf.loads(request.headers.get(CSRF_HEADER, ""))
         except (BadData, TypeError, ValueError):
             return False
-        return session_id == session.id and _is_good(made_at, now, CSRF_SECONDS)
+        return session_id == session.id and _is_current(created_at, now, CSRF_SECONDS)
 
 
 def _serializer(secret: str, purpose: str) -> URLSafeSerializer:
@@ -120,13 +121,13 @@ def _serializer(secret: str, purpose: str) -> URLSafeSerializer:
     )
 
 
-def _is_good(made_at: int, now: int, seconds: int) -> bool:
-    """Whether a text is young enough, or as near in the future: another server's clock made it."""
-    return abs(now - made_at) <= seconds
+def _is_current(created_at: int, now: int, seconds: int) -> bool:
+    """Return whether a value is recent; another server's clock may be ahead by as much."""
+    return abs(now - created_at) <= seconds
 
 
 def _is_same_host() -> bool:
-    """Whether the Referer is of this host; asked over https only, where browsers always send it."""
+    """Return whether the Referer is this host; required over https only, as by FlowAuth."""
     if not request.is_secure:
         return True
     try:

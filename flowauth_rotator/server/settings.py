@@ -1,4 +1,4 @@
-"""What a deployment can set, and the opening of what it names."""
+"""The settings of a deployment, from the environment."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a deployment has chosen.
+    """The settings of a deployment.
 
     Attributes:
-        data_dir: Where the server's secrets are and, for SQLite, its data.
-        database_url: The PostgreSQL to use in place of SQLite.
-        max_family_age: Seconds after which a token's descendants end, however often renewed.
-        renew_expired_grace: Seconds for which an expired token can still be renewed by its owner.
-        user_claims: How the roles stand in a token: as FlowAuth packs them, or as plain JSON.
-        sign_in_limit: How often a sign-in may fail.
-        renewal_limit: How often tokens of one name may be issued.
-        trusted_proxies: How many reverse proxies stand in front.
-        metrics_dir: Where the workers count together, for /metrics; see the documentation of
-            prometheus-client on several processes. `serve` sets it.
+        data_dir: The directory of the server's secrets and, for SQLite, its data.
+        database_url: The PostgreSQL database that replaces SQLite.
+        max_family_age: Maximum seconds from the first mint to the expiry of any descendant.
+        renew_expired_grace: Seconds after expiry in which the owner can still renew a token.
+        user_claims: The format of a token's roles: compressed as by FlowAuth, or plain JSON.
+        sign_in_limit: The rate limit of failed sign-ins.
+        renewal_limit: The rate limit of issued tokens, for each name.
+        trusted_proxies: The number of reverse proxies in front of the server.
+        metrics_dir: The directory in which all workers count, for /metrics; see "multiprocess
+            mode" in prometheus-client's documentation. `serve` sets it.
     """
 
     data_dir: Path
@@ -53,89 +53,89 @@ class Settings:
     def load(
         cls, data_dir: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ
     ) -> Settings:
-        """Take the data directory as given or else from the environment, and all else from there.
+        """Read the settings from the environment, except a data directory that is given.
 
         Raises:
-            SetupError: No data directory is named, or a variable cannot be understood.
+            SetupError: The data directory is not set, or a variable is invalid.
         """
-        named = data_dir or environ.get(DATA_DIR_VARIABLE)
-        if not named:
-            raise SetupError(f"No data directory is named: set {DATA_DIR_VARIABLE}.")
-        given: dict[str, Any] = {
+        path = data_dir or environ.get(DATA_DIR_VARIABLE)
+        if not path:
+            raise SetupError(f"The data directory is not configured: set {DATA_DIR_VARIABLE}.")
+        values: dict[str, Any] = {
             field: parse(environ[variable], variable)
             for variable, (field, parse) in VARIABLES.items()
             if environ.get(variable)
         }
-        return cls(Path(named).absolute(), **given)
+        return cls(Path(path).absolute(), **values)
 
     @property
     def directory(self) -> DataDirectory:
-        """The data directory, unopened."""
+        """The data directory; no file is read yet."""
         return DataDirectory(self.data_dir, with_database=self.database_url is None)
 
-    def database(self) -> Database:
-        """The database, not yet connected to."""
+    def build_database(self) -> Database:
+        """Build the database object; it does not connect yet."""
         if self.database_url is not None:
             return Database.postgresql(self.database_url)
         return Database.sqlite(self.data_dir / DATABASE)
 
     @property
     def database_name(self) -> str:
-        """Where the database is, for a message: without its password."""
+        """The address of the database for messages, without the password."""
         if self.database_url is not None:
             return self.database_url.set(query={}).render_as_string(hide_password=True)
         return str(self.data_dir / DATABASE)
 
 
-def _duration(value: str, variable: str) -> int:
+def _parse_duration(value: str, variable: str) -> int:
     try:
         return round(parse_duration(value).total_seconds())
     except ValueError:
         raise SetupError(f"{variable}={value!r} is not a duration like 30m, 12h or 400d.") from None
 
 
-def _rate(value: str, variable: str) -> RateLimitItem:
+def _parse_rate(value: str, variable: str) -> RateLimitItem:
     try:
         [rate] = parse_many(value)
     except ValueError:
-        raise SetupError(f"{variable}={value!r} is no rate like 10/minute or 60/hour.") from None
+        raise SetupError(f"{variable}={value!r} is not a rate like 10/minute or 60/hour.") from None
     return rate
 
 
-def _claims_form(value: str, variable: str) -> str:
+def _parse_claims_format(value: str, variable: str) -> str:
     if value not in ("compressed", "plain"):
-        raise SetupError(f"{variable}={value!r} is neither compressed nor plain.")
+        raise SetupError(f"{variable}={value!r} is not compressed or plain.")
     return value
 
 
-def _count(value: str, variable: str) -> int:
+def _parse_count(value: str, variable: str) -> int:
     if not re.fullmatch(r"[0-9]", value):
-        raise SetupError(f"{variable}={value!r} is no number from 0 to 9.")
+        raise SetupError(f"{variable}={value!r} is not a number from 0 to 9.")
     return int(value)
 
 
-def _path(value: str, _variable: str) -> Path:
+def _parse_path(value: str, _variable: str) -> Path:
     return Path(value)
 
 
-def _postgresql(value: str, variable: str) -> URL:
-    """A URL of PostgreSQL; the message does not repeat it, since a password may be in it."""
+def _parse_postgresql(value: str, variable: str) -> URL:
+    """Parse a PostgreSQL URL; the message omits the value, which may contain a password."""
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
         url = None
     if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
-        raise SetupError(f"{variable} is not like postgresql://user:password@host/database.")
+        raise SetupError(f"{variable} is not a URL like postgresql://user:password@host/database.")
     return url
 
 
 VARIABLES = {
-    "DATABASE_URL": ("database_url", _postgresql),
-    "MAX_FAMILY_AGE": ("max_family_age", _duration),
-    "RENEW_EXPIRED_GRACE": ("renew_expired_grace", _duration),
-    "USER_CLAIMS": ("user_claims", _claims_form),
-    "SIGNIN_RATE_LIMIT": ("sign_in_limit", _rate),
-    "RENEWAL_RATE_LIMIT": ("renewal_limit", _rate),
-    "TRUSTED_PROXIES": ("trusted_proxies", _count),
-    METRICS_DIR_VARIABLE: ("metrics_dir", _path),
+    "DATABASE_URL": ("database_url", _parse_postgresql),
+    "MAX_FAMILY_AGE": ("max_family_age", _parse_duration),
+    "RENEW_EXPIRED_GRACE": ("renew_expired_grace", _parse_duration),
+    "USER_CLAIMS": ("user_claims", _parse_claims_format),
+    "SIGNIN_RATE_LIMIT": ("sign_in_limit", _parse_rate),
+    "RENEWAL_RATE_LIMIT": ("renewal_limit", _parse_rate),
+    "TRUSTED_PROXIES": ("trusted_proxies", _parse_count),
+    METRICS_DIR_VARIABLE: ("metrics_dir", _parse_path),
 }

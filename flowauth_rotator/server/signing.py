@@ -1,4 +1,4 @@
-"""The signing keys, and the JWTs that they make: claims as FlowAPI reads them."""
+"""Signing keys: sign JWTs, verify them, and publish the public keys."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ PrivateKey: TypeAlias = "rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed2551
 
 DEFAULT_ALGORITHM = "RS256"
 KEY_BITS = 3072
-SMALLEST_KEY_BITS = 2048  # RFC 7518, section 3.3
+MIN_KEY_BITS = 2048  # RFC 7518, section 3.3
 
-_MAKERS: dict[str, Callable[[], PrivateKey]] = {
+_GENERATORS: dict[str, Callable[[], PrivateKey]] = {
     "RS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS),
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
 }
-ALGORITHMS = tuple(_MAKERS)
+ALGORITHMS = tuple(_GENERATORS)
 
-# What a thumbprint is made of: RFC 7638, section 3.2, and RFC 8037, section 2.
+# The members of a key thumbprint: RFC 7638, section 3.2, and RFC 8037, section 2.
 _THUMBPRINT = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 
-# Times are checked by the caller against the request's own `now`, and `aud` against the row's.
-_UNCHECKED = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+# The caller compares times with the request's `now`, and `aud` with the row's.
+_UNVERIFIED = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
 _REQUIRED = ["exp", "iat", "nbf", "jti", "sub", "aud"]
 
 
 class UnusableKey(ValueError):
-    """The text of a key file is not a key that this server can sign with."""
+    """The text of a key file is not a usable private key."""
 
 
-class NotOurs(ValueError):
-    """A presented token was not signed with a key of this server, or is no token at all."""
+class UntrustedToken(ValueError):
+    """A presented text is not a token that a key of this server has signed."""
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """A public key, which recognises what its private key has signed."""
+    """A public key, which verifies tokens."""
 
     public_pem: str
 
@@ -60,39 +60,39 @@ class Verifier:
     def jwk(self) -> dict[str, str]:
         """The key as a member of a JSON Web Key Set (RFC 7517)."""
         members: dict[str, Any] = self._algorithm.to_jwk(self._key, as_dict=True)
-        members.pop("key_ops", None)  # `use` says the same
+        members.pop("key_ops", None)  # redundant with `use`
         return members | {"alg": self._name, "use": "sig", "kid": self.kid}
 
     @cached_property
     def kid(self) -> str:
-        """The key's own name: its RFC 7638 thumbprint, so that it needs no bookkeeping."""
+        """The key id: its RFC 7638 thumbprint."""
         jwk: dict[str, str] = self._algorithm.to_jwk(self._key, as_dict=True)
         members = {member: jwk[member] for member in _THUMBPRINT[jwk["kty"]]}
         digest = hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
-    def read(self, token: str) -> dict[str, Any]:
-        """The claims of a token whose signature has been verified; times are not checked here.
+    def verify(self, token: str) -> dict[str, Any]:
+        """Verify a token's signature, not its times, and return its claims.
 
         Raises:
-            NotOurs: The signature, the algorithm or the shape is wrong, or a claim is missing.
+            UntrustedToken: The signature, algorithm or format is wrong, or a claim is missing.
         """
-        options = cast("Any", {**_UNCHECKED, "require": _REQUIRED})
+        options = cast("Any", {**_UNVERIFIED, "require": _REQUIRED})
         try:
             return jwt.decode(token, self._key, algorithms=[self._name], options=options)
         except (jwt.PyJWTError, ValueError, RecursionError):
-            raise NotOurs from None
+            raise UntrustedToken from None
 
     @cached_property
-    def _key(self) -> Any:  # noqa: ANN401 - one of three kinds
+    def _key(self) -> Any:  # noqa: ANN401 - one of three types
         return serialization.load_pem_public_key(self.public_pem.encode())
 
     @property
     def _name(self) -> str:
-        return algorithm_of(self._key)
+        return get_algorithm_name(self._key)
 
     @property
-    def _algorithm(self) -> Any:  # noqa: ANN401 - PyJWT's, one for each kind of key
+    def _algorithm(self) -> Any:  # noqa: ANN401 - PyJWT's
         return jwt.get_algorithm_by_name(self._name)
 
 
@@ -103,7 +103,7 @@ class Signer:
     key: PrivateKey
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """The compact JWT of these claims."""
+        """Return the compact JWT of these claims."""
         return jwt.encode(
             dict(claims), self.key, algorithm=self.algorithm, headers={"kid": self.kid}
         )
@@ -111,11 +111,11 @@ class Signer:
     @cached_property
     def algorithm(self) -> str:
         """The name of the signature algorithm: RS256, ES256 or EdDSA."""
-        return algorithm_of(self.key.public_key())
+        return get_algorithm_name(self.key.public_key())
 
     @cached_property
     def verifier(self) -> Verifier:
-        """What recognises its tokens."""
+        """The matching public key."""
         public = self.key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -123,63 +123,63 @@ class Signer:
 
     @property
     def kid(self) -> str:
-        """The name of the key."""
+        """The key id."""
         return self.verifier.kid
 
     @property
     def public_pem(self) -> str:
-        """The public key, for whoever verifies tokens."""
+        """The public key as PEM text."""
         return self.verifier.public_pem
 
 
 class Keyring:
-    """The keys of this server: the one that signs, and those whose tokens are still alive.
+    """The keys of this server: the current signing key, and the public keys of live tokens.
 
     Args:
-        current: What signs now; asked each time, since a key can be replaced at any moment.
-        database: Where the public keys are written down.
+        current_signer: Returns the signing key; called each time, since it can be replaced.
+        database: Stores the public keys.
     """
 
-    def __init__(self, current: Callable[[], Signer], database: Database) -> None:
-        self.current = current
+    def __init__(self, current_signer: Callable[[], Signer], database: Database) -> None:
+        self.current_signer = current_signer
         self._database = database
         self._verifiers: dict[str, Verifier] = {}
 
-    def read(self, token: str) -> dict[str, Any]:
-        """The claims of a token that a key of this server has signed.
+    def verify(self, token: str) -> dict[str, Any]:
+        """Verify that a key of this server has signed a token, and return its claims.
 
         Raises:
-            NotOurs: None has, or the shape is wrong, or a claim is missing.
+            UntrustedToken: No key has, the format is wrong, or a claim is missing.
         """
-        current, kid = self.current(), _kid(token)
+        current, kid = self.current_signer(), _read_kid(token)
         if kid in (None, current.kid):
-            return current.verifier.read(token)
-        return self._verifier(kid).read(token)
+            return current.verifier.verify(token)
+        return self._find_verifier(kid).verify(token)
 
     def record(self, connection: Connection, signer: Signer, now: int) -> None:
-        """Write down the public half of a key, so that every server here knows it."""
+        """Store the public key, so that all servers of this database can verify its tokens."""
         if not _is_recorded(connection, signer.kid):
             values = {"kid": signer.kid, "public_pem": signer.public_pem, "added_at": now}
             connection.execute(insert(signing_keys).values(values))
 
-    def adopt_nameless(self, connection: Connection, now: int) -> None:
-        """Record the key that signs, and that it has signed all tokens of which no key is known.
+    def record_first_key(self, connection: Connection, now: int) -> None:
+        """Record the signing key of a version 0.1 database as the key of all its tokens.
 
-        Version 0.1 had one key and did not write down which.
+        Version 0.1 had one key and did not store its id.
         """
         if connection.execute(select(signing_keys.c.kid).limit(1)).first() is not None:
             return
-        signer = self.current()
+        signer = self.current_signer()
         self.record(connection, signer, now)
-        nameless = update(tokens).where(tokens.c.kid.is_(None))
-        connection.execute(nameless.values(kid=signer.kid))
+        without_key = update(tokens).where(tokens.c.kid.is_(None))
+        connection.execute(without_key.values(kid=signer.kid))
 
     def is_recorded(self, connection: Connection) -> bool:
-        """Whether the key that signs is one that this database knows."""
-        return _is_recorded(connection, self.current().kid)
+        """Return whether the signing key is recorded in the database."""
+        return _is_recorded(connection, self.current_signer().kid)
 
-    def published(self, connection: Connection, now: int) -> list[Verifier]:
-        """The keys that a verifier needs: of all tokens alive, and of the next; oldest first."""
+    def list_published(self, connection: Connection, now: int) -> list[Verifier]:
+        """Return the public keys of all live tokens and of future ones, oldest first."""
         alive = exists().where(tokens.c.kid == signing_keys.c.kid, tokens.c.expires_at > now)
         newest = select(func.max(signing_keys.c.added_at)).scalar_subquery()
         query = (
@@ -187,7 +187,7 @@ class Keyring:
             .where(
                 or_(
                     alive,
-                    signing_keys.c.kid == self.current().kid,
+                    signing_keys.c.kid == self.current_signer().kid,
                     signing_keys.c.added_at == newest,
                 )
             )
@@ -195,33 +195,33 @@ class Keyring:
         )
         return [Verifier(row.public_pem) for row in connection.execute(query)]
 
-    def _verifier(self, kid: object) -> Verifier:
+    def _find_verifier(self, kid: object) -> Verifier:
         if not (isinstance(kid, str) and kid.isprintable()):
-            raise NotOurs
+            raise UntrustedToken
         if kid not in self._verifiers:
             query = select(signing_keys.c.public_pem).where(signing_keys.c.kid == kid)
             with self._database.reading() as connection:
                 pem = connection.execute(query).scalar()
             if pem is None:
-                raise NotOurs
+                raise UntrustedToken
             self._verifiers[kid] = Verifier(pem)
         return self._verifiers[kid]
 
 
-def algorithm_of(public_key: object) -> str:
-    """The name of the algorithm that goes with a kind of key (RFC 7518 and RFC 8037)."""
+def get_algorithm_name(public_key: object) -> str:
+    """Return the JWT algorithm for a type of key (RFC 7518 and RFC 8037)."""
     if isinstance(public_key, rsa.RSAPublicKey):
         return "RS256"
     return "ES256" if isinstance(public_key, ec.EllipticCurvePublicKey) else "EdDSA"
 
 
 def generate_key(algorithm: str = DEFAULT_ALGORITHM) -> PrivateKey:
-    """A new key for one of `ALGORITHMS`."""
-    return _MAKERS[algorithm]()
+    """Generate a key for one of `ALGORITHMS`."""
+    return _GENERATORS[algorithm]()
 
 
-def private_pem(key: PrivateKey) -> bytes:
-    """The PEM text of a private key, as the data directory keeps it."""
+def encode_private_key(key: PrivateKey) -> bytes:
+    """Encode a private key as PEM text for the data directory."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -230,41 +230,41 @@ def private_pem(key: PrivateKey) -> bytes:
 
 
 def load_key(pem: bytes) -> PrivateKey:
-    """Read a private key from its PEM text.
+    """Parse the PEM text of a private key.
 
     Raises:
-        UnusableKey: It is not an unencrypted key for one of `ALGORITHMS`; says what is wrong.
+        UnusableKey: It is not an unencrypted key for one of `ALGORITHMS`.
     """
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise UnusableKey("is not an unencrypted private key in PEM form") from None
+        raise UnusableKey("is not an unencrypted private key in PEM format") from None
     if isinstance(key, rsa.RSAPrivateKey):
-        if key.key_size < SMALLEST_KEY_BITS:
-            raise UnusableKey(f"has {key.key_size} bits; at least {SMALLEST_KEY_BITS} are needed")
+        if key.key_size < MIN_KEY_BITS:
+            raise UnusableKey(f"has {key.key_size} bits; at least {MIN_KEY_BITS} are required")
         return key
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key
     if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
         return key
-    raise UnusableKey("is neither an RSA key, nor one of the curves P-256 and Ed25519")
+    raise UnusableKey("is not an RSA, P-256 or Ed25519 key")
 
 
 def compress_claims(user_claims: Mapping[str, list[str]]) -> str:
-    """User claims as FlowKit writes them: JSON, gzip, base64 in lines of 76 characters.
+    """Compress user claims like FlowKit: JSON, gzip, base64 in lines of 76 characters.
 
-    The time in gzip's header is left out, so that equal claims are equal text.
+    The gzip header has no timestamp, so that equal claims give equal text.
     """
     packed = gzip.compress(json.dumps(user_claims).encode(), mtime=0)
     return base64.encodebytes(packed).decode()
 
 
-def _kid(token: str) -> object:
-    """The name of the key that a token says it was signed with; it says so unverified."""
+def _read_kid(token: str) -> object:
+    """Read the key id from a token's unverified header."""
     try:
         return json.loads(base64url_decode(token.partition(".")[0])).get("kid")
     except (AttributeError, ValueError, RecursionError):
-        raise NotOurs from None
+        raise UntrustedToken from None
 
 
 def _is_recorded(connection: Connection, kid: str) -> bool:

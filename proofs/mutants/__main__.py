@@ -38,7 +38,7 @@ class Catch:
         return bool(self.simulation or self.tests)
 
 
-def judge(sources: Mapping[Path, str], tests: Sequence[str]) -> Catch:
+def evaluate_candidate(sources: Mapping[Path, str], tests: Sequence[str]) -> Catch:
     """Let the simulation and the tests look at a copy of the project.
 
     Args:
@@ -107,12 +107,12 @@ def judge_unchanged() -> Catch:
     """
     files = {mutant.file for mutant in MUTANTS}
     sources = {file: ast.unparse(ast.parse((ROOT / file).read_text())) for file in files}
-    return judge(sources, (*AGENT, *SERVER))
+    return evaluate_candidate(sources, (*AGENT, *SERVER))
 
 
 def judge_mutant(mutant: Mutant) -> Catch:
     """Look at the package with one bug."""
-    catch = judge({mutant.file: mutate(mutant)}, mutant.tests)
+    catch = evaluate_candidate({mutant.file: mutate(mutant)}, mutant.tests)
     click.echo(f"{mutant.name}: {catch}", err=True)
     return catch
 

@@ -67,12 +67,15 @@ def mutate(mutant: Mutant, root: Path = ROOT) -> str:
 
 
 ROTATION = "flowauth_rotator.agent.rotation"
+RENEWAL = "flowauth_rotator.agent.renewal"
+CLOCKS = "flowauth_rotator.agent.clocks"
 ISSUER = "flowauth_rotator.agent.issuer"
+FLOWAUTH = "flowauth_rotator.agent.flowauth"
 WIRE = "flowauth_rotator.agent.http"
 STORES = "flowauth_rotator.agent.stores"
 SUCCESSION = "flowauth_rotator.core.succession"
 POLICY = "flowauth_rotator.core.policy"
-REPORT = "flowauth_rotator.core.report"
+CLOCK = "flowauth_rotator.core.clock"
 TOKENS = "flowauth_rotator.core.tokens"
 ISSUING = "flowauth_rotator.server.issuing"
 
@@ -80,7 +83,7 @@ MUTANTS = (
     Mutant(
         "swapped before it is verified",
         "certbot",
-        f"{ROTATION}:_verified",
+        f"{ROTATION}:_Rotation._verify",
         "A is None or _",
         "A is None",
     ),
@@ -92,10 +95,10 @@ MUTANTS = (
         "return __import__('os').urandom(32).hex()",
     ),
     Mutant(
-        "a key without epoch: a useless answer is repeated for ever",
+        "a key without generation: a useless answer is repeated for ever",
         "certmagic#361",
         f"{SUCCESSION}:idempotency_key",
-        "number",
+        "retry_generation",
         "0",
     ),
     Mutant(
@@ -108,15 +111,15 @@ MUTANTS = (
     Mutant(
         "asked again blindly after a lost answer",
         "spire#1033",
-        f"{ISSUER}:SessionIssuer.renew",
+        f"{FLOWAUTH}:SessionIssuer.renew",
         "return A",
         "return self.retry(lambda: A)",
     ),
     Mutant(
         "no look for a successor before asking",
         "certmagic#361",
-        f"{ROTATION}:_renew",
-        "successors(...)",
+        f"{RENEWAL}:Renewal._attempt",
+        "find_successors(...)",
         "()",
     ),
     Mutant(
@@ -129,36 +132,36 @@ MUTANTS = (
     Mutant(
         "attempts without end",
         "vault#26382",
-        f"{ISSUER}:_HttpIssuer.retry",
+        f"{ISSUER}:HttpIssuer.retry",
         "A.stop_after_attempt(_)",
         "A.stop_after_attempt(1000)",
     ),
     Mutant(
         "the threshold not clamped: due at birth",
         "cert-manager#4423",
-        f"{POLICY}:share",
+        f"{POLICY}:resolve_duration",
         "min(A, _)",
         "A",
     ),
     Mutant(
         "no check that a successor is worth having",
         "smallstep/cli#523",
-        f"{SUCCESSION}:objections",
+        f"{SUCCESSION}:find_violations",
         "decide(...).due",
         "False",
     ),
     Mutant(
         "swapped for one that expires earlier",
         "cert-manager#8610",
-        f"{ROTATION}:_verified",
+        f"{ROTATION}:_Rotation._verify",
         "raise Capped(...)",
         "pass",
     ),
     Mutant(
         "capped, and asked for a new one at each check",
         "FlowKit#7274",
-        f"{ROTATION}:_renew",
-        "may_ask(...)",
+        f"{RENEWAL}:Renewal._attempt",
+        "may_request_renewal(...)",
         "True",
     ),
     Mutant(
@@ -171,35 +174,35 @@ MUTANTS = (
     Mutant(
         "adopted and swapped without a look at the roles",
         "FlowAuth deletes roles",
-        f"{SUCCESSION}:objections",
+        f"{SUCCESSION}:find_violations",
         "predecessor.roles",
         "successor.roles",
     ),
     Mutant(
         "another user's token accepted",
         "FlowAuth tests",
-        f"{SUCCESSION}:objections",
+        f"{SUCCESSION}:find_violations",
         "predecessor.subject",
         "successor.subject",
     ),
     Mutant(
         "another audience's token accepted",
         "FlowAuth tests",
-        f"{SUCCESSION}:objections",
+        f"{SUCCESSION}:find_violations",
         "predecessor.audience",
         "successor.audience",
     ),
     Mutant(
         "a token of the future accepted",
         "kubernetes#124022",
-        f"{SUCCESSION}:objections",
+        f"{SUCCESSION}:find_violations",
         "_ > _ + policy.leeway",
         "False",
     ),
     Mutant(
         "the signature not verified",
         "JWT practice",
-        f"{SUCCESSION}:judge",
+        f"{SUCCESSION}:evaluate_candidate",
         "_.verifies(_)",
         "True",
     ),
@@ -213,35 +216,35 @@ MUTANTS = (
     Mutant(
         "minted before the store is known to take it",
         "certbot#3553",
-        f"{ROTATION}:rotate",
-        "store.preflight()",
+        f"{ROTATION}:_Rotation.run",
+        "self._store.preflight()",
         "None",
     ),
     Mutant(
         "an operator's paste overwritten",
         "last-write-wins stores",
-        f"{ROTATION}:_swap",
+        f"{ROTATION}:_Rotation._swap",
         "if A != _.token: ...",
         "A",
     ),
     Mutant(
         "the description wiped by the write",
         "airflow#17889",
-        f"{ROTATION}:_swap",
+        f"{ROTATION}:_Rotation._swap",
         "store.write(A, _)",
         "store.write(A, '')",
     ),
     Mutant(
         "not read back: a shadowed write is taken for a swap",
         "airflow#64060",
-        f"{ROTATION}:_swap",
+        f"{ROTATION}:_Rotation._swap",
         "_ == successor",
         "not failure",
     ),
     Mutant(
         "a write that raised taken for one that failed",
         "practice",
-        f"{ROTATION}:_swap",
+        f"{ROTATION}:_Rotation._swap",
         "try: A\nexcept StoreError as E: ...",
         "A",
     ),
@@ -249,20 +252,20 @@ MUTANTS = (
         "a failure that ends as success",
         "vault#28611",
         f"{ROTATION}:rotate",
-        "raise",
-        "return found.report",
+        "raise failure",
+        "return inspection.report",
     ),
     Mutant(
         "judged by the local clock alone",
         "google-auth#158",
-        f"{ROTATION}:Clocks.theirs",
-        "_.answered_at",
+        f"{CLOCKS}:Clocks.theirs",
+        "_.responded_at",
         "None",
     ),
     Mutant(
         "a naive time taken for UTC",
         "FlowKit#3089",
-        f"{REPORT}:utc",
+        f"{CLOCK}:to_utc",
         "A.astimezone(B)",
         "A.replace(tzinfo=B)",
     ),
@@ -276,22 +279,22 @@ MUTANTS = (
     Mutant(
         "any 401 taken for a lost session",
         "FlowAuth",
-        f"{WIRE}:Wire._classified",
+        f"{WIRE}:HttpClient._status_error",
         "A == 401 and _",
         "A == 401",
     ),
     Mutant(
         "redirects followed",
         "practice",
-        f"{WIRE}:Wire._classified",
+        f"{WIRE}:HttpClient._status_error",
         "_is_redirect(_)",
         "False",
     ),
     Mutant(
         "a body without end read to its end",
         "practice",
-        f"{WIRE}:Wire._exchange",
-        "len(_) > largest",
+        f"{WIRE}:HttpClient._exchange",
+        "len(_) > max_bytes",
         "False",
         ("tests/agent", "tests/contract/test_misbehaving_issuer.py"),
     ),
@@ -305,21 +308,21 @@ MUTANTS = (
     Mutant(
         "written before the host has masked it",
         "Airflow",
-        f"{ROTATION}:_renew",
-        "on_token(_)",
+        f"{RENEWAL}:Renewal._evaluate",
+        "_.on_token(_)",
         "None",
     ),
     Mutant(
         "a file written in place",
         "practice",
-        f"{STORES}:FileStore._drafting",
+        f"{STORES}:FileStore._write_draft",
         "_.replace(A)",
         "A.write_text(text)",
     ),
     Mutant(
         "the server does not keep the key",
         "generators",
-        f"{ISSUING}:Grant.row",
+        f"{ISSUING}:IssuePlan.build_row",
         "A.idempotency_key if A else None",
         "None",
         SERVER,
@@ -327,15 +330,15 @@ MUTANTS = (
     Mutant(
         "the server commits what was true before it had the right to write",
         "practice",
-        f"{ISSUING}:Issuing._issue",
-        "plan(_)",
-        "planned",
+        f"{ISSUING}:TokenIssuer._issue",
+        "build_plan(_)",
+        "plan",
         SERVER,
     ),
     Mutant(
         "the server renews for whoever asks",
         "FlowAuth tests",
-        f"{ISSUING}:Issuing.renew",
+        f"{ISSUING}:TokenIssuer.renew",
         "_ != caller.id",
         "False",
         SERVER,
@@ -343,15 +346,15 @@ MUTANTS = (
     Mutant(
         "the server renews roles that are held no more",
         "practice",
-        f"{ISSUING}:_kept_roles",
+        f"{ISSUING}:_select_renewed_roles",
         "if _: raise Refused(401, ...)",
-        "return tuple(role for kept in parent.roles for role in held if role.id == kept.id)",
+        "return tuple(role for old in parent.roles for role in held if role.id == old.id)",
         SERVER,
     ),
     Mutant(
         "the server repeats an answer to another question",
         "practice",
-        f"{ISSUING}:Issuing._replayed",
+        f"{ISSUING}:TokenIssuer._replay",
         "_.requested_minutes != _",
         "False",
         SERVER,

@@ -28,9 +28,9 @@ from demo.parts import ROOT
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
-from flowauth_rotator.core.errors import AmbiguousAnswer, RotatorError
+from flowauth_rotator.core.errors import AmbiguousResponse, RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.succession import Renewal, Row
+from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token
 from proofs.processes.points import KILLED
 from proofs.processes.store import KeptStore
@@ -116,14 +116,14 @@ class Mortal:
 
     def renew(
         self, token: Token, row: Row | None, *, key: str, lifetime_minutes: int | None
-    ) -> Renewal:
+    ) -> RenewalResponse:
         """Ask for a successor."""
         self.reach("P4")
         try:
-            renewal: Renewal = super().renew(  # type: ignore[misc]  # of an issuer
+            renewal: RenewalResponse = super().renew(  # type: ignore[misc]  # of an issuer
                 token, row, key=key, lifetime_minutes=lifetime_minutes
             )
-        except AmbiguousAnswer:
+        except AmbiguousResponse:
             self.reach("P7")
             raise
         self.reach("P8")

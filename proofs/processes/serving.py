@@ -21,7 +21,7 @@ from proofs.processes.serve import CHEAP, METRICS_DIRS
 AUDIENCE = "TEST_SERVER"
 USERNAME = "flowbot"
 ROLES = {"runner": ["run"], "viewer": ["get_available_dates", "get_results"]}
-PATIENCE = 60  # seconds
+WAIT_LIMIT = 60  # seconds
 
 
 def prepare(settings: Settings, password: str, key: PrivateKey | None = None) -> None:
@@ -33,7 +33,7 @@ def prepare(settings: Settings, password: str, key: PrivateKey | None = None) ->
         key: signs the tokens; by default an RSA key.
     """
     key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    Services.make(settings, key, now=0)
+    Services.create(settings, key, now=0)
     services = Services.open(settings, hasher=CHEAP)
     week = Limit(7 * 24 * 60)
     services.accounts.add_audience(AUDIENCE, week)
@@ -78,7 +78,7 @@ class Serving:
     def revive(self) -> bool:
         """Once the whole server has died, start it again; whether it has died at all."""
         try:
-            self._process.wait(timeout=PATIENCE)
+            self._process.wait(timeout=WAIT_LIMIT)
         except subprocess.TimeoutExpired:
             return False
         self._process = self._started()
@@ -93,7 +93,7 @@ class Serving:
 
     def _started(self) -> subprocess.Popen[bytes]:
         """The process, once it listens; begun anew while somebody else has its port."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT_LIMIT
         while time.monotonic() < deadline:
             with self.log.open("ab") as log:
                 before = log.tell()

@@ -16,7 +16,7 @@ from flowauth_rotator.core.errors import MissingToken, StoreUnavailable
 from flowauth_rotator.core.tokens import Token
 from proofs.processes.keeper import READY
 
-PATIENCE = 10  # seconds for an answer
+WAIT_LIMIT = 10  # seconds for an answer
 
 
 def ask(
@@ -28,7 +28,7 @@ def ask(
         OSError: there was no answer.
     """
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(WAIT_LIMIT)
         connection.connect(str(path))
         connection.sendall(json.dumps(request).encode() + b"\n")
         sent(request["ask"])
@@ -105,7 +105,7 @@ class KeeperProcess:
     def revive(self) -> bool:
         """Once it has died, start it again; whether it has died at all."""
         try:
-            self._process.wait(timeout=PATIENCE)
+            self._process.wait(timeout=WAIT_LIMIT)
         except subprocess.TimeoutExpired:
             return False
         self._process = self._started()

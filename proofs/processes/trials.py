@@ -187,7 +187,7 @@ class Campaign:
 
     @cached_property
     def _public_key(self) -> str:
-        return self.services.keyring.current().public_pem
+        return self.services.keyring.current_signer().public_pem
 
     @cached_property
     def _shortest(self) -> dict[bool, int]:
@@ -201,10 +201,10 @@ class Campaign:
 
     def _due(self, name: str, *, bearer: bool) -> tuple[KeptStore, Errand]:
         """A token of its own that is due, in the store, and what its agent has to do."""
-        owner = self.services.accounts.named_user(USERNAME)
-        audience = self.services.accounts.named_audience(AUDIENCE)
+        owner = self.services.accounts.get_user(USERNAME)
+        audience = self.services.accounts.get_audience(AUDIENCE)
         issued_at = int(time.time()) - AGE * 60
-        issued = self.services.issuing.mint(
+        issued = self.services.issuer.mint(
             owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at
         )
         store = KeptStore(self.keeper.socket, name)
@@ -223,7 +223,7 @@ class Campaign:
         ids = select(tokens.c.id).where(tokens.c.name == store.name).order_by(tokens.c.id)
         with self.services.database.reading() as connection:
             found = [
-                self.services.history.row(connection, row_id)
+                self.services.history.find_row(connection, row_id)
                 for row_id in connection.execute(ids).scalars().all()
             ]
         rows = tuple(row for row in found if row is not None)

@@ -12,7 +12,7 @@ from os import cpu_count
 
 import click
 
-from proofs.simulation.laws import Violation
+from proofs.simulation.laws import BrokenLaw
 from proofs.simulation.schedule import Schedule
 
 BATCH = 250  # schedules at a time
@@ -28,7 +28,7 @@ def violated(seed: int) -> tuple[str | None, list[str]]:
     schedule = Schedule(seed)
     try:
         schedule.run()
-    except Violation as violation:
+    except BrokenLaw as violation:
         return str(violation), schedule.world.seen
     except Exception as error:  # noqa: BLE001 - to be told with its seed
         return f"{type(error).__name__} in the simulation itself", schedule.world.seen
@@ -40,7 +40,7 @@ def told(seed: int) -> str:
     schedule = Schedule(seed, is_traced=True)
     try:
         schedule.run()
-    except Violation as violation:
+    except BrokenLaw as violation:
         return "\n".join([*schedule.world.trace, f"Seed {seed} violates {violation}."])
     return "\n".join([*schedule.world.trace, f"Seed {seed}: all invariants hold."])
 

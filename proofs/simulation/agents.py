@@ -16,10 +16,10 @@ from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.core.tokens import PublicKey, Token
-from proofs.flowauth import Answer
+from proofs.flowauth import Response
 from proofs.simulation.issuers import NAME, PASSWORD, USERNAME
 from proofs.simulation.keys import signer
-from proofs.simulation.laws import Laws, Violation
+from proofs.simulation.laws import BrokenLaw, Laws
 from proofs.simulation.network import Exchange, SimulatedWire
 from proofs.simulation.store import Place, SimulatedStore
 from proofs.simulation.world import Process, World
@@ -106,7 +106,7 @@ class Agent:
         setting: Setting,
         place: Place,
         laws: Laws,
-        deliver: Callable[[Exchange], Answer | None],
+        deliver: Callable[[Exchange], Response | None],
     ) -> None:
         self.name = f"agent {number}"
         self.clock_offset = 0.0
@@ -152,7 +152,7 @@ class Agent:
                 )
         except RotatorError as error:
             ended = error
-        except Violation:
+        except BrokenLaw:
             raise
         except Exception as error:  # noqa: BLE001 - which is what the laws forbid
             problem = error
@@ -169,7 +169,7 @@ class Agent:
 
         issuer = copy(_prototype(has_sign_in=self._setting.has_sign_in))
         rate = self._setting.network_faults
-        issuer._wire = SimulatedWire(run.process, run, self._deliver, rate)
+        issuer._http = SimulatedWire(run.process, run, self._deliver, rate)
         issuer._sleep = pause
         return issuer
 

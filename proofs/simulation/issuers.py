@@ -20,7 +20,7 @@ from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import History
 from flowauth_rotator.server.schema import rate_counters, tokens
-from proofs.flowauth import Answer, FlowAuth, document, refusal
+from proofs.flowauth import FlowAuth, Response, document, refusal
 from proofs.simulation.keys import signer
 from proofs.simulation.network import Exchange
 
@@ -42,7 +42,7 @@ class Issuer(Protocol):
     def mint(self, minutes: int, issued_at: float) -> tuple[int, str]:
         """A token that its owner made by hand, and its row's id."""
 
-    def deliver(self, exchange: Exchange) -> Answer:
+    def deliver(self, exchange: Exchange) -> Response:
         """Answer a request."""
 
     def cap(self, minutes: float) -> None:
@@ -75,10 +75,10 @@ class SimulatedFlowAuth:
         text = self._model.mint(NAME, list(ROLES), minutes, issued_at=issued_at)
         return self._model.rows[-1].id, text
 
-    def deliver(self, exchange: Exchange) -> Answer:
+    def deliver(self, exchange: Exchange) -> Response:
         """Answer a request."""
         if "X-Dies" in exchange.headers:
-            return Answer(500, {}, b"")
+            return Response(500, {}, b"")
         before = len(self._model.rows)
         body = b"" if exchange.body is None else json.dumps(exchange.body).encode()
         answer = self._model.answer(exchange.method, exchange.path, exchange.headers, body)
@@ -107,9 +107,9 @@ class DyingHistory(History):
 
     dies = False
 
-    def add(self, *args: Any, **options: Any) -> int:  # noqa: ANN401 - as they come
+    def add_row(self, *args: Any, **options: Any) -> int:  # noqa: ANN401 - as they come
         """Write one row."""
-        row_id = super().add(*args, **options)
+        row_id = super().add_row(*args, **options)
         if self.dies:
             raise ConnectionAbortedError
         return row_id
@@ -122,14 +122,14 @@ def services() -> Services:
     folder = tempfile.mkdtemp(dir=memory if memory.is_dir() else None)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings = Settings.load(Path(folder) / "server")
-    Services.make(settings, signer().key, now=0)
+    Services.create(settings, signer().key, now=0)
     made = Services.open(settings, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     made.accounts.add_audience(AUDIENCE, Limit(WEEK))
     for role, scopes in ROLES.items():
         made.accounts.add_role(role, AUDIENCE, scopes, Limit(WEEK))
     made.accounts.add_user(USERNAME, PASSWORD)
     made.accounts.grant(USERNAME, list(ROLES))
-    made.issuing._history = DyingHistory(made.directory.cipher)
+    made.issuer._history = DyingHistory(made.directory.load_cipher)
     return made
 
 
@@ -142,7 +142,7 @@ class SimulatedServer:
     def __init__(self, clock: Callable[[], float], minted: Minted) -> None:
         self._clock, self._minted = clock, minted
         self._services = services()
-        self._owner = self._services.accounts.named_user(USERNAME)
+        self._owner = self._services.accounts.get_user(USERNAME)
         with self._services.database.writing() as connection:
             connection.execute(tokens.delete())
             connection.execute(text("DELETE FROM sqlite_sequence"))  # so that a seed replays
@@ -156,14 +156,14 @@ class SimulatedServer:
 
     def mint(self, minutes: int, issued_at: float) -> tuple[int, str]:
         """A token that its owner made by hand, and its row's id."""
-        issued = self._services.issuing.mint(
+        issued = self._services.issuer.mint(
             self._owner, 1, NAME, list(ROLES), minutes, now=int(issued_at)
         )
         return issued.row_id, issued.token
 
-    def deliver(self, exchange: Exchange) -> Answer:
+    def deliver(self, exchange: Exchange) -> Response:
         """Answer a request."""
-        history: Any = self._services.issuing._history
+        history: Any = self._services.issuer._history
         history.dies = "X-Dies" in exchange.headers
         try:
             answer = self._answer(exchange)
@@ -172,13 +172,13 @@ class SimulatedServer:
             if refused.code == 410:
                 answer.headers["Idempotent-Replayed"] = "true"
         except ConnectionAbortedError:
-            answer = Answer(500, {}, b"")
+            answer = Response(500, {}, b"")
         finally:
             history.dies = False
         answer.headers["Date"] = formatdate(int(self._clock()), usegmt=True)
         return answer
 
-    def _answer(self, exchange: Exchange) -> Answer:
+    def _answer(self, exchange: Exchange) -> Response:
         now, path = int(self._clock()), exchange.path
         if path in ("/signin", "/signout"):
             return document({"logged_in": path == "/signin"})
@@ -186,7 +186,7 @@ class SimulatedServer:
             return document([{"id": 1, "server_name": AUDIENCE}])
         if exchange.is_renewal:
             return self._renewed(exchange, now)
-        listing = self._services.issuing.listing(self._owner, 1, now=now)
+        listing = self._services.issuer.list_renewable(self._owner, 1, now=now)
         return document(
             [
                 {
@@ -201,19 +201,19 @@ class SimulatedServer:
             ]
         )
 
-    def _renewed(self, exchange: Exchange, now: int) -> Answer:
+    def _renewed(self, exchange: Exchange, now: int) -> Response:
         said: Mapping[str, Any] = exchange.body if isinstance(exchange.body, dict) else {}
         minutes, key = said.get("lifetime_minutes"), exchange.headers["Idempotency-Key"]
-        issuing = self._services.issuing
+        issuer = self._services.issuer
         if exchange.path == "/tokens/renew":
             presented = exchange.headers["Authorization"].removeprefix("Bearer ")
-            issued = issuing.renew_presented(presented, minutes, idempotency_key=key, now=now)
+            issued = issuer.renew_presented(presented, minutes, idempotency_key=key, now=now)
         else:
             row_id = int(exchange.path.split("/")[-2])
-            issued = issuing.renew(self._owner, row_id, minutes, idempotency_key=key, now=now)
+            issued = issuer.renew(self._owner, row_id, minutes, idempotency_key=key, now=now)
         if not issued.replayed:
             with self._services.database.reading() as connection:
-                row = self._services.history.row(connection, issued.row_id)
+                row = self._services.history.find_row(connection, issued.row_id)
             self._minted(issued.row_id, issued.token, (row and row.parent_id) or 0, exchange)
         answer = document({"id": issued.row_id, "token": issued.token})
         if issued.replayed:
@@ -239,5 +239,5 @@ class SimulatedServer:
     def texts(self) -> Iterator[tuple[int, int | None, str]]:
         """Each row's id, its parent's, and its token."""
         history = self._services.history
-        for row in self._services.issuing.each_row():
+        for row in self._services.issuer.iterate_rows():
             yield row.id, row.parent_id, history.reveal(row)

@@ -13,12 +13,12 @@ from flowauth_rotator.core.errors import BudgetExhausted, RotatorError
 from flowauth_rotator.core.policy import RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report
 from flowauth_rotator.core.succession import (
-    LAST_EPOCH,
+    LAST_RETRY_GENERATION,
     MINTS_A_DAY,
     MINTS_AN_HOUR,
-    Objection,
-    epoch,
-    objections,
+    Violation,
+    find_violations,
+    retry_generation,
 )
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 from proofs.simulation.issuers import AUDIENCE, PASSWORD, ROLES, USERNAME
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WINDOW = 12
 SECONDS = 2.0  # to which two clocks that tell whole seconds are compared
 MOST_SECONDS = 15 * 60  # of a run: Airflow's task ends then
-MOST_REQUESTS = 3 * (LAST_EPOCH + 1)  # of a run: each attempt may ask with each key
+MOST_REQUESTS = 3 * (LAST_RETRY_GENERATION + 1)  # of a run: each attempt may ask with each key
 _RUNS_OF_TEXT = re.compile(r"[\w+/=-]{12,}")
 
 
@@ -45,7 +45,7 @@ def identity(claims: Claims) -> tuple[str | None, str | None, frozenset[str]]:
     return claims.subject, claims.audience, claims.roles
 
 
-class Violation(Exception):
+class BrokenLaw(Exception):
     """An invariant did not hold."""
 
 
@@ -147,13 +147,13 @@ class Laws:
         """How many there may be, of one predecessor and within a time."""
         before = self.tokens[parent].claims
         made = [one for one in self.tokens.values() if one.parent == parent]
-        useful = [one for one in made if not self._objections(before, one)]
+        useful = [one for one in made if not self._violations_of(before, one)]
         rivals = 0 if self._honours_keys else self._agents - 1
         extra = 0 if self._honours_keys else rivals + sum(one.is_late for one in made)
         if newest in useful:
             self._law(len(useful) <= 1 + extra, f"I2: {len(useful)} useful successors of one token")
         if newest.made_at < before.expires_at.timestamp():
-            most = 1 + epoch(before, self._policy, self.moment()) + extra
+            most = 1 + retry_generation(before, self._policy, self.moment()) + extra
             self._law(len(made) <= most, f"I6: {len(made)} successors of one token")
         for seconds, most in ((3600, MINTS_AN_HOUR), (86400, MINTS_A_DAY)):
             recent = [
@@ -165,8 +165,8 @@ class Laws:
             holds = len(recent) <= most + rivals + late
             self._law(holds, f"I6: {len(recent)} mints within {seconds} s")
 
-    def _objections(self, before: Claims, successor: Known) -> tuple[Objection, ...]:
-        return objections(before, successor.claims, self._policy, self.moment())
+    def _violations_of(self, before: Claims, successor: Known) -> tuple[Violation, ...]:
+        return find_violations(before, successor.claims, self._policy, self.moment())
 
     def _know(self, row_id: int, text: str, parent: str | None, *, is_late: bool) -> Known:
         claims = read_unverified(Token(text))
@@ -289,7 +289,7 @@ class Laws:
             one.parent == text or (one.parent is not None and self._has_sign_in)
             for one in self.tokens.values()
             if one is not found and one.claims.issued_at >= found.claims.issued_at
-            if self._objections(found.claims, one)
+            if self._violations_of(found.claims, one)
         )
 
     def check_secrecy(self, *texts: str) -> None:
@@ -322,9 +322,9 @@ class Laws:
         if not holds:
             raise self._violation(sentence)
 
-    def _violation(self, sentence: str) -> Violation:
+    def _violation(self, sentence: str) -> BrokenLaw:
         self._world.say("law", f"VIOLATED {sentence}")
-        return Violation(sentence)
+        return BrokenLaw(sentence)
 
 
 class Listener(logging.Handler):

@@ -10,9 +10,9 @@ import jwt
 import requests
 import urllib3
 
-from flowauth_rotator.agent.http import LARGEST_ANSWER, Wire
+from flowauth_rotator.agent.http import LARGEST_BODY, HttpClient
 from flowauth_rotator.core.errors import IssuerUnavailable
-from proofs.flowauth import Answer, document
+from proofs.flowauth import Response, document
 from proofs.simulation.keys import forger, signer
 from proofs.simulation.world import Process, World
 
@@ -29,17 +29,17 @@ UNANSWERED: dict[str, Callable[[], Exception]] = {
     "cut answer": lambda: requests.exceptions.ChunkedEncodingError("cut"),
 }
 PAGE = {"Content-Type": "text/html"}
-STAND_INS: dict[str, Callable[[World], Answer]] = {  # answers, by somebody else than the issuer
-    "busy page": lambda _: Answer(502, PAGE, b"<title>Bad gateway</title>"),
-    "login page": lambda _: Answer(200, PAGE, b"<title>Please sign in</title>"),
-    "signed out": lambda _: Answer(401, PAGE, b"<title>Unauthorized</title>"),
-    "CSRF error": lambda _: Answer(401, PAGE, b"CSRF error"),
-    "throttled": lambda world: Answer(
+STAND_INS: dict[str, Callable[[World], Response]] = {  # answers, by somebody else than the issuer
+    "busy page": lambda _: Response(502, PAGE, b"<title>Bad gateway</title>"),
+    "login page": lambda _: Response(200, PAGE, b"<title>Please sign in</title>"),
+    "signed out": lambda _: Response(401, PAGE, b"<title>Unauthorized</title>"),
+    "CSRF error": lambda _: Response(401, PAGE, b"CSRF error"),
+    "throttled": lambda world: Response(
         429,
         {"Retry-After": world.random.choice(["1", "20", "3600", "-5", "soon", "1e9"])},
         b'{"code": 429, "message": "Too many requests."}',
     ),
-    "no token": lambda _: Answer(200, {}, b'{"id": 1}'),
+    "no token": lambda _: Response(200, {}, b'{"id": 1}'),
 }
 KILLED = ("P5", "P6")  # the issuer, before its commit and after it
 FORGED: dict[str, dict[str, Any]] = {  # answers with a token that is not what was asked for
@@ -66,7 +66,7 @@ FAULTS = (
 )
 
 
-def forged(fault: str, found: str) -> Answer:
+def forged(fault: str, found: str) -> Response:
     """An answer with a token that would do but for one thing."""
     claims = jwt.decode(found, options={"verify_signature": False})
     claims |= {"exp": claims["exp"] + 40 * 86400, "iat": claims["iat"] + 1, **FORGED[fault]}
@@ -99,7 +99,7 @@ class Exchange:
         return self.method == "POST" and self.path.endswith("/renew")
 
 
-class SimulatedWire(Wire):
+class SimulatedWire(HttpClient):
     """The agent's wire with its real classes of answers, over no socket.
 
     Args:
@@ -113,7 +113,7 @@ class SimulatedWire(Wire):
         self,
         process: Process,
         run: Any,  # noqa: ANN401 - what it is concerns the issuer alone
-        deliver: Callable[[Exchange], Answer | None],
+        deliver: Callable[[Exchange], Response | None],
         fault_rate: float,
     ) -> None:
         self.url, self.timeout = "https://issuer.example", TIMEOUT
@@ -121,9 +121,9 @@ class SimulatedWire(Wire):
         self.process, self.run = process, run
         self._deliver = deliver
         self._fault_rate = fault_rate
-        self._http: Any = SimpleNamespace(cookies={})
+        self._session: Any = SimpleNamespace(cookies={})
         self._monotonic = lambda: self.process.world.now
-        self.begin()
+        self.reset()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -134,14 +134,14 @@ class SimulatedWire(Wire):
         path: str,
         body: object,
         headers: Mapping[str, str] | None,
-        largest: int,
+        max_bytes: int,
         lost: type[IssuerUnavailable],  # noqa: ARG002 - nothing here is endless
     ) -> tuple[int, Mapping[str, str], bytes]:
         self.run.has_asked = True
         exchange = Exchange(self, method, path, body)
         exchange.headers = {
             **(headers or {}),
-            "Cookie": "; ".join(f"{name}={value}" for name, value in self._http.cookies.items()),
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self._session.cookies.items()),
             "Content-Type": "application/json",
         }
         process, world = self.process, self.process.world
@@ -175,11 +175,11 @@ class SimulatedWire(Wire):
             content = content[: world.random.randrange(len(content) or 1)]
         for line in answer.headers.get("Set-Cookie", "").splitlines():
             name, _, value = line.partition(";")[0].partition("=")
-            self._http.cookies[name] = value
-        assert len(content) <= max(largest, LARGEST_ANSWER)  # noqa: S101
+            self._session.cookies[name] = value
+        assert len(content) <= max(max_bytes, LARGEST_BODY)  # noqa: S101
         return answer.status, answer.headers, content
 
-    def _carried(self, exchange: Exchange, when: str) -> Answer | None:
+    def _carried(self, exchange: Exchange, when: str) -> Response | None:
         """What the issuer answers, if it hears of it in time."""
         world = self.process.world
         if when == "before":

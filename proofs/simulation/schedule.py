@@ -10,7 +10,7 @@ from functools import partial
 
 from flowauth_rotator.core.errors import BudgetExhausted
 from flowauth_rotator.core.policy import RotationPolicy, decide
-from proofs.flowauth import Answer
+from proofs.flowauth import Response
 from proofs.simulation.agents import Agent, Setting
 from proofs.simulation.issuers import (
     ROLES,
@@ -19,7 +19,7 @@ from proofs.simulation.issuers import (
     SimulatedFlowAuth,
     SimulatedServer,
 )
-from proofs.simulation.laws import Laws, Listener, Violation
+from proofs.simulation.laws import BrokenLaw, Laws, Listener
 from proofs.simulation.network import Exchange
 from proofs.simulation.store import Place
 from proofs.simulation.world import BEGINNING, World
@@ -82,7 +82,7 @@ class Schedule:
         """Let it happen.
 
         Raises:
-            Violation: an invariant did not hold.
+            BrokenLaw: an invariant did not hold.
         """
         listener = Listener()
         logger.addHandler(listener)
@@ -225,7 +225,7 @@ class Schedule:
         self.world.at(self.world.now + after, lambda: self._meddle(pass_by))
         return what
 
-    def _deliver(self, exchange: Exchange) -> Answer | None:
+    def _deliver(self, exchange: Exchange) -> Response | None:
         """What the issuer answers, unless it is down; its `Date` may be a proxy's."""
         if self._is_down:
             return None
@@ -298,4 +298,4 @@ class Schedule:
     def _require(self, holds: bool, sentence: str) -> None:
         if not holds:
             self.world.say("law", f"VIOLATED {sentence}")
-            raise Violation(sentence)
+            raise BrokenLaw(sentence)

@@ -59,15 +59,15 @@ def test_a_pattern_finds_one_node(pattern, replacement, before, after):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"place": "flowauth_rotator.core.nowhere:share"}, "there is no such module"),
+        ({"place": "flowauth_rotator.core.nowhere:resolve_duration"}, "there is no such module"),
         ({"place": "flowauth_rotator.core.policy:lose"}, "there is no function lose"),
-        ({"pattern": "max(A, B)"}, r"`max\(A, B\)` is 0 times in share, not once"),
-        ({"pattern": "lifetime"}, "`lifetime` is 2 times in share, not once"),
+        ({"pattern": "max(A, B)"}, r"`max\(A, B\)` is 0 times in resolve_duration, not once"),
+        ({"pattern": "lifetime"}, "`lifetime` is 2 times in resolve_duration, not once"),
         ({"replacement": "smallest"}, "the module does not define smallest"),
     ],
 )
 def test_a_mutant_without_a_place_says_what_is_missing(changes, problem):
     """In one sentence, which names the mutant and where to correct it."""
-    [mutant] = [one for one in MUTANTS if one.place.endswith(":share")]
+    [mutant] = [one for one in MUTANTS if one.place.endswith(":resolve_duration")]
     with pytest.raises(PlaceMissing, match=rf"^The mutant '.*' does not fit .*: {problem}\. \w+"):
         mutate(replace(mutant, **changes))

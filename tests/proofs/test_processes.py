@@ -94,11 +94,11 @@ def test_an_agent_that_does_not_die_is_noticed(on_sqlite):
 
 def test_a_second_successor_is_noticed(on_sqlite):
     """Minted under another key, as an agent without one would do it."""
-    issuing, keys = on_sqlite.services.issuing, iter("abc")
+    issuer, keys = on_sqlite.services.issuer, iter("abc")
 
     def renew(errand):
         token = KeptStore(on_sqlite.keeper.socket, errand.name).read()
-        issuing.renew_presented(
+        issuer.renew_presented(
             token.reveal(), None, idempotency_key=next(keys), now=int(time.time())
         )
 

@@ -32,7 +32,7 @@ def test_a_seed_replays(seed):
 
 def test_a_violation_is_told_as_a_story(monkeypatch):
     """A rotation that does not look before it writes: what happened, and which invariant fell."""
-    monkeypatch.setattr(rotation, "_current", lambda _store: None)
+    monkeypatch.setattr(rotation, "_read_current", lambda _store: None)
     monkeypatch.setattr(rotation, "_overtaken", lambda store, found, current, clocks: found.report)
     seed = next(seed for seed in range(SCHEDULES) if violated(seed)[0])
     lines = told(seed).splitlines()

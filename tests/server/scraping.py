@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from demo.parts import PATIENCE
+from demo.parts import WAIT_LIMIT
 
 EXPIRY = "flowauth_renewal_server_token_expiration_timestamp_seconds"
 RENEWALS = "flowauth_renewal_server_renewals_total"
@@ -23,7 +23,7 @@ def scraped(url: str, data_dir: Path) -> str:
     token = (data_dir / "metrics.token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"{url}/metrics", headers=headers)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=WAIT_LIMIT) as answer:
         return answer.read().decode()
 
 

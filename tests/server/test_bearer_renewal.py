@@ -113,7 +113,7 @@ class TestForgeries:
 
         from flowauth_rotator.server import Settings
 
-        pem = Settings.load(data_dir).directory.signer().public_pem.encode()
+        pem = Settings.load(data_dir).directory.load_signer().public_pem.encode()
         header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
         signed = header + b"." + forged().split(".")[1].encode()
         mac = hmac.new(pem, signed, hashlib.sha256).digest()
@@ -127,4 +127,4 @@ class TestForgeries:
     def test_claims_of_no_row(self, stranger, forged, refused, changed):
         """Signed with our key, and still not what the history knows."""
         message = refused(stranger.renew_presented(forged(**changed)), 401)
-        assert message == "The presented token is not known here."
+        assert message == "This server has no record of the presented token."

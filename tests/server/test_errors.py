@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowauth_rotator.server.logs import JsonLines
+from flowauth_rotator.server.logs import JsonFormatter
 
 JSON = "application/json"
 
@@ -63,7 +63,7 @@ def test_a_failure_of_ours_is_json_too_and_shows_nothing(flowbot, data_dir, refu
     for left in data_dir.glob("history.db-*"):
         left.unlink()
     message = refused(flowbot.get("/tokens/servers"), 500)
-    assert "internal error" in message
+    assert message == "Internal server error; see the server's log."
     assert "database" not in message
 
 
@@ -74,10 +74,10 @@ def test_a_locked_database_is_a_503_and_the_next_request_works(
 
     row = flowbot.minted()
     impatient = Database.sqlite(data_dir / "history.db", busy_seconds=0.1)
-    services.issuing._database = impatient
+    services.issuer._database = impatient
     with services.database.writing():
         answer = flowbot.renew(row["id"])
-        assert refused(answer, 503) == "The database cannot be used at the moment; try again."
+        assert refused(answer, 503) == "The database is temporarily unavailable; try again."
         assert answer.headers["Retry-After"] == "1"
         assert flowbot.get("/tokens/servers").status_code == 200
     assert flowbot.renew(row["id"]).status_code == 200
@@ -131,7 +131,7 @@ class TestLog:
     def lines(self, caplog):
         """Each line, as a machine reads it."""
         caplog.set_level(logging.DEBUG)
-        formatter = JsonLines()
+        formatter = JsonFormatter()
 
         def read():
             ours = (

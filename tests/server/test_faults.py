@@ -25,7 +25,7 @@ import pytest
 import requests
 from sqlalchemy import func, select, text
 
-from demo.parts import PATIENCE, free_port, wait_until
+from demo.parts import WAIT_LIMIT, free_port, wait_until
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.schema import tokens
@@ -62,7 +62,7 @@ class Serving:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(timeout=PATIENCE)
+        self._process.wait(timeout=WAIT_LIMIT)
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes, oldest first."""
@@ -157,7 +157,7 @@ class Client:
     def _ask(self, token: Token, key: str) -> requests.Response | None:
         headers = {"Authorization": f"Bearer {token.reveal()}", "Idempotency-Key": key}
         try:
-            answer = self.http.post(f"{self.url}/tokens/renew", headers=headers, timeout=PATIENCE)
+            answer = self.http.post(f"{self.url}/tokens/renew", headers=headers, timeout=WAIT_LIMIT)
         except requests.RequestException:
             self.cut_off += 1
             return None
@@ -243,7 +243,7 @@ class Load:
         own = select(tokens).where(tokens.c.name.in_(NAMES))
         with self.services.database.reading() as connection:
             kept = {row.id: row for row in connection.execute(own)}
-        rows = {row.id: row for row in list(self.services.issuing.each_row()) if row.id in kept}
+        rows = {row.id: row for row in list(self.services.issuer.iterate_rows()) if row.id in kept}
         for client in self.clients:
             for before, after in itertools.pairwise(client.told):
                 row = kept[after.row_id]
@@ -280,9 +280,9 @@ class Load:
         wait_until(is_met, what, interval=AT_ONCE)
 
     def _mint(self, name: str) -> Told:
-        owner = self.services.accounts.named_user(USERNAME)
+        owner = self.services.accounts.get_user(USERNAME)
         now = int(time.time())
-        issued = self.services.issuing.mint(owner, 1, name, ROLES, None, now=now)
+        issued = self.services.issuer.mint(owner, 1, name, ROLES, None, now=now)
         return Told(None, issued.row_id, Token(issued.token))
 
 
@@ -307,8 +307,8 @@ def log_of(data_dir: Path) -> int:
 
 def mint_expired(services: Services) -> None:
     """Leave something to prune: a token that has expired since the workers began."""
-    owner, an_hour_ago = services.accounts.named_user(USERNAME), int(time.time()) - 3600
-    services.issuing.mint(owner, 1, "OLD", ROLES, 30, now=an_hour_ago)
+    owner, an_hour_ago = services.accounts.get_user(USERNAME), int(time.time()) - 3600
+    services.issuer.mint(owner, 1, "OLD", ROLES, 30, now=an_hour_ago)
 
 
 def check_file(path: Path) -> None:
@@ -346,8 +346,8 @@ def read(server) -> Callable[[str], requests.Response]:
     """Ask for a page as flowbot, signed in before the fault."""
     reader = browser()
     credentials = {"username": USERNAME, "password": PASSWORD}
-    assert reader.post(f"{server.url}/signin", json=credentials, timeout=PATIENCE).ok
-    return lambda path: reader.get(f"{server.url}{path}", timeout=PATIENCE)
+    assert reader.post(f"{server.url}/signin", json=credentials, timeout=WAIT_LIMIT).ok
+    return lambda path: reader.get(f"{server.url}{path}", timeout=WAIT_LIMIT)
 
 
 @pytest.mark.slow
@@ -537,7 +537,7 @@ def test_a_clock_set_back_leaves_renewal_as_it_is(flowbot, clock, services, clai
     """Old answers are given again byte for byte, new ones are of now, and history only grows."""
     row = flowbot.minted()
     by_id, by_token = flowbot.renew(row["id"], key="id"), flowbot.renew_presented(row["token"])
-    history = list(services.issuing.each_row())
+    history = list(services.issuer.iterate_rows())
     clock.advance(seconds=-seconds)
     flowbot.sign_in()
     again = flowbot.renew(row["id"], key="id")
@@ -548,8 +548,8 @@ def test_a_clock_set_back_leaves_renewal_as_it_is(flowbot, clock, services, clai
     assert claims_of(renewed.json["token"])["iat"] == clock.now < claims_of(from_the_future)["iat"]
     assert claims_of(flowbot.renew(row["id"]).json["token"])["iat"] == clock.now
     assert flowbot.mint().status_code == 200
-    assert list(services.issuing.each_row())[: len(history)] == history
-    assert len(list(services.issuing.each_row())) == len(history) + 3
+    assert list(services.issuer.iterate_rows())[: len(history)] == history
+    assert len(list(services.issuer.iterate_rows())) == len(history) + 3
 
 
 def test_a_clock_set_back_locks_nobody_out_for_longer_than_the_window(flowbot, clock):

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from demo.parts import PATIENCE, free_port, wait_until
+from demo.parts import WAIT_LIMIT, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 SERVE = "import sys; from flowauth_rotator.server.commands import serve; serve(sys.argv[1:])"
@@ -38,7 +38,7 @@ def serving(data_dir, free_bind, tmp_path):
         assert process.stdout.readline() == f"Serving {data_dir} on http://{free_bind}\n"
         yield process
         process.terminate()
-        process.wait(timeout=PATIENCE)
+        process.wait(timeout=WAIT_LIMIT)
         process.stdout.close()
 
 
@@ -48,7 +48,7 @@ def renew(url, token, key):
         method="POST",
         headers={"Authorization": f"Bearer {token}", "Idempotency-Key": key},
     )
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=WAIT_LIMIT) as answer:
         return answer.read()
 
 
@@ -64,7 +64,7 @@ def test_two_workers_replay_one_successor(free_bind, data_dir):
 
     with ThreadPoolExecutor(16) as pool:
         answer, *others = set(pool.map(ask, range(16)))
-    rows = list(services.issuing.each_row())
+    rows = list(services.issuer.iterate_rows())
     services.database.close()
     assert len(others) == 0
     assert [row.parent_id for row in rows] == [None, rows[0].id]
@@ -86,10 +86,10 @@ def test_a_graceful_stop_answers_what_was_asked_and_loses_no_row(serving, free_b
         client.start()
     wait_until(lambda: len(told) >= 20, "twenty renewals", interval=0.05)
     serving.send_signal(signal.SIGTERM)
-    assert serving.wait(timeout=PATIENCE) == 0
+    assert serving.wait(timeout=WAIT_LIMIT) == 0
     for client in clients:
         client.join()
-    kept = {row.id for row in list(services.issuing.each_row())}
+    kept = {row.id for row in list(services.issuer.iterate_rows())}
     services.database.close()
     assert set(told) <= kept
 
@@ -99,9 +99,9 @@ def test_the_log_is_json_with_neither_query_nor_headers_nor_a_second_line(servin
         f"http://{free_bind}/version?secret=query",
         headers={"User-Agent": "secret-agent", "Referer": "http://secret/"},
     )
-    urllib.request.urlopen(request, timeout=PATIENCE).close()
+    urllib.request.urlopen(request, timeout=WAIT_LIMIT).close()
     with pytest.raises(urllib.error.HTTPError, match="404") as missing:
-        urllib.request.urlopen(f"http://{free_bind}/a%0Aforged%20line", timeout=PATIENCE)
+        urllib.request.urlopen(f"http://{free_bind}/a%0Aforged%20line", timeout=WAIT_LIMIT)
     missing.value.close()
     serving.send_signal(signal.SIGTERM)
     log = serving.stdout.read()
@@ -128,11 +128,11 @@ def test_gunicorn_itself_finds_the_app(data_dir, free_bind, tmp_path, monkeypatc
         for line in process.stderr:
             if "Booting worker" in line:
                 break
-        with urllib.request.urlopen(f"http://{free_bind}/version", timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(f"http://{free_bind}/version", timeout=WAIT_LIMIT) as answer:
             assert json.loads(answer.read()).keys() == {"version"}
     finally:
         process.terminate()
-        assert process.wait(timeout=PATIENCE) == 0
+        assert process.wait(timeout=WAIT_LIMIT) == 0
         process.stderr.close()
 
 
@@ -141,6 +141,6 @@ def opened_and_minted(data_dir):
     from flowauth_rotator.server import Services, Settings
 
     services = Services.open(Settings.load(data_dir))
-    owner = services.accounts.named_user("flowbot")
-    issued = services.issuing.mint(owner, 1, "AIRFLOW", ["viewer"], 60, now=int(time.time()))
+    owner = services.accounts.get_user("flowbot")
+    issued = services.issuer.mint(owner, 1, "AIRFLOW", ["viewer"], 60, now=int(time.time()))
     return services, issued.token

@@ -168,7 +168,7 @@ class TestNobodyRenews:
         names = {f"etl {number}": number % 2 for number in range(1000)}
         rows = [
             {
-                "owner_id": services.accounts.named_user("flowbot").id,
+                "owner_id": services.accounts.get_user("flowbot").id,
                 "audience_id": 1,
                 "name": name,
                 "roles": [[1, "viewer"]],
@@ -213,7 +213,7 @@ class TestReadiness:
         app = create_app(data_dir)
         client = app.test_client()
         (data_dir / part).rename(data_dir / "aside")
-        assert refused(client.get("/readyz"), 503).endswith("see the log.")
+        assert refused(client.get("/readyz"), 503).endswith("see the server's log.")
         [facts] = [record.facts for record in caplog.records if record.message == "not_ready"]
         assert part in facts["reason"]
         (data_dir / "aside").rename(data_dir / part)

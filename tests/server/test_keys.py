@@ -38,15 +38,15 @@ def test_each_algorithm_signs_and_is_verified_by_the_published_key(
 ):
     """From an empty directory to a renewed token, with nothing but the public key to check it."""
     settings = Settings.load(tmp_path / "server")
-    Services.make(settings, generate_key(algorithm), now=0)
+    Services.create(settings, generate_key(algorithm), now=0)
     app = create_app(settings.data_dir, hasher=cheap_hasher)
     services = app.extensions["flowauth_rotator"]
     services.accounts.add_audience("A", limit := Limit(60))
     services.accounts.add_role("viewer", "A", ["x"], limit)
     services.accounts.add_user("flowbot", "long enough")
     services.accounts.grant("flowbot", ["viewer"])
-    owner = services.accounts.named_user("flowbot")
-    token = services.issuing.mint(owner, 1, "N", ["viewer"], 5, now=int(time.time())).token
+    owner = services.accounts.get_user("flowbot")
+    token = services.issuer.mint(owner, 1, "N", ["viewer"], 5, now=int(time.time())).token
     stranger = app.test_client()
     answer = stranger.post("/tokens/renew", headers={"Authorization": f"Bearer {token}"})
     assert verified(stranger, answer.json["token"])["token_name"] == "N"
@@ -65,8 +65,8 @@ class TestSigningKeyRotation:
         own = create_app(data_dir, hasher=cheap_hasher, clock=clock)
         services = own.extensions["flowauth_rotator"]
         client = own.test_client()
-        owner = services.accounts.named_user("flowbot")
-        old = services.issuing.mint(owner, 1, "N", ["viewer"], 60, now=clock.now).token
+        owner = services.accounts.get_user("flowbot")
+        old = services.issuer.mint(owner, 1, "N", ["viewer"], 60, now=clock.now).token
         signer = rotate_signing_key(services, "ES256", now=clock.now)
         yield client, old, signer
         services.database.close()
@@ -95,18 +95,18 @@ class TestSigningKeyRotation:
 
 
 def test_a_signing_key_that_the_database_does_not_know_is_named_at_the_start(data_dir):
-    from flowauth_rotator.server.signing import private_pem
+    from flowauth_rotator.server.signing import encode_private_key
 
-    (data_dir / "signing-key.pem").write_bytes(private_pem(generate_key("EdDSA")))
-    with pytest.raises(SetupError, match=r"signing-key\.pem is not a key that the database knows"):
+    (data_dir / "signing-key.pem").write_bytes(encode_private_key(generate_key("EdDSA")))
+    with pytest.raises(SetupError, match=r"signing-key\.pem is not a key of this database"):
         create_app(data_dir)
 
 
 def test_a_key_that_is_lost_can_be_replaced(data_dir, cheap_hasher):
     """What it has signed cannot be renewed by itself any more; all else goes on."""
-    from flowauth_rotator.server.signing import private_pem
+    from flowauth_rotator.server.signing import encode_private_key
 
-    (data_dir / "signing-key.pem").write_bytes(private_pem(generate_key("EdDSA")))
+    (data_dir / "signing-key.pem").write_bytes(encode_private_key(generate_key("EdDSA")))
     done = CliRunner().invoke(server, ["rotate-signing-key", "--data-dir", str(data_dir)])
     assert done.exit_code == 0, done.output
     app = create_app(data_dir, hasher=cheap_hasher)
@@ -125,7 +125,7 @@ def test_a_lost_encryption_key_costs_the_stored_texts_and_no_more(
     with pytest.raises(SetupError, match="server prune --unreadable"):
         create_app(data_dir)
     done = CliRunner().invoke(server, ["prune", "--unreadable", "--data-dir", str(data_dir)])
-    assert done.output == "Gave up the text of 1 token that no key decrypts.\n"
+    assert done.output == "Dropped the text of 1 token that no key decrypts.\n"
     app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
     bearer = {"Authorization": f"Bearer {row['token']}"}
     answer = app.test_client().post("/tokens/renew", headers=bearer)
@@ -144,7 +144,7 @@ class TestEncryptionKeyRotation:
         [new] = (data_dir / "encryption.key").read_bytes().split()
         assert new not in old
         assert seen == [(3, 3)]
-        for row in list(services.issuing.each_row()):
+        for row in list(services.issuer.iterate_rows()):
             Fernet(new).decrypt(row.ciphertext)
         same = flowbot.rows() == rows
         assert same
@@ -192,11 +192,11 @@ class TestEncryptionKeyRotation:
     ):
         monkeypatch.setattr("flowauth_rotator.server.issuing.BATCH", 2)
         rows = [flowbot.minted(name=f"N{number}") for number in range(4)]
-        owner = services.accounts.named_user("flowbot")
-        batches = services.issuing._batches(owner_id=owner.id)
+        owner = services.accounts.get_user("flowbot")
+        batches = services.issuer._read_batches(owner_id=owner.id)
         first = next(batches)
         rotate_encryption_key(services)
-        listed = services.issuing._revealed(first) + services.issuing._revealed(next(batches))
+        listed = services.issuer._decrypt_rows(first) + services.issuer._decrypt_rows(next(batches))
         same = [token for _, token in listed] == [row["token"] for row in rows]
         assert same
 
@@ -215,7 +215,9 @@ class TestEncryptionKeyRotation:
     ):
         flowbot.mint()
         (data_dir / "encryption.key").write_bytes(Fernet.generate_key())
-        with pytest.raises(SetupError, match=r"encryption\.key lacks the key that the tokens"):
+        with pytest.raises(
+            SetupError, match=r"encryption\.key lacks the key that encrypted the stored tokens"
+        ):
             create_app(data_dir)
 
 

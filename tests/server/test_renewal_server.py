@@ -5,11 +5,11 @@ import urllib.request
 
 import jwt
 
-from demo.parts import PATIENCE
+from demo.parts import WAIT_LIMIT
 
 
 def test_it_serves_on_its_url_and_counts_what_it_is_asked(renewal_server):
-    with urllib.request.urlopen(f"{renewal_server.url}/version", timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(f"{renewal_server.url}/version", timeout=WAIT_LIMIT) as answer:
         assert answer.status == 200
     assert renewal_server.requests == ["GET /version"]
 
@@ -39,5 +39,5 @@ def test_its_roles_and_its_clock_can_be_moved(renewal_server):
     )
     opener = urllib.request.OpenerDirector()
     opener.add_handler(urllib.request.HTTPHandler())
-    with opener.open(request, timeout=PATIENCE) as answer:
+    with opener.open(request, timeout=WAIT_LIMIT) as answer:
         assert answer.status == 401

@@ -19,7 +19,7 @@ import pytest
 
 from demo.parts import (
     BIN,
-    PATIENCE,
+    WAIT_LIMIT,
     clean_environment,
     free_port,
     running,
@@ -108,7 +108,7 @@ class Serving:
                 "Content-Type": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=WAIT_LIMIT) as answer:
             return json.load(answer)["token"]
 
 
@@ -152,9 +152,9 @@ def expiry_of(token):
 @pytest.fixture
 def serving(data_dir, tmp_path):
     services = Services.open(Settings.load(data_dir))
-    owner, now = services.accounts.named_user("flowbot"), int(time.time())
+    owner, now = services.accounts.get_user("flowbot"), int(time.time())
     tokens = {
-        name: services.issuing.mint(owner, 1, name, ["viewer"], 50, now=now).token for name in NAMES
+        name: services.issuer.mint(owner, 1, name, ["viewer"], 50, now=now).token for name in NAMES
     }
     services.database.close()
     bind = f"127.0.0.1:{free_port()}"

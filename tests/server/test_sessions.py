@@ -173,8 +173,8 @@ class TestSession:
 
         session = Session.signed_in(1, 0)
         for _ in range(2):
-            services.accounts.end(session, now=clock.now)
-        assert services.accounts.user_of(session) is None
+            services.accounts.end_session(session, now=clock.now)
+        assert services.accounts.find_session_user(session) is None
 
     def test_other_sessions_of_the_user_go_on(self, app, flowbot):
         elsewhere = app.test_client()

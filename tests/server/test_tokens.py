@@ -223,7 +223,7 @@ class TestPruning:
         assert old["roles"] == new["roles"]
         same = [new] == flowbot.rows()
         assert same
-        assert [row.ciphertext is None for row in list(services.issuing.each_row())] == [
+        assert [row.ciphertext is None for row in list(services.issuer.iterate_rows())] == [
             True,
             False,
         ]
@@ -242,7 +242,7 @@ class TestPruning:
         clock.advance(minutes=5)
         app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
         app.extensions["flowauth_rotator"].database.close()
-        assert [row.ciphertext for row in list(services.issuing.each_row())] == [None]
+        assert [row.ciphertext for row in list(services.issuer.iterate_rows())] == [None]
 
     @pytest.mark.parametrize("pruned", [True, False])
     def test_a_replay_of_what_has_gone_is_a_refusal(
@@ -255,4 +255,6 @@ class TestPruning:
         if pruned:
             prune(services, now=clock.now)
         message = refused(flowbot.renew(row["id"], {"lifetime_minutes": 5}, key="k"), 410)
-        assert message == "What this Idempotency-Key was answered with expired; use another."
+        assert message == (
+            "The token issued for this Idempotency-Key has expired; use another key."
+        )

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from demo.parts import PATIENCE, free_port
+from demo.parts import WAIT_LIMIT, free_port
 from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.maintenance import rotate_signing_key
 
@@ -57,7 +57,7 @@ def addresses(settings):
         for process, _ in started:
             process.terminate()
         for (process, _), drain in zip(started, drains, strict=True):
-            assert process.wait(timeout=PATIENCE) == 0
+            assert process.wait(timeout=WAIT_LIMIT) == 0
             drain.join()
             process.stdout.close()
 

@@ -12,8 +12,8 @@ from cryptography.fernet import Fernet
 from flowauth_rotator.server import Services, Settings, SetupError, create_app, schema_version
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.schema import metadata
-from flowauth_rotator.server.services import upgrade
-from flowauth_rotator.server.signing import Signer, private_pem
+from flowauth_rotator.server.services import upgrade_server
+from flowauth_rotator.server.signing import Signer, encode_private_key
 
 # As version 0.1 left them in `sqlite_master`.
 OLD_TABLES = """
@@ -69,7 +69,7 @@ def old_data_dir(tmp_path, signing_key, cheap_hasher, now):
     folder = tmp_path / "server"
     folder.mkdir(mode=0o700)
     key = Fernet.generate_key()
-    (folder / "signing-key.pem").write_bytes(private_pem(signing_key))
+    (folder / "signing-key.pem").write_bytes(encode_private_key(signing_key))
     (folder / "encryption.key").write_bytes(key)
     (folder / "session.key").write_bytes(b"s" * 64)
     connection = sqlite3.connect(folder / "history.db")
@@ -103,7 +103,7 @@ def test_it_is_refused_with_what_to_run(old_data_dir):
     with pytest.raises(SetupError, match=r"lacks metrics\.token.* server upgrade"):
         create_app(old_data_dir)
     (old_data_dir / "metrics.token").write_text("x" * 32)
-    with pytest.raises(SetupError, match=r"version 0001, this program needs .* server upgrade`"):
+    with pytest.raises(SetupError, match=r"version 0001, this program requires .* server upgrade`"):
         create_app(old_data_dir)
 
 
@@ -111,10 +111,10 @@ def test_every_row_is_kept_with_its_lineage_roles_and_token(
     old_data_dir, signing_key, cheap_hasher, now
 ):
     settings = Settings.load(old_data_dir)
-    assert upgrade(settings, now=now) == ("0001", schema_version.newest())
+    assert upgrade_server(settings, now=now) == ("0001", schema_version.required_version())
     app = create_app(old_data_dir, hasher=cheap_hasher)
     services = app.extensions["flowauth_rotator"]
-    rows = list(services.issuing.each_row())
+    rows = list(services.issuer.iterate_rows())
     facts = [(row.id, row.parent_id, row.name, row.family_began_at) for row in rows]
     assert facts == [
         (1, None, "A", now - 2999),
@@ -142,10 +142,10 @@ def test_every_row_is_kept_with_its_lineage_roles_and_token(
 
 def test_doing_it_twice_changes_nothing(old_data_dir, now):
     settings = Settings.load(old_data_dir)
-    upgrade(settings, now=now)
+    upgrade_server(settings, now=now)
     before = (old_data_dir / "metrics.token").read_bytes()
-    newest = schema_version.newest()
-    assert upgrade(settings, now=now + 5) == (newest, newest)
+    newest = schema_version.required_version()
+    assert upgrade_server(settings, now=now + 5) == (newest, newest)
     assert (old_data_dir / "metrics.token").read_bytes() == before
     Services.open(settings).database.close()
 
@@ -160,13 +160,13 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was(old_data_dir, now, 
     with monkeypatch.context() as patch:
         patch.setattr(Operations, "drop_table", fail)
         with pytest.raises(KeyboardInterrupt):
-            upgrade(Settings.load(old_data_dir), now=now)
+            upgrade_server(Settings.load(old_data_dir), now=now)
     connection = sqlite3.connect(old_data_dir / "history.db")
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     assert connection.execute("SELECT count(*) FROM token_roles").fetchone() == (5,)
     connection.close()
     assert "signing_keys" not in tables
-    assert upgrade(Settings.load(old_data_dir), now=now)[0] == "0001"
+    assert upgrade_server(Settings.load(old_data_dir), now=now)[0] == "0001"
 
 
 def test_a_database_of_a_newer_version_is_left_alone(data_dir):
@@ -177,7 +177,7 @@ def test_a_database_of_a_newer_version_is_left_alone(data_dir):
     with pytest.raises(SetupError, match=r"version 9999.*install a newer flowauth-rotator"):
         create_app(data_dir)
     with pytest.raises(SetupError, match=r"version 9999.*install a newer flowauth-rotator"):
-        upgrade(Settings.load(data_dir), now=0)
+        upgrade_server(Settings.load(data_dir), now=0)
 
 
 def test_the_migrations_make_what_the_program_expects(data_dir):
@@ -186,8 +186,8 @@ def test_the_migrations_make_what_the_program_expects(data_dir):
 
 
 def test_so_do_they_in_postgresql(data_dir, postgresql):
-    database = Settings.load(data_dir, {"DATABASE_URL": postgresql.create()}).database()
-    schema_version.upgrade(database)
+    database = Settings.load(data_dir, {"DATABASE_URL": postgresql.create()}).build_database()
+    schema_version.upgrade_schema(database)
     check_schema(database)
 
 
@@ -204,7 +204,7 @@ def test_an_empty_database_behind_a_data_directory_is_named(data_dir, postgresql
     with pytest.raises(SetupError, match="has no tables"):
         create_app(data_dir)
     settings = Settings.load(data_dir)
-    assert upgrade(settings, now=0)[0] == "0000"
+    assert upgrade_server(settings, now=0)[0] == "0000"
     Services.open(settings).database.close()
 
 
@@ -212,15 +212,15 @@ def test_a_second_server_does_not_begin_anew_on_a_database_that_is_used(
     tmp_path, postgresql_url, signing_key
 ):
     settings = Settings.load(tmp_path / "second", {"DATABASE_URL": postgresql_url})
-    with pytest.raises(SetupError, match="has the tables of a server already"):
-        Services.make(settings, signing_key, now=0)
+    with pytest.raises(SetupError, match="already contains the tables of a server"):
+        Services.create(settings, signing_key, now=0)
     assert not settings.data_dir.exists()
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path, signing_key):
     url = f"postgresql://me:very-secret@/db?host={tmp_path}"
     settings = Settings.load(tmp_path / "server", {"DATABASE_URL": url})
-    with pytest.raises(SetupError, match=r"db cannot be used \(.*see that it runs") as caught:
-        Services.make(settings, signing_key, now=0)
+    with pytest.raises(SetupError, match=r"db is unusable \(.*verify that it is running") as caught:
+        Services.create(settings, signing_key, now=0)
     assert "very-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The renewal server's command line: the group `server`, and `serve`."""
+"""The commands of the renewal server: `serve` and the group `server`."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ SECTIONS = {
 }
 
 
-class _Sections(click.Group):
-    """A group whose help lists its commands under headings."""
+class _SectionedGroup(click.Group):
+    """A group whose help lists its commands in sections."""
 
     def __init__(self, sections: Mapping[str, Sequence[click.Command]], **attributes: Any) -> None:  # noqa: ANN401 - click's
         super().__init__(commands=sum(map(tuple, sections.values()), ()), **attributes)
         self._sections = sections
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write all sections with their columns aligned."""
+        """Write the sections, with their columns aligned."""
         width = max(map(len, self.commands))
-        room = formatter.width - width - 6
+        help_width = formatter.width - width - 6
         for title, commands in self._sections.items():
             with formatter.section(title):
                 formatter.write_dl(
-                    [(str(c.name).ljust(width), c.get_short_help_str(room)) for c in commands]
+                    [(str(c.name).ljust(width), c.get_short_help_str(help_width)) for c in commands]
                 )
 
 
-@click.group(cls=_Sections, sections=SECTIONS)
+@click.group(cls=_SectionedGroup, sections=SECTIONS)
 def server() -> None:
-    """Set up the bundled renewal server, look into it, and keep it in order.
+    """Set up and maintain the bundled renewal server.
 
     \b
-    Example, from nothing to a first token:
+    Example, from an empty directory to a first token:
       export FLOWAUTH_ROTATOR_DATA_DIR=/var/lib/flowauth-rotator
       flowauth-rotator server init
       flowauth-rotator server add-audience TEST_SERVER --max-lifetime-minutes 10080
@@ -74,6 +74,6 @@ def server() -> None:
       flowauth-rotator server mint --user flowbot --audience TEST_SERVER \\
           --name AIRFLOW --role viewer
 
-    All but `init` and `upgrade` can be called while the server runs: it heeds them with its next
-    request.
-    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    All commands except `init` and `upgrade` can run while the server is running: changes take
+    effect with its next request.
+    """  # noqa: D301 - \b is click's mark for preformatted text

@@ -9,33 +9,33 @@ import click
 from flowauth_rotator.server import Services
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import counted, show
+from flowauth_rotator.server.commands.output import format_count, print_rows
 
 
 @click.command("add-audience", cls=options.Command)
-@click.argument("name", type=options.name)
+@click.argument("name", type=options.parse_name)
 @options.max_lifetime(required=True)
 @options.latest_expiry
-@options.opened
+@options.with_services
 def add_audience(
     services: Services, name: str, max_lifetime_minutes: int, latest_expiry: int | None
 ) -> None:
-    """Add a server that tokens are for.
+    """Add an audience: a server that accepts tokens.
 
-    Its name is what FlowAPI expects as the audience of a token.
+    Its name must be the audience that FlowAPI expects in a token.
 
     \b
     Example:
       flowauth-rotator server add-audience TEST_SERVER --max-lifetime-minutes 10080
-    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    """  # noqa: D301 - \b is click's mark for preformatted text
     services.accounts.add_audience(name, Limit(max_lifetime_minutes, latest_expiry))
-    click.echo(f"Added audience {name}.")
+    click.echo(f"Added audience {name!r}.")
 
 
 @click.command("set-audience", cls=options.Command)
-@click.argument("name", type=options.name)
-@options.changed_limits
-@options.opened
+@click.argument("name", type=options.parse_name)
+@options.limit_changes
+@options.with_services
 def set_audience(
     services: Services,
     name: str,
@@ -45,23 +45,25 @@ def set_audience(
 ) -> None:
     """Change the limits of an audience.
 
-    They hold for every token that is issued from then on. Those that there are keep their expiry.
+    The limits apply to new tokens. Existing tokens keep their expiry.
 
     \b
     Examples:
       flowauth-rotator server set-audience TEST_SERVER --max-lifetime-minutes 2880
       flowauth-rotator server set-audience TEST_SERVER --no-latest-expiry
     """  # noqa: D301
-    limits = _changes(max_lifetime_minutes, latest_expiry, no_latest_expiry)
+    limits = _collect_limits(max_lifetime_minutes, latest_expiry, no_latest_expiry)
     if not limits:
-        raise click.UsageError("Say what to change: a lifetime or a latest expiry.")
+        raise click.UsageError(
+            "Nothing to change: use --max-lifetime-minutes, --latest-expiry or --no-latest-expiry."
+        )
     services.accounts.set_audience(name, **limits)
-    click.echo(f"Changed audience {name}.")
+    click.echo(f"Changed audience {name!r}.")
 
 
 @click.command(cls=options.Command)
 @options.as_json
-@options.opened
+@options.with_services
 def audiences(services: Services, as_json: bool) -> None:
     """List the audiences with their limits.
 
@@ -71,28 +73,26 @@ def audiences(services: Services, as_json: bool) -> None:
       flowauth-rotator server audiences --json
     """  # noqa: D301
     rows = (
-        {"name": listed.audience.name, "roles": listed.roles, **vars(listed.audience.limit)}
-        for listed in services.accounts.all_audiences()
+        {"name": summary.audience.name, "roles": summary.roles, **vars(summary.audience.limit)}
+        for summary in services.accounts.list_audiences()
     )
-    show(rows, as_json=as_json, none="No audiences yet.")
+    print_rows(rows, as_json=as_json, empty_message="No audiences.")
 
 
 @click.command("add-role", cls=options.Command)
-@click.argument("name", type=options.name)
-@click.option(
-    "--audience", type=options.name, required=True, help="The server that it is a role of."
-)
+@click.argument("name", type=options.parse_name)
+@click.option("--audience", type=options.parse_name, required=True, help="Audience of the role.")
 @click.option(
     "--scope",
     "scopes",
-    type=options.name,
+    type=options.parse_name,
     multiple=True,
     required=True,
-    help="What it permits; repeat it.",
+    help="Scope of the role; repeatable.",
 )
 @options.max_lifetime(required=True)
 @options.latest_expiry
-@options.opened
+@options.with_services
 def add_role(
     services: Services,
     name: str,
@@ -109,21 +109,21 @@ def add_role(
           --scope get_results --scope run --max-lifetime-minutes 1440
     """  # noqa: D301
     services.accounts.add_role(name, audience, scopes, Limit(max_lifetime_minutes, latest_expiry))
-    click.echo(f"Added role {name} to {audience}.")
+    click.echo(f"Added role {name!r} to audience {audience!r}.")
 
 
 @click.command("set-role", cls=options.Command)
-@click.argument("name", type=options.name)
+@click.argument("name", type=options.parse_name)
 @options.role_audience
 @click.option(
     "--scope",
     "scopes",
-    type=options.name,
+    type=options.parse_name,
     multiple=True,
-    help="What it permits, in place of all that it did; repeat it.",
+    help="Scope of the role, replacing all current scopes; repeatable.",
 )
-@options.changed_limits
-@options.opened
+@options.limit_changes
+@options.with_services
 def set_role(
     services: Services,
     name: str,
@@ -135,47 +135,49 @@ def set_role(
 ) -> None:
     """Change the scopes or the limits of a role.
 
-    They hold for every token that is issued from then on, also by renewal. Those that there are
-    keep their scopes and their expiry.
+    The changes apply to new and renewed tokens. Existing tokens keep their scopes and expiry.
 
     \b
     Examples:
       flowauth-rotator server set-role viewer --scope get_results --scope get_available_dates
       flowauth-rotator server set-role viewer --latest-expiry 2027-01-31T00:00:00Z
     """  # noqa: D301
-    limits = _changes(max_lifetime_minutes, latest_expiry, no_latest_expiry)
+    limits = _collect_limits(max_lifetime_minutes, latest_expiry, no_latest_expiry)
     if not (scopes or limits):
-        raise click.UsageError("Say what to change: scopes, a lifetime or a latest expiry.")
+        raise click.UsageError(
+            "Nothing to change: use --scope, --max-lifetime-minutes, --latest-expiry or "
+            "--no-latest-expiry."
+        )
     services.accounts.set_role(name, audience, scopes=scopes, **limits)
-    click.echo(f"Changed role {name}.")
+    click.echo(f"Changed role {name!r}.")
 
 
 @click.command("delete-role", cls=options.Command)
-@click.argument("name", type=options.name)
+@click.argument("name", type=options.parse_name)
 @options.role_audience
-@options.opened
+@options.with_services
 def delete_role(services: Services, name: str, audience: str | None) -> None:
-    """Delete a role, and take it from all who hold it.
+    """Delete a role, and remove it from all users.
 
-    No token with it can be renewed from then on, whatever is added later under the same name;
-    those that have been issued stay valid until they expire.
+    Existing tokens with this role stay valid until they expire, but can never be renewed, even
+    if a new role gets the same name.
 
     \b
     Example:
       flowauth-rotator server delete-role viewer --audience TEST_SERVER
     """  # noqa: D301
     holders = services.accounts.delete_role(name, audience)
-    click.echo(f"Deleted role {name}; {counted(len(holders), 'user')} held it.")
+    click.echo(f"Deleted role {name!r}; {format_count(len(holders), 'user')} had it.")
 
 
 @click.command(cls=options.Command)
-@click.option("--audience", type=options.name, help="Only the roles of this audience.")
+@click.option("--audience", type=options.parse_name, help="Audience to list; default: all.")
 @options.as_json
-@options.opened
+@options.with_services
 def roles(services: Services, audience: str | None, as_json: bool) -> None:
-    """List the roles with scopes, limits and holders.
+    """List the roles with scopes, limits and users.
 
-    The table shows the first of many scopes and holders; --json shows all.
+    The table shows up to four scopes and users of a role; --json shows all.
 
     \b
     Examples:
@@ -183,27 +185,27 @@ def roles(services: Services, audience: str | None, as_json: bool) -> None:
       flowauth-rotator server roles --audience TEST_SERVER --json
     """  # noqa: D301
     if audience is not None:
-        services.accounts.named_audience(audience)
+        services.accounts.get_audience(audience)
     rows = (
         {
-            "name": listed.role.name,
-            "audience": listed.audience,
-            "scopes": listed.role.scopes,
-            "users": listed.users,
-            **vars(listed.role.limit),
+            "name": summary.role.name,
+            "audience": summary.audience,
+            "scopes": summary.role.scopes,
+            "users": summary.users,
+            **vars(summary.role.limit),
         }
-        for listed in services.accounts.all_roles()
-        if audience in (None, listed.audience)
+        for summary in services.accounts.list_roles()
+        if audience in (None, summary.audience)
     )
-    show(rows, as_json=as_json, none="No roles yet.")
+    print_rows(rows, as_json=as_json, empty_message="No roles.")
 
 
-def _changes(
+def _collect_limits(
     max_lifetime_minutes: int | None, latest_expiry: int | None, no_latest_expiry: bool
 ) -> dict[str, int | None]:
-    """The limits that shall change, to what."""
+    """Return the limits to change, with their new values."""
     if no_latest_expiry and latest_expiry is not None:
-        raise click.UsageError("--latest-expiry and --no-latest-expiry exclude each other.")
-    given = {"max_lifetime_minutes": max_lifetime_minutes, "latest_expiry": latest_expiry}
-    changes = {limit: value for limit, value in given.items() if value is not None}
+        raise click.UsageError("--latest-expiry and --no-latest-expiry are mutually exclusive.")
+    values = {"max_lifetime_minutes": max_lifetime_minutes, "latest_expiry": latest_expiry}
+    changes = {limit: value for limit, value in values.items() if value is not None}
     return changes | ({"latest_expiry": None} if no_latest_expiry else {})

@@ -1,4 +1,4 @@
-"""Commands for the keys that sign tokens, and for those that encrypt them at rest."""
+"""Commands for the signing keys and the encryption keys."""
 
 from __future__ import annotations
 
@@ -7,60 +7,68 @@ from cryptography.fernet import InvalidToken
 
 from flowauth_rotator.server import Services, maintenance
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import counted, moment, progress, report
+from flowauth_rotator.server.commands.output import (
+    format_count,
+    format_epoch,
+    print_result,
+    show_progress,
+)
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS
 from flowauth_rotator.server.errors import SetupError
 from flowauth_rotator.server.signing import DEFAULT_ALGORITHM, Signer
 
 
 @click.command("public-key", cls=options.Command)
-@options.opened
+@options.with_services
 def public_key(services: Services) -> None:
-    """Print the public key of the tokens.
+    """Print the current public key in PEM format.
 
-    In PEM form, of the key that signs now. All that are needed while an older key's tokens live
-    are at the server's address /.well-known/jwks.json.
+    The server's path /.well-known/jwks.json also has the older public keys, until their last
+    tokens expire.
 
     \b
     Example:
       flowauth-rotator server public-key > flowauth-public-key.pem
-    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    click.echo(services.keyring.current().public_pem, nl=False)
+    """  # noqa: D301 - \b is click's mark for preformatted text
+    click.echo(services.keyring.current_signer().public_pem, nl=False)
 
 
 @click.command("rotate-signing-key", cls=options.Command)
 @click.option(
-    "--algorithm", type=options.algorithm, help="For the new key; without it, as the old one."
+    "--algorithm",
+    type=options.algorithm,
+    help="Algorithm of the new key; default: that of the old key.",
 )
 @options.as_json
-@options.assembled
+@options.with_unverified_services
 def rotate_signing_key(services: Services, algorithm: str | None, as_json: bool) -> None:
-    """Sign with a new key from now on.
+    """Replace the signing key.
 
-    The tokens of the old key stay valid and can be renewed: the server publishes both keys until
-    the last of them has expired.
+    Tokens of the old key stay valid and renewable: the server publishes both public keys until
+    the last token of the old key expires.
 
-    Whoever verifies with one fixed public key, as FlowAPI does, refuses the new tokens until it
-    has the new one, and the old tokens from then on. Keep the algorithm if you can: the agent
-    of this package takes no successor that is signed with one of another kind.
+    A verifier with one fixed public key, such as FlowAPI, refuses the new tokens until it gets
+    the new key, and the old tokens afterwards. Keep the algorithm if possible: the rotation
+    agent rejects a successor with another type of algorithm.
 
-    A signing key that is lost is replaced in the same way.
+    This command also replaces a lost signing key.
 
-    Servers that share a PostgreSQL each sign with their own signing-key.pem: give all the new one.
+    Servers that share a PostgreSQL database each read their own signing-key.pem: copy the new
+    file to all of them.
 
     \b
     Examples:
       flowauth-rotator server rotate-signing-key
       flowauth-rotator server rotate-signing-key --algorithm ES256
     """  # noqa: D301
-    old, now = _old_signer(services), options.clock()
-    wanted = algorithm or (old.algorithm if old else DEFAULT_ALGORITHM)
-    new = maintenance.rotate_signing_key(services, wanted, now=now)
-    until = maintenance.published_until(services, old.kid, now=now) if old else None
-    report(
+    old, now = _load_old_signer(services), options.read_clock()
+    algorithm = algorithm or (old.algorithm if old else DEFAULT_ALGORITHM)
+    new = maintenance.rotate_signing_key(services, algorithm, now=now)
+    until = maintenance.find_last_expiry(services, old.kid, now=now) if old else None
+    print_result(
         f"Tokens are now signed with key {new.kid} ({new.algorithm}).\n"
-        f"{_fate(old, until)}\n"
-        "Whoever verifies with a fixed public key needs the new one: "
+        f"{_describe_old_key(old, until)}\n"
+        "Verifiers with a fixed public key need the new one: print it with "
         "`flowauth-rotator server public-key`.",
         as_json=as_json,
         kid=new.kid,
@@ -72,50 +80,50 @@ def rotate_signing_key(services: Services, algorithm: str | None, as_json: bool)
 
 @click.command("rotate-encryption-key", cls=options.Command)
 @options.as_json
-@options.opened
+@options.with_services
 def rotate_encryption_key(services: Services, as_json: bool) -> None:
     """Encrypt all stored tokens with a new key.
 
-    Then the old key is forgotten. When this is interrupted, both keys stay in use, and the next
-    call finishes the work.
+    Then the old key is removed. If the command is interrupted, both keys stay in use, and the
+    next call finishes the work.
 
-    Servers that share a PostgreSQL must share the file encryption.key too, or stand still until
-    each has the new one.
+    Servers that share a PostgreSQL database must also share the file encryption.key, or be
+    stopped until each has the new one.
 
     \b
     Example:
       flowauth-rotator server rotate-encryption-key
     """  # noqa: D301
     try:
-        with progress("Encrypting anew") as advance:
-            done = maintenance.rotate_encryption_key(services, progress=advance)
+        with show_progress("Encrypting") as update:
+            done = maintenance.rotate_encryption_key(services, progress=update)
     except InvalidToken:
-        raise services.directory.unusable(
-            ENCRYPTION_KEYS, "lacks a key that some token was stored with"
+        raise services.directory.build_error(
+            ENCRYPTION_KEYS, "lacks a key that encrypted some of the stored tokens"
         ) from None
-    report(
-        f"Encrypted {counted(done, 'token')} with a new key, and forgot the old one.\n"
-        "Back up the database and encryption.key again: an older copy of either does not fit a "
-        "newer one of the other.",
+    print_result(
+        f"Encrypted {format_count(done, 'token')} with a new key, and removed the old key.\n"
+        "Back up the database and encryption.key again: an older copy of one does not match a "
+        "newer copy of the other.",
         as_json=as_json,
         encrypted=done,
     )
 
 
-def _old_signer(services: Services) -> Signer | None:
-    """The key until now, or None when it is lost."""
+def _load_old_signer(services: Services) -> Signer | None:
+    """Return the old key, or None if it is lost."""
     try:
-        return services.keyring.current()
+        return services.keyring.current_signer()
     except SetupError:
         return None
 
 
-def _fate(old: Signer | None, until: int | None) -> str:
+def _describe_old_key(old: Signer | None, until: int | None) -> str:
     if old is None:
-        return "The old key is lost; as long as its tokens live, its public half stays published."
+        return "The old key is lost; its public key stays published until its last token expires."
     if until is None:
-        return f"The old key {old.kid} has no living token and is no longer published."
+        return f"The old key {old.kid} has no live tokens and is no longer published."
     return (
-        f"The old key {old.kid} stays published until {moment(until)} UTC, when its last token "
-        "expires."
+        f"The old key {old.kid} stays published until {format_epoch(until)} UTC, when its last "
+        "token expires."
     )

@@ -1,4 +1,4 @@
-"""Commands for the data directory as a whole: made, brought up, backed up, kept small."""
+"""Commands for the data directory: create, upgrade, back up and prune it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import click
 
 from flowauth_rotator.server import Services, Settings, SetupError, maintenance, signing
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import counted, progress, report
+from flowauth_rotator.server.commands.output import format_count, print_result, show_progress
 from flowauth_rotator.server.data_dir import DATABASE
 from flowauth_rotator.server.database import Database
-from flowauth_rotator.server.services import upgrade as upgrade_data
+from flowauth_rotator.server.services import upgrade_server
 
 
 @click.command(cls=options.Command)
@@ -25,56 +25,56 @@ from flowauth_rotator.server.services import upgrade as upgrade_data
     type=options.algorithm,
     default=signing.DEFAULT_ALGORITHM,
     show_default=True,
-    help="What tokens are signed with.",
+    help="Signature algorithm of the tokens.",
 )
 @options.data_dir
 def init(settings: Settings, algorithm: str) -> None:
-    """Make a data directory.
+    """Create a data directory.
 
-    In it: the database, the signing key, the encryption key and the secrets for sessions and
-    metrics. With DATABASE_URL the database is made there instead. Nothing that exists is ever
-    overwritten.
+    It contains the database, the signing key, the encryption key and the secrets for sessions
+    and metrics. With DATABASE_URL the tables are created there instead. Existing files and
+    tables are never overwritten.
 
     \b
     Examples:
       flowauth-rotator server init --data-dir /var/lib/flowauth-rotator
       flowauth-rotator server init --algorithm ES256
-    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    Services.make(settings, signing.generate_key(algorithm), now=options.clock())
-    click.echo(f"Made {settings.data_dir}. Back it up: its keys cannot be made again.")
+    """  # noqa: D301 - \b is click's mark for preformatted text
+    Services.create(settings, signing.generate_key(algorithm), now=options.read_clock())
+    click.echo(f"Created {settings.data_dir}. Back it up: its keys cannot be recovered.")
 
 
 @click.command(cls=options.Command)
 @options.as_json
 @options.data_dir
 def upgrade(settings: Settings, as_json: bool) -> None:
-    """Bring a data directory up to this version.
+    """Upgrade a data directory for this version.
 
-    To be called after an upgrade of the package, with the server stopped. All of it happens or,
-    when it fails, nothing.
+    Run it after an upgrade of the package, with the server stopped. A failed upgrade changes
+    nothing.
 
     \b
-    Example, with a backup before:
+    Example, with a backup first:
       flowauth-rotator server backup /var/backups/flowauth-rotator.db
       flowauth-rotator server upgrade
     """  # noqa: D301
-    before, after = upgrade_data(settings, now=options.clock())
-    sentence = f"Brought the tables from version {before} to {after}."
+    before, after = upgrade_server(settings, now=options.read_clock())
+    message = f"Upgraded the database schema from version {before} to {after}."
     if before == after:
-        sentence = f"The tables have version {after} already: there was nothing to do."
-    report(sentence, as_json=as_json, **{"from": before, "to": after})
+        message = f"The database schema already has version {after}; nothing was changed."
+    print_result(message, as_json=as_json, **{"from": before, "to": after})
 
 
 @click.command(cls=options.Command)
 @click.option(
-    "--unreadable", is_flag=True, help="Drop, too, what no key decrypts: after a key was lost."
+    "--unreadable", is_flag=True, help="Drop stored tokens that no key decrypts (after key loss)."
 )
 @options.as_json
-@options.assembled
+@options.with_unverified_services
 def prune(services: Services, unreadable: bool, as_json: bool) -> None:
-    """Drop the texts of tokens that have expired.
+    """Drop the stored text of expired tokens.
 
-    Their rows stay: they are the history. The server does the same each time that it starts.
+    Their rows stay as the history. The server does the same at each start.
 
     \b
     Examples:
@@ -82,15 +82,15 @@ def prune(services: Services, unreadable: bool, as_json: bool) -> None:
       flowauth-rotator server prune --unreadable
     """  # noqa: D301
     if unreadable:
-        lost = maintenance.drop_unreadable(services)
-        sentence = f"Gave up the text of {counted(lost, 'token')} that no key decrypts."
-        report(sentence, as_json=as_json, dropped=lost)
+        dropped = maintenance.drop_unreadable(services)
+        message = f"Dropped the text of {format_count(dropped, 'token')} that no key decrypts."
+        print_result(message, as_json=as_json, dropped=dropped)
         return
-    services.check()
-    with progress("Dropping") as advance:
-        dropped = maintenance.prune(services, now=options.clock(), progress=advance)
-    sentence = f"Dropped the text of {counted(dropped, 'expired token')}; every row stays."
-    report(sentence, as_json=as_json, dropped=dropped)
+    services.verify()
+    with show_progress("Dropping") as update:
+        dropped = maintenance.prune(services, now=options.read_clock(), progress=update)
+    message = f"Dropped the text of {format_count(dropped, 'expired token')}; all rows stay."
+    print_result(message, as_json=as_json, dropped=dropped)
 
 
 @click.command(cls=options.Command)
@@ -98,61 +98,61 @@ def prune(services: Services, unreadable: bool, as_json: bool) -> None:
 @options.as_json
 @options.data_dir
 def backup(settings: Settings, file: Path, as_json: bool) -> None:
-    """Copy the database into FILE.
+    """Back up the SQLite database to FILE.
 
-    The copy is of one moment, and the server goes on meanwhile. FILE must not exist; it is
-    private to you, and empty until it is whole. It is of no use without the keys in the data
-    directory: keep a copy of them too, in another place.
+    The copy is a consistent snapshot; the server can keep running. FILE must not exist; only you
+    can read it, and it is empty until the copy is complete. It is useless without the keys in
+    the data directory: back them up too, in another place.
 
     \b
     Example:
       flowauth-rotator server backup /var/backups/flowauth-rotator.db
     """  # noqa: D301
     with (
-        closing(_sqlite(settings)) as database,
-        _new_file(file) as copy,
-        progress("Copying") as advance,
+        closing(_get_sqlite_database(settings)) as database,
+        _create_file(file) as copy,
+        show_progress("Copying") as update,
     ):
-        database.backup(copy, lambda left, total: advance(total - left, total))
+        database.backup(copy, lambda left, total: update(total - left, total))
     size = file.stat().st_size
-    report(
-        f"Copied the database into {file} ({size:,} bytes).\n"
-        f"The keys in {settings.data_dir} belong with it: keep a copy of them too.",
+    print_result(
+        f"Backed up the database to {file} ({size:,} bytes).\n"
+        f"Back up the keys in {settings.data_dir} too: the copy is useless without them.",
         as_json=as_json,
         file=str(file),
         bytes=size,
     )
 
 
-def _sqlite(settings: Settings) -> Database:
-    """The database, of whatever version: one is backed up before it is upgraded."""
+def _get_sqlite_database(settings: Settings) -> Database:
+    """Return the database of any schema version, for a backup before an upgrade."""
     if settings.database_url is not None:
         raise SetupError(
-            f"The database is {settings.database_name}: back it up with pg_dump, and the keys in "
-            f"{settings.data_dir} with it."
+            f"The database is {settings.database_name}: back it up with pg_dump, together with the "
+            f"keys in {settings.data_dir}."
         )
     if not (settings.data_dir / DATABASE).is_file():
-        settings.directory.check()
-    return settings.database()
+        settings.directory.verify_files()
+    return settings.build_database()
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """An empty private file, which takes its place at `path` once the block has filled it."""
+def _create_file(path: Path) -> Iterator[Path]:
+    """Create a private file that replaces an empty one at `path` when the block has ended."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be made: {error.strerror}.") from None
+        raise click.ClickException(f"Cannot create {path}: {error.strerror}.") from None
     try:
         with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            filling = Path(folder, path.name)
-            filling.touch(0o600)
-            yield filling
-            with filling.open("rb") as file:
+            draft = Path(folder, path.name)
+            draft.touch(0o600)
+            yield draft
+            with draft.open("rb") as file:
                 os.fsync(file.fileno())
-            filling.replace(path)
+            draft.replace(path)
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, (OSError, sqlite3.Error)):
-            raise SetupError(f"{path} cannot be written: {error}; nothing is left of it.") from None
+            raise SetupError(f"Cannot write {path}: {error}; the file was removed.") from None
         raise

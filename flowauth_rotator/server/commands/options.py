@@ -1,4 +1,4 @@
-"""What the commands share: their options, the values of these, and one sentence for each error."""
+"""The options that the commands share, and how a command fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import click
 from sqlalchemy.exc import DatabaseError
 
 from flowauth_rotator.server import Services
-from flowauth_rotator.server.database import Busy
+from flowauth_rotator.server.database import DatabaseBusy
 from flowauth_rotator.server.errors import Refused, SetupError
 from flowauth_rotator.server.settings import DATA_DIR_VARIABLE, Settings
 from flowauth_rotator.server.signing import ALGORITHMS
@@ -28,82 +28,85 @@ P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def clock() -> int:
-    """Seconds since the epoch."""
+def read_clock() -> int:
+    """Return the seconds since the epoch."""
     return int(time.time())
 
 
-def name(value: str) -> str:
-    """A name of a user, role, audience or scope."""
+def parse_name(value: str) -> str:
+    """Validate the name of a user, role, audience or scope."""
     if re.fullmatch(r"\S{1,100}", value) and value.isprintable():
         return value
     raise click.BadParameter(f"{value!r} is not 1 to 100 printable characters without spaces.")
 
 
-def moment(value: str) -> int:
-    """A time to come, with its offset from UTC, as seconds since the epoch."""
-    like = "like 2027-01-31T00:00:00Z"
+def parse_future_time(value: str) -> int:
+    """Parse a future time with a UTC offset as seconds since the epoch."""
+    example = "2027-01-31T00:00:00Z"
     try:
-        given = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        parsed = datetime.fromisoformat(value.replace("Z", "+00:00"))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not a time {like}.") from None
-    if given.tzinfo is None:
-        raise click.BadParameter(f"{value!r} has no time zone: write it {like}.")
-    if given.timestamp() <= clock():
-        raise click.BadParameter(f"{value!r} has passed already.")
-    return int(given.timestamp())
+        raise click.BadParameter(f"{value!r} is not a time like {example}.") from None
+    if parsed.tzinfo is None:
+        raise click.BadParameter(f"{value!r} has no time zone: write it like {example}.")
+    if parsed.timestamp() <= read_clock():
+        raise click.BadParameter(f"{value!r} is in the past.")
+    return int(parsed.timestamp())
 
 
-def data_directory(value: str) -> Settings:
-    """The data directory that is named, with the settings of the environment."""
+def load_settings(value: str) -> Settings:
+    """Load the settings of the environment with this data directory."""
     if not value:
-        raise click.BadParameter("it is empty.")
+        raise click.BadParameter("the path is empty.")
     try:
         return Settings.load(value)
-    except SetupError as error:  # click looks at the values before it invokes the command
+    except SetupError as error:  # click parses values before it invokes the command
         raise click.ClickException(str(error)) from None
 
 
 class Command(click.Command):
-    """A command whose refusals and failures are one sentence and exit code 1."""
+    """A command that turns refusals and failures into one sentence and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever reads has read enough: click ends in silence
+        except BrokenPipeError:  # the reader closed the pipe: click exits silently
             raise
-        except (Refused, SetupError, Busy, DatabaseError, sqlite3.Error, OSError) as error:
-            raise click.ClickException(_sentence(error)) from None
+        except (Refused, SetupError, DatabaseBusy, DatabaseError, sqlite3.Error, OSError) as error:
+            raise click.ClickException(_format_error(error)) from None
 
 
-def _sentence(error: Exception) -> str:
-    """What to tell a person, without the statement that a database has met an error in."""
-    if isinstance(error, (Busy, DatabaseError, sqlite3.Error)):
+def _format_error(error: Exception) -> str:
+    """Return the message of an error, without the SQL statement that failed."""
+    if isinstance(error, (DatabaseBusy, DatabaseError, sqlite3.Error)):
         reason = " ".join(str(getattr(error, "orig", error)).split())
-        return f"The database cannot be used ({reason})."
+        return f"The database is unusable ({reason})."
     if isinstance(error, OSError):
-        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}."
+        return f"Cannot use {error.filename or 'a file'}: {error.strerror or error}."
     return str(error)
 
 
-def opened(command: Callable[Concatenate[Services, P], None]) -> Callable[P, None]:
-    """Hand a command the opened data directory, which `--data-dir` names, and close it after."""
-    return _handed(Services.open, command)
+def with_services(command: Callable[Concatenate[Services, P], None]) -> Callable[P, None]:
+    """Add --data-dir to a command, and pass it the opened services."""
+    return _with_services(Services.open, command)
 
 
-def assembled(command: Callable[Concatenate[Services, P], None]) -> Callable[P, None]:
-    """As `opened`, but unchecked: for what mends a data directory that cannot be opened."""
-    return _handed(Services.assemble, command)
+def with_unverified_services(
+    command: Callable[Concatenate[Services, P], None],
+) -> Callable[P, None]:
+    """Add --data-dir to a command that repairs a data directory which cannot be opened."""
+    return _with_services(Services.build, command)
 
 
-def _handed(
-    make: Callable[[Settings], Services], command: Callable[Concatenate[Services, P], None]
+def _with_services(
+    open_services: Callable[[Settings], Services],
+    command: Callable[Concatenate[Services, P], None],
 ) -> Callable[P, None]:
     @data_dir
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        services = make(kwargs.pop("settings"))  # type: ignore[arg-type]  # of `data_dir`
+        services = open_services(kwargs.pop("settings"))  # type: ignore[arg-type]  # of `data_dir`
         with closing(services.database):
             command(services, *args, **kwargs)
 
@@ -117,22 +120,24 @@ data_dir = click.option(
     show_envvar=True,
     required=True,
     metavar="DIR",
-    type=data_directory,
-    help="The directory that holds the server's database and keys.",
+    type=load_settings,
+    help="Data directory of the server.",
 )
 as_json = click.option(
-    "--json", "as_json", is_flag=True, help="For machines; times in epoch seconds."
+    "--json", "as_json", is_flag=True, help="Print JSON (times in epoch seconds)."
 )
 minutes = click.IntRange(1, _TEN_YEARS)
 latest_expiry = click.option(
     "--latest-expiry",
-    type=moment,
+    type=parse_future_time,
     metavar="TIME",
-    help="No token outlives this time, e.g. 2027-01-31T00:00:00Z.",
+    help="Latest expiry of any token, e.g. 2027-01-31T00:00:00Z.",
 )
 algorithm = click.Choice(ALGORITHMS)
 role_audience = click.option(
-    "--audience", type=name, help="Needed when several audiences have such a role."
+    "--audience",
+    type=parse_name,
+    help="Audience of the role; required if several audiences have a role of this name.",
 )
 password_stdin = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input."
@@ -140,33 +145,33 @@ password_stdin = click.option(
 
 
 def max_lifetime(*, required: bool) -> Callable[[F], F]:
-    """The option for the longest lifetime."""
+    """Add the option for the maximum lifetime."""
     return click.option(
         "--max-lifetime-minutes",
         type=minutes,
         metavar="MINUTES",
         required=required,
-        help="The longest lifetime of a token.",
+        help="Maximum lifetime of a token, in minutes.",
     )
 
 
-def changed_limits(command: F) -> F:
-    """The options that change limits, each only when it is given."""
+def limit_changes(command: F) -> F:
+    """Add the options that change limits."""
     command = click.option(
-        "--no-latest-expiry", is_flag=True, help="Lift the limit that --latest-expiry set."
+        "--no-latest-expiry", is_flag=True, help="Remove the limit set with --latest-expiry."
     )(command)
     return max_lifetime(required=False)(latest_expiry(command))
 
 
 def read_password() -> str:
-    """The first line of standard input."""
+    """Read the password from the first line of standard input."""
     line = sys.stdin.buffer.readline()
     try:
         return line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        raise click.ClickException("The password is not UTF-8 text.") from None
+        raise click.ClickException("The password is not valid UTF-8.") from None
 
 
-def make_password() -> str:
-    """A password that nobody guesses, short enough to be typed."""
+def generate_password() -> str:
+    """Generate a random password."""
     return secrets.token_urlsafe(18)

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for machines, and how far a long work has come."""
+"""The output of the commands: tables or JSON, results, and progress bars."""
 
 from __future__ import annotations
 
@@ -7,104 +7,98 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 import click
 
+from flowauth_rotator.tables import format_table
+
 Facts = Mapping[str, object]
 
-_BATCH = 500
-_TIMES = {
+_TIME_HEADERS = {
     "issued_at": "ISSUED (UTC)",
     "expires_at": "EXPIRES (UTC)",
     "latest_expiry": "LATEST EXPIRY (UTC)",
 }
-_SHOWN = 4  # of a long list in a table; JSON has all of it
+_MAX_MEMBERS = 4  # of a list in a table; JSON has all of them
 
 
-def show(rows: Iterable[Facts], *, as_json: bool, none: str) -> None:
-    """Print one row after the other, however many there are.
+def print_rows(rows: Iterable[Facts], *, as_json: bool, empty_message: str) -> None:
+    """Print rows as they are read, as a table or as JSON.
 
     Args:
-        rows: The facts, of which each row has the same.
-        as_json: For machines: an array of objects, one a line.
-        none: What to tell people when there is no row.
+        rows: The facts of each row; all rows have the same keys.
+        as_json: Print an array with one object per line.
+        empty_message: Replaces a table without rows.
     """
-    for text in _array(rows) if as_json else _table(rows, none):
-        click.echo(text, nl=False)
+    for line in _format_json(rows) if as_json else _format_table(rows, empty_message):
+        click.echo(line)
 
 
-def report(sentence: str, *, as_json: bool, **facts: object) -> None:
-    """Print what has been done: the sentence or, for machines, the facts as an object."""
-    click.echo(json.dumps(facts) if as_json else sentence)
+def print_result(message: str, *, as_json: bool, **facts: object) -> None:
+    """Print the result of a command: the message, or the facts as JSON."""
+    click.echo(json.dumps(facts) if as_json else message)
 
 
-def moment(seconds: int) -> str:
-    """A time for people, in UTC."""
+def format_epoch(seconds: int) -> str:
+    """Format epoch seconds as a UTC time, without the zone."""
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def format_count(number: int, noun: str) -> str:
+    """Format a number with its noun, in the plural if needed."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if that is a terminal, to be told how many are done of how many."""
+def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar if standard error is a terminal.
+
+    Yields:
+        A function to call with the number of finished items and the total.
+    """
     with ExitStack() as stack:
         bars: list[Any] = []
 
-        def advance(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             if not bars:
                 bar = click.progressbar(length=total, label=label, file=sys.stderr)
                 bars.append(stack.enter_context(bar))
             bars[0].length = total
             bars[0].update(done - bars[0].pos)
 
-        yield advance if sys.stderr.isatty() else lambda _done, _total: None
+        yield update if sys.stderr.isatty() else lambda _done, _total: None
 
 
-def _array(rows: Iterable[Facts]) -> Iterator[str]:
-    before = "["
+def _format_json(rows: Iterable[Facts]) -> Iterator[str]:
+    previous = None
     for facts in rows:
-        yield f"{before}\n  {json.dumps(facts)}"
-        before = ","
-    yield "[]\n" if before == "[" else "\n]\n"
+        yield "[" if previous is None else f"{previous},"
+        previous = f"  {json.dumps(facts)}"
+    yield from ["[]"] if previous is None else [previous, "]"]
 
 
-def _table(rows: Iterable[Facts], none: str) -> Iterator[str]:
-    """Aligned columns; a batch can only make them wider than the one before."""
+def _format_table(rows: Iterable[Facts], empty_message: str) -> Iterator[str]:
     rows = iter(rows)
-    widths: Sequence[int] = ()
-    while batch := list(islice(rows, _BATCH)):
-        lines = [[_cell(fact, value) for fact, value in facts.items()] for facts in batch]
-        if not widths:
-            lines.insert(0, [_TIMES.get(fact, fact.replace("_", " ").upper()) for fact in batch[0]])
-            widths = [0] * len(lines[0])
-        columns = zip(widths, zip(*lines, strict=True), strict=True)
-        widths = [max(width, *map(len, cells)) for width, cells in columns]
-        yield "".join(_aligned(line, widths) for line in lines)
-    if not widths:
-        yield f"{none}\n"
+    first = next(rows, None)
+    if first is None:
+        return iter([empty_message])
+    headers = [_TIME_HEADERS.get(key, key.replace("_", " ").upper()) for key in first]
+    cells = ([_format_cell(*item) for item in facts.items()] for facts in chain([first], rows))
+    return format_table(cells, headers)
 
 
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-    return "  ".join(cells).rstrip() + "\n"
-
-
-def _cell(fact: str, value: object) -> str:
-    if fact in _TIMES and isinstance(value, int):
-        return moment(value)
+def _format_cell(key: str, value: object) -> str:
+    if key in _TIME_HEADERS and isinstance(value, int):
+        return format_epoch(value)
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {_few(texts)}" for key, texts in value.items()) or "-"
+        return "; ".join(f"{name}: {_shorten(members)}" for name, members in value.items()) or "-"
     if isinstance(value, (list, tuple)):
-        return _few(value) or "-"
+        return _shorten(value) or "-"
     return "-" if value is None else str(value)
 
 
-def _few(texts: Sequence[str]) -> str:
-    more = len(texts) - _SHOWN
-    return ", ".join(texts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _shorten(members: Sequence[str]) -> str:
+    more = len(members) - _MAX_MEMBERS
+    return ", ".join(members[:_MAX_MEMBERS]) + (f" and {more} more" if more > 0 else "")

@@ -11,8 +11,8 @@ from flowauth_rotator.server import Services, Settings, create_app
 from flowauth_rotator.server.commands import options
 
 
-def address(value: str) -> str:
-    """HOST:PORT, with an IPv6 host in brackets."""
+def parse_address(value: str) -> str:
+    """Validate HOST:PORT, with an IPv6 host in brackets."""
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", value)
     if match and 1 <= int(match[2]) <= 65535:
         return value
@@ -22,31 +22,35 @@ def address(value: str) -> str:
 @click.command(cls=options.Command)
 @click.option(
     "--bind",
-    type=address,
+    type=parse_address,
     metavar="HOST:PORT",
     default="127.0.0.1:9091",
     show_default=True,
-    help="Where to listen.",
+    help="Listening address.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes."
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Number of worker processes.",
 )
 @options.data_dir
 def serve(settings: Settings, bind: str, workers: int) -> None:
     """Run the renewal server in the foreground.
 
-    SIGTERM stops it once the requests at hand are answered, Ctrl-C at once.
+    SIGTERM stops it after the current requests, Ctrl-C immediately.
 
-    Put a reverse proxy with https in front of it before you bind it to more than this machine.
+    Put a reverse proxy with https in front of it before you bind it to a public address.
 
     \b
     Example:
       flowauth-rotator serve --data-dir /var/lib/flowauth-rotator --bind 127.0.0.1:9091
-    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    """  # noqa: D301 - \b is click's mark for preformatted text
     from flowauth_rotator.server.serving import Gunicorn
 
     Services.open(settings).database.close()
-    _refuse_taken(bind)
+    _refuse_used_address(bind)
     Gunicorn(
         load_app=lambda: create_app(settings.data_dir),
         bind=bind,
@@ -55,14 +59,14 @@ def serve(settings: Settings, bind: str, workers: int) -> None:
     ).run()
 
 
-def _refuse_taken(bind: str) -> None:
-    """Say at once that an address cannot be had, where gunicorn would try for five seconds."""
+def _refuse_used_address(bind: str) -> None:
+    """Fail at once if the address cannot be used; gunicorn would retry for five seconds."""
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, int(port)))
+            listener.bind((host, int(port)))
         except OSError as error:
             raise click.ClickException(f"Cannot listen on {bind}: {error.strerror}.") from None

@@ -1,4 +1,4 @@
-"""Commands for tokens: the first of a name, and the history of all."""
+"""Commands for tokens: mint a first token, list the history."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ import click
 
 from flowauth_rotator.server import Services
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import Facts, show
+from flowauth_rotator.server.commands.output import Facts, print_rows
 from flowauth_rotator.server.history import HistoryRow
 
 
 @click.command(cls=options.Command)
-@click.option("--user", "username", type=options.name, required=True, help="The token's owner.")
 @click.option(
-    "--audience", type=options.name, required=True, help="The server that the token is for."
+    "--user", "username", type=options.parse_name, required=True, help="Owner of the token."
 )
-@click.option("--name", required=True, help="The token's name, which every renewal keeps.")
-@click.option("--role", "roles", type=options.name, multiple=True, required=True, help="Repeat it.")
+@click.option("--audience", type=options.parse_name, required=True, help="Audience of the token.")
+@click.option("--name", required=True, help="Name of the token; renewals keep it.")
+@click.option(
+    "--role",
+    "roles",
+    type=options.parse_name,
+    multiple=True,
+    required=True,
+    help="Role of the token; repeatable.",
+)
 @click.option(
     "--lifetime-minutes",
     type=options.minutes,
     metavar="MINUTES",
-    help="Without it: as long as permitted.",
+    help="Lifetime in minutes; default: the longest permitted.",
 )
-@options.opened
+@options.with_services
 def mint(
     services: Services,
     username: str,
@@ -34,34 +41,36 @@ def mint(
     roles: Sequence[str],
     lifetime_minutes: int | None,
 ) -> None:
-    """Issue a first token and print it.
+    """Mint a first token and print it.
 
-    The token stands alone on standard output.
+    Standard output contains only the token.
 
     \b
     Example:
       flowauth-rotator server mint --user flowbot --audience TEST_SERVER \\
           --name AIRFLOW --role viewer --lifetime-minutes 60 > token.jwt
-    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    owner = services.accounts.named_user(username)
-    server_id = services.accounts.named_audience(audience).id
-    now = options.clock()
-    issued = services.issuing.mint(owner, server_id, name, roles, lifetime_minutes, now=now)
+    """  # noqa: D301 - \b is click's mark for preformatted text
+    owner = services.accounts.get_user(username)
+    server_id = services.accounts.get_audience(audience).id
+    now = options.read_clock()
+    issued = services.issuer.mint(owner, server_id, name, roles, lifetime_minutes, now=now)
     click.echo(issued.token)
 
 
 @click.command(cls=options.Command)
-@click.option("--all", "every", is_flag=True, help="Every token ever issued.")
-@click.option("--user", "username", type=options.name, help="Only the tokens of this user.")
-@click.option("--name", help="Only the tokens of this name.")
+@click.option("--all", "show_all", is_flag=True, help="List expired tokens too.")
+@click.option(
+    "--user", "username", type=options.parse_name, help="User whose tokens to list; default: all."
+)
+@click.option("--name", help="Name of the tokens to list; default: all.")
 @options.as_json
-@options.opened
+@options.with_services
 def tokens(
-    services: Services, every: bool, username: str | None, name: str | None, as_json: bool
+    services: Services, show_all: bool, username: str | None, name: str | None, as_json: bool
 ) -> None:
-    """List the tokens, never their text.
+    """List the tokens, without their text.
 
-    Without --all only those that can still be renewed: the others have expired.
+    By default only tokens that can still be renewed are listed.
 
     \b
     Examples:
@@ -69,19 +78,19 @@ def tokens(
       flowauth-rotator server tokens --name AIRFLOW --all
       flowauth-rotator server tokens --user flowbot --json
     """  # noqa: D301
-    now = options.clock()
-    owner_id = services.accounts.named_user(username).id if username else None
-    renewable = None if every else now - services.settings.renew_expired_grace
+    now = options.read_clock()
+    owner_id = services.accounts.get_user(username).id if username else None
+    expiring_after = None if show_all else now - services.settings.renew_expired_grace
     rows = (
-        _facts(row, now)
-        for row in services.issuing.each_row(owner_id=owner_id, expiring_after=renewable)
+        _row_to_facts(row, now)
+        for row in services.issuer.iterate_rows(owner_id=owner_id, expiring_after=expiring_after)
         if name in (None, row.name)
     )
-    none = "No tokens." if every else "No token can be renewed; --all lists the others."
-    show(rows, as_json=as_json, none=none)
+    empty = "No tokens." if show_all else "No renewable tokens. List expired tokens with --all."
+    print_rows(rows, as_json=as_json, empty_message=empty)
 
 
-def _facts(row: HistoryRow, now: int) -> Facts:
+def _row_to_facts(row: HistoryRow, now: int) -> Facts:
     return {
         "id": row.id,
         "parent": row.parent_id,

@@ -1,4 +1,4 @@
-"""Commands for users: their passwords, and the roles that they hold."""
+"""Commands for users: their passwords and roles."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ import click
 
 from flowauth_rotator.server import Services
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import show
+from flowauth_rotator.server.commands.output import print_rows
 
 
 @click.command("add-user", cls=options.Command)
-@click.argument("username", type=options.name)
+@click.argument("username", type=options.parse_name)
 @options.password_stdin
-@options.opened
+@options.with_services
 def add_user(services: Services, username: str, password_stdin: bool) -> None:
-    """Add somebody who may sign in.
+    """Add a user.
 
-    Without --password-stdin a password is made and shown once.
+    Without --password-stdin, a password is generated and shown once.
 
     \b
     Examples:
       flowauth-rotator server add-user flowbot
       flowauth-rotator server add-user flowbot --password-stdin < password.txt
-    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    password = options.read_password() if password_stdin else options.make_password()
+    """  # noqa: D301 - \b is click's mark for preformatted text
+    password = options.read_password() if password_stdin else options.generate_password()
     services.accounts.add_user(username, password)
-    click.echo(f"Added user {username}.")
-    _show_made(password, password_stdin)
+    click.echo(f"Added user {username!r}.")
+    _show_generated(password, password_stdin)
 
 
 @click.command("set-password", cls=options.Command)
-@click.argument("username", type=options.name)
+@click.argument("username", type=options.parse_name)
 @options.password_stdin
-@options.opened
+@options.with_services
 def set_password(services: Services, username: str, password_stdin: bool) -> None:
-    """Give a user another password.
+    """Replace the password of a user.
 
-    The old one no longer works, and whoever is signed in as that user has to sign in again.
-    Without --password-stdin a password is made and shown once.
+    All sessions of the user end. Without --password-stdin, a password is generated and shown
+    once.
 
-    Tokens can be renewed without a password: for somebody who leaves, revoke --all comes first.
+    Tokens can be renewed without a password: when a user leaves, run revoke --all first.
 
     \b
     Examples:
       flowauth-rotator server set-password flowbot
       flowauth-rotator server set-password flowbot --password-stdin < password.txt
     """  # noqa: D301
-    password = options.read_password() if password_stdin else options.make_password()
+    password = options.read_password() if password_stdin else options.generate_password()
     services.accounts.set_password(username, password)
-    click.echo(f"Changed the password of {username}; every session of theirs has ended.")
-    _show_made(password, password_stdin)
+    click.echo(f"Changed the password of user {username!r}; all sessions of the user have ended.")
+    _show_generated(password, password_stdin)
 
 
 @click.command(cls=options.Command)
 @options.as_json
-@options.opened
+@options.with_services
 def users(services: Services, as_json: bool) -> None:
-    """List the users with the roles that they hold.
+    """List the users with their roles.
 
     \b
     Examples:
@@ -66,16 +66,17 @@ def users(services: Services, as_json: bool) -> None:
       flowauth-rotator server users --json
     """  # noqa: D301
     rows = (
-        {"name": listed.username, "roles": listed.roles} for listed in services.accounts.all_users()
+        {"name": summary.username, "roles": summary.roles}
+        for summary in services.accounts.list_users()
     )
-    show(rows, as_json=as_json, none="No users yet.")
+    print_rows(rows, as_json=as_json, empty_message="No users.")
 
 
 @click.command(cls=options.Command)
-@click.argument("username", type=options.name)
-@click.argument("roles", type=options.name, nargs=-1, required=True)
+@click.argument("username", type=options.parse_name)
+@click.argument("roles", type=options.parse_name, nargs=-1, required=True)
 @options.role_audience
-@options.opened
+@options.with_services
 def grant(services: Services, username: str, roles: Sequence[str], audience: str | None) -> None:
     """Give roles to a user.
 
@@ -84,39 +85,44 @@ def grant(services: Services, username: str, roles: Sequence[str], audience: str
       flowauth-rotator server grant flowbot viewer runner
     """  # noqa: D301
     services.accounts.grant(username, roles, audience)
-    click.echo(f"{username} now holds {', '.join(roles)}.")
+    click.echo(f"User {username!r} now has: {', '.join(roles)}.")
 
 
 @click.command(cls=options.Command)
-@click.argument("username", type=options.name)
-@click.argument("roles", type=options.name, nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every role on every audience.")
+@click.argument("username", type=options.parse_name)
+@click.argument("roles", type=options.parse_name, nargs=-1)
+@click.option(
+    "--all", "revoke_everything", is_flag=True, help="Revoke every role on every audience."
+)
 @options.role_audience
-@options.opened
+@options.with_services
 def revoke(
-    services: Services, username: str, roles: Sequence[str], every: bool, audience: str | None
+    services: Services,
+    username: str,
+    roles: Sequence[str],
+    revoke_everything: bool,
+    audience: str | None,
 ) -> None:
-    """Take roles from a user.
+    """Revoke roles of a user.
 
-    No token with one of them can be renewed from then on; those that have been issued stay
-    valid until they expire.
+    Existing tokens with these roles stay valid until they expire, but cannot be renewed.
 
-    For somebody who leaves: revoke with --all, then change the password with set-password.
+    When a user leaves, run revoke --all, then change the password with set-password.
 
     \b
     Examples:
       flowauth-rotator server revoke flowbot runner
       flowauth-rotator server revoke flowbot --all
     """  # noqa: D301
-    if every == bool(roles) or (every and audience):
-        raise click.UsageError("Name the roles, or call it with --all and nothing else.")
-    if every:
+    if revoke_everything == bool(roles) or (revoke_everything and audience):
+        raise click.UsageError("Name the roles to revoke, or use --all without any other option.")
+    if revoke_everything:
         roles = services.accounts.revoke_all(username)
     else:
         services.accounts.revoke(username, roles, audience)
-    click.echo(f"{username} no longer holds {', '.join(roles) or 'any role, and held none'}.")
+    click.echo(f"Revoked from user {username!r}: {', '.join(roles) or 'no roles'}.")
 
 
-def _show_made(password: str, password_stdin: bool) -> None:
+def _show_generated(password: str, password_stdin: bool) -> None:
     if not password_stdin:
-        click.echo(f"Password, shown only this once: {password}")
+        click.echo(f"Password (shown only once): {password}")

@@ -1,1 +1,1 @@
-"""The history of the database's tables, one file a version."""
+"""The migrations of the database schema, one file per version."""

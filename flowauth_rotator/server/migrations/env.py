@@ -1,4 +1,4 @@
-"""How Alembic runs the migrations: in the transaction that it is handed."""
+"""Run the migrations in the transaction that the caller passes to Alembic."""
 
 from alembic import context
 
@@ -7,6 +7,6 @@ from flowauth_rotator.server.schema import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    render_as_batch=True,  # SQLite changes a table by making it anew
+    render_as_batch=True,  # SQLite alters a table by recreating it
 )
 context.run_migrations()

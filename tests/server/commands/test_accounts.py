@@ -85,7 +85,7 @@ class TestRoles:
     ):
         """For good: a new role of the same name is another one."""
         row = flowbot.minted()
-        assert says("delete-role runner") == "Deleted role runner; 1 user held it.\n"
+        assert says("delete-role runner") == "Deleted role 'runner'; 1 user had it.\n"
         gone = "no longer assigned to you: runner"
         assert gone in refused(flowbot.renew(row["id"]), 401)
         assert gone in refused(flowbot.renew_presented(row["token"]), 401)
@@ -136,12 +136,15 @@ class TestUsers:
     def test_revoking_what_is_not_held_is_refused(self, says, fails):
         says("revoke flowbot viewer")
         sentence = fails("revoke flowbot viewer")
-        assert sentence == "Error: User flowbot does not hold role viewer."
+        assert sentence == (
+            "Error: User 'flowbot' does not have role 'viewer'. "
+            "List the roles of each user with: flowauth-rotator server users."
+        )
 
     def test_somebody_who_leaves_keeps_nothing(self, says, flowbot, refused):
         """No role, no session, no password; what was issued cannot be renewed."""
         row = flowbot.minted()
-        assert says("revoke flowbot --all") == "flowbot no longer holds runner, viewer.\n"
+        assert says("revoke flowbot --all") == "Revoked from user 'flowbot': runner, viewer.\n"
         says("set-password flowbot")
         refused(flowbot.renew(row["id"]), 401)
         refused(flowbot.renew_presented(row["token"]), 401)
@@ -149,7 +152,7 @@ class TestUsers:
 
     def test_revoking_all_of_nothing_changes_nothing(self, says):
         says("revoke flowbot --all")
-        sentence = "flowbot no longer holds any role, and held none.\n"
+        sentence = "Revoked from user 'flowbot': no roles.\n"
         assert says("revoke flowbot --all") == sentence
 
 
@@ -165,19 +168,19 @@ class TestPasswords:
 
     def test_one_is_read_from_standard_input_to_the_end_of_its_line(self, says, signs_in):
         told = says("add-user carol --password-stdin", input=" pass phräse \r\nmore\n")
-        assert told == "Added user carol.\n"
+        assert told == "Added user 'carol'.\n"
         assert signs_in("carol", " pass phräse ")
 
     @pytest.mark.parametrize("command", ["add-user carol", "set-password flowbot"])
     @pytest.mark.parametrize("given", ["", "\n", "short\n"])
     def test_a_short_one_is_refused(self, fails, command, given, signs_in):
         sentence = fails(command, "--password-stdin", input=given)
-        assert sentence == "Error: A password needs at least 8 characters."
+        assert sentence == "Error: The password must have at least 8 characters."
         assert signs_in("flowbot")
 
     def test_one_that_is_no_text_is_refused(self, fails):
         sentence = fails("add-user carol --password-stdin", input=b"\xff" * 9 + b"\n")
-        assert sentence == "Error: The password is not UTF-8 text."
+        assert sentence == "Error: The password is not valid UTF-8."
 
     def test_another_one_ends_every_session(self, says, flowbot, signs_in, refused):
         """The old password is no good any longer, and neither is what was begun with it."""
@@ -187,5 +190,7 @@ class TestPasswords:
         assert not signs_in("flowbot")
         assert signs_in("flowbot", shown)
         told = says("set-password flowbot --password-stdin", input="another one\n")
-        assert told == "Changed the password of flowbot; every session of theirs has ended.\n"
+        assert (
+            told == "Changed the password of user 'flowbot'; all sessions of the user have ended.\n"
+        )
         assert signs_in("flowbot", "another one")

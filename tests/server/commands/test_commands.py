@@ -12,6 +12,14 @@ from flowauth_rotator.server.commands import serve, server
 MINT = "mint --user flowbot --audience TEST_SERVER --name AIRFLOW --role viewer"
 
 
+def unknown(kind, name):
+    """The message for an unknown name, with the command that lists the known ones."""
+    names = f"{kind.lower()}s"
+    return (
+        f"{kind} {name!r} does not exist. List the {names} with: flowauth-rotator server {names}."
+    )
+
+
 def test_from_nothing_to_a_token(tmp_path):
     """The commands of the README, one after the other, and a token that the public key verifies."""
     directory = ["--data-dir", str(tmp_path / "new")]
@@ -43,46 +51,103 @@ def test_from_nothing_to_a_token(tmp_path):
     [
         (
             "add-audience TEST_SERVER --max-lifetime-minutes 5",
-            "Audience TEST_SERVER exists already",
+            "nothing was changed. Change it with: flowauth-rotator server set-audience.",
         ),
         ("add-audience A --max-lifetime-minutes 0", "0 is not in the range"),
         ("add-audience A --max-lifetime-minutes x", "'x' is not a valid integer"),
         ("add-audience A", "Missing option '--max-lifetime-minutes'"),
         ("add-audience A --max-lifetime-minutes 5 --latest-expiry soon", "is not a time like 2027"),
         ("add-audience A --max-lifetime-minutes 5 --latest-expiry 2099-01-31", "no time zone"),
-        ("add-audience A --max-lifetime-minutes 5 --latest-expiry 2020-01-31T00:00Z", "has passed"),
-        ("set-audience NONE --max-lifetime-minutes 5", "There is no audience NONE."),
-        ("set-audience TEST_SERVER", "Say what to change: a lifetime or a latest expiry."),
+        (
+            "add-audience A --max-lifetime-minutes 5 --latest-expiry 2020-01-31T00:00Z",
+            "is in the past",
+        ),
+        (
+            "set-audience NONE --max-lifetime-minutes 5",
+            unknown("Audience", "NONE"),
+        ),
+        (
+            "set-audience TEST_SERVER",
+            "Nothing to change: use --max-lifetime-minutes, --latest-expiry or --no-latest-expiry.",
+        ),
         (
             "set-audience TEST_SERVER --no-latest-expiry --latest-expiry 2099-01-31T00:00Z",
-            "exclude each other",
+            "are mutually exclusive",
         ),
-        ("add-role r --audience NONE --scope s --max-lifetime-minutes 5", "no audience NONE"),
+        (
+            "add-role r --audience NONE --scope s --max-lifetime-minutes 5",
+            "Audience 'NONE' does not exist.",
+        ),
         ("add-role r --audience TEST_SERVER --max-lifetime-minutes 5", "Missing option '--scope'"),
         (
             "add-role viewer --audience TEST_SERVER --scope s --max-lifetime-minutes 5",
-            "Role viewer of TEST_SERVER exists already",
+            "Role 'viewer' of audience 'TEST_SERVER' already exists",
         ),
-        ("set-role viewer", "Say what to change: scopes, a lifetime or a latest expiry."),
-        ("set-role nothing --scope s", "There is no role nothing."),
-        ("delete-role nothing", "There is no role nothing."),
-        ("delete-role viewer --audience NONE", "There is no audience NONE."),
-        ("roles --audience NONE", "There is no audience NONE."),
-        ("add-user flowbot", "User flowbot exists already"),
+        (
+            "set-role viewer",
+            "Nothing to change: use --scope, --max-lifetime-minutes, --latest-expiry or ",
+        ),
+        (
+            "set-role nothing --scope s",
+            unknown("Role", "nothing"),
+        ),
+        (
+            "delete-role nothing",
+            unknown("Role", "nothing"),
+        ),
+        (
+            "delete-role viewer --audience NONE",
+            unknown("Audience", "NONE"),
+        ),
+        (
+            "roles --audience NONE",
+            unknown("Audience", "NONE"),
+        ),
+        ("add-user flowbot", "User 'flowbot' already exists; nothing was changed."),
         ("add-user flow\tbot", "Got unexpected extra argument"),
         ("add-user \x07", "printable characters without spaces"),
-        ("set-password nobody", "There is no user nobody."),
-        ("grant nobody viewer", "There is no user nobody."),
-        ("grant flowbot viewer nothing", "There is no role nothing."),
-        ("grant flowbot viewer --audience NONE", "There is no audience NONE."),
+        (
+            "set-password nobody",
+            unknown("User", "nobody"),
+        ),
+        (
+            "grant nobody viewer",
+            unknown("User", "nobody"),
+        ),
+        (
+            "grant flowbot viewer nothing",
+            unknown("Role", "nothing"),
+        ),
+        (
+            "grant flowbot viewer --audience NONE",
+            unknown("Audience", "NONE"),
+        ),
         ("grant flowbot", "Missing argument 'ROLES...'"),
-        ("revoke flowbot nothing", "There is no role nothing."),
-        ("revoke nobody --all", "There is no user nobody."),
-        ("revoke flowbot", "Name the roles, or call it with --all and nothing else."),
-        ("revoke flowbot viewer --all", "Name the roles, or call it with --all and nothing else."),
-        ("tokens --user nobody", "There is no user nobody."),
-        ("mint --user x --audience TEST_SERVER --name A --role viewer", "There is no user x."),
-        ("mint --user flowbot --audience X --name A --role viewer", "There is no audience X."),
+        (
+            "revoke flowbot nothing",
+            unknown("Role", "nothing"),
+        ),
+        (
+            "revoke nobody --all",
+            unknown("User", "nobody"),
+        ),
+        ("revoke flowbot", "Name the roles to revoke, or use --all without any other option."),
+        (
+            "revoke flowbot viewer --all",
+            "Name the roles to revoke, or use --all without any other option.",
+        ),
+        (
+            "tokens --user nobody",
+            unknown("User", "nobody"),
+        ),
+        (
+            "mint --user x --audience TEST_SERVER --name A --role viewer",
+            unknown("User", "x"),
+        ),
+        (
+            "mint --user flowbot --audience X --name A --role viewer",
+            unknown("Audience", "X"),
+        ),
         (
             "mint --user flowbot --audience TEST_SERVER --name A --role x",
             "Role 'x' is not permitted",
@@ -127,7 +192,7 @@ class TestWhatGoesWrong:
     def test_an_empty_data_directory_option_is_refused(self):
         result = CliRunner().invoke(server, ["tokens", "--data-dir", ""])
         assert result.exit_code == 2
-        assert result.stderr.endswith("it is empty.\n")
+        assert result.stderr.endswith("the path is empty.\n")
 
     @pytest.mark.parametrize("line", ["tokens", "public-key", "backup file", "upgrade", MINT])
     def test_without_a_data_directory_it_says_what_to_run(self, tmp_path, line):
@@ -141,17 +206,17 @@ class TestWhatGoesWrong:
     def test_a_setting_that_cannot_be_understood_is_named(self, fails, monkeypatch):
         monkeypatch.setenv("MAX_FAMILY_AGE", "soon")
         assert fails("tokens") == (
-            "Error: MAX_FAMILY_AGE='soon' is no duration like 30m, 12h or 400d."
+            "Error: MAX_FAMILY_AGE='soon' is not a duration like 30m, 12h or 400d."
         )
 
     def test_a_broken_database_is_named(self, fails, data_dir):
         (data_dir / "history.db").write_bytes(b"nonsense" * 1000)
-        assert "history.db cannot be used (file is not a database)" in fails("tokens")
+        assert "history.db is unusable (file is not a database)" in fails("tokens")
 
     def test_a_postgresql_that_is_not_there_is_named_without_its_password(self, fails, monkeypatch):
         monkeypatch.setenv("DATABASE_URL", "postgresql://flow:secret@127.0.0.1:1/flow")
         sentence = fails("tokens")
-        assert "postgresql://flow:***@127.0.0.1:1/flow cannot be used" in sentence
+        assert "postgresql://flow:***@127.0.0.1:1/flow is unusable" in sentence
         assert "secret" not in sentence
 
     @pytest.mark.slow
@@ -160,7 +225,7 @@ class TestWhatGoesWrong:
             other.execute("BEGIN IMMEDIATE")
             sentence = fails("revoke flowbot viewer")
         assert (
-            sentence == "Error: The database cannot be used (another writer did not end in time)."
+            sentence == "Error: The database is unusable (another writer did not finish in time)."
         )
 
     @pytest.mark.parametrize(

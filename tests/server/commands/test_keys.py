@@ -56,10 +56,10 @@ class TestSigningKey:
             f"The old key {kid_of(row['token'])} stays published until 2100-01-01 01:00:00 UTC, "
             "when its last token expires."
         )
-        assert told[2].endswith("needs the new one: `flowauth-rotator server public-key`.")
+        assert told[2].endswith("print it with `flowauth-rotator server public-key`.")
 
     def test_one_without_living_tokens_is_no_longer_published(self, says):
-        assert "has no living token and is no longer published" in says("rotate-signing-key")
+        assert "has no live tokens and is no longer published" in says("rotate-signing-key")
 
     def test_json(self, says, flowbot):
         old = flowbot.minted(lifetime_minutes=60)["token"]
@@ -102,7 +102,7 @@ class TestEncryptionKey:
         row = flowbot.minted()
         [old] = keys()
         told = says("rotate-encryption-key").splitlines()
-        assert told[0] == "Encrypted 1 token with a new key, and forgot the old one."
+        assert told[0] == "Encrypted 1 token with a new key, and removed the old key."
         assert told[1].startswith("Back up the database and encryption.key again")
         [new] = keys()
         assert new != old
@@ -149,6 +149,6 @@ class TestEncryptionKey:
         file.write_bytes(Fernet.generate_key() + b"\n")
         fill(1, expires_at=4_102_444_802)
         sentence = fails("rotate-encryption-key")
-        assert "encryption.key lacks a key that some token was stored with" in sentence
+        assert "encryption.key lacks a key that encrypted some of the stored tokens" in sentence
         assert len(file.read_bytes().split()) == 2
         assert len(json.loads(says("tokens --json"))) == 2

@@ -53,7 +53,7 @@ class TestInit:
         for folder, code in (("one", 0), ("two", 1)):
             result = runner.invoke(server, ["init", "--data-dir", str(tmp_path / folder)])
             assert result.exit_code == code
-        assert "has the tables of a server already" in result.stderr
+        assert "already contains the tables of a server" in result.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
@@ -67,7 +67,7 @@ class TestUpgrade:
         (data_dir / "metrics.token").unlink()
         config = Config()
         config.set_main_option("script_location", "flowauth_rotator.server:migrations")
-        database = Settings.load(data_dir).database()
+        database = Settings.load(data_dir).build_database()
         with database.migrating() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "0001")
@@ -78,13 +78,13 @@ class TestUpgrade:
     def test_an_earlier_version_is_brought_up_and_serves(self, says, fails, data_dir, tmp_path):
         says("backup", tmp_path / "before.db")
         assert "run `flowauth-rotator server upgrade" in fails("tokens")
-        assert says("upgrade") == "Brought the tables from version 0001 to 0002.\n"
+        assert says("upgrade") == "Upgraded the database schema from version 0001 to 0002.\n"
         says("add-user carol")
         assert "carol" in says("users")
         assert set(modes(data_dir).values()) == {0o600}
 
     def test_a_present_one_needs_nothing(self, says):
-        sentence = "The tables have version 0002 already: there was nothing to do.\n"
+        sentence = "The database schema already has version 0002; nothing was changed.\n"
         assert says("upgrade") == sentence
         assert json.loads(says("upgrade --json")) == {"from": "0002", "to": "0002"}
 
@@ -94,11 +94,11 @@ class TestPrune:
         fill(700, expires_at=int(time.time()) - 1)
         row = flowbot.minted()
         told = says("prune")
-        assert told == "Dropped the text of 700 expired tokens; every row stays.\n"
+        assert told == "Dropped the text of 700 expired tokens; all rows stay.\n"
         assert len(json.loads(says("tokens --all --json"))) == 701
         same = flowbot.rows()[-1] == row
         assert same
-        assert says("prune") == "Dropped the text of 0 expired tokens; every row stays.\n"
+        assert says("prune") == "Dropped the text of 0 expired tokens; all rows stay.\n"
 
     def test_what_can_still_be_renewed_is_kept(self, says, fill, monkeypatch):
         fill(1, expires_at=int(time.time()) - 60)
@@ -116,7 +116,7 @@ class TestPrune:
             stdout = process.stdout.read()
         shown = os.read(ours, 10_000).decode()
         os.close(ours)
-        assert stdout == "Dropped the text of 700 expired tokens; every row stays.\n"
+        assert stdout == "Dropped the text of 700 expired tokens; all rows stay.\n"
         assert "Dropping" in shown
         assert "100%" in shown
 
@@ -135,8 +135,8 @@ class TestBackup:
             told = says("backup", file).splitlines()
         finally:
             os.umask(old)
-        assert told[0] == f"Copied the database into {file} ({file.stat().st_size:,} bytes)."
-        assert told[1].startswith(f"The keys in {data_dir} belong with it")
+        assert told[0] == f"Backed up the database to {file} ({file.stat().st_size:,} bytes)."
+        assert told[1].startswith(f"Back up the keys in {data_dir} too")
         assert modes(file.parent) == {"history.db": 0o600}
 
     def test_with_the_keys_it_is_the_server_again(self, says, flowbot, file, data_dir):
@@ -147,8 +147,8 @@ class TestBackup:
             path.unlink()
         shutil.copy(file, restored / "history.db")
         services = Services.open(Settings.load(restored))
-        owner = services.accounts.named_user("flowbot")
-        issued = services.issuing.renew(
+        owner = services.accounts.get_user("flowbot")
+        issued = services.issuer.renew(
             owner, row["id"], None, idempotency_key=None, now=4_102_444_801
         )
         services.database.close()
@@ -187,16 +187,17 @@ class TestBackup:
 
     def test_nothing_is_ever_overwritten(self, fails, file):
         file.write_text("precious")
-        assert fails("backup", file) == f"Error: {file} cannot be made: File exists."
+        assert fails("backup", file) == f"Error: Cannot create {file}: File exists."
         assert file.read_text() == "precious"
 
     def test_a_dangling_link_is_not_followed(self, fails, file):
         file.symlink_to(file.parent / "elsewhere")
-        assert fails("backup", file).endswith("cannot be made: File exists.")
+        assert fails("backup", file) == f"Error: Cannot create {file}: File exists."
 
     def test_a_place_that_is_not_there_is_named(self, fails, tmp_path):
         sentence = fails("backup", tmp_path / "none" / "file.db")
-        assert sentence.endswith("file.db cannot be made: No such file or directory.")
+        assert sentence.endswith("file.db: No such file or directory.")
+        assert sentence.startswith("Error: Cannot create ")
 
     def test_of_a_failed_one_nothing_is_left(self, start, fill, file):
         fill(500, size=2000)
@@ -204,15 +205,15 @@ class TestBackup:
         with start("backup", str(file), before=limit) as process:
             sentence = process.stderr.read()
         assert process.returncode == 1
-        assert sentence.startswith(f"Error: {file} cannot be written: ")
-        assert sentence.endswith("; nothing is left of it.\n")
+        assert sentence.startswith(f"Error: Cannot write {file}: ")
+        assert sentence.endswith("; the file was removed.\n")
         assert sentence.count("\n") == 1
         assert list(file.parent.iterdir()) == []
 
     def test_a_database_that_is_none_is_not_backed_up(self, fails, data_dir, file):
         (data_dir / "history.db").write_bytes(b"nonsense" * 1000)
         sentence = fails("backup", file)
-        assert sentence == "Error: The database cannot be used (file is not a database)."
+        assert sentence == "Error: The database is unusable (file is not a database)."
         assert list(file.parent.iterdir()) == []
 
     def test_a_missing_database_is_named(self, fails, data_dir, file):

@@ -47,8 +47,8 @@ def test_json(says, flowbot):
 class TestWhichAreListed:
     @pytest.fixture(autouse=True)
     def expired(self, services):
-        owner = services.accounts.named_user("flowbot")
-        services.issuing.mint(owner, 1, "OLD", ["viewer"], 5, now=int(time.time()) - 600)
+        owner = services.accounts.get_user("flowbot")
+        services.issuer.mint(owner, 1, "OLD", ["viewer"], 5, now=int(time.time()) - 600)
 
     @pytest.fixture
     def names(self, says):
@@ -76,7 +76,7 @@ class TestWhichAreListed:
         assert names("--user", "mallory", "--all") == ["NEW", "OTHER"]
 
     def test_none(self, says):
-        assert says("tokens") == "No token can be renewed; --all lists the others.\n"
+        assert says("tokens") == "No renewable tokens. List expired tokens with --all.\n"
         assert says("tokens --all --name NEW") == "No tokens.\n"
         assert says("tokens --json") == "[]\n"
 

@@ -1,4 +1,4 @@
-"""Families, signing keys, ended sessions, rate limits; a ciphertext can be dropped."""
+"""Add families, signing keys, ended sessions and rate limits; make ciphertexts optional."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,7 +17,7 @@ token_roles = sa.table(
 
 
 def upgrade() -> None:
-    """Make the new tables, fill the new columns, and put each row's roles into the row."""
+    """Create the new tables, fill the new columns, and move roles into the token rows."""
     op.add_column(
         "users",
         sa.Column("password_number", sa.Integer(), nullable=False, server_default="0"),
@@ -56,7 +56,7 @@ def upgrade() -> None:
 
 
 def _fill(connection: sa.Connection) -> None:
-    """Parents come before their children, so that one pass knows every family's beginning."""
+    """Fill roles and family start in one pass; parents have lower ids than their children."""
     roles: dict[int, list[tuple[int, str]]] = {}
     for row in connection.execute(sa.select(token_roles).order_by(token_roles.c.role_name)):
         roles.setdefault(row.token_id, []).append((row.role_id, row.role_name))
