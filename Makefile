@@ -65,7 +65,7 @@ test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium monitors
 test-lowest: .venv-lowest/ready ## run what needs no Airflow with the lowest versions that are declared
 	@$(PYTEST:$(BIN)/%=$(<D)/bin/%) -p tests.click_streams tests/test_versions.py tests/test_rooms.py \
 	  tests/test_cli.py tests/core tests/agent tests/contract tests/server \
-	  $(addprefix tests/monitoring/test_,names.py snapshot.py state.py) \
+	  $(addprefix tests/monitoring/test_,service_names.py status.py assessment.py) \
 	  --ignore tests/contract/test_flowclient.py --ignore tests/server/test_openapi.py \
 	  --ignore tests/server/test_scrapes.py \
 	  $(addprefix --deselect tests/server/test_faults.py::test_, \
@@ -116,6 +116,7 @@ lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python .ci/phrases.py
 
 bench: $(READY) ## print the figures of the agent
 	@$(BIN)/python -m benchmarks

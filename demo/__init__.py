@@ -1,1 +1,1 @@
-"""The whole job on one machine: `make demo` runs it once, `make up` leaves it running."""
+"""The demo on one machine: `make demo` rotates a token once, `make up` keeps everything running."""

@@ -1,7 +1,7 @@
-"""Reads and writes an Airflow's database from inside: JSON in on stdin, JSON out on stdout.
+"""Read and write the database of an Airflow from inside: JSON on stdin, JSON on stdout.
 
-Airflow's command line takes values as arguments, which others on the machine can see and which
-its audit log keeps.
+Airflow's command line takes values as arguments, which other users of the machine can see and
+which its audit log stores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def put(document: dict[str, Any]) -> None:
 
 
 def variable(_: object) -> dict[str, str]:
-    """The Variable, in the clear."""
+    """Return the decrypted value and the description of the Variable."""
     with create_session() as session:
         row = session.scalars(select(Variable).where(Variable.key == VARIABLE)).one()
         value = row.get_val()  # type: ignore[no-untyped-call]
@@ -41,18 +41,18 @@ def variable(_: object) -> dict[str, str]:
 
 
 def last_reports(_: object) -> Any:  # noqa: ANN401 - JSON
-    """What the last run of the DAG reported; None if it failed.
+    """Return the reports of the last run of the DAG; None if it failed.
 
-    With nothing to rotate the survey alone has run, and reports.
+    If nothing was to be rotated, the survey alone has run, and reports.
     """
     with create_session() as session:
         runs = select(DagRun.run_id).where(DagRun.dag_id == DAG).order_by(DagRun.id.desc()).limit(1)
         xcoms = select(XCom).where(XCom.dag_id == DAG, XCom.run_id == session.scalars(runs).one())
         rows = [((row.task_id, row.key), row) for row in session.scalars(xcoms)]
-        told = {key: row.value if AIRFLOW_2 else XCom.deserialize_value(row) for key, row in rows}
-        if told.get(("survey", "return_value")) == []:
-            return told["survey", "report"]
-        return told.get(("report", "return_value"))
+        values = {key: row.value if AIRFLOW_2 else XCom.deserialize_value(row) for key, row in rows}
+        if values.get(("survey", "return_value")) == []:
+            return values["survey", "report"]
+        return values.get(("report", "return_value"))
 
 
 FUNCTIONS = {function.__name__: function for function in (put, variable, last_reports)}

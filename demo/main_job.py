@@ -18,12 +18,12 @@ from rich.table import Table
 
 from demo.parts import (
     AUDIENCE,
-    PATIENCE,
     ROLES,
     ROOT,
     TOKEN_NAME,
     USER,
     VARIABLE,
+    WAIT_LIMIT,
     AirflowHome,
     PartFailed,
     RenewalServer,
@@ -36,69 +36,73 @@ from flowauth_rotator.core.succession import idempotency_key
 from flowauth_rotator.core.tokens import Claims, Token, read_unverified
 
 FOLDER = ROOT / ".demo"
-# Run 2 and the look at the overlap must fit into the last third of the first token's lifetime.
+# Run 2 and the test of the overlap must fit into the last third of the first token's lifetime.
 SHORTEST_LIFETIME = 3  # minutes
 LONGEST_LIFETIME = 48
-COMMANDS = 6  # of Airflow, that take about as long as run 2 and the look
+COMMANDS = 6  # of Airflow, which take about as long as run 2 and that test
 
 console = Console(highlight=False)
 
 
 class Deviation(Exception):
-    """Something went otherwise than it should."""
+    """The result differs from the expected one."""
 
 
 class TooSlow(Deviation):
-    """The first token came too near to its expiry to show its overlap with the second."""
+    """The first token is too close to its expiry to show its overlap with the second."""
 
 
-def expect(truth: bool, otherwise: str) -> None:
-    """Stop with a sentence unless `truth`."""
-    if not truth:
-        raise Deviation(otherwise)
+def require(condition: bool, message: str) -> None:
+    """Stop with the message unless the condition holds."""
+    if not condition:
+        raise Deviation(message)
 
 
-def done(what: str, text: str) -> None:
-    """Tell of a step that is over."""
-    console.print(f" [green]✓[/green] [bold]{what:<15}[/bold] {text}", soft_wrap=True)
+def print_step(name: str, text: str) -> None:
+    """Print the result of a step."""
+    console.print(f" [green]✓[/green] [bold]{name:<15}[/bold] {text}", soft_wrap=True)
 
 
-def utc(epoch: float) -> str:
-    """A time of this day."""
+def format_clock(epoch: float) -> str:
+    """Format a time of this day, in UTC."""
     return f"{datetime.fromtimestamp(epoch, timezone.utc):%H:%M:%S}"
 
 
-def run(server: RenewalServer, airflow: AirflowHome, number: int) -> tuple[dict[str, Any], int]:
-    """Run the DAG; return its report, and how many renewals the server was asked for."""
+def run_dag(server: RenewalServer, airflow: AirflowHome, number: int) -> tuple[dict[str, Any], int]:
+    """Run the DAG; return its report and the number of renewal requests."""
     before = server.renewal_requests()
     with console.status(f"run {number} of the DAG ..."):
         report = airflow.run_dag()
-    asked = server.renewal_requests() - before
-    requests_ = f"{asked} renewal request{'' if asked == 1 else 's'}"
-    done(f"run {number}", f"[bold]{report['outcome']}[/bold], {requests_}. {report['reason']}")
-    return report, asked
+    count = server.renewal_requests() - before
+    requests_ = f"{count} renewal request{'' if count == 1 else 's'}"
+    print_step(
+        f"run {number}", f"[bold]{report['outcome']}[/bold], {requests_}. {report['reason']}"
+    )
+    return report, count
 
 
 def wait_until_due(claims: Claims) -> None:
-    """Wait for the threshold, telling how long it will take.
+    """Wait until the renewal is due, with a countdown.
 
     Raises:
-        TooSlow: it has passed already.
+        TooSlow: it is due already.
     """
     now = datetime.now(timezone.utc)
-    due = decide(claims, RotationPolicy(), now).renew_at
-    if due <= now:
+    due_at = decide(claims, RotationPolicy(), now).renew_at
+    if due_at <= now:
         raise TooSlow("The first run took longer than the first token needed to become due.")
-    seconds = round((due - now).total_seconds()) + 1
-    console.print(f"   waiting {seconds} s until the renewal is due, {utc(due.timestamp())} UTC")
+    seconds = round((due_at - now).total_seconds()) + 1
+    console.print(
+        f"   waiting {seconds} s until the renewal is due, {format_clock(due_at.timestamp())} UTC"
+    )
     with console.status("") as status:
-        while (left := (due - datetime.now(timezone.utc)).total_seconds()) > -1:
-            status.update(f"{max(left, 0):.0f} s")
+        while (remaining := (due_at - datetime.now(timezone.utc)).total_seconds()) > -1:
+            status.update(f"{max(remaining, 0):.0f} s")
             time.sleep(0.5)
 
 
 def verify(token: str, public_key: str) -> dict[str, Any]:
-    """Verify a token as FlowAPI does: with nothing but the public key."""
+    """Verify a token as FlowAPI does: with the public key alone."""
     try:
         claims: dict[str, Any] = jwt.decode(
             token, public_key, algorithms=["RS256"], audience=AUDIENCE
@@ -108,63 +112,70 @@ def verify(token: str, public_key: str) -> dict[str, Any]:
     return claims
 
 
-def accepted_by(server: RenewalServer, predecessor: Token) -> str:
-    """Present the predecessor to the server again; it answers with the successor that exists."""
+def renew_again(server: RenewalServer, predecessor: Token) -> str:
+    """Request the renewal of the predecessor again; the server returns the existing successor."""
     logged = server.renewal_requests()
-    answer = requests.post(
+    response = requests.post(
         f"{server.url}/tokens/renew",
         json={},
         headers={
             "Authorization": f"Bearer {predecessor.reveal()}",
             "Idempotency-Key": idempotency_key(read_unverified(predecessor), None),
         },
-        timeout=PATIENCE,
+        timeout=WAIT_LIMIT,
     )
-    expect(answer.status_code == 200, f"The predecessor was refused: {answer.status_code}.")
-    # A worker logs a request after it has answered: it must not count as one of run 3.
+    require(response.status_code == 200, f"The predecessor was refused: {response.status_code}.")
+    # A worker logs a request after its response; run 3 must not count this one.
     wait_until(lambda: server.renewal_requests() > logged, "the server logs the request")
-    return str(answer.json()["token"])
+    return str(response.json()["token"])
 
 
 def set_up(airflow: AirflowHome) -> float:
-    """Make the metadata database, and return the seconds that a command of Airflow's takes."""
+    """Create the metadata database, and return the seconds that a command of Airflow takes."""
     with console.status("setting up Airflow ..."):
         airflow.set_up()
         began = time.monotonic()
-        found = airflow.airflow("dags", "list-import-errors") == 0
+        has_imported = airflow.airflow("dags", "list-import-errors") == 0
         seconds = time.monotonic() - began
-    expect(found, f"Airflow cannot import the DAG file; see {airflow.log}")
-    done("Airflow", f"{airflow.version()}, with a home of its own in {relative(airflow.folder)}")
+    require(has_imported, f"Airflow cannot import the DAG file; see {airflow.log}")
+    print_step(
+        "Airflow", f"{airflow.version()}, with a home of its own in {format_path(airflow.folder)}"
+    )
     return seconds
 
 
-def main_job(server: RenewalServer, airflow: AirflowHome, first: Token) -> dict[str, Any]:
-    """Everything from the first token to the proof of the overlap; returns the summary."""
+def run_steps(server: RenewalServer, airflow: AirflowHome, first: Token) -> dict[str, Any]:
+    """Run all steps from the first token to the proof of the overlap; return the summary."""
     airflow.put(first.reveal(), server.url, USER, server.password)
     before = read_unverified(first)
     [untouched] = server.history()
-    issued, expires = (int(time.timestamp()) for time in (before.issued_at, before.expires_at))
-    done(
+    issued_at, expires_at = (
+        format_clock(time.timestamp()) for time in (before.issued_at, before.expires_at)
+    )
+    print_step(
         "first token",
-        f"{TOKEN_NAME}, valid from {utc(issued)} to {utc(expires)} UTC, in Variable {VARIABLE}",
+        f"{TOKEN_NAME}, valid from {issued_at} to {expires_at} UTC, in Variable {VARIABLE}",
     )
 
-    reports = [run(server, airflow, 1)]
-    expect(airflow.variable()["value"] == first.reveal(), "The Variable changed too early.")
+    reports = [run_dag(server, airflow, 1)]
+    require(
+        airflow.variable()["value"] == first.reveal(),
+        "The Variable was changed before the renewal was due.",
+    )
     wait_until_due(before)
-    reports += [run(server, airflow, 2)]
+    reports += [run_dag(server, airflow, 2)]
     variable = airflow.variable()
     second = Token(variable["value"])
     public_key = server.public_key()
-    accepted = Token(accepted_by(server, first)) == second
-    expect(accepted, "The server answered with another successor.")
+    accepted = Token(renew_again(server, first)) == second
+    require(accepted, "The server returned another successor.")
     old, new = verify(first.reveal(), public_key), verify(second.reveal(), public_key)
     now = time.time()
-    done(
+    print_step(
         "overlap",
-        f"the old token verifies and is accepted at {utc(now)}, until {utc(expires)} UTC",
+        f"the old token verifies and is accepted at {format_clock(now)}, until {expires_at} UTC",
     )
-    reports += [run(server, airflow, 3)]
+    reports += [run_dag(server, airflow, 3)]
 
     after = read_unverified(second)
     history = [row for row in server.history() if row["name"] == TOKEN_NAME]
@@ -172,7 +183,7 @@ def main_job(server: RenewalServer, airflow: AirflowHome, first: Token) -> dict[
         "variable": VARIABLE,
         "name": reports[1][0]["name"],
         "outcomes": [report["outcome"] for report, _ in reports],
-        "renewal_requests": [asked for _, asked in reports],
+        "renewal_requests": [count for _, count in reports],
         "predecessor": {
             "issued_at": old["iat"],
             "expires_at": old["exp"],
@@ -184,43 +195,43 @@ def main_job(server: RenewalServer, airflow: AirflowHome, first: Token) -> dict[
         "history_rows": len(history),
         "variable_description": variable["description"],
     }
-    check(summary, history, untouched)
+    verify_summary(summary, history, untouched)
     return summary
 
 
-def check(
+def verify_summary(
     summary: dict[str, Any], history: list[dict[str, Any]], untouched: dict[str, Any]
 ) -> None:
-    """Stop with a sentence at the first thing that is not as it should be."""
-    expect(
+    """Stop at the first deviation from the expected summary."""
+    require(
         summary["outcomes"] == ["healthy", "rotated", "healthy"],
-        f"The outcomes are {', '.join(summary['outcomes'])}; healthy, rotated, healthy were due.",
+        f"The outcomes are {', '.join(summary['outcomes'])} instead of healthy, rotated, healthy.",
     )
-    expect(
+    require(
         summary["renewal_requests"] == [0, 1, 0],
         f"The renewal requests are {summary['renewal_requests']} instead of [0, 1, 0].",
     )
-    expect(summary["name"] == TOKEN_NAME, f"The successor is named {summary['name']!r}.")
-    expect(
+    require(summary["name"] == TOKEN_NAME, f"The successor is named {summary['name']!r}.")
+    require(
         summary["roles_before"] == summary["roles_after"] == sorted(ROLES),
         f"The roles changed from {summary['roles_before']} to {summary['roles_after']}.",
     )
-    expect(len(history) == 2, f"The history has {len(history)} rows of the name instead of 2.")
-    [kept] = [row for row in history if row["id"] == untouched["id"]]
-    kept["state"] = untouched["state"]  # on a slow machine it has expired by now
-    expect(kept == untouched, "The predecessor's row in the history was touched.")
+    require(len(history) == 2, f"The history has {len(history)} rows of the name instead of 2.")
+    [row] = [row for row in history if row["id"] == untouched["id"]]
+    row["state"] = untouched["state"]  # on a slow machine it has expired by now
+    require(row == untouched, "The predecessor's row in the history was changed.")
 
 
-def show(summary: dict[str, Any]) -> None:
-    """The summary for people."""
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print the summary as a table."""
     table = Table(
         title=f"\n{summary['name']} in Variable {summary['variable']}", title_justify="left"
     )
     for column in ("", "predecessor", "successor"):
         table.add_column(column)
     old, new = summary["predecessor"], summary["successor"]
-    for what, key in (("issued", "issued_at"), ("expires", "expires_at")):
-        table.add_row(f"{what} (UTC)", full(old[key]), full(new[key]))
+    for label, key in (("issued", "issued_at"), ("expires", "expires_at")):
+        table.add_row(f"{label} (UTC)", format_date(old[key]), format_date(new[key]))
     table.add_row("roles", ", ".join(summary["roles_before"]), ", ".join(summary["roles_after"]))
     table.add_row("accepted now", "yes", "yes, and in use")
     console.print(table)
@@ -231,45 +242,49 @@ def show(summary: dict[str, Any]) -> None:
     console.print(f"Description of the Variable: {summary['variable_description']}", soft_wrap=True)
 
 
-def full(epoch: int) -> str:
-    """A time with its day."""
+def format_date(epoch: int) -> str:
+    """Format a time with its date, in UTC."""
     return f"{datetime.fromtimestamp(epoch, timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
-def relative(path: Path) -> str:
-    """A path as one types it here."""
+def format_path(path: Path) -> str:
+    """Format a path relative to the checkout."""
     return str(path.relative_to(ROOT))
 
 
-def start_over(minutes: int) -> dict[str, Any]:
-    """Run the whole job in an empty folder, with a first token of at least so many minutes."""
+def run_demo(minutes: int) -> dict[str, Any]:
+    """Run the demo in an empty folder.
+
+    Args:
+        minutes: the least lifetime of the first token; doubled if the machine is too slow.
+    """
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     server, airflow = RenewalServer(FOLDER), AirflowHome(FOLDER)
     with console.status("setting up the renewal server ..."):
         server.set_up()
     with server.running():
-        done("renewal server", f"{server.url}, user {USER}, roles {', '.join(sorted(ROLES))}")
+        print_step("renewal server", f"{server.url}, user {USER}, roles {', '.join(sorted(ROLES))}")
         needed = math.ceil(set_up(airflow) * COMMANDS * 3 / 60)
         minutes = min(max(minutes, needed), LONGEST_LIFETIME)
         first = Token(server.mint(minutes))
         try:
-            return main_job(server, airflow, first)
+            return run_steps(server, airflow, first)
         except (Deviation, PartFailed) as problem:
             has_expired = read_unverified(first).expires_at <= datetime.now(timezone.utc)
             if minutes == LONGEST_LIFETIME or not (has_expired or isinstance(problem, TooSlow)):
                 raise
     minutes *= 2
     console.print(f"   This machine is busy. Starting over with a token of {minutes} minutes.")
-    return start_over(minutes)
+    return run_demo(minutes)
 
 
 def main() -> int:
-    """Run the job; exit code 0 if all went as it should."""
+    """Run the demo; the exit code is 0 if all results are as expected."""
     prepare_process()
     console.print("\n[bold]One token, one rotation, in a real Airflow[/bold], about 3 minutes\n")
     try:
-        summary = start_over(SHORTEST_LIFETIME)
+        summary = run_demo(SHORTEST_LIFETIME)
     except (Deviation, PartFailed, RotatorError, requests.RequestException) as problem:
         console.print(f"\n [red]✗[/red] {problem}", soft_wrap=True)
         return 1
@@ -278,8 +293,8 @@ def main() -> int:
         return 130
     document = FOLDER / "summary.json"
     document.write_text(json.dumps(summary, indent=2) + "\n")
-    show(summary)
-    console.print(f"Written: {relative(document)}. Everything that was started has ended.\n")
+    print_summary(summary)
+    console.print(f"Written: {format_path(document)}. Everything that was started has ended.\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The real parts: a renewal server and an Airflow, each in a folder of its own, on loopback."""
+"""A renewal server and an Airflow, each in a folder of its own, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ VARIABLE = "FLOWAPI_TOKEN"
 CONNECTION = "flowauth_default"
 DAG = "flowauth_token_rotation"
 PAGE = "flowapi-tokens"
-PATIENCE = 600  # seconds for anything that is waited for: a busy machine is slow, not broken
-PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
+WAIT_LIMIT = 600  # seconds; long, since a busy machine is slow
+PORTS = range(20_000, 32_000)  # below the ports of outgoing connections
 
 
 class PartFailed(Exception):
-    """A part did not do what it should; the message says which, and where its log is."""
+    """A server, an Airflow or one of their commands failed; the message names its log."""
 
 
 def prepare_process() -> None:
-    """End on SIGTERM as on Ctrl-C, and let no proxy stand between here and here."""
+    """Handle SIGTERM like Ctrl-C, and connect to loopback addresses without a proxy."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -54,20 +54,20 @@ def prepare_process() -> None:
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
-    """This process's environment without any Airflow's or server's settings, and with ours."""
-    kept = {
+    """Return this environment without settings of an Airflow or a server, and with `settings`."""
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AIRFLOW", "FLOWAUTH", "_AIRFLOW", "PYTHON"))
     }
-    return {**kept, "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', '')}", **settings}
+    return {**inherited, "PATH": f"{BIN}{os.pathsep}{inherited.get('PATH', '')}", **settings}
 
 
 def free_port() -> int:
     """Claim a free loopback port for this process until it ends.
 
-    A UDP socket on the same number is the claim: nothing here serves UDP, and no other process
-    that asks this function gets the number, even before its server listens.
+    A UDP socket on the same number is the claim, which other callers of this function respect
+    even before a server listens on the port. Nothing here serves UDP.
     """
     while True:
         port = random.choice(PORTS)  # noqa: S311 - no secret
@@ -86,16 +86,16 @@ def find_browser() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def wait_until(is_met: Callable[[], bool], what: str, *, interval: float = 0.2) -> None:
+def wait_until(is_met: Callable[[], bool], condition: str, *, interval: float = 0.2) -> None:
     """Call `is_met` every `interval` seconds until it is true.
 
     Raises:
-        PartFailed: it was not true within `PATIENCE`.
+        PartFailed: it was not true within `WAIT_LIMIT`.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_LIMIT
     while not is_met():
         if time.monotonic() > deadline:
-            raise PartFailed(f"Not within {PATIENCE} s: {what}.")
+            raise PartFailed(f"Timeout after {WAIT_LIMIT} s: waiting until {condition}.")
         time.sleep(interval)
 
 
@@ -103,7 +103,7 @@ def wait_until(is_met: Callable[[], bool], what: str, *, interval: float = 0.2) 
 def running(
     command: Sequence[str], *, env: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, with its output in `log`; the group ends with the block."""
+    """Run a process in a group of its own, with its output in `log`, until the block ends."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own commands
@@ -122,7 +122,7 @@ def running(
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask the group to end; what has not ended with its leader is killed."""
+    """Terminate the group, and kill the processes that outlive its leader."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -132,29 +132,29 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until_healthy(url: str, process: subprocess.Popen[bytes], what: str, log: Path) -> None:
-    """Wait until `url` answers without an error.
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes], name: str, log: Path) -> None:
+    """Wait until `url` responds without an error.
 
     Raises:
-        PartFailed: the process ended, or nothing answered within `PATIENCE`.
+        PartFailed: the process ended, or did not respond within `WAIT_LIMIT`.
     """
 
     def is_healthy() -> bool:
         if process.poll() is not None:
-            raise PartFailed(f"{what} did not start; see {log}")
+            raise PartFailed(f"{name} did not start; see {log}")
         with contextlib.suppress(OSError):  # URLError is one
             urllib.request.urlopen(url, timeout=30).close()  # noqa: S310 - loopback
             return True
         return False
 
-    wait_until(is_healthy, f"{what} answers, see {log}")
+    wait_until(is_healthy, f"{name} responds; see {log}")
 
 
 class RenewalServer:
     """The bundled server in `folder`, set up by its own commands.
 
     Attributes:
-        url: where it listens once it runs.
+        url: its address.
         password: of the user `flowbot`, who holds all roles.
     """
 
@@ -166,13 +166,13 @@ class RenewalServer:
         self.password = secrets.token_urlsafe(18)
 
     def set_up(self) -> None:
-        """Make keys, a user, an audience and roles."""
+        """Create keys, a user, an audience and roles."""
         self._run("server", "init")
         self._run("server", "add-audience", AUDIENCE, "--max-lifetime-minutes", "10080")
         for role, scopes in ROLES.items():
-            given = [word for scope in scopes for word in ("--scope", scope)]
+            options = [word for scope in scopes for word in ("--scope", scope)]
             self._run(
-                *("server", "add-role", role, "--audience", AUDIENCE, *given),
+                *("server", "add-role", role, "--audience", AUDIENCE, *options),
                 *("--max-lifetime-minutes", "1440"),
             )
         self._run("server", "add-user", USER, "--password-stdin", stdin=self.password)
@@ -187,29 +187,29 @@ class RenewalServer:
             yield
 
     def mint(self, minutes: int) -> str:
-        """A first token with all roles."""
-        given = [word for role in ROLES for word in ("--role", role)]
+        """Mint a first token with all roles."""
+        options = [word for role in ROLES for word in ("--role", role)]
         return self._run(
             *("server", "mint", "--user", USER, "--audience", AUDIENCE, "--name", TOKEN_NAME),
-            *given,
+            *options,
             *("--lifetime-minutes", str(minutes)),
         ).strip()
 
     def public_key(self) -> str:
-        """The public key (PEM) that verifies the tokens."""
+        """Return the public key (PEM) that verifies the tokens."""
         return self._run("server", "public-key")
 
     def history(self) -> list[dict[str, Any]]:
-        """All rows of the user."""
+        """Return the rows of all tokens of the user."""
         rows: list[dict[str, Any]] = json.loads(
             self._run("server", "tokens", "--all", "--user", USER, "--json")
         )
         return rows
 
     def renewal_requests(self) -> int:
-        """How many renewals it was asked for, by its own log."""
-        asked = r'"method": "POST", "path": "/tokens/(?:tokens/\d+/)?renew"'
-        return len(re.findall(asked, self.log.read_text()))
+        """Count the renewal requests in the server's log."""
+        pattern = r'"method": "POST", "path": "/tokens/(?:tokens/\d+/)?renew"'
+        return len(re.findall(pattern, self.log.read_text()))
 
     def _run(self, *words: str, stdin: str = "") -> str:
         done = subprocess.run(  # noqa: S603 - our own command
@@ -229,7 +229,7 @@ class AirflowHome:
     """An Airflow of its own in `folder`, with this checkout's dags and plugins.
 
     Attributes:
-        binaries: where its `airflow` and `python` are.
+        binaries: the folder of its `airflow` and `python`.
     """
 
     def __init__(self, folder: Path, binaries: Path = BIN) -> None:
@@ -248,7 +248,7 @@ class AirflowHome:
         )
 
     def set_up(self) -> None:
-        """Make the metadata database, an SQLite file."""
+        """Create the metadata database, an SQLite file."""
         self.folder.mkdir(parents=True)
         shutil.copy(migrated_database(self.binaries), self.folder / "airflow.db")
 
@@ -259,7 +259,7 @@ class AirflowHome:
             self.env[name] = url.replace("postgresql:", f"postgresql+{driver}:")
 
     def migrate(self) -> None:
-        """Bring the metadata database of the settings, whatever it is, to this Airflow's schema."""
+        """Migrate the metadata database to the schema of this Airflow."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.airflow("db", "migrate"):
             raise PartFailed(f"airflow db migrate failed; see {self.log}")
@@ -267,38 +267,38 @@ class AirflowHome:
     def put(self, token: str, url: str, login: str, password: str) -> None:
         """Store the token as a Variable and the issuer as a connection."""
         connection = {"host": url, "login": login, "password": password}
-        self._inside("put", {"token": token, "connection": connection})
+        self._call_inside("put", {"token": token, "connection": connection})
 
-    def load(self, what: str, document: object) -> None:
-        """Import connections or Variables by the command line, from a file that is then removed."""
-        path = self.folder / f"{what}.json"
+    def load(self, kind: str, document: object) -> None:
+        """Import `connections` or `variables` from a file, which is then removed."""
+        path = self.folder / f"{kind}.json"
         path.touch(mode=0o600)
         path.write_text(json.dumps(document))
-        failed = self.airflow(what, "import", str(path))
+        failed = self.airflow(kind, "import", str(path))
         path.unlink()
         if failed:
-            raise PartFailed(f"airflow {what} import failed; see {self.log}")
+            raise PartFailed(f"airflow {kind} import failed; see {self.log}")
 
     def run_dag(self) -> dict[str, Any]:
-        """Run the DAG once, to its end, and return its only token's report."""
+        """Run the DAG once, and return the report of its only token."""
         failed = self.airflow("dags", "test", DAG)
-        reports: list[dict[str, Any]] | None = self._inside("last_reports")
+        reports: list[dict[str, Any]] | None = self._call_inside("last_reports")
         if failed or not reports or len(reports) != 1:
             raise PartFailed(f"A run of the DAG failed; see {self.log}")
         return reports[0]
 
     def variable(self) -> dict[str, str]:
-        """The Variable: its `value` and `description`."""
-        variable: dict[str, str] = self._inside("variable")
+        """Return the `value` and the `description` of the Variable."""
+        variable: dict[str, str] = self._call_inside("variable")
         return variable
 
     @contextlib.contextmanager
     def running(self, port: int | None = None, base_url: str | None = None) -> Iterator[str]:
-        """Run its processes until the block ends; the answer is the address of its page.
+        """Run its processes until the block ends; yield the address of its page.
 
         Args:
-            port: the port of its page; by default a free one.
-            base_url: the page's address, if it is another one to those outside.
+            port: the port of its page; by default a free port.
+            base_url: the external address of the page, if it differs.
         """
         port = port or free_port()
         url = base_url or f"http://127.0.0.1:{port}"
@@ -327,13 +327,13 @@ class AirflowHome:
             yield url
 
     def version(self) -> str:
-        """Airflow's version."""
-        ask = "from importlib.metadata import version; print(version('apache-airflow'))"
+        """Return Airflow's version."""
+        code = "from importlib.metadata import version; print(version('apache-airflow'))"
         python = str(self.binaries / "python")
-        return subprocess.check_output([python, "-c", ask], text=True).strip()  # noqa: S603
+        return subprocess.check_output([python, "-c", code], text=True).strip()  # noqa: S603
 
     def airflow(self, *words: str) -> int:
-        """Run a command of its; the answer is the exit code."""
+        """Run an Airflow command, and return its exit code."""
         with self.log.open("ab") as log:
             return subprocess.run(  # noqa: S603 - our own command
                 [str(self.binaries / "airflow"), *words],
@@ -345,11 +345,11 @@ class AirflowHome:
                 check=False,
             ).returncode
 
-    def _inside(self, what: str, document: object = None) -> Any:  # noqa: ANN401 - JSON
+    def _call_inside(self, function: str, document: object = None) -> Any:  # noqa: ANN401 - JSON
         """Call a function of demo.inside_airflow in this Airflow; secrets pass through pipes."""
         with self.log.open("ab") as log:
             done = subprocess.run(  # noqa: S603 - our own command
-                [str(self.binaries / "python"), "-m", "demo.inside_airflow", what],
+                [str(self.binaries / "python"), "-m", "demo.inside_airflow", function],
                 env=self.env,
                 cwd=ROOT,
                 input=json.dumps(document).encode(),
@@ -363,16 +363,16 @@ class AirflowHome:
 
 
 def migrated_database(binaries: Path) -> Path:
-    """The empty metadata database of an environment's Airflow: an SQLite file to copy.
+    """Return the empty metadata database of an Airflow environment: an SQLite file to copy.
 
-    It is made once for each environment, since a migration takes longer than most tests.
+    It is created once for each environment, since a migration takes longer than most tests.
     """
-    made = binaries.parent / "airflow.db"
+    database = binaries.parent / "airflow.db"
     with (binaries.parent / "airflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
+        if not database.exists():
             with tempfile.TemporaryDirectory(dir=binaries.parent) as folder:
                 home = AirflowHome(Path(folder), binaries)
                 home.migrate()
-                (home.folder / made.name).replace(made)
-    return made
+                (home.folder / database.name).replace(database)
+    return database

@@ -1,4 +1,4 @@
-"""`make up`: the renewal server and an Airflow with its page, left running until Ctrl-C."""
+"""`make up`: run the renewal server and an Airflow with its page until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ console = Console(highlight=False)
 
 
 def add_admin(airflow: AirflowHome) -> str:
-    """Make the user admin, who has all rights, and return the password."""
+    """Create the user admin, who has all permissions, and return the password."""
     password = secrets.token_urlsafe(12)
     passwords = airflow.folder / "passwords.json"
     passwords.touch(mode=0o600)
@@ -44,7 +44,7 @@ def add_admin(airflow: AirflowHome) -> str:
 
 
 def main() -> int:
-    """Start everything, say where it is, wait."""
+    """Start everything, print the addresses, and wait for Ctrl-C."""
     prepare_process()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
@@ -58,7 +58,7 @@ def main() -> int:
                 airflow.put(server.mint(LIFETIME_MINUTES), server.url, USER, server.password)
                 password = add_admin(airflow)
                 url = parts.enter_context(airflow.running())
-            show(url, password, server)
+            print_addresses(url, password, server)
             while True:
                 time.sleep(3600)
         except PartFailed as problem:
@@ -66,12 +66,12 @@ def main() -> int:
             return 1
         except KeyboardInterrupt:
             console.print("\nStopping ...")
-    console.print("Everything that was started has ended.")
+    console.print("All processes have ended.")
     return 0
 
 
-def show(url: str, password: str, server: RenewalServer) -> None:
-    """Addresses and credentials."""
+def print_addresses(url: str, password: str, server: RenewalServer) -> None:
+    """Print the addresses and credentials."""
     folder = FOLDER.relative_to(ROOT)
     console.print(
         f"""
@@ -83,10 +83,10 @@ def show(url: str, password: str, server: RenewalServer) -> None:
                 .venv/bin/flowauth-rotator server tokens --data-dir {folder}/server
 
 The token in Variable {VARIABLE} lives for {LIFETIME_MINUTES} minutes and is renewed in its
-last third. The DAG {DAG} looks every five minutes, and whenever
+last third. The DAG {DAG} checks every five minutes, and whenever
 you trigger it. Logs are in {folder}/.
 
-[bold]Ctrl-C ends all of it.[/bold]""",
+[bold]Press Ctrl-C to stop everything.[/bold]""",
         soft_wrap=True,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from demo.parts import PATIENCE, free_port
+from demo.parts import WAIT_LIMIT, free_port
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.server.serving import Gunicorn
 from flowauth_rotator.server.settings import DATA_DIR_VARIABLE, VARIABLES, Settings
@@ -139,7 +139,7 @@ def told():
     """A socket like the one on which systemd waits to be told that a service has started."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("")  # Linux makes a name
-        listening.settimeout(PATIENCE)
+        listening.settimeout(WAIT_LIMIT)
         yield listening
 
 
@@ -163,7 +163,7 @@ def test_the_containers_command_runs_without_rights(environment, told):
     bind = f"127.0.0.1:{free_port()}"
     [serve], [check] = map(json.loads, instructions("CMD")), instructions("HEALTHCHECK")
     code = json.loads(check.partition(" CMD ")[2])[-1].replace("127.0.0.1:9091", bind)
-    code = code.replace("timeout=4", f"timeout={PATIENCE}")
+    code = code.replace("timeout=4", f"timeout={WAIT_LIMIT}")
     healthy = [sys.executable, "-c", code]
     words = [PROGRAM, *(word.replace("0.0.0.0:9091", bind) for word in serve)]
     server = subprocess.Popen(
@@ -182,7 +182,7 @@ def test_the_containers_command_runs_without_rights(environment, told):
         assert names == {"id", "token"}
     finally:
         server.terminate()
-        server.wait(timeout=PATIENCE)
+        server.wait(timeout=WAIT_LIMIT)
     assert server.returncode == 0
     assert subprocess.run(healthy, env=environment, capture_output=True).returncode == 1
     assert not [*Path(environment["TMPDIR"]).iterdir(), *Path(environment["HOME"]).iterdir()]

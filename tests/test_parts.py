@@ -33,7 +33,7 @@ def test_processes_are_given_different_ports():
 
 def test_a_wait_ends_with_what_was_waited_for(monkeypatch):
     """It does not last for ever."""
-    monkeypatch.setattr(parts, "PATIENCE", 0)
+    monkeypatch.setattr(parts, "WAIT_LIMIT", 0)
     parts.wait_until(lambda: True, "it is there")
-    with pytest.raises(parts.PartFailed, match="Not within 0 s: it comes"):
+    with pytest.raises(parts.PartFailed, match="Timeout after 0 s: waiting until it comes"):
         parts.wait_until(lambda: False, "it comes", interval=0)

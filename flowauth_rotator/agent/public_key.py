@@ -13,7 +13,7 @@ def load_public_key(text: str, *, timeout: float = 30.0, verify: bool | str = Tr
     """Return the key of a setting: PEM, or the `http[s]://` address of a JWK Set.
 
     Raises:
-        Misconfigured: there is no public key.
+        Misconfigured: the setting holds no public key.
         IssuerError: the address did not return one.
     """
     if not text.strip().lower().startswith(("http://", "https://")):

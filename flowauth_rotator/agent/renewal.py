@@ -60,7 +60,7 @@ class Renewal:
             and by the issuer's clock the token is not due.
 
         Raises:
-            RotatorError: there is no candidate.
+            RotatorError: no candidate was found.
         """
         try:
             return self.issuer.retry(self._attempt)

@@ -61,7 +61,7 @@ class MemoryStore:
     def read(self) -> Token:
         """Return the token."""
         if self.token is None:
-            raise MissingToken("There is no token in memory.")
+            raise MissingToken("The memory holds no token.")
         return self.token
 
     def preflight(self) -> None:

@@ -301,7 +301,7 @@ def assess_dags(dags: Sequence[RotationDagStatus], now: datetime) -> ServiceStat
 
 def _assess_unreadable(last_check: CheckResult | None) -> ServiceStatus:
     if last_check is None:
-        return ServiceStatus(State.UNKNOWN, "There is no information about this token.")
+        return ServiceStatus(State.UNKNOWN, "No information about this token is available.")
     state = STATE_OF_SEVERITY[last_check.severity]
     return ServiceStatus(state, last_check.reason, last_check.advice)
 

@@ -253,7 +253,7 @@ def _find_connection_error(connection_id: str) -> Misconfigured | None:
 def _report_token(
     token: SurveyedToken, errors: Mapping[str, Misconfigured], now: datetime
 ) -> Report:
-    """Return the report of a token, or the error of its connection if there is no other failure."""
+    """Return the report of a token, or the error of its connection if it did not fail otherwise."""
     report, error = token.report, errors.get(token.token.flowauth_conn_id)
     if error is None or report.failed:
         return report
@@ -277,7 +277,7 @@ def _select_tokens(
     invalid_entries: Sequence[InvalidEntry],
     names: Sequence[str] | None,
 ) -> list[SurveyedToken]:
-    """Return the tokens with these names or Variables, or all of them if there is no name.
+    """Return the tokens with these names or Variables, or all of them without names.
 
     Raises:
         Misconfigured: a name is not that of a managed token.

@@ -89,7 +89,7 @@ class _Counters(Storage):
         return 0 if row is None else row[0]
 
     def get_expiry(self, key: str) -> float:
-        """Return the end of the current window in epoch seconds; now if there is no window."""
+        """Return the end of the current window in epoch seconds; now without a window."""
         row = self._connection.execute(_CURRENT, {"counter_key": key} | self._window).first()
         return self._now if row is None else row[1]
 

@@ -33,7 +33,11 @@ def test_a_seed_replays(seed):
 def test_a_violation_is_told_as_a_story(monkeypatch):
     """A rotation that does not look before it writes: what happened, and which invariant fell."""
     monkeypatch.setattr(rotation, "_read_current", lambda _store: None)
-    monkeypatch.setattr(rotation, "_overtaken", lambda store, found, current, clocks: found.report)
+    monkeypatch.setattr(
+        rotation._Rotation,
+        "_report_other_writer",
+        lambda this, _current: this._inspection.report,
+    )
     seed = next(seed for seed in range(SCHEDULES) if violated(seed)[0])
     lines = told(seed).splitlines()
     assert lines[-1].startswith(f"Seed {seed} violates I")
