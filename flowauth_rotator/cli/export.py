@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from flowauth_rotator.tables import format_table
+
 
 @click.group(short_help="Export files for monitoring systems.")
 def monitoring() -> None:
@@ -40,8 +42,9 @@ def export(*, folder: Path, runbook_url: str, force: bool) -> None:
         raise click.ClickException(
             f"{error.filename} cannot be written: {error.strerror}."
         ) from None
-    paths = {top: str(folder / top) for top in counts}
-    width = max(map(len, paths.values()))
-    for top, number in counts.items():
-        count = f"{number:>2} file{'s' if number > 1 else ' '}"
-        click.echo(f"{paths[top]:<{width}}  {count}  {PURPOSES[top]}")
+    rows = [
+        (str(folder / top), f"{number:>2} file{'s' if number > 1 else ''}", PURPOSES[top])
+        for top, number in counts.items()
+    ]
+    for line in format_table(rows):
+        click.echo(line)

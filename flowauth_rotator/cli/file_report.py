@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowauth_rotator.cli.options import name_options
+from flowauth_rotator.tables import format_table
 
 if TYPE_CHECKING:
     from flowauth_rotator.core.policy import TokenState
@@ -56,8 +57,10 @@ def print_report(report: Report, *, state: TokenState | None = None, as_json: bo
         "clock": report.clock_warning or None,
         "old token until": report.predecessor_expires_at if report.successor_expires_at else None,
     }
-    width = max(map(len, values))
-    for label, value in values.items():
-        if value is not None:
-            text = format_time(value) if isinstance(value, datetime) else value
-            click.echo(f"{label:<{width}}  {text}")
+    rows = [
+        (label, format_time(value) if isinstance(value, datetime) else value)
+        for label, value in values.items()
+        if value is not None
+    ]
+    for line in format_table(rows):
+        click.echo(line)
