@@ -153,8 +153,8 @@ class RenewalServer:
 
         self.requests: list[str] = []
         self.clock_offset = self.date_offset = 0
-        self._answering = threading.Event()
-        self._answering.set()
+        self._held_path: str | None = None
+        self._released = threading.Event()
         self.signer = signer
         self.public_key_pem = signer.public_pem
         self.app = create_app(data_dir, signer=signer, hasher=hasher, clock=self.now)
@@ -234,13 +234,15 @@ class RenewalServer:
         self._services.accounts.set_role(role, max_lifetime_minutes=minutes)
 
     @contextmanager
-    def silent(self) -> Iterator[None]:
-        """Let each request wait for its answer until the end of this block."""
-        self._answering.clear()
+    def holding(self, path: str) -> Iterator[None]:
+        """Hold the responses to requests for this path until the end of the block."""
+        self._released.clear()
+        self._held_path = path
         try:
             yield
         finally:
-            self._answering.set()
+            self._held_path = None
+            self._released.set()
 
     def now(self) -> int:
         """Seconds since the epoch by the server's clock."""
@@ -249,7 +251,8 @@ class RenewalServer:
     def _recording(self, wsgi_app):
         def record(environ, start_response):
             self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
-            self._answering.wait()
+            if environ["PATH_INFO"] == self._held_path:
+                self._released.wait()
             return wsgi_app(environ, start_response)
 
         return record
