@@ -76,7 +76,7 @@ def run_dag(server: RenewalServer, airflow: AirflowHome, number: int) -> tuple[d
     count = server.renewal_requests() - before
     requests_ = f"{count} renewal request{'' if count == 1 else 's'}"
     print_step(
-        f"run {number}", f"[bold]{report['outcome']}[/bold], {requests_}. {report['reason']}"
+        f"run {number}", f"[bold]{report['outcome']}[/bold], {requests_}. {report['message']}"
     )
     return report, count
 

@@ -37,11 +37,11 @@ def pytest_addoption(parser):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print a line for each reason why tests were not run."""
+    """Print a line for each message why tests were not run."""
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
-    for reason, number in reasons.items():
-        terminalreporter.write_line(f"Not run: {number} tests. {reason}", yellow=True)
+    for message, number in reasons.items():
+        terminalreporter.write_line(f"Not run: {number} tests. {message}", yellow=True)
 
 
 def report_missing(request, sentence: str) -> NoReturn:

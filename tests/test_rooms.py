@@ -1,4 +1,4 @@
-"""Who may import whom: the rooms of the package, and the reason for each wall."""
+"""Who may import whom: the rooms of the package, and the message for each wall."""
 
 import ast
 import re

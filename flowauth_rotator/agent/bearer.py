@@ -49,5 +49,5 @@ class BearerIssuer(HttpIssuer):
     def _not_supported(self) -> Misconfigured:
         return Misconfigured(
             f"{self.url} does not accept a token as its own credential: is it FlowAuth?",
-            advice="Set the login and password of the token's owner in the connection.",
+            hint="Set the login and password of the token's owner in the connection.",
         )

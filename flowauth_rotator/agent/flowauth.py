@@ -76,7 +76,7 @@ class SessionIssuer(HttpIssuer):
                 f"User {self.username!r} holds no role on any server of {self.url}.",
                 issuer_message="",
                 status=200,
-                advice="Ask an administrator of the issuer to grant the user a role.",
+                hint="Ask an administrator of the issuer to grant the user a role.",
             )
         return f"signed in as {self.username!r}, for {', '.join(sorted(names))}"
 
@@ -90,7 +90,7 @@ class SessionIssuer(HttpIssuer):
         if claims.subject not in (None, self.username):
             raise Misconfigured(
                 f"The token belongs to user {claims.subject!r}, the sign-in to {self.username!r}.",
-                advice="Sign in as the owner of the token.",
+                hint="Sign in as the owner of the token.",
             )
         servers = self._get("/tokens/servers")
         ids = [row.get("id") for row in servers if row.get("server_name") == claims.audience]
@@ -100,7 +100,7 @@ class SessionIssuer(HttpIssuer):
                 f"{self.url}.",
                 issuer_message="",
                 status=200,
-                advice="Check that the issuer has this server, and ask an administrator to grant "
+                hint="Check that the issuer has this server, and ask an administrator to grant "
                 "the user a role on it.",
             )
         rows = self._get(f"/tokens/tokens/{ids[0]}", max_bytes=LARGEST_LIST)
@@ -145,7 +145,7 @@ class SessionIssuer(HttpIssuer):
                 f"{self.url} has no renewable token matching this one for user {self.username!r}.",
                 issuer_message="",
                 status=200,
-                advice="Mint a new token there for this user and store it.",
+                hint="Mint a new token there for this user and store it.",
             )
         self._http.secrets = (self._password, token.reveal())
         path = f"/tokens/tokens/{row.id}/renew"
@@ -183,7 +183,7 @@ class SessionIssuer(HttpIssuer):
             return request()
         except SignedOut as error:
             raise IssuerUnavailable(
-                f"{error.reason} The sign-in a moment before succeeded."
+                f"{error.message} The sign-in a moment before succeeded."
             ) from None
 
     def _sign_in(self) -> None:
@@ -206,7 +206,7 @@ class SessionIssuer(HttpIssuer):
             f"{self.url} did not accept {self.max_codes} two-factor codes of {self.username!r}.",
             issuer_message=CODE_REFUSED,
             status=401,
-            advice="Correct `totp_secret`.",
+            hint="Correct `totp_secret`.",
         )
 
     def _try_sign_in(self) -> bool:
@@ -221,17 +221,17 @@ class SessionIssuer(HttpIssuer):
         except CodeMissing:
             raise Misconfigured(
                 f"{self.url} requires a two-factor code for user {self.username!r}.",
-                advice="Set `totp_secret` in the connection, or use an account without two-factor "
+                hint="Set `totp_secret` in the connection, or use an account without two-factor "
                 "authentication.",
             ) from None
         except Refused as refusal:
             if self._totp and refusal.issuer_message == CODE_REFUSED:
                 return False
             raise Refused(
-                f"Sign-in of {self.username!r} failed: {refusal.reason}",
+                f"Sign-in of {self.username!r} failed: {refusal.message}",
                 issuer_message=refusal.issuer_message,
                 status=refusal.status,
-                advice="Correct the login and password for the issuer.",
+                hint="Correct the login and password for the issuer.",
             ) from None
         return True
 
@@ -250,7 +250,7 @@ def _parse_totp(secret: str) -> TOTP:
         return totp
     raise Misconfigured(
         "`totp_secret` is not a base32 text.",
-        advice="Use the secret with which the account's authenticator was set up.",
+        hint="Use the secret with which the account's authenticator was set up.",
     )
 
 

@@ -227,7 +227,7 @@ class HttpClient:
                 raise lost(
                     f"{self.url} sent a compressed response (Content-Encoding), which is not "
                     "decoded.",
-                    advice="Switch off compression for this address, in the issuer or in a proxy "
+                    hint="Switch off compression for this address, in the issuer or in a proxy "
                     "in front of it; the request is retried.",
                 )
             while has_body and (chunk := response.raw.read1(LARGEST_BODY, decode_content=False)):
@@ -242,10 +242,10 @@ class HttpClient:
         if _is_untrusted(error):
             return Misconfigured(
                 f"The certificate of {self.url} could not be verified.",
-                advice="Set `verify` to the path of the certificates to trust.",
+                hint="Set `verify` to the path of the certificates to trust.",
             )
         if isinstance(error, requests.exceptions.InvalidURL):
-            return Misconfigured(f"{self.url} is not a valid address.", advice=ADDRESS_ADVICE)
+            return Misconfigured(f"{self.url} is not a valid address.", hint=ADDRESS_ADVICE)
         if _is_connect_error(error):
             return IssuerUnavailable(f"{self.url} cannot be reached.")
         if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
@@ -259,7 +259,7 @@ class HttpClient:
             host = _host(response.headers.get("Location", "")) or "another path"
             return Misconfigured(
                 f"{self.url} redirects to {host}; redirects are not followed.",
-                advice="Set host to the address to which it redirects.",
+                hint="Set host to the address to which it redirects.",
             )
         if status == 429:
             return Throttled(
@@ -289,17 +289,17 @@ def _check_url(url: str) -> str:
         parts.port  # noqa: B018 - raises for an invalid port
     except ValueError:
         raise Misconfigured(
-            "The issuer's address has an invalid host or port.", advice=ADDRESS_ADVICE
+            "The issuer's address has an invalid host or port.", hint=ADDRESS_ADVICE
         ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Misconfigured(
             "The issuer's address does not begin with http:// or https:// and a host.",
-            advice=ADDRESS_ADVICE,
+            hint=ADDRESS_ADVICE,
         )
     if parts.username is not None or parts.query or parts.fragment:
         raise Misconfigured(
             "The issuer's address contains credentials, a query or a fragment.",
-            advice=ADDRESS_ADVICE,
+            hint=ADDRESS_ADVICE,
         )
     return url.rstrip("/")
 
@@ -308,7 +308,7 @@ def _check_timeout(timeout: float) -> float:
     if type(timeout) not in (int, float) or not 0 < timeout <= LONGEST_TIMEOUT:
         raise Misconfigured(
             f"`timeout` is {timeout!r}.",
-            advice=f"Use a number of seconds above 0 and up to {LONGEST_TIMEOUT}.",
+            hint=f"Use a number of seconds above 0 and up to {LONGEST_TIMEOUT}.",
         )
     return timeout
 
@@ -322,7 +322,7 @@ def _check_verify(verify: bool | str) -> bool | str:
     except (OSError, TypeError):  # ssl.SSLError is an OSError
         raise Misconfigured(
             f"`verify` is {verify!r}, which is not a file or a folder of certificates.",
-            advice="Use true, false, or the path of the certificates to trust.",
+            hint="Use true, false, or the path of the certificates to trust.",
         ) from None
     return verify
 

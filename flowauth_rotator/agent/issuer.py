@@ -133,7 +133,7 @@ class HttpIssuer:
         if not isinstance(version, str):
             raise Misconfigured(
                 f"{self.url} did not return a version: is this a FlowAuth address?",
-                advice="Set host to the issuer's address, including its path, if it has one.",
+                hint="Set host to the issuer's address, including its path, if it has one.",
             )
         return version[:40]
 

@@ -24,7 +24,7 @@ def load_public_key(text: str, *, timeout: float = 30.0, verify: bool | str = Tr
     except (SignedOut, NoSuchPage):
         raise Misconfigured(
             f"{client.url} does not return a JWK Set.",
-            advice="Correct the address in `public_key`, or use the key as PEM.",
+            hint="Correct the address in `public_key`, or use the key as PEM.",
         ) from None
     finally:
         client.close()

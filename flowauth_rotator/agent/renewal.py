@@ -70,9 +70,9 @@ class Renewal:
             claims = self.inspection.claims
             if not (isinstance(error, Refused) and claims.expires_at <= self.clocks.theirs):
                 raise
-            reason = f"It expired at {format_time(claims.expires_at)}. {error.reason}"
-            advice = error.advice if error.advice != Refused.advice else None
-            raise ExpiredToken(reason, advice=advice) from None
+            message = f"It expired at {format_time(claims.expires_at)}. {error.message}"
+            hint = error.hint if error.hint != Refused.hint else None
+            raise ExpiredToken(message, hint=hint) from None
 
     @property
     def newest_expiry(self) -> datetime | None:

@@ -83,7 +83,7 @@ def inspect_token(
     if name and claims.token_name and name != claims.token_name:
         raise Misconfigured(
             f"The token in {store.place} has the name {claims.token_name!r}, not {name!r}.",
-            advice="Correct the name, or store the token of that name.",
+            hint="Correct the name, or store the token of that name.",
         )
     decision = decide(claims, policy, now)
     forced = force if force and claims.issued_at < force else None
@@ -93,7 +93,7 @@ def inspect_token(
         name=name or claims.token_name or store.name,
         place=store.place,
         outcome=Outcome.HEALTHY,
-        reason=f"{prefix}{decision.reason}",
+        message=f"{prefix}{decision.message}",
         checked_at=to_utc(now),
         predecessor_expires_at=claims.expires_at,
         issued_at=claims.issued_at,
@@ -106,7 +106,7 @@ def inspect_token(
             report,
             clock_skew=round(behind.total_seconds()),
             severity=Severity.WARNING,
-            advice="The token was issued in the future: correct the clock of this machine.",
+            hint="The token was issued in the future: correct the clock of this machine.",
         )
     return Inspection(token, claims, decision, report, forced)
 
@@ -238,7 +238,7 @@ class _Rotation:
         if current == inspection.token:
             raise ShadowedStore(
                 f"The write to {store.place} succeeded, but reading it returns the old token.",
-                advice="Remove what hides it: another secrets backend or an environment variable.",
+                hint="Remove what hides it: another secrets backend or an environment variable.",
             )
         return self._report_other_writer(current)
 
@@ -256,7 +256,7 @@ class _Rotation:
         except MalformedToken as error:
             raise ConflictingWrite(
                 f"{place} was changed during the rotation, to a value that is not a token. "
-                f"{error.reason}"
+                f"{error.message}"
             ) from None
         if claims.expires_at <= max(self._inspection.claims.expires_at, self._clocks.earliest):
             raise ConflictingWrite(
@@ -266,7 +266,7 @@ class _Rotation:
         return replace(
             self._inspection.report,
             outcome=Outcome.SUPERSEDED,
-            reason=f"Another writer stored a token that expires at "
+            message=f"Another writer stored a token that expires at "
             f"{format_time(claims.expires_at)}.",
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,
@@ -278,9 +278,9 @@ class _Rotation:
         claims = self._inspection.claims
         return replace(
             self._clocks.annotate(self._inspection.report),
-            reason=decide(claims, self._policy, self._clocks.theirs).reason,
+            message=decide(claims, self._policy, self._clocks.theirs).message,
             severity=self.severity,
-            advice="The token was not renewed: correct the wrong clock, here or at the issuer.",
+            hint="The token was not renewed: correct the wrong clock, here or at the issuer.",
         )
 
     def _report_swap(self, successor: Candidate, claims: Claims) -> Report:
@@ -291,7 +291,7 @@ class _Rotation:
         report = replace(
             self.annotated_report,
             outcome=Outcome.ADOPTED if successor.adopted else Outcome.ROTATED,
-            reason=f"The successor expires at {format_time(claims.expires_at)}{suffix}.",
+            message=f"The successor expires at {format_time(claims.expires_at)}{suffix}.",
             successor_expires_at=claims.expires_at,
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,
@@ -303,8 +303,8 @@ class _Rotation:
             report = replace(
                 report,
                 outcome=Outcome.CAPPED,
-                reason=f"The issuer grants too little: {_join_violations(successor)}.",
-                advice=Capped.advice,
+                message=f"The issuer grants too little: {_join_violations(successor)}.",
+                hint=Capped.hint,
                 severity=self.severity,
             )
         return report

@@ -101,7 +101,7 @@ class FileStore:
         if not self.path.resolve().is_file():
             raise ShadowedStore(
                 f"The {self.place} is not a regular file, so a write would not change its content.",
-                advice="Use a regular file.",
+                hint="Use a regular file.",
             )
         self._write_draft("")
 
@@ -137,7 +137,7 @@ class FileStore:
         if problem:
             raise StoreUnavailable(
                 f"The {self.place} cannot be written: {problem.strerror}.",
-                advice="Check that this user may create files in its folder and that the disk has "
+                hint="Check that this user may create files in its folder and that the disk has "
                 "space.",
             )
 

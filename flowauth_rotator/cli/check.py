@@ -167,7 +167,7 @@ def _take_snapshot(options: CheckOptions, now: datetime) -> Snapshot:
     except IssuerError as error:
         if in_use is None:
             raise
-        return replace(in_use, issuer=options.issuer, issuer_trouble=error.reason)
+        return replace(in_use, issuer=options.issuer, issuer_trouble=error.message)
     return in_use.with_issued(issued) if in_use else issued
 
 

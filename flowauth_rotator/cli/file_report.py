@@ -50,7 +50,7 @@ def print_report(report: Report, *, state: TokenState | None = None, as_json: bo
         click.echo(json.dumps(document))
         return
     values = {
-        report.place: f"{state or report.outcome}. {report.reason} {report.advice}".rstrip(),
+        report.place: f"{state or report.outcome}. {report.message} {report.hint}".rstrip(),
         "name": report.name,
         "expires": report.successor_expires_at or report.predecessor_expires_at,
         "renewal due": report.renew_at,

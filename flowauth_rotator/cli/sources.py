@@ -40,7 +40,7 @@ def read_local_airflow(now: datetime) -> Snapshot:
         except ModuleNotFoundError as error:
             raise Misconfigured(
                 f"Airflow cannot be imported in this environment: {error.name} is not installed.",
-                advice="Run the command with Airflow's Python, or set --airflow to Airflow's URL.",
+                hint="Run the command with Airflow's Python, or set --airflow to Airflow's URL.",
             ) from None
         try:
             return api.read_snapshot(None, now)
@@ -50,7 +50,7 @@ def read_local_airflow(now: datetime) -> Snapshot:
             kind = type(error).__name__
     raise StoreUnavailable(
         f"Airflow's database cannot be read ({kind}).",
-        advice="Run the command as Airflow's user, with Airflow's environment variables.",
+        hint="Run the command as Airflow's user, with Airflow's environment variables.",
     )
 
 
@@ -68,12 +68,12 @@ def fetch_remote_airflow(url: str, scrape_token: str) -> Snapshot:
             response = client.send("GET", CHECK_PATH, headers=headers, max_bytes=LARGEST_LIST)
             return Snapshot.from_json(response.document)
         except IssuerError as error:
-            reason = error.reason
+            message = error.message
         except InvalidSnapshot as error:
-            reason = f"{client.url} did not return the expected JSON. {error}"
+            message = f"{client.url} did not return the expected JSON. {error}"
     raise StoreUnavailable(
-        reason,
-        advice="Check that this Airflow has the same version of flowauth-rotator, and that "
+        message,
+        hint="Check that this Airflow has the same version of flowauth-rotator, and that "
         "--scrape-token-file contains the scrape token of its configuration.",
     )
 

@@ -41,25 +41,25 @@ class RotatorError(Exception):
     Attributes:
         outcome: the outcome in reports and metrics.
         retryable: whether the same attempt may succeed a little later.
-        advice: what a person can do, in one sentence.
+        hint: what a person can do, in one sentence.
         severity: critical, unless the rotation found that there is time left.
         details: the report as far as the rotation had filled it in; None before the token was read.
     """
 
     outcome: ClassVar[Outcome]
     retryable: bool = False
-    advice: str = ""
+    hint: str = ""
     severity: Severity = Severity.CRITICAL
     details: Report | None = None
 
-    def __init__(self, reason: str, *, advice: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        if advice is not None:
-            self.advice = advice
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.reason} {self.advice}".rstrip()
+        return f"{self.message} {self.hint}".rstrip()
 
     def with_details(self, details: Report, severity: Severity | None = None) -> RotatorError:
         """Return a copy that carries the details and, if one is given, the severity."""
@@ -72,18 +72,18 @@ class RotatorError(Exception):
 
     def report(self, *, name: str, place: str, checked_at: datetime) -> Report:
         """Return the error as a report, with the details if there are any."""
-        details = self.details or Report(name, place, self.outcome, self.reason, checked_at)
+        details = self.details or Report(name, place, self.outcome, self.message, checked_at)
         return replace(
             details,
             outcome=self.outcome,
-            reason=self.reason,
+            message=self.message,
             severity=self.severity,
-            advice=self.advice,
+            hint=self.hint,
         )
 
 
 class Misconfigured(RotatorError):
-    """A setting is invalid; the reason names it."""
+    """A setting is invalid; the message names it."""
 
     outcome = Outcome.MISCONFIGURED
 
@@ -96,21 +96,21 @@ class MissingToken(TokenError):
     """The store holds no token."""
 
     outcome = Outcome.MISSING
-    advice = "Store a FlowAPI token there; from then on it is renewed."
+    hint = "Store a FlowAPI token there; from then on it is renewed."
 
 
 class MalformedToken(TokenError):
-    """The text is not a JWT that can be renewed; the reason says why and quotes none of it."""
+    """The text is not a JWT that can be renewed; the message says why and quotes none of it."""
 
     outcome = Outcome.MALFORMED
-    advice = "Store the JWT alone, exactly as the issuer printed it."
+    hint = "Store the JWT alone, exactly as the issuer printed it."
 
 
 class ExpiredToken(TokenError):
     """The token has expired, and the issuer no longer renews it."""
 
     outcome = Outcome.EXPIRED
-    advice = "Mint a new token at the issuer and store it."
+    hint = "Mint a new token at the issuer and store it."
 
 
 class StoreError(RotatorError):
@@ -118,7 +118,7 @@ class StoreError(RotatorError):
 
 
 class ShadowedStore(StoreError):
-    """Readers would not see a write; the reason names what hides it."""
+    """Readers would not see a write; the message names what hides it."""
 
     outcome = Outcome.SHADOWED
 
@@ -127,7 +127,7 @@ class ConflictingWrite(StoreError):
     """Another writer replaced the token during the rotation; its value was not overwritten."""
 
     outcome = Outcome.CONFLICT
-    advice = "Check the stored value, and store a valid token."
+    hint = "Check the stored value, and store a valid token."
 
 
 class StoreUnavailable(StoreError):
@@ -135,7 +135,7 @@ class StoreUnavailable(StoreError):
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
-    advice = "The rotation is retried; if the error persists, check the store of the token."
+    hint = "The rotation is retried; if the error persists, check the store of the token."
 
 
 class IssuerError(RotatorError):
@@ -151,12 +151,12 @@ class Refused(IssuerError):
     """
 
     outcome = Outcome.REFUSED
-    advice = "Correct what the issuer names, or mint a new token there and store it."
+    hint = "Correct what the issuer names, or mint a new token there and store it."
 
     def __init__(
-        self, reason: str, *, issuer_message: str, status: int, advice: str | None = None
+        self, message: str, *, issuer_message: str, status: int, hint: str | None = None
     ) -> None:
-        super().__init__(reason, advice=advice)
+        super().__init__(message, hint=hint)
         self.issuer_message = issuer_message
         self.status = status
 
@@ -165,7 +165,7 @@ class Capped(IssuerError):
     """The lifetime that the issuer grants is not worth a swap."""
 
     outcome = Outcome.CAPPED
-    advice = (
+    hint = (
         "Raise `lifetime_minutes`, if it is set, or ask an administrator of the issuer to raise "
         "the longest lifetime or the latest expiry of the server and the roles."
     )
@@ -179,10 +179,10 @@ class Rejected(IssuerError):
     """
 
     outcome = Outcome.REJECTED
-    advice = "The token in use was not changed; compare it with the issuer's records."
+    hint = "The token in use was not changed; compare it with the issuer's records."
 
-    def __init__(self, reason: str, *, violations: tuple[str, ...]) -> None:
-        super().__init__(reason)
+    def __init__(self, message: str, *, violations: tuple[str, ...]) -> None:
+        super().__init__(message)
         self.violations = violations
 
 
@@ -190,7 +190,7 @@ class BudgetExhausted(IssuerError):
     """The issuer has minted as many tokens of this name as the budget allows."""
 
     outcome = Outcome.BUDGET_EXHAUSTED
-    advice = "Find out why so many were needed; requests resume when the hour or the day is over."
+    hint = "Find out why so many were needed; requests resume when the hour or the day is over."
 
 
 class IssuerUnavailable(IssuerError):
@@ -198,7 +198,7 @@ class IssuerUnavailable(IssuerError):
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
-    advice = "The request is retried; if the error persists, check the issuer."
+    hint = "The request is retried; if the error persists, check the issuer."
 
 
 class Throttled(IssuerUnavailable):
@@ -210,8 +210,8 @@ class Throttled(IssuerUnavailable):
 
     longest_pause: ClassVar[float] = 30.0
 
-    def __init__(self, reason: str, *, retry_after: float) -> None:
-        super().__init__(reason)
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
         self.retryable = retry_after <= self.longest_pause
 

@@ -46,12 +46,12 @@ class RotationPolicy:
             _check_fraction_or_duration(setting, getattr(self, setting))
         if not isinstance(self.leeway, timedelta) or self.leeway < timedelta(0):
             raise Misconfigured(
-                f"`leeway` is {self.leeway!r}.", advice="Use a `timedelta` of zero or more."
+                f"`leeway` is {self.leeway!r}.", hint="Use a `timedelta` of zero or more."
             )
         minutes = self.lifetime_minutes
         if minutes is not None and (type(minutes) is not int or minutes < 1):
             raise Misconfigured(
-                f"`lifetime_minutes` is {minutes!r}.", advice="Use a whole number from 1, or None."
+                f"`lifetime_minutes` is {minutes!r}.", hint="Use a whole number from 1, or None."
             )
 
 
@@ -72,14 +72,14 @@ class Decision:
 
     Attributes:
         state: the state of the token.
-        reason: why, in a sentence.
+        message: why, in a sentence.
         renew_at: from when on a renewal is due.
         critical_at: from when on a failure is critical.
         remaining: time left until `exp`; negative once it has passed.
     """
 
     state: TokenState
-    reason: str
+    message: str
     renew_at: datetime
     critical_at: datetime
     remaining: timedelta
@@ -108,17 +108,17 @@ def decide(claims: Claims, policy: RotationPolicy, now: datetime) -> Decision:
         resolve_duration(policy.critical_before, claims.lifetime), renew_before
     )
     if now >= claims.expires_at:
-        state, reason = TokenState.EXPIRED, f"It expired at {format_time(claims.expires_at)}."
+        state, message = TokenState.EXPIRED, f"It expired at {format_time(claims.expires_at)}."
     elif now >= critical_at:
-        state, reason = (
+        state, message = (
             TokenState.CRITICAL,
             f"It expires at {format_time(claims.expires_at)}, soon.",
         )
     elif now >= renew_at:
-        state, reason = TokenState.DUE, f"Renewal has been due since {format_time(renew_at)}."
+        state, message = TokenState.DUE, f"Renewal has been due since {format_time(renew_at)}."
     else:
-        state, reason = TokenState.HEALTHY, f"Renewal is due at {format_time(renew_at)}."
-    return Decision(state, reason, renew_at, critical_at, claims.expires_at - now)
+        state, message = TokenState.HEALTHY, f"Renewal is due at {format_time(renew_at)}."
+    return Decision(state, message, renew_at, critical_at, claims.expires_at - now)
 
 
 def resolve_duration(setting: float | timedelta, lifetime: timedelta) -> timedelta:
@@ -131,10 +131,10 @@ def _check_fraction_or_duration(setting: str, value: float | timedelta) -> None:
     if isinstance(value, timedelta):
         if value <= timedelta(0):
             raise Misconfigured(
-                f"`{setting}` is {value}, which is not positive.", advice="Use a longer duration."
+                f"`{setting}` is {value}, which is not positive.", hint="Use a longer duration."
             )
     elif type(value) not in (int, float) or not 0 < value <= LARGEST_FRACTION:
         raise Misconfigured(
             f"`{setting}` is {value!r} of the lifetime.",
-            advice=f"Use a fraction above 0 and up to {LARGEST_FRACTION}, or a duration.",
+            hint=f"Use a fraction above 0 and up to {LARGEST_FRACTION}, or a duration.",
         )

@@ -50,10 +50,10 @@ class Report:
         name: the issuer's name of the token, or the name of its store while that is unknown.
         place: where the token in use is kept, for people ("Variable FLOWAPI_TOKEN").
         outcome: the outcome.
-        reason: why, in a sentence or a clause.
+        message: why, in a sentence or a clause.
         checked_at: the `now` of the check.
         severity: ok, warning or critical.
-        advice: what a person can do; empty when there is nothing to do.
+        hint: what a person can do; empty when there is nothing to do.
         predecessor_expires_at: `exp` of the token that was in use, if it could be decoded.
         successor_expires_at: `exp` of the token that was swapped in, if one was.
         issued_at: when the token now in use was issued, if known.
@@ -70,10 +70,10 @@ class Report:
     name: str
     place: str
     outcome: Outcome
-    reason: str
+    message: str
     checked_at: datetime
     severity: Severity = Severity.OK
-    advice: str = ""
+    hint: str = ""
     predecessor_expires_at: datetime | None = None
     successor_expires_at: datetime | None = None
     issued_at: datetime | None = None
@@ -116,7 +116,7 @@ class Report:
 
     def __str__(self) -> str:
         head = f"{self.name}: {self.outcome}."
-        sentences = (head, self.reason, self.expiry, self.clock_warning, self.advice)
+        sentences = (head, self.message, self.expiry, self.clock_warning, self.hint)
         return " ".join(filter(None, sentences))
 
     def to_json(self) -> dict[str, Any]:

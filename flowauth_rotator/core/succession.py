@@ -117,8 +117,8 @@ def evaluate_candidate(
     try:
         claims = read_unverified(token)
     except MalformedToken as error:
-        reason = error.reason[0].lower() + error.reason[1:].rstrip(".")
-        return Candidate(token, None, (Violation(f"it cannot be decoded: {reason}"),), adopted)
+        message = error.message[0].lower() + error.message[1:].rstrip(".")
+        return Candidate(token, None, (Violation(f"it cannot be decoded: {message}"),), adopted)
     violations = find_violations(predecessor, claims, policy, now, latest=latest, forced=forced)
     if key and not key.verifies(token):
         violations = (*violations, Violation("its signature does not match the configured key"))

@@ -205,7 +205,7 @@ def _key_of_pem(text: str) -> tuple[None, Any]:
     except (ValueError, UnsupportedAlgorithm):
         raise Misconfigured(
             "The issuer's public key is not a valid PEM public key.",
-            advice="Use the text that begins with `-----BEGIN PUBLIC KEY-----`.",
+            hint="Use the text that begins with `-----BEGIN PUBLIC KEY-----`.",
         ) from None
 
 
@@ -224,7 +224,7 @@ def _keys_of_set(text: str) -> list[tuple[str | None, Any]]:
     if not keys:
         raise Misconfigured(
             "The issuer's JWK Set has no public signing key.",
-            advice="Use the address of its jwks.json, or the public key as PEM.",
+            hint="Use the address of its jwks.json, or the public key as PEM.",
         )
     return keys
 

@@ -70,18 +70,18 @@ class Thresholds:
                 if value <= timedelta(0):
                     raise Misconfigured(
                         f"`{name}` is {value}, which is not positive.",
-                        advice="Use a longer duration.",
+                        hint="Use a longer duration.",
                     )
             elif not 0 < value <= 1:
                 raise Misconfigured(
                     f"`{name}` is {value!r} of the renewal window.",
-                    advice="Use a fraction above 0 and up to 1, or a duration like 2d.",
+                    hint="Use a fraction above 0 and up to 1, or a duration like 2d.",
                 )
         if type(self.warning) is type(self.critical) and self.warning < self.critical:  # type: ignore[operator]
             raise Misconfigured(
                 f"`warning` ({_format_threshold(self.warning)}) is smaller than `critical` "
                 f"({_format_threshold(self.critical)}).",
-                advice="Use a larger `warning`.",
+                hint="Use a larger `warning`.",
             )
 
     def resolve(self, validity: Validity) -> tuple[timedelta, timedelta]:
@@ -189,10 +189,10 @@ class Assessment:
     @property
     def issuer_failure(self) -> str:
         """A clause if the tokens of the issuer could not be listed, or an empty text."""
-        reason = self.snapshot.issuer_trouble
-        if not reason:
+        message = self.snapshot.issuer_trouble
+        if not message:
             return ""
-        return f"the tokens at the issuer could not be listed: {reason.rstrip('.')}"
+        return f"the tokens at the issuer could not be listed: {message.rstrip('.')}"
 
     @property
     def by_severity(self) -> list[AssessedToken]:
@@ -252,10 +252,10 @@ def assess_token(
         clauses.append(f"a newer token, issued {format_minute(newer.issued_at)}, is not in use")
         hint = "Check the last runs of the rotation DAG for the reason."
     if last_check := token.last_check:
-        hint = last_check.advice or hint
+        hint = last_check.hint or hint
         if last_check.severity is not Severity.OK:
             states.append(STATE_OF_SEVERITY[last_check.severity])
-            clauses.append(f"{last_check.outcome}: {last_check.reason}")
+            clauses.append(f"{last_check.outcome}: {last_check.message}")
     lifetime = validity.expires_at - validity.issued_at
     used = (now - validity.issued_at) / lifetime if lifetime > timedelta(0) else 1.0
     return AssessedToken(
@@ -303,7 +303,7 @@ def _assess_unreadable(last_check: CheckResult | None) -> ServiceStatus:
     if last_check is None:
         return ServiceStatus(State.UNKNOWN, "No information about this token is available.")
     state = STATE_OF_SEVERITY[last_check.severity]
-    return ServiceStatus(state, last_check.reason, last_check.advice)
+    return ServiceStatus(state, last_check.message, last_check.hint)
 
 
 def _assess_remaining(remaining: timedelta, warning: timedelta, critical: timedelta) -> State:

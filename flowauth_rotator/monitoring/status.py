@@ -44,14 +44,14 @@ class CheckResult:
     Attributes:
         outcome: an `Outcome`, or the `TokenState` if the token is due and not yet renewed.
         severity: its severity.
-        reason: why, in a sentence.
-        advice: what the operator can do; empty if no action is needed.
+        message: why, in a sentence.
+        hint: what the operator can do; empty if no action is needed.
     """
 
     outcome: str
     severity: Severity
-    reason: str
-    advice: str = ""
+    message: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,12 @@ class Snapshot:
 
     def _missing(self, name: str) -> TokenStatus:
         if self.rotation_dags is None:
-            reason = f"{self.issuer} has no current or recently expired token of this name."
-            advice = "Correct the name, or mint a token of this name at the issuer."
+            message = f"{self.issuer} has no current or recently expired token of this name."
+            hint = "Correct the name, or mint a token of this name at the issuer."
         else:
-            reason = "No managed token has this name."
-            advice = "Correct the name, or add the token to the list of managed tokens."
-        result = CheckResult(Outcome.MISSING, Severity.CRITICAL, reason, advice)
+            message = "No managed token has this name."
+            hint = "Correct the name, or add the token to the list of managed tokens."
+        result = CheckResult(Outcome.MISSING, Severity.CRITICAL, message, hint)
         return TokenStatus(name, last_check=result)
 
 
@@ -210,7 +210,7 @@ def build_token_status(report: Report, dag_id: str) -> TokenStatus:
             if report.issued_at and report.expires_at
             else None
         ),
-        last_check=CheckResult(report.outcome, report.severity, report.reason, report.advice),
+        last_check=CheckResult(report.outcome, report.severity, report.message, report.hint),
     )
 
 
@@ -252,8 +252,8 @@ def _parse_token(document: dict[str, Any]) -> TokenStatus:
         else CheckResult(
             str(last_check["outcome"]),
             Severity(last_check["severity"]),
-            str(last_check["reason"]),
-            str(last_check["advice"]),
+            str(last_check["message"]),
+            str(last_check["hint"]),
         ),
         renewal_check_at=_parse_optional_time(document["renewal_check_at"]),
         last_success_at=_parse_optional_time(document["last_success_at"]),

@@ -63,7 +63,7 @@ def _columns(token: AssessedToken) -> tuple[str, str, str, str]:
 
 
 def _details(token: AssessedToken) -> str:
-    """Return the reason for the state, the forecast and the hint."""
+    """Return the message for the state, the forecast and the hint."""
     summary = token.status.summary.rstrip(".")
     return to_one_line(f"{summary[:1].upper()}{summary[1:]}. {token.forecast} {token.status.hint}")
 

@@ -143,7 +143,7 @@ def read_connection(conn_id: str) -> Connection:
     if connection is None:
         raise Misconfigured(
             f"Connection {conn_id} does not exist.",
-            advice="Create it with the type `flowauth` and the issuer's address as its host.",
+            hint="Create it with the type `flowauth` and the issuer's address as its host.",
         )
     return connection
 
@@ -170,7 +170,7 @@ def build_unreadable_error(key: str) -> MalformedToken:
     """Return the error for a Variable that cannot be decrypted."""
     return MalformedToken(
         f"Variable {key} exists, but Airflow cannot decrypt it.",
-        advice="If the Fernet key was changed, store the token again.",
+        hint="If the Fernet key was changed, store the token again.",
     )
 
 
@@ -392,5 +392,5 @@ def _call_airflow(action: str, call: Callable[[], T]) -> T:
         kind = type(error).__name__
     raise StoreUnavailable(
         f"{action} failed with {kind}.",
-        advice="The task is retried; if the error persists, see the log of Airflow's API server.",
+        hint="The task is retried; if the error persists, see the log of Airflow's API server.",
     )

@@ -70,7 +70,7 @@ def rotation_dag(
     if not isinstance(schedule, (str, timedelta)) or schedule == timedelta(0):
         raise Misconfigured(
             f"`schedule` is {schedule!r}, which is not a schedule.",
-            advice="Use a cron expression or a `timedelta`.",
+            hint="Use a cron expression or a `timedelta`.",
         )
     if tokens is not None:
         validate_tokens(tokens)
@@ -242,8 +242,8 @@ def _report_lost_rotation(surveyed: Report, now: datetime) -> Report:
         surveyed,
         outcome=Outcome.UNAVAILABLE,
         severity=Severity.WARNING,
-        reason=NO_REPORT,
-        advice="",
+        message=NO_REPORT,
+        hint="",
         checked_at=now,
     )
 
@@ -281,7 +281,7 @@ def _write_files(
 def _log_reports(reports: Sequence[Report]) -> None:
     """Log all reports, and fail the task if one of them is a failure."""
     for token_report in reports:
-        needs_action = token_report.failed or token_report.advice
+        needs_action = token_report.failed or token_report.hint
         logger.log(logging.WARNING if needs_action else logging.INFO, "%s", token_report)
     if failures := [str(token_report) for token_report in reports if token_report.failed]:
         raise AirflowFailException("\n".join(failures))

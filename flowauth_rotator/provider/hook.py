@@ -99,8 +99,8 @@ class FlowAuthHook(compat.BaseHook):
                 sign_in = issuer.test_connection()
                 self.public_key()
         except RotatorError as error:
-            # The advice of a retryable error announces a retry, which does not happen here.
-            return False, error.reason if error.retryable else str(error)
+            # The hint of a retryable error announces a retry, which does not happen here.
+            return False, error.message if error.retryable else str(error)
         skew = measure_clock_skew(issuer, now) or timedelta(0)
         skew = timedelta(seconds=round(skew.total_seconds()))
         message = f"{issuer.url} (version {version}): {sign_in}. {_describe_skew(skew)}"
@@ -145,7 +145,7 @@ def _parse_extra(connection_id: str, text: str | None) -> dict[str, Any]:
     if not isinstance(extra, dict):
         raise Misconfigured(
             f"The extra of connection {connection_id} is not a JSON object.",
-            advice='Write it like {"timeout": 30}.',
+            hint='Write it like {"timeout": 30}.',
         )
     settings = {}
     for key, value in extra.items():
@@ -153,7 +153,7 @@ def _parse_extra(connection_id: str, text: str | None) -> dict[str, Any]:
         if name not in CONNECTION_FIELDS:
             raise Misconfigured(
                 f"The extra of connection {connection_id} has an unknown key {name!r}.",
-                advice=f"Its keys may be {', '.join(sorted(CONNECTION_FIELDS))}.",
+                hint=f"Its keys may be {', '.join(sorted(CONNECTION_FIELDS))}.",
             )
         if value in (None, ""):
             continue
@@ -163,7 +163,7 @@ def _parse_extra(connection_id: str, text: str | None) -> dict[str, Any]:
         except ValueError:
             raise Misconfigured(
                 f"{name!r} in the extra of connection {connection_id} is not {noun}.",
-                advice="Correct or remove it.",
+                hint="Correct or remove it.",
             ) from None
     return settings
 

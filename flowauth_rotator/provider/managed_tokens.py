@@ -49,17 +49,17 @@ class ManagedToken:
             if not optional and not (isinstance(value, str) and value):
                 raise Misconfigured(
                     f"`{setting}` is {value!r}, which is not a non-empty string.",
-                    advice="Correct the setting.",
+                    hint="Correct the setting.",
                 )
             if not optional and looks_like_token(value):
                 raise Misconfigured(
                     f"`{setting}` contains what looks like a token.",
-                    advice="Store the token in a Variable, and set `variable` to its key.",
+                    hint="Store the token in a Variable, and set `variable` to its key.",
                 )
         if len(self.variable) > LONGEST_KEY:
             raise Misconfigured(
                 f"`variable` is longer than {LONGEST_KEY} characters.",
-                advice="Set it to the key of a Variable.",
+                hint="Set it to the key of a Variable.",
             )
         self.policy  # noqa: B018 - validates the settings
 
@@ -106,7 +106,7 @@ def validate_tokens(tokens: Sequence[ManagedToken]) -> None:
     ):
         raise Misconfigured(
             "`tokens` is not a list of managed tokens.",
-            advice='Use rotation_dag([ManagedToken("FLOWAPI_TOKEN")]).',
+            hint='Use rotation_dag([ManagedToken("FLOWAPI_TOKEN")]).',
         )
     used: set[tuple[str, str]] = set()
     for token in tokens:
@@ -133,9 +133,9 @@ def parse_tokens(text: str) -> tuple[list[ManagedToken], list[InvalidEntry]]:
 
 
 def _reject_list(problem: str) -> InvalidEntry:
-    advice = 'Write it like [{"variable": "FLOWAPI_TOKEN"}, {"variable": "ETL_TOKEN"}].'
-    reason = f"Variable {LIST_VARIABLE} {problem}."
-    return InvalidEntry(LIST_VARIABLE, Misconfigured(reason, advice=advice))
+    hint = 'Write it like [{"variable": "FLOWAPI_TOKEN"}, {"variable": "ETL_TOKEN"}].'
+    message = f"Variable {LIST_VARIABLE} {problem}."
+    return InvalidEntry(LIST_VARIABLE, Misconfigured(message, hint=hint))
 
 
 def _parse_entry(
@@ -145,8 +145,8 @@ def _parse_entry(
         token = _parse_token(entry)
         _reject_duplicate(token, used)
     except Misconfigured as error:
-        reason = f"Entry {number} of Variable {LIST_VARIABLE} is invalid. {error.reason}"
-        return InvalidEntry(_get_label(entry, number), Misconfigured(reason, advice=error.advice))
+        message = f"Entry {number} of Variable {LIST_VARIABLE} is invalid. {error.message}"
+        return InvalidEntry(_get_label(entry, number), Misconfigured(message, hint=error.hint))
     return token
 
 
@@ -155,21 +155,21 @@ def _parse_token(entry: object) -> ManagedToken:
     known = [field.name for field in fields(ManagedToken)]
     if not isinstance(entry, tuple):
         raise Misconfigured(
-            "It is not a JSON object.", advice='Write it like {"variable": "ETL_TOKEN"}.'
+            "It is not a JSON object.", hint='Write it like {"variable": "ETL_TOKEN"}.'
         )
     settings = dict(entry)
     for key in settings:
         if key not in known:
             noun = f"key {key!r}" if re.fullmatch(r"\w{1,40}", key) else "key"
             raise Misconfigured(
-                f"It has an unknown {noun}.", advice=f"Its keys may be {_join(known)}."
+                f"It has an unknown {noun}.", hint=f"Its keys may be {_join(known)}."
             )
     if len(settings) < len(entry):
-        raise Misconfigured("It contains a key twice.", advice="Remove one of the two.")
+        raise Misconfigured("It contains a key twice.", hint="Remove one of the two.")
     if "variable" not in settings:
         raise Misconfigured(
             "It does not contain `variable`.",
-            advice="Set it to the key of the Variable with the token.",
+            hint="Set it to the key of the Variable with the token.",
         )
     return ManagedToken(**{key: _parse_value(key, value) for key, value in settings.items()})
 
@@ -183,13 +183,13 @@ def _parse_value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
             return parse_duration(value)
         raise Misconfigured(
             f"`{setting}` is neither a number nor a duration.",
-            advice='Use a fraction of the lifetime such as 0.25, or a duration such as "8h".',
+            hint='Use a fraction of the lifetime such as 0.25, or a duration such as "8h".',
         )
     if value is None and setting in ("name", "description", "lifetime_minutes"):
         return None
     kind, noun = (str, "a string") if setting in STRING_SETTINGS else (int, "a whole number")
     if type(value) is not kind:
-        raise Misconfigured(f"`{setting}` is not {noun}.", advice=f"Use {noun}.")
+        raise Misconfigured(f"`{setting}` is not {noun}.", hint=f"Use {noun}.")
     return value
 
 
@@ -197,12 +197,12 @@ def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
     """Add the token's Variable and name to those in use, or raise an error for a duplicate."""
     if ("variable", token.variable) in used:
         raise Misconfigured(
-            f"Variable {token.variable} is listed twice.", advice="Remove one of the two."
+            f"Variable {token.variable} is listed twice.", hint="Remove one of the two."
         )
     if token.name and ("name", token.name) in used:
         raise Misconfigured(
             f"Two tokens have the name {token.name!r}.",
-            advice="Change or remove one of the two names.",
+            hint="Change or remove one of the two names.",
         )
     used |= {("variable", token.variable), ("name", token.name or "")}
 

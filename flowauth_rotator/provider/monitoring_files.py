@@ -49,7 +49,7 @@ def write_monitoring_files(
     dag_status = RotationDagStatus(
         dag_id=dag_id,
         condition="misconfigured" if invalid else "ok",
-        hint=" ".join(f"{report.reason} {report.advice}" for report in invalid),
+        hint=" ".join(f"{report.message} {report.hint}" for report in invalid),
         checked_at=now,
         deadline_at=compute_deadline(schedule, now + LONGEST_RUN if is_rotating else now),
         interval=compute_interval(schedule, now),

@@ -118,6 +118,6 @@ def _parse_duration(value: float | timedelta) -> timedelta:
         duration = timedelta(0)
     if duration <= timedelta(0):
         raise Misconfigured(
-            f"`min_remaining` is {value!r}.", advice="Use a `timedelta` or seconds, above 0."
+            f"`min_remaining` is {value!r}.", hint="Use a `timedelta` or seconds, above 0."
         )
     return duration

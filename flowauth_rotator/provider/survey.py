@@ -27,7 +27,7 @@ from flowauth_rotator.provider.schedule import Schedule, count_checks
 from flowauth_rotator.provider.variable_store import VariableStore, format_place
 
 RECOMMENDED_CHECKS = 8  # between due and expiry: renewal survives an outage of a few checks
-DEFERRED_ADVICE = "This run has reached its limit of rotations; the next check rotates the token."
+DEFERRED_HINT = "This run has reached its limit of rotations; the next check rotates the token."
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SurveyedToken:
         is_due: whether the token needs a rotation task: it is due, forced, or cannot be read.
         is_forced: whether an operator requested a renewal that need not be due.
         remaining: time until the token expires; None if it cannot be read.
-        warnings: problems of the configuration, which the advice of the report contains.
+        warnings: problems of the configuration, which the hint of the report contains.
     """
 
     token: ManagedToken
@@ -69,7 +69,7 @@ class SurveyedToken:
 
     def with_warning(self, warning: str) -> SurveyedToken:
         """Return a copy with a further warning."""
-        report = _add_advice(self.report, warning)
+        report = _add_hint(self.report, warning)
         return replace(self, report=report, warnings=(*self.warnings, warning))
 
 
@@ -105,7 +105,7 @@ class Survey:
         healthy = [_report_token(token, errors, now) for token in self.healthy]
         deferred = [_report_token(token, errors, now) for token in self.deferred]
         return healthy + [
-            report if report.failed else _add_advice(report, DEFERRED_ADVICE) for report in deferred
+            report if report.failed else _add_hint(report, DEFERRED_HINT) for report in deferred
         ]
 
     def report_invalid_entries(self, now: datetime) -> list[Report]:
@@ -157,8 +157,8 @@ def read_managed_tokens(
     try:
         text = read_variable(LIST_VARIABLE)
     except MalformedToken as error:
-        advice = "If the Fernet key was changed, store the list again."
-        return [], [InvalidEntry(LIST_VARIABLE, Misconfigured(error.reason, advice=advice))]
+        hint = "If the Fernet key was changed, store the list again."
+        return [], [InvalidEntry(LIST_VARIABLE, Misconfigured(error.message, hint=hint))]
     return ([ManagedToken()], []) if text is None else parse_tokens(text)
 
 
@@ -260,8 +260,8 @@ def _report_token(
     return error.with_details(report).report(name=report.name, place=report.place, checked_at=now)
 
 
-def _add_advice(report: Report, advice: str) -> Report:
-    return replace(report, advice=f"{report.advice} {advice}".strip())
+def _add_hint(report: Report, hint: str) -> Report:
+    return replace(report, hint=f"{report.hint} {hint}".strip())
 
 
 def _warn_of_shared_names(tokens: Sequence[SurveyedToken]) -> list[SurveyedToken]:

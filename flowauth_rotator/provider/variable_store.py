@@ -52,19 +52,19 @@ class VariableStore:
         if backend == "EnvironmentVariablesBackend":
             raise ShadowedStore(
                 f"{self.place} is set in the worker's environment, so a write has no effect.",
-                advice=f"Remove AIRFLOW_VAR_{self.key.upper()} from the environment.",
+                hint=f"Remove AIRFLOW_VAR_{self.key.upper()} from the environment.",
             )
         if backend:
             raise ShadowedStore(
                 f"{self.place} is set in the secrets backend {backend}, so a write has no effect.",
-                advice=f"Remove {self.key} from that backend, and store it as a Variable in "
+                hint=f"Remove {self.key} from that backend, and store it as a Variable in "
                 "Airflow's database.",
             )
         if not compat.is_stored(self.key):
             raise ShadowedStore(
                 f"{self.place} is not in Airflow's database: the API server reads it from its "
                 "environment or a secrets backend, so a write has no effect.",
-                advice=f"Remove {self.key} there, and store it as a Variable in the database.",
+                hint=f"Remove {self.key} there, and store it as a Variable in the database.",
             )
 
     def write(self, token: Token, description: str) -> None:

@@ -320,11 +320,11 @@ def test_a_list_of_another_form_is_no_history(flowauth, issuer, make_token, rows
 
 
 def test_flowauth_asked_for_bearer_renewal_says_what_is_missing(flowauth, make_token):
-    """Without a login FlowAuth cannot be served; the advice says so."""
+    """Without a login FlowAuth cannot be served; the hint says so."""
     flowauth.post(f"{URL}/tokens/renew", status=401, body="CSRF error", content_type="text/html")
     with pytest.raises(Misconfigured, match="is it FlowAuth") as misconfigured:
         BearerIssuer(URL).renew(make_token(), None, key="k", lifetime_minutes=None)
-    assert "login" in misconfigured.value.advice
+    assert "login" in misconfigured.value.hint
 
 
 def test_a_netrc_file_does_not_replace_the_token(flowauth, make_token, monkeypatch, tmp_path):
@@ -358,7 +358,7 @@ def test_an_address_that_is_none_is_refused(url):
     """At once, with an example of a good one, and without repeating what may hold a password."""
     with pytest.raises(Misconfigured) as misconfigured:
         BearerIssuer(url)
-    assert "https://flowauth.example.org" in misconfigured.value.advice
+    assert "https://flowauth.example.org" in misconfigured.value.hint
     assert "u:p" not in str(misconfigured.value)
 
 
@@ -496,11 +496,11 @@ def tls_url(certificate):
 def test_a_certificate_that_nobody_vouches_for_gets_no_token(
     tls_url, certificate, make_token, monkeypatch
 ):
-    """It is a setting, which the advice names; the file that is named is what is trusted."""
+    """It is a setting, which the hint names; the file that is named is what is trusted."""
     token = make_token()
     with pytest.raises(Misconfigured, match="could not be verified") as misconfigured:
         BearerIssuer(tls_url).renew(token, None, key="k", lifetime_minutes=None)
-    assert "`verify`" in misconfigured.value.advice
+    assert "`verify`" in misconfigured.value.hint
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
     for verify in (str(certificate), False):
         issuer = BearerIssuer(tls_url, verify=verify)
@@ -566,7 +566,7 @@ def test_an_encoded_body_is_refused_and_not_decoded(make_token, encoding, times)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         issuer.close()
-    assert "compression" in refused.value.advice
+    assert "compression" in refused.value.hint
     assert peak < 5_000_000
 
 

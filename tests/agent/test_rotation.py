@@ -284,7 +284,7 @@ def test_a_token_that_lives_hardly_longer_is_swapped_in_and_named(due, make_toke
     report = rotate(store, MemoryIssuer(successor), POLICY, now=now)
     assert store.token == successor
     assert (report.outcome, report.severity) == ("capped", "warning")
-    assert "administrator" in report.advice
+    assert "administrator" in report.hint
 
 
 @pytest.mark.parametrize(
@@ -306,12 +306,12 @@ def test_an_expired_token_is_renewed_where_the_issuer_does(make_token, now):
 
 
 def test_an_expired_token_that_is_refused_is_said_to_be_expired(make_token, now):
-    """One request, then the advice to mint anew, with the issuer's words."""
+    """One request, then the hint to mint anew, with the issuer's words."""
     issuer = MemoryIssuer(Refused("It said no.", issuer_message="no", status=400))
     with pytest.raises(ExpiredToken, match=r"It said no\. Mint a new token"):
         rotate(MemoryStore(make_token(issued=-7200)), issuer, POLICY, now=now)
     refusal = Refused(
-        "Sign-in failed.", issuer_message="", status=401, advice="Correct the password."
+        "Sign-in failed.", issuer_message="", status=401, hint="Correct the password."
     )
     with pytest.raises(ExpiredToken, match=r"Sign-in failed\. Correct the password\."):
         rotate(MemoryStore(make_token(issued=-7200)), MemoryIssuer(refusal), POLICY, now=now)
@@ -533,7 +533,7 @@ def test_a_renewal_that_is_forced_need_not_be_due(fresh, make_token, now):
     store, successor = MemoryStore(fresh), make_token(lifetime=3001)
     report = rotate(store, MemoryIssuer(successor), POLICY, now=now, force=now)
     assert (report.outcome, report.severity, store.token) == ("rotated", "ok", successor)
-    assert "later." in report.reason
+    assert "later." in report.message
 
 
 def test_a_forced_renewal_asks_with_the_same_key(fresh, make_token, now):
@@ -550,7 +550,7 @@ def test_what_was_made_since_a_renewal_was_forced_is_the_answer(fresh, make_toke
     rotate(store, issuer, POLICY, now=now, force=now)
     report = rotate(store, MemoryIssuer(), POLICY, now=now, force=now)
     assert (report.outcome, report.renewal_requests) == ("healthy", 0)
-    assert report.reason.startswith(
+    assert report.message.startswith(
         "It was issued after this renewal was requested. Renewal is due"
     )
 

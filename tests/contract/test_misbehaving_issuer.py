@@ -441,7 +441,7 @@ class Case:
         renewals: how many requests for a renewal reach the issuer.
         swapped: whether the token that was minted last is in the store then, or the old one.
         minted: how many tokens were made.
-        says: words of the reason, for instance the issuer's.
+        says: words of the message, for instance the issuer's.
         by_token: outcome and requests where the token is the credential, if they are others.
         options: what the run is given beside.
     """
@@ -949,8 +949,8 @@ def test_misbehaviour(stage, case, kind, public_key):
     if options.get("public_key"):
         options["public_key"] = public_key
     outcome, end = stage.rotate(kind, **options)
-    assert (outcome, stage.renewals) == (case.outcome, case.renewals), end.reason
-    assert re.search(case.says, end.reason)
+    assert (outcome, stage.renewals) == (case.outcome, case.renewals), end.message
+    assert re.search(case.says, end.message)
     swapped = outcome in ("rotated", "adopted") if case.swapped is None else case.swapped
     assert len(stage.minted) == (swapped if case.minted is None else case.minted)
     expected = Token(stage.minted[-1].token) if swapped else stage.predecessor
@@ -959,11 +959,11 @@ def test_misbehaviour(stage, case, kind, public_key):
 
 
 def test_flowauth_renews_no_token_by_itself(stage):
-    """Asked in the bundled server's way it shows a page; the advice is to give a login."""
+    """Asked in the bundled server's way it shows a page; the hint is to give a login."""
     stage.renews_by_token = False
     outcome, end = stage.rotate("bearer")
-    assert (outcome, stage.renewals) == ("misconfigured", 1), end.reason
-    assert "login" in end.advice
+    assert (outcome, stage.renewals) == ("misconfigured", 1), end.message
+    assert "login" in end.hint
 
 
 def test_a_lost_answer_is_found_by_the_next_run(stage):

@@ -80,7 +80,7 @@ def test_the_zone_of_the_machine_does_not_matter(zone, local_zone):
     issued_at = datetime(2026, 11, 1, tzinfo=timezone.utc)
     decision = decide(claims_of(issued_at, timedelta(days=3)), RotationPolicy(), issued_at)
     assert decision.renew_at == datetime(2026, 11, 3, tzinfo=timezone.utc)
-    assert decision.reason == "Renewal is due at 2026-11-03 00:00:00 UTC."
+    assert decision.message == "Renewal is due at 2026-11-03 00:00:00 UTC."
     assert os.environ["TZ"] == zone
 
 
@@ -150,4 +150,4 @@ def test_a_setting_out_of_range_is_named(setting, value):
     """A wrong setting is refused where it is made, by its name."""
     with pytest.raises(Misconfigured, match=f"`{setting}`") as refusal:
         RotationPolicy(**{setting: value})
-    assert refusal.value.advice
+    assert refusal.value.hint

@@ -15,7 +15,7 @@ def report(noon):
         name="AIRFLOW",
         place="Variable FLOWAPI_TOKEN",
         outcome=Outcome.ROTATED,
-        reason="The successor expires tomorrow.",
+        message="The successor expires tomorrow.",
         checked_at=noon,
         predecessor_expires_at=noon + timedelta(hours=1),
         successor_expires_at=noon + timedelta(days=1),

@@ -183,7 +183,7 @@ def test_an_odd_text_is_malformed(text, words):
     """Each mistake that people make when they store a token is named, and its text is not shown."""
     with pytest.raises(MalformedToken, match=words) as refusal:
         read_unverified(Token(text))
-    assert refusal.value.advice
+    assert refusal.value.hint
     if len(text) < 1000:
         assert_tells_nothing(refusal.value, f".{text}")
 

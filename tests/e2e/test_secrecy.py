@@ -118,7 +118,7 @@ def test_what_is_not_a_token_is_not_shown_either(airflow, home, rotate, renewal_
 def test_a_failure_leaves_no_trace_of_a_token(
     airflow, home, rotate, start_renewal_server, signing_key, refusal
 ):
-    """Refused by the issuer or rejected by the agent: red, with the reason, without content."""
+    """Refused by the issuer or rejected by the agent: red, with the message, without content."""
     made = []
 
     class Dropping(UnlikeJwt):

@@ -49,8 +49,8 @@ class Airflow(ThreadingHTTPServer):
             end = now + hours * HOUR
             validity = Validity(end - 60 * HOUR, end, end - 20 * HOUR)
             tokens.append(TokenStatus(name, f"Variable {len(tokens)}", "rotation", in_use=validity))
-        advice = "" if condition == "ok" else "Unpause it."
-        dags = [RotationDagStatus("rotation", condition, advice, checked_at=now)]
+        hint = "" if condition == "ok" else "Unpause it."
+        dags = [RotationDagStatus("rotation", condition, hint, checked_at=now)]
         self.snapshot = Snapshot(now, tokens, dags)
 
 

@@ -152,7 +152,7 @@ def adapted(path, changes):
 
 
 def walk(core, server):
-    """See the service of `etl main` go through all states, each for its reason.
+    """See the service of `etl main` go through all states, each for its message.
 
     Its tokens live for 168 hours: due when 56 are left, a warning below 33.6, critical below 16.8.
     """

@@ -39,8 +39,8 @@ def validity(left, lifetime=30 * DAY, window=10 * DAY):
     return Validity(expires_at - lifetime, expires_at, expires_at - window)
 
 
-def checked(severity, reason="It said so.", advice=""):
-    return CheckResult("refused", severity, reason, advice)
+def checked(severity, message="It said so.", hint=""):
+    return CheckResult("refused", severity, message, hint)
 
 
 def dag(condition="ok", **others):
@@ -159,7 +159,7 @@ def test_the_more_severe_of_time_and_failure_counts(severity, left):
 
 
 def test_why_a_rotation_failed_is_in_the_sentence():
-    """And what to do about it in the advice."""
+    """And what to do about it in the hint."""
     token = TokenStatus(
         "etl",
         in_use=validity(DAY),

@@ -242,7 +242,7 @@ def test_an_address_leads_to_a_row(site, visit):
 def test_what_cannot_be_renewed_says_why_and_shows_the_way_out(
     site, visit, in_trouble, name, why, way_out, there
 ):
-    """The button is disabled, tells a screen reader the reason, and asks nobody when pressed."""
+    """The button is disabled, tells a screen reader the message, and asks nobody when pressed."""
     visitor = visit("admin")
     page = by_navigation(site, visitor)
     button = renew_button(page, name)

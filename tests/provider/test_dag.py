@@ -82,7 +82,7 @@ def test_a_refusal_fails_the_task_at_once(airflow, renewal_server, connection):
     task = run_one(airflow, connection)
     assert (task["state"], task["tries"]) == ("failed", 1)
     assert task["report"]["outcome"] == "refused"
-    assert "no longer assigned to you: runner" in task["report"]["reason"]
+    assert "no longer assigned to you: runner" in task["report"]["message"]
     assert (task["report"]["name"], task["report"]["renewal_requests"]) == ("NIGHTLY", 1)
     assert task["report"]["severity"] == "warning"
     assert airflow.variable(key="ONE") == {"value": token, "description": "ask Jo"}
@@ -104,7 +104,7 @@ def test_a_missing_connection_fails_the_task(airflow, renewal_server):
     airflow.put_variable(key="ONE", value=mint_due(renewal_server, "NIGHTLY"), description=None)
     task = run_one(airflow, "nowhere")
     assert (task["state"], task["tries"]) == ("failed", 1)
-    assert task["report"]["reason"] == "Connection nowhere does not exist."
+    assert task["report"]["message"] == "Connection nowhere does not exist."
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_an_invalid_entry_stops_no_other(managed, put, airflow):
     assert states(done) == {"survey": "success", "rotate BESIDE": "success", "report": "failed"}
     assert stored(airflow, "BESIDE") != old
     assert kept_reports(done)["ETL"]["outcome"] == "misconfigured"
-    assert "unknown key 'lifetime'" in kept_reports(done)["ETL"]["reason"]
+    assert "unknown key 'lifetime'" in kept_reports(done)["ETL"]["message"]
 
 
 def test_an_invalid_entry_fails_a_run_in_which_nothing_is_due(managed, put, renewal_server):
@@ -257,7 +257,7 @@ def test_an_invalid_entry_fails_a_run_in_which_nothing_is_due(managed, put, rene
     put("BESIDE", age=0)
     done = managed({"variable": "BESIDE"}, {"variable": "BESIDE"})
     assert done["state"] == "failed"
-    assert "Variable BESIDE is listed twice" in done["tasks"]["survey"]["report"][1]["reason"]
+    assert "Variable BESIDE is listed twice" in done["tasks"]["survey"]["report"][1]["message"]
     assert renewal_server.requests == []
 
 
@@ -268,7 +268,7 @@ def test_an_invalid_list_fails_the_run(airflow, text):
     done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
     assert done["state"] == "failed"
     [report] = done["tasks"]["survey"]["report"]
-    assert report["reason"].startswith("Variable flowauth_rotator_tokens is not ")
+    assert report["message"].startswith("Variable flowauth_rotator_tokens is not ")
     assert report["severity"] == "critical"
 
 
@@ -293,7 +293,7 @@ def test_a_missing_connection_is_reported_before_the_token_is_due(managed, put, 
         "misconfigured",
         "critical",
     )
-    assert kept_reports(done)["ALONE"]["reason"] == "Connection not_made does not exist."
+    assert kept_reports(done)["ALONE"]["message"] == "Connection not_made does not exist."
     assert sum(request.endswith("/renew") for request in renewal_server.requests) == 1
 
 
@@ -303,9 +303,9 @@ def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put):
     put("LONG_TOKEN", age=0)
     done = managed({"variable": "SHORT_TOKEN"}, {"variable": "LONG_TOKEN"})
     assert done["state"] == "success"
-    assert "4 instead of 8 checks" in kept_reports(done)["SHORT_TOKEN"]["advice"]
-    assert "check every 0:00:30" in kept_reports(done)["SHORT_TOKEN"]["advice"]
-    assert kept_reports(done)["LONG_TOKEN"]["advice"] == ""
+    assert "4 instead of 8 checks" in kept_reports(done)["SHORT_TOKEN"]["hint"]
+    assert "check every 0:00:30" in kept_reports(done)["SHORT_TOKEN"]["hint"]
+    assert kept_reports(done)["LONG_TOKEN"]["hint"] == ""
 
 
 @pytest.mark.parametrize(("scheduled", "severity"), [(True, "critical"), (False, "ok")])
@@ -314,7 +314,7 @@ def test_a_schedule_without_any_check_in_time_turns_its_runs_red(airflow, put, s
     put("BRIEF_TOKEN", age=0, lifetime_minutes=12)
     report = airflow.probe("survey", "BRIEF_TOKEN", schedule=300, scheduled=scheduled)["answer"]
     assert report["severity"] == severity
-    assert "0 instead of 8 checks" in report["advice"]
+    assert "0 instead of 8 checks" in report["hint"]
 
 
 def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflow_home):
@@ -324,7 +324,7 @@ def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflo
     done = managed({"variable": "OPEN"}, {"variable": "OPEN_DUE"})
     assert done["state"] == "success"
     sentence = "rename the Variable to a key that contains `token`."
-    assert kept_reports(done)["OPEN"]["advice"].endswith(sentence)
+    assert kept_reports(done)["OPEN"]["hint"].endswith(sentence)
     warning = "OPEN_DUE: Airflow does not mask the value of Variable OPEN_DUE"
     assert warning in airflow_home.log.read_text()
 
@@ -345,7 +345,7 @@ def test_two_tokens_of_the_same_name_are_reported(managed, airflow, renewal_serv
     done = managed({"variable": "TWIN_1_TOKEN"}, {"variable": "TWIN_2_TOKEN"})
     assert done["state"] == "success"
     for report in done["tasks"]["survey"]["report"]:
-        assert report["advice"] == (
+        assert report["hint"] == (
             "Another managed token has the same name: give each a name of its own at the issuer."
         )
 
@@ -373,7 +373,7 @@ def test_force_renews_what_is_not_due(managed, put, airflow, renewal_server):
     assert done["tasks"]["rotate FORCED"]["report"]["outcome"] == "rotated"
     assert stored(airflow, "FORCED") != old
     assert stored(airflow, "MADE_SINCE") == later
-    assert kept_reports(done)["MADE_SINCE"]["reason"].startswith(
+    assert kept_reports(done)["MADE_SINCE"]["message"].startswith(
         "It was issued after this renewal was requested."
     )
     assert len(renewal_server.rows("FORCED")) == 2
@@ -388,7 +388,7 @@ def test_the_lifetime_of_a_run_goes_before_that_of_the_token(managed, put, airfl
     assert (done["state"], report["outcome"]) == ("success", "rotated")
     new = read_unverified(Token(stored(airflow, "LIFETIME")))
     assert new.lifetime == timedelta(minutes=55)
-    assert f"{new.expires_at - old.expires_at} later" in report["reason"]
+    assert f"{new.expires_at - old.expires_at} later" in report["message"]
 
 
 def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airflow_home):
@@ -401,7 +401,7 @@ def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airfl
     assert done["state"] == "success"
     assert {"rotate ONE", "rotate TWO"} < states(done).keys()
     for name in ("THREE", "EXPIRED"):
-        assert kept_reports(done)[name]["advice"].endswith("the next check rotates the token.")
+        assert kept_reports(done)[name]["hint"].endswith("the next check rotates the token.")
     assert "2 due tokens exceed the limit of a run" in airflow_home.log.read_text()
     done = managed(*entries, settings=settings)
     assert {"rotate THREE", "rotate EXPIRED"} < states(done).keys()

@@ -91,7 +91,7 @@ def smtp(airflow):
 
 
 def test_a_mail_says_which_tokens_need_a_person(airflow_with_examples, smtp):
-    """One mail a run, with every name and reason."""
+    """One mail a run, with every name and message."""
     tokens = json.dumps([{"variable": "GONE_TOKEN"}, {"variable": "LOST_TOKEN", "name": "<ETL>"}])
     environment = {
         "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": tokens,

@@ -72,8 +72,8 @@ def test_an_invalid_list_is_a_single_error(text, words):
     tokens, [problem] = parse_tokens(text)
     assert tokens == []
     assert problem.label == "flowauth_rotator_tokens"
-    assert words in problem.error.reason
-    assert '[{"variable": "FLOWAPI_TOKEN"}' in problem.error.advice
+    assert words in problem.error.message
+    assert '[{"variable": "FLOWAPI_TOKEN"}' in problem.error.hint
 
 
 @pytest.mark.parametrize(
@@ -114,18 +114,18 @@ def test_an_invalid_entry_is_named_and_stops_no_other(entry, label, words):
     tokens, [problem] = parse_tokens(text)
     assert [token.variable for token in tokens] == ["FIRST", "LAST"]
     assert problem.label == label
-    assert problem.error.reason.startswith(
+    assert problem.error.message.startswith(
         "Entry 2 of Variable flowauth_rotator_tokens is invalid. "
     )
-    assert words in problem.error.reason
-    assert problem.error.advice
+    assert words in problem.error.message
+    assert problem.error.hint
 
 
 def test_a_duplicate_key_in_an_entry_is_an_error():
     """A JSON parser would silently use the last of the two."""
     tokens, [problem] = parse_tokens('[{"variable": "A", "variable": "B"}]')
     assert tokens == []
-    assert "It contains a key twice" in problem.error.reason
+    assert "It contains a key twice" in problem.error.message
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_list_in_code_has_each_variable_and_each_name_once():
     validate_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="Y"), ManagedToken("C")])
     with pytest.raises(Misconfigured, match="Two tokens have the name 'X'") as misconfigured:
         validate_tokens([ManagedToken("A", name="X"), ManagedToken("B", name="X")])
-    assert misconfigured.value.advice
+    assert misconfigured.value.hint
 
 
 @pytest.mark.parametrize(

@@ -61,17 +61,17 @@ def in_use(left, lifetime=24 * HOUR, roles=("viewer",)):
         scopes=dict.fromkeys(roles, ("run", "get_results")),
     )
     decision = decide(claims, RotationPolicy(), NOON)
-    report = Report("AIRFLOW", PLACE, Outcome.HEALTHY, decision.reason, NOON)
+    report = Report("AIRFLOW", PLACE, Outcome.HEALTHY, decision.message, NOON)
     return Inspection(Token("x"), claims, decision, report)
 
 
-def build_report(inspection, outcome, reason="A reason.", severity=Severity.WARNING, **others):
+def build_report(inspection, outcome, message="A message.", severity=Severity.WARNING, **others):
     """A report about the token in use, a minute ago."""
     return Report(
         "AIRFLOW",
         PLACE,
         outcome,
-        reason,
+        message,
         NOON - timedelta(minutes=1),
         severity=severity,
         predecessor_expires_at=inspection.claims.expires_at,
@@ -125,22 +125,22 @@ def test_a_token_stands_where_its_policy_puts_it(left, state, severity, group):
 
 def test_what_is_due_is_renewed_by_the_next_check_unless_none_comes():
     """A person need not look at the one, but at the other."""
-    assert build_row(in_use(7 * HOUR))["advice"] == "The next check renews the token."
+    assert build_row(in_use(7 * HOUR))["hint"] == "The next check renews the token."
     row = build_row(in_use(7 * HOUR), build_dag(is_paused=True))
     assert (row["group"], row["next_check_at"]) == ("attention", None)
-    assert row["advice"].startswith("The token is not being renewed. The DAG is paused")
+    assert row["hint"].startswith("The token is not being renewed. The DAG is paused")
 
 
 def test_a_failure_of_the_token_in_use_is_its_state():
-    """With the reason and the advice of the report, until another token is in use."""
+    """With the message and the hint of the report, until another token is in use."""
     inspection = in_use(7 * HOUR)
     refused = build_report(
-        inspection, Outcome.REFUSED, "The issuer refused.", advice="Mint a new token."
+        inspection, Outcome.REFUSED, "The issuer refused.", hint="Mint a new token."
     )
     dag = build_dag(attempts=build_attempts(refused))
     row = build_row(inspection, dag)
     assert (row["state"], row["group"]) == ("refused", "attention")
-    assert (row["reason"], row["advice"]) == ("The issuer refused.", "Mint a new token.")
+    assert (row["message"], row["hint"]) == ("The issuer refused.", "Mint a new token.")
     assert row["error"]["url"] == "task rotate 3 of scheduled"
     another = build_row(in_use(20 * HOUR), dag)
     assert (another["state"], another["error"]) == ("healthy", None)
@@ -156,7 +156,7 @@ def test_a_failed_renewal_of_a_healthy_token_stays_beneath_it():
     dag = build_dag(attempts=build_attempts(failed), reports={"FLOWAPI_TOKEN": healthy})
     row = build_row(inspection, dag)
     assert (row["state"], row["group"]) == ("healthy", "active")
-    assert row["error"]["reason"] == "No answer."
+    assert row["error"]["message"] == "No answer."
 
 
 def test_a_swap_is_the_last_rotation_and_no_error():
@@ -209,7 +209,7 @@ def test_a_swap_is_the_last_rotation_and_no_error():
     ids=["missing", "broken", "paused", "no token", "malformed", "no roles"],
 )
 def test_a_renewal_that_cannot_work_is_not_offered(inspection, dag, why_not, leads_to):
-    """But the reason, and the way out where there is one."""
+    """But the message, and the way out where there is one."""
     renewal = build_row(inspection, dag)["renewal"]
     assert not renewal["possible"]
     assert why_not in renewal["why_not"]
@@ -217,7 +217,7 @@ def test_a_renewal_that_cannot_work_is_not_offered(inspection, dag, why_not, lea
 
 
 @pytest.mark.parametrize(
-    ("outcome", "reason", "why_not"),
+    ("outcome", "message", "why_not"),
     [
         (Outcome.EXPIRED, "It expired.", "the issuer no longer renews it"),
         (
@@ -227,10 +227,10 @@ def test_a_renewal_that_cannot_work_is_not_offered(inspection, dag, why_not, lea
         ),
     ],
 )
-def test_what_the_issuer_has_refused_for_good_is_not_offered_again(outcome, reason, why_not):
+def test_what_the_issuer_has_refused_for_good_is_not_offered_again(outcome, message, why_not):
     """Only another token helps."""
     inspection = in_use(-HOUR)
-    dag = build_dag(attempts=build_attempts(build_report(inspection, outcome, reason)))
+    dag = build_dag(attempts=build_attempts(build_report(inspection, outcome, message)))
     renewal = build_row(inspection, dag)["renewal"]
     assert why_not in renewal["why_not"]
     assert renewal["way_out"]["url"] == "variable FLOWAPI_TOKEN"
@@ -329,7 +329,7 @@ def test_a_failure_before_the_token_was_read_is_about_the_one_of_its_time():
     dag = build_dag(attempts=build_attempts(unread))
     row = build_row(inspection, dag)
     assert (row["state"], row["group"]) == ("misconfigured", "attention")
-    assert row["error"]["reason"] == "No."
+    assert row["error"]["message"] == "No."
     assert build_row(in_use(24 * HOUR), dag)["error"] is None
 
 
@@ -341,14 +341,14 @@ def test_a_shadowed_variable_is_shown_whatever_is_stored():
     )
     for inspection in (in_use(7 * HOUR), MissingToken("No.")):
         row = build_row(inspection, dag)
-        assert (row["state"], row["reason"]) == ("shadowed", "It is hidden.")
+        assert (row["state"], row["message"]) == ("shadowed", "It is hidden.")
 
 
 def test_a_token_stored_by_hand_ends_the_error_of_a_run():
     """What the run failed of is not about it."""
     run = Run("renew-1", "failed", NOON - HOUR, "admin", "No list.")
     dag = build_dag(runs={"FLOWAPI_TOKEN": run})
-    assert build_row(in_use(20 * HOUR), dag)["error"]["reason"] == "No list."
+    assert build_row(in_use(20 * HOUR), dag)["error"]["message"] == "No list."
     assert build_row(in_use(24 * HOUR), dag)["error"] is None
 
 
@@ -360,7 +360,7 @@ def test_a_run_that_was_followed_by_others_says_how_it_ended():
         build_report(inspection, Outcome.ROTATED, "It was swapped."), severity=Severity.OK
     )
     attempts = [
-        Attempt("scheduled", 0, replace(own, reason="Again.")),
+        Attempt("scheduled", 0, replace(own, message="Again.")),
         Attempt("renew-1", 0, own),
     ]
     dag = build_dag(runs={"FLOWAPI_TOKEN": run}, attempts={"FLOWAPI_TOKEN": attempts})

@@ -27,17 +27,17 @@ def test_an_invalid_setting_of_a_token_is_named(settings):
 
     with pytest.raises(Misconfigured, match=f"`{next(iter(settings))}`") as misconfigured:
         ManagedToken(**settings)
-    assert misconfigured.value.advice
+    assert misconfigured.value.hint
 
 
 @pytest.mark.parametrize("tokens", ["FLOWAPI_TOKEN", {"FLOWAPI_TOKEN": None}, ["FLOWAPI_TOKEN"]])
 def test_an_invalid_list_of_managed_tokens_is_refused(tokens):
-    """The advice shows an example."""
+    """The hint shows an example."""
     from flowauth_rotator.provider import rotation_dag
 
     with pytest.raises(Misconfigured, match="not a list of managed tokens") as misconfigured:
         rotation_dag(tokens)
-    assert "ManagedToken(" in misconfigured.value.advice
+    assert "ManagedToken(" in misconfigured.value.hint
 
 
 def test_a_variable_cannot_be_listed_twice():

@@ -7,7 +7,7 @@ import pytest
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.provider.managed_tokens import ManagedToken
-from flowauth_rotator.provider.survey import DEFERRED_ADVICE, SurveyedToken, plan_survey
+from flowauth_rotator.provider.survey import DEFERRED_HINT, SurveyedToken, plan_survey
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
 
@@ -43,8 +43,8 @@ def test_the_most_urgent_tokens_are_rotated_first():
     assert variables(survey.due) == ["NOW", "LATER"]
     assert set(variables(survey.deferred)) == {"GONE", "OLD"}
     assert variables(survey.healthy) == ["FINE"]
-    advice = {report.name: report.advice for report in survey.report_tokens({}, NOON)}
-    assert advice == {"FINE": "", "GONE": DEFERRED_ADVICE, "OLD": DEFERRED_ADVICE}
+    hint = {report.name: report.hint for report in survey.report_tokens({}, NOON)}
+    assert hint == {"FINE": "", "GONE": DEFERRED_HINT, "OLD": DEFERRED_HINT}
 
 
 def test_a_connection_error_is_the_report_of_a_token_without_a_rotation():
@@ -75,4 +75,4 @@ def test_tokens_of_the_same_name_have_a_warning():
         "B": 1,
         "C": 0,
     }
-    assert all(token.report.advice == " ".join(token.warnings) for token in survey.due)
+    assert all(token.report.hint == " ".join(token.warnings) for token in survey.due)

@@ -228,9 +228,9 @@ def test_checks_that_fail_again_and_again_hide_no_token(airflow, renewal_server,
 
 
 def read_results(snapshot):
-    """Name, outcome and reason of each token of the DAG `managed`."""
+    """Name, outcome and message of each token of the DAG `managed`."""
     return [
-        (token["name"], token["last_check"]["outcome"], token["last_check"]["reason"])
+        (token["name"], token["last_check"]["outcome"], token["last_check"]["message"])
         for token in snapshot["tokens"]
         if token["dag_id"] == "managed"
     ]

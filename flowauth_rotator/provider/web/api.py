@@ -53,7 +53,7 @@ class ApiError(Exception):
 
     Attributes:
         code: the HTTP status.
-        message: the reason for the user, in a sentence or two.
+        message: the reason, for the user, in a sentence or two.
     """
 
     code: int
@@ -228,7 +228,7 @@ def _validate_renewal(
     if not row["renewal"]["possible"]:
         raise ApiError(409, row["renewal"]["why_not"])
     if expires_at not in (None, row["expires_at"]):
-        raise ApiError(409, f"The token was renewed in the meantime. {row['reason']}")
+        raise ApiError(409, f"The token was renewed in the meantime. {row['message']}")
     lifetime = minutes or token.settings.lifetime_minutes
     remaining = row["expires_at"] - now.timestamp()
     if lifetime and 60 * lifetime <= remaining:

@@ -49,7 +49,7 @@ class Run:
         state: queued, running, success or failed.
         requested_at: when the user requested it.
         requested_by: the user, if Airflow records it.
-        survey_reason: the reason in the survey's report about the token, or of its failure.
+        survey_reason: the message in the survey's report about the token, or of its failure.
     """
 
     run_id: str
@@ -78,7 +78,7 @@ class RotationDag:
         deadline_at: when two checks after the last one are missed; None if unknown.
         checked_at: the end of its last check; None before the first.
         failed_at: when a check failed as a whole, if none has succeeded since.
-        failure: the reason of that failure.
+        failure: the message of that failure.
         tokens: the settings of its managed tokens.
         notices: messages about invalid entries of the list of tokens.
         reports: the report of each token in its last check.
@@ -213,7 +213,7 @@ class InspectedToken:
     def has_no_roles(self) -> bool:
         """Whether the token contains no roles, or the issuer has none on record for it."""
         failed, inspection = self.failed_attempt, self.inspection
-        if failed is not None and NO_ROLES in failed.report.reason:
+        if failed is not None and NO_ROLES in failed.report.message:
             return True
         return isinstance(inspection, Inspection) and not inspection.claims.roles
 
@@ -232,7 +232,7 @@ class InspectedToken:
             return "The attempt failed; Airflow retries it." if will_retry else "The run is ending."
         if run.is_active:
             return "Renewing."
-        result = report.reason if report else run.survey_reason
+        result = report.message if report else run.survey_reason
         if run.state == "failed":
             return result or "The run ended without a report; see its log."
         return result

@@ -92,8 +92,8 @@ class Overview:
             "state": result.outcome,
             "severity": state.name.lower(),
             "group": _choose_group(inspection, state),
-            "reason": result.reason,
-            "advice": f"{self._forecast(token)} {result.advice}".strip(),
+            "message": result.message,
+            "hint": f"{self._forecast(token)} {result.hint}".strip(),
             "issued_at": _to_seconds(claims.issued_at if claims else None),
             "renew_at": _to_seconds(decision.renew_at if decision else None),
             "critical_at": _to_seconds(decision.critical_at if decision else None),
@@ -185,14 +185,14 @@ class Overview:
             link = {"text": "Unpause the DAG", "url": self.pages.dag(dag_id)}
             return "The DAG is paused.", link
         if isinstance(token.inspection, RotatorError):
-            advice = token.inspection.advice
-            return f"The Variable does not contain a token to renew. {advice}", open_variable
+            hint = token.inspection.hint
+            return f"The Variable does not contain a token to renew. {hint}", open_variable
         if token.is_expired_for_good:
-            reason = "The token has expired, and the issuer no longer renews it."
-            return f"{reason} {ExpiredToken.advice}", open_variable
+            message = "The token has expired, and the issuer no longer renews it."
+            return f"{message} {ExpiredToken.hint}", open_variable
         if token.has_no_roles:
-            reason = "The issuer has no roles recorded for this token."
-            return f"{reason} {ExpiredToken.advice}", open_variable
+            message = "The issuer has no roles recorded for this token."
+            return f"{message} {ExpiredToken.hint}", open_variable
         return "", None
 
     def _build_run(self, token: InspectedToken) -> dict[str, Any] | None:
@@ -216,8 +216,8 @@ class Overview:
         if run and run.state == "failed" and is_last and not token.is_newer_than(run):
             return {
                 "outcome": "failed",
-                "reason": token.progress,
-                "advice": "",
+                "message": token.progress,
+                "hint": "",
                 "at": _to_seconds(run.requested_at),
                 "url": self.pages.run(token.dag.dag_id, run.run_id),
             }
@@ -225,8 +225,8 @@ class Overview:
             return None
         return {
             "outcome": failed.report.outcome,
-            "reason": failed.report.reason,
-            "advice": failed.report.advice,
+            "message": failed.report.message,
+            "hint": failed.report.hint,
             "at": _to_seconds(failed.report.checked_at),
             "url": self._build_task_url(token, failed),
         }

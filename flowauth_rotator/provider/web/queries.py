@@ -162,7 +162,7 @@ class SurveyResult:
 
     Attributes:
         run_id: the run.
-        key: managed (schedule and settings), report (of each token) or failure (the reason).
+        key: managed (schedule and settings), report (of each token) or failure (the message).
         pushed_at: when.
         condition: selects its row in the database.
         session: the session of the database.
@@ -237,7 +237,7 @@ def _find_failure(
 def _build_notices(check: SurveyResult | None) -> list[str]:
     """Return the messages of a check about invalid entries of the list Variable."""
     return [
-        f"{report.reason} {report.advice}".strip()
+        f"{report.message} {report.hint}".strip()
         for report in (_parse_reports(check.value) if check else ())
         if parse_place(report.place) == LIST_VARIABLE
     ]
@@ -391,7 +391,7 @@ def _read_runs(
 
 
 def _find_survey_reason(run_id: str, variable: str, results: Sequence[SurveyResult]) -> str:
-    """Return the reason in the report of a run's survey about a token, or of its failure."""
+    """Return the message in the report of a run's survey about a token, or of its failure."""
     for result in results:
         if result.run_id != run_id or result.value is None:
             continue
@@ -400,7 +400,7 @@ def _find_survey_reason(run_id: str, variable: str, results: Sequence[SurveyResu
         if result.key == "report":
             for report in _parse_reports(result.value):
                 if parse_place(report.place) == variable:
-                    return report.reason
+                    return report.message
     return ""
 
 

@@ -97,14 +97,14 @@ def build_check_result(token: InspectedToken, now: datetime) -> CheckResult:
     if not isinstance(inspection, Inspection):
         is_shadowed = report is not None and report.outcome is Outcome.SHADOWED
         source = report if report and is_shadowed else inspection
-        return CheckResult(source.outcome, source.severity, source.reason, source.advice)
+        return CheckResult(source.outcome, source.severity, source.message, source.hint)
     decision = inspection.decision
     if report and report.failed:
         outcome = decision.state if report.outcome is Outcome.HEALTHY else report.outcome
-        return CheckResult(outcome, report.severity, report.reason, report.advice)
+        return CheckResult(outcome, report.severity, report.message, report.hint)
     is_stuck = decision.due and token.dag.evaluate_condition(now)[0] not in RENEWING_CONDITIONS
     severity = Severity.WARNING if is_stuck else Severity.OK
-    return CheckResult(decision.state, severity, decision.reason, report.advice if report else "")
+    return CheckResult(decision.state, severity, decision.message, report.hint if report else "")
 
 
 def _own_reports(token: InspectedToken) -> list[Report]:

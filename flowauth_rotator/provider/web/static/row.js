@@ -159,8 +159,8 @@ export class Row {
     const { error, last_rotation: last, next_check_at: nextCheck, run } = token;
     const formatEvent = (state, epoch) =>
       `${formatLabel(state)}, ${formatTime(epoch, now, precise)}`;
-    setOptionalText(parts.reason, error?.reason === token.reason ? null : token.reason);
-    setOptionalText(parts.advice, error?.advice === token.advice ? null : token.advice);
+    setOptionalText(parts.message, error?.message === token.message ? null : token.message);
+    setOptionalText(parts.hint, error?.hint === token.hint ? null : token.hint);
 
     setOptionalText(parts.lastRotation, last && formatEvent(last.outcome, last.at));
     setAttribute(parts.lastRotation, "title", last && formatUtc(last.at, true));
@@ -245,8 +245,8 @@ export class Row {
     if (!error) return;
     const outcome = formatLabel(error.outcome ?? "failed");
     setText(parts.failureHead, `Last attempt: ${outcome}, ${formatTime(error.at, now, precise)}.`);
-    setOptionalText(parts.failureReason, error.reason);
-    setOptionalText(parts.failureAdvice, error.advice ?? "");
+    setOptionalText(parts.failureMessage, error.message);
+    setOptionalText(parts.failureHint, error.hint ?? "");
     setLink(parts.failureTask, error.url);
   }
 
@@ -258,7 +258,7 @@ export class Row {
     if (!isWatched || this.isActive) return;
     const { error } = this.token;
     if (error?.at >= run.asked_at) {
-      this.announce(this.token, `was not renewed. ${error.reason}`);
+      this.announce(this.token, `was not renewed. ${error.message}`);
       return;
     }
     this.announce(this.token, `was renewed. ${run.sentence}`);
