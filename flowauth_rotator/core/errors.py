@@ -34,6 +34,8 @@ from flowauth_rotator.core.report import Outcome, Report, Severity
 if TYPE_CHECKING:
     from datetime import datetime
 
+NO_ROLES = "no roles recorded"  # in FlowAuth's refusal (FlowKit pull request 7279), its only sign
+
 
 class RotatorError(Exception):
     """A rotation ended without a swap.
@@ -43,6 +45,7 @@ class RotatorError(Exception):
         retryable: whether the same attempt may succeed a little later.
         hint: what a person can do, in one sentence.
         severity: critical, unless the rotation found that there is time left.
+        needs_new_token: whether a renewal cannot help any more: a person must mint a token.
         details: the report as far as the rotation had filled it in; None before the token was read.
     """
 
@@ -50,6 +53,7 @@ class RotatorError(Exception):
     retryable: bool = False
     hint: str = ""
     severity: Severity = Severity.CRITICAL
+    needs_new_token: bool = False
     details: Report | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -79,6 +83,7 @@ class RotatorError(Exception):
             message=self.message,
             severity=self.severity,
             hint=self.hint,
+            needs_new_token=self.needs_new_token,
         )
 
 
@@ -111,6 +116,7 @@ class ExpiredToken(TokenError):
 
     outcome = Outcome.EXPIRED
     hint = "Mint a new token at the issuer and store it."
+    needs_new_token = True
 
 
 class StoreError(RotatorError):
@@ -159,6 +165,7 @@ class Refused(IssuerError):
         super().__init__(message, hint=hint)
         self.issuer_message = issuer_message
         self.status = status
+        self.needs_new_token = NO_ROLES in issuer_message
 
 
 class Capped(IssuerError):

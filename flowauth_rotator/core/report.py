@@ -33,13 +33,24 @@ class Outcome(str, Enum):
 
 
 class Severity(str, Enum):
-    """The severity of a report."""
+    """The severity of a report, of a token or of a rotation DAG."""
 
     OK = "ok"
     WARNING = "warning"
     CRITICAL = "critical"
+    UNKNOWN = "unknown"
 
     __str__ = str.__str__
+
+    @property
+    def rank(self) -> int:
+        """The order of severities: UNKNOWN is worse than OK, and better than WARNING."""
+        return (Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL).index(self)
+
+
+def most_severe(*severities: Severity) -> Severity:
+    """Return the most severe of several severities; OK if there are none."""
+    return max(severities, key=lambda severity: severity.rank, default=Severity.OK)
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,9 @@ class Report:
         longest_minutes: the lifetime that the issuer granted for a request without a lifetime.
         clock_skew: seconds by which the issuer's clock was ahead of ours, to within the time of a
             response; None without a response.
+        name_is_known: whether `name` is the issuer's name, and not that of the store.
+        fingerprint: of the token now in use, if it could be decoded.
+        needs_new_token: whether a renewal cannot help any more: a person must mint a token.
     """
 
     name: str
@@ -83,6 +97,9 @@ class Report:
     newest_issued_expires_at: datetime | None = None
     longest_minutes: int | None = None
     clock_skew: int | None = None
+    name_is_known: bool = True
+    fingerprint: str | None = None
+    needs_new_token: bool = False
 
     @property
     def overlap(self) -> timedelta | None:

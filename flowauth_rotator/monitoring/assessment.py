@@ -1,52 +1,45 @@
-"""Assess tokens and rotation DAGs: the one rule that turns facts into a state and a summary."""
+"""Assess tokens and rotation DAGs: the one rule that turns facts into severities and messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import IntEnum
+from enum import Enum
 
 from flowauth_rotator.core.clock import to_utc
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.core.report import Severity
-from flowauth_rotator.monitoring.forecast import forecast_renewal
+from flowauth_rotator.core.policy import TokenState
+from flowauth_rotator.core.report import Outcome, Severity, most_severe
+from flowauth_rotator.monitoring.forecast import expires_before_renewal, forecast_renewal
 from flowauth_rotator.monitoring.formatting import format_duration, format_minute
 from flowauth_rotator.monitoring.status import (
     DEFAULT_GRACE_PERIOD,
-    CheckResult,
     RotationDagStatus,
-    Snapshot,
+    StatusDocument,
     TokenStatus,
-    Validity,
     sort_by_expiry,
 )
 
 
-class State(IntEnum):
-    """The four states of a Nagios plugin, with their exit codes."""
+class Condition(str, Enum):
+    """The conditions of a rotation DAG."""
 
-    OK = 0
-    WARNING = 1
-    CRITICAL = 2
-    UNKNOWN = 3
+    OK = "ok"
+    NEW = "new"
+    FAILED = "failed"
+    MISCONFIGURED = "misconfigured"
+    LATE = "late"
+    PAUSED = "paused"
+    MISSING = "missing"
+    BROKEN = "broken"
+
+    __str__ = str.__str__
 
     @property
-    def rank(self) -> int:
-        """The severity of the state: UNKNOWN is worse than OK, and better than WARNING."""
-        return (State.OK, State.UNKNOWN, State.WARNING, State.CRITICAL).index(self)
-
-
-def most_severe(*states: State) -> State:
-    """Return the most severe of several states; OK if there are none."""
-    return max(states, key=lambda state: state.rank, default=State.OK)
-
-
-STATE_OF_SEVERITY = {
-    Severity.OK: State.OK,
-    Severity.WARNING: State.WARNING,
-    Severity.CRITICAL: State.CRITICAL,
-}
+    def is_renewing(self) -> bool:
+        """Whether the next check of the DAG renews tokens that are due."""
+        return self in (Condition.OK, Condition.NEW, Condition.MISCONFIGURED)
 
 
 @dataclass(frozen=True)
@@ -84,14 +77,16 @@ class Thresholds:
                 hint="Use a larger `warning`.",
             )
 
-    def resolve(self, validity: Validity) -> tuple[timedelta, timedelta]:
-        """Return both as durations for one token.
+    def resolve(self, token: TokenStatus) -> tuple[timedelta, timedelta]:
+        """Return both as durations for one token, whose expiry must be known.
 
         If the renewal is not due before the expiry, fractions are of the whole lifetime.
         """
-        due, expires_at = validity.renew_at, validity.expires_at
-        start = due if due and due < expires_at else validity.issued_at
-        window = max(expires_at - start, timedelta(0))
+        due, expires_at = token.renew_at, token.expires_at
+        if expires_at is None:
+            raise ValueError("the expiry of the token is unknown")
+        start = due if due and due < expires_at else token.issued_at
+        window = max(expires_at - start, timedelta(0)) if start else timedelta(0)
         warning, critical = (
             value if isinstance(value, timedelta) else window * value
             for value in (self.warning, self.critical)
@@ -104,219 +99,317 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class ServiceStatus:
-    """The state of one monitored service, and its reason.
+class Verdict:
+    """The severity of a token or of rotation DAGs, and why.
 
     Attributes:
-        state: the state.
-        summary: the reason, as a clause: "expires in 3 d 4 h (2026-11-24 13:00 UTC)".
+        severity: the severity.
+        message: why, without a full stop: "Expires in 3 d 4 h (2026-11-24 13:00 UTC)".
         hint: what the operator can do; empty if no action is needed.
     """
 
-    state: State
-    summary: str
+    severity: Severity
+    message: str
     hint: str = ""
 
 
 @dataclass(frozen=True)
 class AssessedToken:
-    """A token and its state.
+    """A token and its verdict.
 
     Attributes:
         token: the facts.
-        status: the state.
-        validity: of the assessed token; None if it cannot be decoded.
-        remaining: time until it expires; negative afterwards.
+        state: a `TokenState`, or the `Outcome` of the failure that decides the severity.
+        verdict: the verdict.
+        forecast: what the next check will do, in a sentence; may be empty.
+        remaining: the time until it expires, negative afterwards; None if it cannot be read.
+        warning_below: the remaining lifetime below which the token is a warning.
+        critical_below: the remaining lifetime below which it is critical.
         used: the elapsed fraction of its lifetime, from 0 to 1.
-        warning: the remaining lifetime below which the state is a warning.
-        critical: the remaining lifetime below which the state is critical.
-        forecast: what the next check will do, in one sentence; may be empty.
     """
 
     token: TokenStatus
-    status: ServiceStatus
-    validity: Validity | None = None
-    remaining: timedelta = timedelta(0)
-    used: float = 1.0
-    warning: timedelta = timedelta(0)
-    critical: timedelta = timedelta(0)
+    state: str
+    verdict: Verdict
     forecast: str = ""
+    remaining: timedelta | None = None
+    warning_below: timedelta = timedelta(0)
+    critical_below: timedelta = timedelta(0)
+    used: float = 1.0
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of the token."""
+        return self.verdict.severity
 
     @property
     def used_levels(self) -> tuple[float, float]:
-        """The elapsed fractions above which the state is a warning, and critical."""
-        if self.validity is None or self.validity.expires_at <= self.validity.issued_at:
+        """The elapsed fractions above which the token is a warning, and critical."""
+        issued_at, expires_at = self.token.issued_at, self.token.expires_at
+        if issued_at is None or expires_at is None or expires_at <= issued_at:
             return 0.0, 0.0
-        lifetime = self.validity.expires_at - self.validity.issued_at
-        warning, critical = (1 - left / lifetime for left in (self.warning, self.critical))
+        lifetime = expires_at - issued_at
+        warning, critical = (
+            1 - below / lifetime for below in (self.warning_below, self.critical_below)
+        )
         return min(max(warning, 0.0), 1.0), min(max(critical, 0.0), 1.0)
 
     @property
     def details(self) -> list[str]:
-        """Hint, forecast and place, as sentences."""
-        place = f"Stored in {self.token.place}." if self.token.place else ""
-        return [sentence for sentence in (self.status.hint, self.forecast, place) if sentence]
+        """Hint, forecast, place, and whether the name is a substitute, as sentences."""
+        token = self.token
+        place = f"Stored in Variable {token.variable}." if token.variable else ""
+        substitute = (
+            ""
+            if token.name_is_known
+            else "The issuer's name of the token is not known yet; its Variable stands in."
+        )
+        return [each for each in (self.verdict.hint, self.forecast, place, substitute) if each]
+
+
+@dataclass(frozen=True)
+class AssessedDag:
+    """A rotation DAG, its condition and its verdict."""
+
+    dag: RotationDagStatus
+    condition: Condition
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """The states of all tokens and of the rotation DAGs.
+    """The verdicts on all tokens and rotation DAGs of a document at one moment.
 
     Attributes:
-        snapshot: the facts.
+        document: the facts.
+        now: the moment, in aware UTC.
         thresholds: the thresholds that were applied.
-        tokens: one for each name, in the order of names; the most severe of those that share it.
-        dags: the state of all rotation DAGs together; None in an issuer's snapshot.
+        tokens: each token, in the order of names.
+        dags: each rotation DAG; None in an issuer's list.
     """
 
-    snapshot: Snapshot
+    document: StatusDocument
+    now: datetime
     thresholds: Thresholds
     tokens: Sequence[AssessedToken]
-    dags: ServiceStatus | None
+    dags: Sequence[AssessedDag] | None
 
     @property
-    def state(self) -> State:
-        """The most severe state of all."""
-        states = [token.status.state for token in self.tokens]
-        if self.dags:
-            states.append(self.dags.state)
+    def severity(self) -> Severity:
+        """The most severe of all."""
+        severities = [token.severity for token in self.tokens]
+        if self.dags_verdict:
+            severities.append(self.dags_verdict.severity)
         if self.issuer_failure:
-            states.append(State.UNKNOWN)
-        if not states:  # an issuer is monitored because it should have tokens
-            states.append(State.WARNING)
-        return most_severe(*states)
+            severities.append(Severity.UNKNOWN)
+        if not severities:  # an issuer is monitored because it should have tokens
+            severities.append(Severity.WARNING)
+        return most_severe(*severities)
 
     @property
     def issuer_failure(self) -> str:
         """A clause if the tokens of the issuer could not be listed, or an empty text."""
-        message = self.snapshot.issuer_trouble
-        if not message:
+        reason = self.document.issuer_failure
+        if not reason:
             return ""
-        return f"the tokens at the issuer could not be listed: {message.rstrip('.')}"
+        return f"the tokens at the issuer could not be listed: {reason.rstrip('.')}"
+
+    @property
+    def by_name(self) -> dict[str, AssessedToken]:
+        """The tokens by name; the most severe, or first to expire, of those that share it."""
+        tokens: dict[str, AssessedToken] = {}
+        for token in sorted(self.tokens, key=lambda each: each.token.name):
+            rival = tokens.get(token.token.name, token)
+            tokens[token.token.name] = max(rival, token, key=_urgency)
+        return tokens
 
     @property
     def by_severity(self) -> list[AssessedToken]:
-        """The tokens, the most severe first."""
-        return sorted(self.tokens, key=lambda token: -token.status.state.rank)
+        """The tokens of different names, the most severe first."""
+        return sorted(self.by_name.values(), key=lambda token: -token.severity.rank)
+
+    @property
+    def dags_verdict(self) -> Verdict | None:
+        """The verdict on all rotation DAGs together; None in an issuer's list."""
+        if self.dags is None:
+            return None
+        if not self.dags:
+            return Verdict(
+                Severity.CRITICAL,
+                "There is no rotation DAG",
+                "Put the DAG file into the dags folder, and check that Airflow imports it without "
+                "errors.",
+            )
+        dags = sorted(self.dags, key=lambda each: -each.verdict.severity.rank)
+        return Verdict(
+            dags[0].verdict.severity,
+            "; ".join(f"{each.dag.dag_id}: {each.verdict.message}" for each in dags),
+            " ".join(
+                f"{each.dag.dag_id}: {each.verdict.hint}" for each in dags if each.verdict.hint
+            ),
+        )
 
 
-def assess(snapshot: Snapshot, thresholds: Thresholds | None = None) -> Assessment:
-    """Assess a snapshot at the moment when it was taken.
+def assess(
+    document: StatusDocument, now: datetime, thresholds: Thresholds | None = None
+) -> Assessment:
+    """Assess a document: facts that a DAG has written, and live facts of its reader.
 
-    The state of a name is that of the token in use, or in an issuer's snapshot that of the newest.
+    Args:
+        document: the facts.
+        now: an aware time.
+        thresholds: the remaining lifetimes that are a warning, or critical.
     """
-    thresholds, now = thresholds or Thresholds(), snapshot.taken_at
-    dags = {dag.dag_id: dag for dag in snapshot.rotation_dags or ()}
-    by_name: dict[str, AssessedToken] = {}
-    for token in sort_by_expiry(snapshot.tokens):
-        validity = token.issued if snapshot.rotation_dags is None else token.in_use
-        dag = dags.get(token.dag_id or "")
-        grace_period = dag.grace_period if dag else DEFAULT_GRACE_PERIOD
-        assessed = assess_token(token, validity, thresholds, now, grace_period)
-        assessed = replace(assessed, forecast=forecast_renewal(token, validity, dag, now))
-        rival = by_name.get(token.name, assessed)
-        by_name[token.name] = max(rival, assessed, key=lambda each: each.status.state.rank)
+    thresholds, now = thresholds or Thresholds(), to_utc(now)
+    dags = [assess_dag(dag, now) for dag in document.dags or ()]
+    by_id = {each.dag.dag_id: each for each in dags}
+    tokens = [
+        assess_token(token, by_id.get(token.dag_id or ""), now, thresholds)
+        for token in sort_by_expiry(document.tokens)
+    ]
     return Assessment(
-        snapshot,
+        document,
+        now,
         thresholds,
-        tokens=[by_name[name] for name in sorted(by_name)],
-        dags=None if snapshot.rotation_dags is None else assess_dags(snapshot.rotation_dags, now),
+        tokens=sorted(tokens, key=lambda each: each.token.name),
+        dags=None if document.dags is None else dags,
     )
+
+
+def assess_dag(dag: RotationDagStatus, now: datetime) -> AssessedDag:
+    """Return the condition of a rotation DAG, and the verdict on it."""
+    checked_at = format_minute(dag.checked_at) if dag.checked_at else ""
+    last = f"last check {checked_at}" if checked_at else "no check yet"
+    is_late = dag.deadline_at is not None and now > dag.deadline_at
+    condition, severity, hint = Condition.OK, Severity.CRITICAL, ""
+    if dag.has_import_error:
+        condition, hint = Condition.BROKEN, "The DAG file has an import error: correct the file."
+    elif not dag.exists:
+        condition = Condition.MISSING
+        hint = "The DAG does not exist: put its file back into the dags folder."
+    elif dag.is_paused:
+        condition = Condition.PAUSED
+        hint = "Tokens are not being renewed: unpause the DAG."
+    elif dag.failure:
+        condition, hint = Condition.FAILED, f"{dag.failure.message} {dag.failure.hint}".strip()
+        severity = Severity.CRITICAL if is_late else Severity.WARNING
+    elif dag.checked_at is None:
+        condition, severity = Condition.NEW, Severity.WARNING
+        hint = "The next run of the DAG checks its tokens."
+    elif is_late:
+        condition = Condition.LATE
+        hint = "Two checks were missed: check that the scheduler and a worker run."
+    elif dag.configuration_errors:
+        condition, hint = Condition.MISCONFIGURED, " ".join(dag.configuration_errors)
+    if condition is Condition.OK:
+        following = f", next {format_minute(dag.next_check_at)}" if dag.next_check_at else ""
+        return AssessedDag(
+            dag, condition, Verdict(Severity.OK, f"Last check {checked_at}{following}")
+        )
+    if condition is Condition.NEW:
+        return AssessedDag(dag, condition, Verdict(severity, "No check yet", hint))
+    return AssessedDag(dag, condition, Verdict(severity, f"{condition.capitalize()}, {last}", hint))
 
 
 def assess_token(
-    token: TokenStatus,
-    validity: Validity | None,
-    thresholds: Thresholds,
-    now: datetime,
-    grace_period: timedelta = DEFAULT_GRACE_PERIOD,
+    token: TokenStatus, dag: AssessedDag | None, now: datetime, thresholds: Thresholds
 ) -> AssessedToken:
-    """Assess one token; the most severe of remaining lifetime, last check and deployment counts.
+    """Assess one token; the most severe of remaining lifetime, last result and schedule counts.
 
     Args:
         token: the facts.
-        validity: of the token in use, or of the newest at the issuer; None if it is unknown.
+        dag: the rotation DAG that manages it; None if there is none.
+        now: a time in UTC.
         thresholds: the thresholds.
-        now: an aware time.
-        grace_period: how long an issued token may remain unused.
     """
-    now = to_utc(now)
-    if validity is None:
-        return AssessedToken(token, _assess_unreadable(token.last_check))
-    remaining = validity.expires_at - now
-    warning, critical = thresholds.resolve(validity)
-    states, clauses = [_assess_remaining(remaining, warning, critical)], [_expiry(validity, now)]
-    hint, newer = "", token.issued
-    if newer and newer.expires_at > validity.expires_at and now - newer.issued_at > grace_period:
-        states.append(State.WARNING)
-        clauses.append(f"a newer token, issued {format_minute(newer.issued_at)}, is not in use")
-        hint = "Check the last runs of the rotation DAG for the reason."
-    if last_check := token.last_check:
-        hint = last_check.hint or hint
-        if last_check.severity is not Severity.OK:
-            states.append(STATE_OF_SEVERITY[last_check.severity])
-            clauses.append(f"{last_check.outcome}: {last_check.message}")
-    lifetime = validity.expires_at - validity.issued_at
-    used = (now - validity.issued_at) / lifetime if lifetime > timedelta(0) else 1.0
+    if token.issued_at is None or token.expires_at is None:
+        return _assess_unreadable(token, dag, now)
+    remaining = token.expires_at - now
+    warning_below, critical_below = thresholds.resolve(token)
+    state: str = compute_state(token, now)
+    severities = [_assess_remaining(remaining, warning_below, critical_below)]
+    clauses, hints = [_describe_expiry(token.expires_at, now)], []
+    grace_period = dag.dag.grace_period if dag else DEFAULT_GRACE_PERIOD
+    if _has_unused_successor(token, now, grace_period):
+        severities.append(Severity.WARNING)
+        seen_at = (
+            f", issued {format_minute(token.newest_issued_at)}," if token.newest_issued_at else ""
+        )
+        clauses.append(f"a newer token{seen_at} is not in use")
+        hints.append("Check the last runs of the rotation DAG for the reason.")
+    if result := token.current_result:
+        hints = [result.hint] if result.hint else hints
+        if result.has_failed:
+            state = state if result.outcome == Outcome.HEALTHY else result.outcome
+            severities.append(result.severity)
+            clauses.append(f"{result.outcome}: {result.message.rstrip('.')}")
+    if dag and not dag.condition.is_renewing and state != TokenState.HEALTHY:
+        severities.append(Severity.WARNING)
+        clauses.append(f"{dag.dag.dag_id} is {dag.condition}")
+    if expires_before_renewal(token, dag, now):
+        severities.append(Severity.CRITICAL)
+    lifetime = token.expires_at - token.issued_at
+    used = (now - token.issued_at) / lifetime if lifetime > timedelta(0) else 1.0
     return AssessedToken(
         token,
-        ServiceStatus(most_severe(*states), "; ".join(clauses), hint),
-        validity,
+        state,
+        Verdict(most_severe(*severities), "; ".join(clauses), " ".join(hints)),
+        forecast_renewal(token, dag, now),
         remaining,
+        warning_below,
+        critical_below,
         min(max(used, 0.0), 1.0),
-        warning,
-        critical,
     )
 
 
-def assess_dag(dag: RotationDagStatus, now: datetime) -> ServiceStatus:
-    """Assess one rotation DAG."""
-    last = f"last check {format_minute(dag.checked_at)}" if dag.checked_at else "no check yet"
-    if dag.condition == "ok":
-        following = f", next {format_minute(dag.next_check_at)}" if dag.next_check_at else ""
-        return ServiceStatus(State.OK, f"{last}{following}")
-    is_late = dag.deadline_at is not None and to_utc(now) > dag.deadline_at
-    is_transient = dag.condition in ("new", "failed") and not is_late
-    state = State.WARNING if is_transient else State.CRITICAL
-    return ServiceStatus(state, f"{dag.condition}, {last}", dag.hint)
+def compute_state(token: TokenStatus, now: datetime) -> TokenState:
+    """Return the state of a token, whose expiry is known, between issue and expiry."""
+    for time, state in (
+        (token.expires_at, TokenState.EXPIRED),
+        (token.critical_at, TokenState.CRITICAL),
+        (token.renew_at, TokenState.DUE),
+    ):
+        if time and now >= time:
+            return state
+    return TokenState.HEALTHY
 
 
-def assess_dags(dags: Sequence[RotationDagStatus], now: datetime) -> ServiceStatus:
-    """Assess all rotation DAGs together: the most severe state counts, and each has a clause."""
-    if not dags:
-        return ServiceStatus(
-            State.CRITICAL,
-            "there is no rotation DAG",
-            "Put the DAG file into the dags folder, and check that Airflow imports it without "
-            "errors.",
-        )
-    statuses = [(dag.dag_id, assess_dag(dag, now)) for dag in dags]
-    by_severity = sorted(statuses, key=lambda item: -item[1].state.rank)
-    return ServiceStatus(
-        by_severity[0][1].state,
-        "; ".join(f"{dag_id}: {status.summary}" for dag_id, status in by_severity),
-        " ".join(f"{dag_id}: {status.hint}" for dag_id, status in by_severity if status.hint),
-    )
+def _assess_unreadable(token: TokenStatus, dag: AssessedDag | None, now: datetime) -> AssessedToken:
+    """Assess a token that cannot be read, from the error or the last result."""
+    last = token.last_check
+    is_shadowed = last is not None and last.outcome == Outcome.SHADOWED
+    event = last if is_shadowed else token.read_error or last
+    if event is None:
+        message = "No information about this token is available"
+        return AssessedToken(token, "unknown", Verdict(Severity.UNKNOWN, message))
+    verdict = Verdict(event.severity, event.message.rstrip("."), event.hint)
+    return AssessedToken(token, event.outcome, verdict, forecast_renewal(token, dag, now))
 
 
-def _assess_unreadable(last_check: CheckResult | None) -> ServiceStatus:
-    if last_check is None:
-        return ServiceStatus(State.UNKNOWN, "No information about this token is available.")
-    state = STATE_OF_SEVERITY[last_check.severity]
-    return ServiceStatus(state, last_check.message, last_check.hint)
+def _has_unused_successor(token: TokenStatus, now: datetime, grace_period: timedelta) -> bool:
+    newest, seen_at = token.newest_issued_expires_at, token.newest_issued_at
+    if newest is None or token.expires_at is None or newest <= token.expires_at:
+        return False
+    return seen_at is None or now - seen_at > grace_period
 
 
-def _assess_remaining(remaining: timedelta, warning: timedelta, critical: timedelta) -> State:
+def _assess_remaining(remaining: timedelta, warning: timedelta, critical: timedelta) -> Severity:
     if remaining <= timedelta(0) or remaining < critical:
-        return State.CRITICAL
-    return State.WARNING if remaining < warning else State.OK
+        return Severity.CRITICAL
+    return Severity.WARNING if remaining < warning else Severity.OK
 
 
-def _expiry(validity: Validity, now: datetime) -> str:
-    remaining, expires_at = validity.expires_at - now, format_minute(validity.expires_at)
+def _describe_expiry(expires_at: datetime, now: datetime) -> str:
+    remaining, time = expires_at - now, format_minute(expires_at)
     if remaining <= timedelta(0):
-        return f"expired {format_duration(remaining)} ago ({expires_at})"
-    return f"expires in {format_duration(remaining)} ({expires_at})"
+        return f"Expired {format_duration(remaining)} ago ({time})"
+    return f"Expires in {format_duration(remaining)} ({time})"
+
+
+def _urgency(token: AssessedToken) -> tuple[int, float]:
+    """Return the sort key of the token that counts among those of one name."""
+    remaining = token.remaining.total_seconds() if token.remaining is not None else 0.0
+    return token.severity.rank, -remaining
 
 
 def _format_threshold(value: float | timedelta) -> str:

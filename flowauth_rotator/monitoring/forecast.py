@@ -3,44 +3,63 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring.formatting import format_minute
-from flowauth_rotator.monitoring.status import RotationDagStatus, TokenStatus, Validity
+
+if TYPE_CHECKING:
+    from flowauth_rotator.monitoring.assessment import AssessedDag
+    from flowauth_rotator.monitoring.status import TokenStatus
 
 
-def forecast_renewal(
-    token: TokenStatus, validity: Validity | None, dag: RotationDagStatus | None, now: datetime
-) -> str:
+def find_renewing_check(token: TokenStatus, now: datetime) -> datetime | None:
+    """Return the time of the check that will renew a token; None if it is unknown."""
+    is_due = token.renew_at is not None and now >= token.renew_at
+    return token.next_check_at if is_due else token.renewal_check_at
+
+
+def expires_before_renewal(token: TokenStatus, dag: AssessedDag | None, now: datetime) -> bool:
+    """Whether a valid token will have expired when the next check can renew it."""
+    check = find_renewing_check(token, now)
+    if dag is None or not dag.condition.is_renewing or check is None or token.expires_at is None:
+        return False
+    return now < token.expires_at <= check
+
+
+def forecast_renewal(token: TokenStatus, dag: AssessedDag | None, now: datetime) -> str:
     """Return one sentence on the next check and the renewal of a token, or an empty text.
 
     Args:
         token: the token.
-        validity: of the token in use, or of the newest token if only the issuer is known.
-        dag: the rotation DAG that manages it; None if it is unknown.
-        now: an aware time.
+        dag: the rotation DAG that manages it; None if there is none.
+        now: a time in UTC.
     """
-    renew_at = validity.renew_at if validity else None
+    renew_at, next_check_at = token.renew_at, token.next_check_at
     if dag is None:
         return _describe_due(renew_at, now) if renew_at else ""
-    if dag.condition not in ("ok", "new", "misconfigured"):
-        return f"The token is not being renewed. {dag.dag_id}: {dag.hint}"
-    last_check = token.last_check
-    has_failed = last_check is not None and last_check.severity is not Severity.OK
-    if last_check and has_failed and last_check.outcome == Outcome.EXPIRED:
+    if not dag.condition.is_renewing:
+        return f"The token is not being renewed. {dag.dag.dag_id}: {dag.verdict.hint}"
+    result = token.current_result
+    if result and result.needs_new_token:
         return "The issuer no longer renews this token."
-    next_check_at, renewal_check_at = dag.next_check_at, token.renewal_check_at
     check = (
         f"The next check, at {format_minute(next_check_at)}," if next_check_at else "The next check"
     )
     if renew_at is None:
         return f"{check} reads the token again."
-    if now >= renew_at or (renewal_check_at is not None and renewal_check_at == next_check_at):
-        return f"{check} {'tries to renew' if has_failed else 'renews'} the token."
-    if renewal_check_at is None:
+    renewing_check = find_renewing_check(token, now)
+    if renewing_check and expires_before_renewal(token, dag, now):
+        return (
+            f"The token expires before the check at {format_minute(renewing_check)} can renew it."
+        )
+    if now >= renew_at or (renewing_check is not None and renewing_check == next_check_at):
+        return (
+            f"{check} {'tries to renew' if result and result.has_failed else 'renews'} the token."
+        )
+    if renewing_check is None:
         return _describe_due(renew_at, now)
     return (
-        f"{check} leaves the token unchanged; the check at {format_minute(renewal_check_at)} "
+        f"{check} leaves the token unchanged; the check at {format_minute(renewing_check)} "
         "renews it."
     )
 

@@ -1,80 +1,64 @@
-"""The output for programs: an assessment as JSON values."""
+"""The output for programs: a status document with the verdicts, as JSON values."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, assess_dag
+from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Verdict
 from flowauth_rotator.monitoring.service_names import find_collisions, service_name
-from flowauth_rotator.monitoring.status import VERSION, RotationDagStatus
+from flowauth_rotator.monitoring.status import to_json
 
 
 def render(assessment: Assessment) -> dict[str, Any]:
-    """Return the assessment as JSON values; times are epoch seconds, durations seconds."""
-    snapshot, thresholds = assessment.snapshot, assessment.thresholds
+    """Return the assessment as JSON values; times are epoch seconds, durations seconds.
+
+    `StatusDocument.from_json` reads the facts in it again.
+    """
+    thresholds = assessment.thresholds
     return {
-        "version": VERSION,
-        "now": _seconds(snapshot.taken_at),
-        "state": assessment.state.name,
+        **assessment.document.to_json(),
+        "now": round(assessment.now.timestamp()),
+        "severity": assessment.severity,
         "thresholds": {
-            "warning": _threshold(thresholds.warning),
-            "critical": _threshold(thresholds.critical),
+            "warning": _render_threshold(thresholds.warning),
+            "critical": _render_threshold(thresholds.critical),
         },
-        "issuer": {"url": snapshot.issuer, "trouble": snapshot.issuer_trouble},
-        "agent": assessment.dags
-        and {
-            "state": assessment.dags.state.name,
-            "sentence": assessment.dags.summary,
-            "hint": assessment.dags.hint,
-        },
-        "agents": [_dag(dag, snapshot.taken_at) for dag in snapshot.rotation_dags or ()],
-        "tokens": [_token(token) for token in assessment.tokens],
+        "dags": None if assessment.dags is None else [render_dag(dag) for dag in assessment.dags],
+        "tokens": [render_token(token) for token in assessment.tokens],
         "collisions": find_collisions(token.token.name for token in assessment.tokens),
     }
 
 
-def _dag(dag: RotationDagStatus, now: datetime) -> dict[str, Any]:
-    status = assess_dag(dag, now)
+def render_dag(dag: AssessedDag) -> dict[str, Any]:
+    """Return a rotation DAG as JSON values."""
+    return {**to_json(dag.dag), "condition": dag.condition, **_render_verdict(dag.verdict)}
+
+
+def render_token(token: AssessedToken) -> dict[str, Any]:
+    """Return a token as JSON values."""
+    is_known = token.remaining is not None
     return {
-        "dag_id": dag.dag_id,
-        "state": status.state.name,
-        "condition": dag.condition,
-        "sentence": status.summary,
-        "hint": status.hint,
-        "last_check_at": _seconds(dag.checked_at),
-        "next_check_at": _seconds(dag.next_check_at),
-        "deadline_at": _seconds(dag.deadline_at),
+        **to_json(token.token),
+        "service": service_name(token.token.name),
+        "state": token.state,
+        **_render_verdict(token.verdict),
+        "forecast": token.forecast,
+        "remaining": to_json(token.remaining),
+        "warning_below": to_json(token.warning_below) if is_known else None,
+        "critical_below": to_json(token.critical_below) if is_known else None,
     }
 
 
-def _token(assessed: AssessedToken) -> dict[str, Any]:
-    token, validity = assessed.token, assessed.validity
+def _render_verdict(verdict: Verdict) -> dict[str, str]:
     return {
-        "name": token.name,
-        "service": service_name(token.name),
-        "state": assessed.status.state.name,
-        "sentence": assessed.status.summary,
-        "hint": assessed.status.hint,
-        "place": token.place or None,
-        "dag_id": token.dag_id,
-        "outcome": token.last_check.outcome if token.last_check else None,
-        "issued_at": _seconds(validity.issued_at if validity else None),
-        "renew_at": _seconds(validity.renew_at if validity else None),
-        "expires_at": _seconds(validity.expires_at if validity else None),
-        "renewal_check_at": _seconds(token.renewal_check_at),
-        "newest_issued_expires_at": _seconds(token.issued.expires_at if token.issued else None),
-        "remaining": int(assessed.remaining.total_seconds()) if validity else None,
-        "warning_below": int(assessed.warning.total_seconds()) if validity else None,
-        "critical_below": int(assessed.critical.total_seconds()) if validity else None,
+        "severity": verdict.severity,
+        "message": verdict.message,
+        "hint": verdict.hint,
     }
 
 
-def _threshold(value: float | timedelta) -> dict[str, Any]:
+def _render_threshold(value: float | timedelta) -> dict[str, Any]:
     if isinstance(value, timedelta):
         return {"seconds": round(value.total_seconds())}
     return {"of_renewal_window": value}
-
-
-def _seconds(time: datetime | None) -> int | None:
-    return None if time is None else round(time.timestamp())

@@ -1,85 +1,159 @@
-"""The status of tokens and rotation DAGs at one moment: facts without a severity rule.
+"""The status of tokens and rotation DAGs: facts without a severity rule, and their JSON.
 
-Every output format is rendered from a snapshot, and Airflow's page serves it as JSON. It contains
-no part of a token.
+A rotation DAG writes its status as JSON to an Airflow Variable. A reader merges the documents of
+several DAGs, and adds what only Airflow knows at that moment. `status.schema.json` describes the
+JSON. A status contains no part of a token.
 """
 
 from __future__ import annotations
 
+import json
+import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Any
+from functools import lru_cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from flowauth_rotator.core.report import Outcome, Report, Severity
 
-VERSION = 2  # of the JSON
+VERSION = 3  # of the JSON
+LONGEST_HISTORY = 20  # rotations of a token
+LARGEST_TOKEN = 4096  # bytes of JSON for a token
+LONGEST_MESSAGE = 600  # bytes of a message in a written document
+LONGEST_HINT = 400
+LONGEST_LIST = 400  # bytes of the roles of a token
+MOST_ERRORS = 20  # of the list of managed tokens
 DEFAULT_GRACE_PERIOD = timedelta(hours=1)  # if the check interval is unknown
+SWAP_OUTCOMES = (Outcome.ROTATED, Outcome.ADOPTED)
 
 
-class InvalidSnapshot(ValueError):
-    """A document is not a snapshot of this version."""
-
-
-@dataclass(frozen=True)
-class Validity:
-    """The period in which a token is valid, in aware UTC.
-
-    Attributes:
-        issued_at: when the token was issued.
-        expires_at: its `exp`.
-        renew_at: when its renewal is due, if known.
-    """
-
-    issued_at: datetime
-    expires_at: datetime
-    renew_at: datetime | None = None
+class InvalidStatus(ValueError):
+    """A document is not a status of this version."""
 
 
 @dataclass(frozen=True)
-class CheckResult:
-    """The result of the last check of a token.
+class Event:
+    """The result of a check or a rotation.
 
     Attributes:
-        outcome: an `Outcome`, or the `TokenState` if the token is due and not yet renewed.
+        at: when it ended.
+        outcome: an `Outcome`.
         severity: its severity.
-        message: why, in a sentence.
+        message: why, in a sentence; empty in the history of a token.
         hint: what the operator can do; empty if no action is needed.
+        fingerprint: of the token in use after it; None if no token could be read.
+        expires_at: the expiry of that token.
+        needs_new_token: whether a renewal cannot help any more.
+        run_id: the DAG run; None outside of Airflow.
+        task_id: its task.
+        map_index: the index of a mapped task, or -1.
     """
 
+    at: datetime
     outcome: str
-    severity: Severity
-    message: str
+    severity: Severity = Severity.OK
+    message: str = ""
     hint: str = ""
+    fingerprint: str | None = None
+    expires_at: datetime | None = None
+    needs_new_token: bool = False
+    run_id: str | None = None
+    task_id: str | None = None
+    map_index: int = -1
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the severity is not OK."""
+        return self.severity is not Severity.OK
 
 
 @dataclass(frozen=True)
 class TokenStatus:
-    """The status of one monitored token.
+    """The status of one token.
 
     Attributes:
-        name: the issuer's name of the token, or the name of its store while that is unknown.
-        place: where the token in use is stored, for people; empty in an issuer's snapshot.
-        dag_id: the rotation DAG that manages it, if known.
-        in_use: the token in use, if it can be decoded.
-        issued: the newest token at the issuer. If only a rotation has seen it, `issued_at` is the
-            time of the first rotation that did.
-        last_check: the result of its last check, if there was one.
-        renewal_check_at: the first check at which its renewal is due, if known.
-        last_success_at: when it was last swapped, if known.
-        rotations: the number of rotations by outcome; None without counters.
+        name: the issuer's name of the token, or the key of its Variable while that is unknown.
+        variable: the key of its Variable; None in an issuer's list.
+        dag_id: the rotation DAG that manages it; None in an issuer's list.
+        name_is_known: whether `name` is the issuer's name, and not a substitute.
+        former_name: the name before the last change of `name`, if there was one.
+        renamed_at: when `name` changed.
+        settings: its entry in the list of managed tokens, without the description.
+        fingerprint: the first 8 hex digits of the SHA-256 of the token in use.
+        owner: its `sub`.
+        audience: its `aud`.
+        roles: the names of its roles.
+        issued_at: when it was issued; None if no token can be read.
+        renew_at: when its renewal is due.
+        critical_at: from when on a failure is critical.
+        expires_at: its `exp`.
+        last_check: the result of the last check or rotation of the token.
+        rotations: the last rotations, the newest first.
+        rotation_counts: the number of rotations by outcome.
+        last_success_at: when it was last swapped.
+        newest_issued_at: when the newest token at the issuer was issued, or first seen.
+        newest_issued_expires_at: its `exp`.
+        longest_minutes: the lifetime that the issuer granted for a request without a lifetime.
+        read_error: live: why the token in use cannot be read.
+        next_check_at: live: the time of the next check.
+        renewal_check_at: live: the first check at which the renewal is due.
     """
 
     name: str
-    place: str = ""
+    variable: str | None = None
     dag_id: str | None = None
-    in_use: Validity | None = None
-    issued: Validity | None = None
-    last_check: CheckResult | None = None
-    renewal_check_at: datetime | None = None
+    name_is_known: bool = True
+    former_name: str | None = None
+    renamed_at: datetime | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str | None = None
+    owner: str | None = None
+    audience: str | None = None
+    roles: Sequence[str] = ()
+    issued_at: datetime | None = None
+    renew_at: datetime | None = None
+    critical_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_check: Event | None = None
+    rotations: Sequence[Event] = ()
+    rotation_counts: Mapping[str, int] = field(default_factory=dict)
     last_success_at: datetime | None = None
-    rotations: Mapping[str, int] | None = None
+    newest_issued_at: datetime | None = None
+    newest_issued_expires_at: datetime | None = None
+    longest_minutes: int | None = None
+    read_error: Event | None = None
+    next_check_at: datetime | None = None
+    renewal_check_at: datetime | None = None
+
+    @property
+    def current_result(self) -> Event | None:
+        """The last result, if it is about the token in use."""
+        return self.last_check if self.last_check and self.is_current(self.last_check) else None
+
+    @property
+    def failed_rotation(self) -> Event | None:
+        """The last rotation, if it failed and the same token is still in use."""
+        last = next(iter(self.rotations), None)
+        return last if last and last.has_failed and self.is_current(last) else None
+
+    def is_current(self, event: Event) -> bool:
+        """Whether an event is about the token in use.
+
+        A shadowed Variable stays shadowed, whatever it contains. A failure before the token could
+        be read is about the token of that time.
+        """
+        if event.outcome == Outcome.SHADOWED:
+            return True
+        if event.fingerprint is None and self.issued_at and event.outcome not in UNREAD_OUTCOMES:
+            return False
+        if event.fingerprint is None:
+            return self.issued_at is None or self.issued_at <= event.at
+        return event.fingerprint == self.fingerprint
+
+
+UNREAD_OUTCOMES = (Outcome.MISCONFIGURED, Outcome.UNAVAILABLE)  # possible before the token is read
 
 
 @dataclass(frozen=True)
@@ -88,143 +162,189 @@ class RotationDagStatus:
 
     Attributes:
         dag_id: the DAG.
-        condition: ok, new, failed, misconfigured, late, paused, missing or broken.
-        hint: what the operator can do if the condition is not ok.
+        schedule: a cron expression, or the seconds between two checks; None if unknown.
         checked_at: the end of its last check of all tokens; None before the first.
+        checked_by: the DAG run of that check.
         deadline_at: when two checks will have been missed, if the schedule is known.
-        next_check_at: the time of its next check, if one is scheduled.
         interval: the time from one check to the next, if known.
         grace_period: how long an issued token may remain unused: two checks.
+        configuration_errors: messages about invalid entries of the list of managed tokens.
+        failure: the last check, if it failed as a whole.
+        clock_skews: by connection, the seconds by which the issuer's clock was ahead of ours.
+        exists: live: whether Airflow knows the DAG.
+        is_paused: live: whether it is paused.
+        has_import_error: live: whether its file cannot be imported.
+        next_check_at: live: the time of its next check, if one is scheduled.
     """
 
     dag_id: str
-    condition: str = "ok"
-    hint: str = ""
+    schedule: str | float | None = None
     checked_at: datetime | None = None
+    checked_by: str | None = None
     deadline_at: datetime | None = None
-    next_check_at: datetime | None = None
     interval: timedelta | None = None
     grace_period: timedelta = DEFAULT_GRACE_PERIOD
+    configuration_errors: Sequence[str] = ()
+    failure: Event | None = None
+    clock_skews: Mapping[str, int] = field(default_factory=dict)
+    exists: bool = True
+    is_paused: bool = False
+    has_import_error: bool = False
+    next_check_at: datetime | None = None
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The status of all monitored tokens and rotation DAGs.
+class StatusDocument:
+    """The status of rotation DAGs and of the tokens that they manage.
 
     Attributes:
-        taken_at: when the snapshot was taken, in aware UTC.
+        dags: the rotation DAGs: one in the document of a DAG; None in an issuer's list.
         tokens: the tokens.
-        rotation_dags: the rotation DAGs; None in an issuer's snapshot.
-        clock_skews: by connection, the seconds by which the issuer's clock was ahead of ours.
-        issuer: the address of the issuer whose tokens were listed, if any.
-        issuer_trouble: why the issuer's list failed; empty if it did not.
+        issuer: the address of the issuer whose tokens were listed; empty if none were.
+        issuer_failure: why the issuer's list failed; empty if it did not.
     """
 
-    taken_at: datetime
+    dags: Sequence[RotationDagStatus] | None = ()
     tokens: Sequence[TokenStatus] = ()
-    rotation_dags: Sequence[RotationDagStatus] | None = None
-    clock_skews: Mapping[str, int] = field(default_factory=dict)
     issuer: str = ""
-    issuer_trouble: str = ""
+    issuer_failure: str = ""
 
-    def select(self, names: Collection[str]) -> Snapshot:
-        """Return a snapshot of these names alone; an unknown name becomes a missing token."""
+    def select(self, names: Collection[str], now: datetime) -> StatusDocument:
+        """Return the tokens of these names alone; an unknown name becomes a missing token."""
         tokens = [token for token in self.tokens if token.name in names]
         known = {token.name for token in tokens}
-        tokens += [self._missing(name) for name in dict.fromkeys(names) if name not in known]
+        missing = [name for name in dict.fromkeys(names) if name not in known]
+        tokens += [self._build_missing_token(name, now) for name in missing]
         return replace(self, tokens=tokens)
 
-    def with_issued(self, issued: Snapshot) -> Snapshot:
-        """Return a snapshot that adds the tokens of an issuer's snapshot, by name.
+    def with_issued(self, issued: StatusDocument) -> StatusDocument:
+        """Return a document that adds the newest issued tokens of an issuer's list, by name.
 
         If tokens for several audiences share a name, the one that expires first counts.
         """
-        by_name = {token.name: token.issued for token in reversed(sort_by_expiry(issued.tokens))}
+        by_name = {token.name: token for token in reversed(sort_by_expiry(issued.tokens))}
         tokens = [
-            replace(token, issued=by_name.get(token.name, token.issued)) for token in self.tokens
+            replace(
+                token,
+                newest_issued_at=newest.issued_at,
+                newest_issued_expires_at=newest.expires_at,
+            )
+            if (newest := by_name.get(token.name))
+            else token
+            for token in self.tokens
         ]
         return replace(self, tokens=tokens, issuer=issued.issuer)
 
+    def without_replaced_dags(self) -> StatusDocument:
+        """Return the document without missing DAGs whose tokens other DAGs manage now."""
+        existing = {dag.dag_id for dag in self.dags or () if dag.exists or dag.has_import_error}
+        managed = {token.variable for token in self.tokens if token.dag_id in existing}
+        tokens = [
+            token
+            for token in self.tokens
+            if token.dag_id in existing or token.variable not in managed
+        ]
+        needed = existing | {token.dag_id for token in tokens}
+        replaced = {token.dag_id for token in self.tokens} - needed
+        dags = [dag for dag in self.dags or () if dag.dag_id not in replaced]
+        return replace(self, dags=dags, tokens=tokens)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the snapshot as JSON values; times are epoch seconds, durations seconds."""
-        document: dict[str, Any] = _to_json_value(self)
-        return {"version": VERSION, **document}
+        """Return the document as JSON values; times are epoch seconds, durations seconds."""
+        return {"version": VERSION, **to_json(self)}
 
     @classmethod
-    def from_json(cls, document: object) -> Snapshot:
-        """Parse a document that `to_json` returned.
+    def from_json(cls, document: object) -> StatusDocument:
+        """Parse a document that `to_json` returned, or one that has further fields.
 
         Raises:
-            InvalidSnapshot: the document is not a snapshot, or one of another version.
+            InvalidStatus: the document is not a status, or one of another version.
         """
-        if not isinstance(document, dict) or document.get("version") != VERSION:
-            raise InvalidSnapshot(
-                f"The response is not a snapshot of token states of version {VERSION}."
-            )
+        if not isinstance(document, Mapping) or document.get("version") != VERSION:
+            raise InvalidStatus(f"It is not a status of version {VERSION}.")
         try:
-            rotation_dags = document["rotation_dags"]
-            return cls(
-                taken_at=_parse_time(document["taken_at"]),
-                tokens=[_parse_token(token) for token in document["tokens"]],
-                rotation_dags=None
-                if rotation_dags is None
-                else [_parse_dag(dag) for dag in rotation_dags],
-                clock_skews={
-                    str(key): int(value) for key, value in document["clock_skews"].items()
-                },
-                issuer=str(document["issuer"]),
-                issuer_trouble=str(document["issuer_trouble"]),
-            )
+            return parse(cls, document)  # type: ignore[no-any-return]
         except (ArithmeticError, AttributeError, KeyError, OSError, TypeError, ValueError):
             pass
-        raise InvalidSnapshot("The response is not a snapshot of token states.")
+        raise InvalidStatus("It is not a status of tokens.")
 
-    def _missing(self, name: str) -> TokenStatus:
-        if self.rotation_dags is None:
+    def dump(self) -> str:
+        """Return the document as text of bounded size: at most 4 KiB for each token."""
+        values = {
+            "version": VERSION,
+            "dags": [_dump_dag(dag) for dag in self.dags or ()],
+            "tokens": [_dump_token(token) for token in self.tokens],
+        }
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace").decode()
+
+    @classmethod
+    def load(cls, text: str) -> StatusDocument:
+        """Parse a text that `dump` returned.
+
+        Raises:
+            InvalidStatus: the text is not a status, or one of another version.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            raise InvalidStatus("It is not valid JSON.") from None
+        return cls.from_json(document)
+
+    def _build_missing_token(self, name: str, now: datetime) -> TokenStatus:
+        if self.dags is None:
             message = f"{self.issuer} has no current or recently expired token of this name."
             hint = "Correct the name, or mint a token of this name at the issuer."
         else:
             message = "No managed token has this name."
             hint = "Correct the name, or add the token to the list of managed tokens."
-        result = CheckResult(Outcome.MISSING, Severity.CRITICAL, message, hint)
-        return TokenStatus(name, last_check=result)
+        error = Event(now, Outcome.MISSING, Severity.CRITICAL, message, hint)
+        return TokenStatus(name, read_error=error)
+
+
+def merge(documents: Iterable[StatusDocument]) -> StatusDocument:
+    """Merge the documents of several rotation DAGs."""
+    documents = list(documents)
+    return StatusDocument(
+        dags=[dag for document in documents for dag in document.dags or ()],
+        tokens=[token for document in documents for token in document.tokens],
+    )
 
 
 def sort_by_expiry(tokens: Iterable[TokenStatus]) -> list[TokenStatus]:
     """Sort tokens by expiry, those with an unknown expiry first."""
-    return sorted(tokens, key=_expiry_timestamp)
-
-
-def build_token_status(report: Report, dag_id: str) -> TokenStatus:
-    """Build the status of a token from the report of its last check.
-
-    Facts that only the report of a rotation has, such as the time of the last swap, are left out:
-    the next check would not know them.
-    """
-    return TokenStatus(
-        name=report.name,
-        place=report.place,
-        dag_id=dag_id,
-        in_use=(
-            Validity(report.issued_at, report.expires_at, report.renew_at)
-            if report.issued_at and report.expires_at
-            else None
-        ),
-        last_check=CheckResult(report.outcome, report.severity, report.message, report.hint),
+    return sorted(
+        tokens, key=lambda token: token.expires_at.timestamp() if token.expires_at else 0.0
     )
 
 
-def _expiry_timestamp(token: TokenStatus) -> float:
-    validity = token.in_use or token.issued
-    return validity.expires_at.timestamp() if validity else 0.0
+def build_event(
+    report: Report,
+    *,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    map_index: int = -1,
+) -> Event:
+    """Build the event of a report; the run and the task are those that the report comes from."""
+    return Event(
+        at=report.checked_at,
+        outcome=report.outcome,
+        severity=report.severity,
+        message=report.message,
+        hint=report.hint,
+        fingerprint=report.fingerprint,
+        expires_at=report.expires_at,
+        needs_new_token=report.needs_new_token,
+        run_id=run_id,
+        task_id=task_id,
+        map_index=map_index,
+    )
 
 
-def _to_json_value(value: Any) -> Any:  # noqa: ANN401 - JSON
+def to_json(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a value as JSON; times are epoch seconds, durations seconds."""
     if is_dataclass(value):
-        return {
-            attribute.name: _to_json_value(getattr(value, attribute.name))
-            for attribute in fields(value)
-        }
+        return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, datetime):
         return round(value.timestamp())
     if isinstance(value, timedelta):
@@ -232,61 +352,133 @@ def _to_json_value(value: Any) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): _to_json_value(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json_value(item) for item in value]
+        return [to_json(item) for item in value]
     return value
 
 
-def _parse_token(document: dict[str, Any]) -> TokenStatus:
-    last_check, rotations = document["last_check"], document["rotations"]
-    dag_id = document["dag_id"]
-    return TokenStatus(
-        name=str(document["name"]),
-        place=str(document["place"]),
-        dag_id=None if dag_id is None else str(dag_id),
-        in_use=_parse_validity(document["in_use"]),
-        issued=_parse_validity(document["issued"]),
-        last_check=None
-        if last_check is None
-        else CheckResult(
-            str(last_check["outcome"]),
-            Severity(last_check["severity"]),
-            str(last_check["message"]),
-            str(last_check["hint"]),
-        ),
-        renewal_check_at=_parse_optional_time(document["renewal_check_at"]),
-        last_success_at=_parse_optional_time(document["last_success_at"]),
-        rotations=None
-        if rotations is None
-        else {str(Outcome(outcome)): int(count) for outcome, count in rotations.items()},
+def parse(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type, and JSON
+    """Return a JSON value as an instance of a type; the reverse of `to_json`.
+
+    Raises:
+        KeyError: a field without a default is missing.
+        TypeError: a value has another type.
+        ValueError: a value is out of its range.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            if type(None) not in arguments:
+                raise TypeError(f"null is not a {kind}")
+            return None
+        (first, *others) = [each for each in arguments if each is not type(None)]
+        return value if others and isinstance(value, (str, int, float)) else parse(first, value)
+    if origin is Sequence:
+        if not isinstance(value, list):
+            raise TypeError(f"{type(value)} is not a list")
+        return tuple(parse(arguments[0], item) for item in value)
+    if origin is Mapping:
+        return {str(key): parse(arguments[1], item) for key, item in value.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = _get_type_hints(kind)
+        return kind(
+            **{name: parse(hint, value[name]) for name, hint in hints.items() if name in value}
+        )
+    if kind is datetime:
+        return datetime.fromtimestamp(value, timezone.utc)
+    if kind is timedelta:
+        return timedelta(seconds=value)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    if kind is not Any and (
+        not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)
+    ):
+        raise TypeError(f"{type(value)} is not {kind}")
+    return value
+
+
+@lru_cache(maxsize=16)
+def _get_type_hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _dump_dag(dag: RotationDagStatus) -> dict[str, Any]:
+    """Return a DAG as JSON without live values."""
+    errors = dag.configuration_errors[:MOST_ERRORS]
+    stored = replace(
+        dag,
+        configuration_errors=[_cut(error, LONGEST_MESSAGE) for error in errors],
+        failure=dag.failure and _cut_event(dag.failure),
+        exists=True,
+        is_paused=False,
+        has_import_error=False,
+        next_check_at=None,
+    )
+    return _without_defaults(stored)
+
+
+def _dump_token(token: TokenStatus) -> dict[str, Any]:
+    """Return a token as JSON without live values, at most `LARGEST_TOKEN` bytes of it."""
+    token = replace(
+        token,
+        roles=_cut_list(token.roles),
+        last_check=token.last_check and _cut_event(token.last_check),
+        rotations=[
+            replace(event, message="", hint="") for event in token.rotations[:LONGEST_HISTORY]
+        ],
+        read_error=None,
+        next_check_at=None,
+        renewal_check_at=None,
+    )
+    values: dict[str, Any] = _without_defaults(token)
+    while _size(values) > LARGEST_TOKEN and values.get("rotations"):
+        values["rotations"].pop()
+    return values
+
+
+def _without_defaults(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
+    """Return a dataclass as JSON without the fields that have their defaults, to save space."""
+    document: dict[str, Any] = {}
+    for each in fields(value):
+        item = getattr(value, each.name)
+        if item == each.default or (isinstance(item, (list, tuple, Mapping)) and not item):
+            continue
+        if is_dataclass(item):
+            document[each.name] = _without_defaults(item)
+        elif each.name == "rotations":
+            document[each.name] = [_without_defaults(event) for event in item]
+        else:
+            document[each.name] = to_json(item)
+    return document
+
+
+def _cut_event(event: Event) -> Event:
+    return replace(
+        event,
+        message=_cut(event.message, LONGEST_MESSAGE),
+        hint=_cut(event.hint, LONGEST_HINT),
     )
 
 
-def _parse_dag(document: dict[str, Any]) -> RotationDagStatus:
-    interval = document["interval"]
-    return RotationDagStatus(
-        dag_id=str(document["dag_id"]),
-        condition=str(document["condition"]),
-        hint=str(document["hint"]),
-        checked_at=_parse_optional_time(document["checked_at"]),
-        deadline_at=_parse_optional_time(document["deadline_at"]),
-        next_check_at=_parse_optional_time(document["next_check_at"]),
-        interval=None if interval is None else timedelta(seconds=interval),
-        grace_period=timedelta(seconds=document["grace_period"]),
-    )
+def _cut(text: str, limit: int) -> str:
+    """Return at most `limit` bytes of a text, with an ellipsis if it is cut."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode()
+    return data[: limit - 3].decode("utf-8", "ignore") + "…"
 
 
-def _parse_validity(document: dict[str, Any] | None) -> Validity | None:
-    if document is None:
-        return None
-    issued_at, expires_at = _parse_time(document["issued_at"]), _parse_time(document["expires_at"])
-    return Validity(issued_at, expires_at, _parse_optional_time(document["renew_at"]))
+def _cut_list(items: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    size = 0
+    for item in items:
+        size += len(item.encode("utf-8", "replace")) + 3
+        if size > LONGEST_LIST:
+            return [*kept, "…"]
+        kept.append(item)
+    return kept
 
 
-def _parse_optional_time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _parse_time(seconds)
-
-
-def _parse_time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+def _size(values: dict[str, Any]) -> int:
+    return len(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace"))
