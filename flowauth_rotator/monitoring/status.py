@@ -68,6 +68,9 @@ class Event:
         """Whether the severity is not OK."""
         return self.severity is not Severity.OK
 
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
 
 @dataclass(frozen=True)
 class TokenStatus:

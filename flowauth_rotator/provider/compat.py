@@ -107,11 +107,13 @@ __all__ = [
     "is_stored",
     "mask_secret",
     "read_connection",
+    "read_stored_variable",
     "read_variable",
     "redact",
     "select_for_airflow",
     "task",
     "update_asset",
+    "write_stored_variable",
     "write_variable",
 ]
 
@@ -213,6 +215,27 @@ def write_variable(key: str, value: str, description: str) -> None:
     _call_airflow(f"Writing Variable {key}", lambda: _set_variable(key, value, description))
 
 
+def read_stored_variable(key: str) -> str | None:
+    """Read a Variable without this worker's environment and secrets backends.
+
+    Returns:
+        Its value; None if it does not exist or cannot be decrypted.
+
+    Raises:
+        StoreUnavailable: Airflow did not respond.
+    """
+    return _call_airflow(f"Reading Variable {key}", lambda: _get_stored_variable(key))
+
+
+def write_stored_variable(key: str, value: str, description: str) -> None:
+    """Write a Variable without a look into this worker's environment and secrets backends.
+
+    Raises:
+        StoreUnavailable: the write failed or may have failed.
+    """
+    _call_airflow(f"Writing Variable {key}", lambda: _put_variable(key, value, description))
+
+
 def build_form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the `conn-fields` of the extra as the widgets that Airflow 2 requires.
 
@@ -296,6 +319,14 @@ if AIRFLOW_2:
     def _set_variable(key: str, value: str, description: str) -> None:
         Variable.set(key, value, description=description)
 
+    _put_variable = _set_variable
+
+    def _get_stored_variable(key: str) -> str | None:
+        from airflow.secrets.metastore import MetastoreBackend
+
+        value: str | None = MetastoreBackend().get_variable(key)
+        return value
+
     def _has_variable(key: str) -> bool:
         from airflow.models import Variable as Row
         from airflow.utils.session import create_session
@@ -343,6 +374,23 @@ else:
                 return None
             raise
 
+    def _put_variable(key: str, value: str, description: str) -> None:
+        from airflow.sdk.execution_time import comms, task_runner
+
+        message = comms.PutVariable(key=key, value=value, description=description)
+        task_runner.SUPERVISOR_COMMS.send(message)
+
+    def _get_stored_variable(key: str) -> str | None:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time import comms, task_runner
+
+        response = task_runner.SUPERVISOR_COMMS.send(comms.GetVariable(key=key))
+        if not isinstance(response, comms.ErrorResponse):
+            return str(response.value)  # type: ignore[union-attr]
+        if response.error is ErrorType.VARIABLE_NOT_FOUND:
+            return None
+        raise AirflowRuntimeError(response)
+
     if hasattr(Variable, "keys"):
 
         def _set_variable(key: str, value: str, description: str) -> None:
@@ -352,12 +400,7 @@ else:
             return key in Variable.keys(prefix=key)
 
     else:  # 3.1 and 3.2 cannot list keys, and their `Variable` does not report an outage
-
-        def _set_variable(key: str, value: str, description: str) -> None:
-            from airflow.sdk.execution_time import comms, task_runner
-
-            message = comms.PutVariable(key=key, value=value, description=description)
-            task_runner.SUPERVISOR_COMMS.send(message)
+        _set_variable = _put_variable
 
         def _has_variable(key: str) -> bool:
             from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
+
+if TYPE_CHECKING:
+    from flowauth_rotator.monitoring.status import TokenStatus
 
 DAG_ID = "flowauth_token_rotation"  # by default
 LIST_VARIABLE = "flowauth_rotator_tokens"
@@ -93,6 +96,29 @@ class InvalidEntry:
 
     label: str
     error: Misconfigured
+
+
+def resolve_name(
+    settings: ManagedToken,
+    claims_name: str | None,
+    fingerprint: str | None,
+    known: TokenStatus | None,
+) -> tuple[str, bool]:
+    """Return the name of the token in use, and whether it is the issuer's.
+
+    FlowAuth's JWTs carry no name: a rotation learns it from the issuer's row, for that one token.
+
+    Args:
+        settings: the settings of the token, which may name it.
+        claims_name: the name in the JWT, if there is one.
+        fingerprint: of the token in use; None if it cannot be read.
+        known: the status of the token after the last check.
+    """
+    if name := settings.name or claims_name:
+        return name, True
+    if known and known.name_is_known and fingerprint in (None, known.fingerprint):
+        return known.name, True
+    return settings.variable, False
 
 
 def validate_tokens(tokens: Sequence[ManagedToken]) -> None:
