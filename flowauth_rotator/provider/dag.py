@@ -41,7 +41,6 @@ from flowauth_rotator.provider.status_updates import (
     Run,
     describe_renamings,
     describe_survey_failures,
-    get_survey_failure,
     index_tokens,
     is_complete_check,
     record_failure,
@@ -164,7 +163,7 @@ def survey(
     """Inspect all tokens, and return the operator's arguments for those that this run rotates.
 
     Writes what it found to the status document. If this run rotates nothing, it ends here: failures
-    in the reports fail this task.
+    in the reports fail this task. If the survey fails as a whole, the XCom `failure` has the reason.
     """
     run = _get_run(schedule)
     status = StatusVariable(run.dag_id)
@@ -174,6 +173,7 @@ def survey(
     except RotatorError as error:
         if error.retryable:  # otherwise a parameter of this run is invalid
             status.write(record_failure(previous, error, run))
+        get_current_context()["ti"].xcom_push(key="failure", value=str(error))
         failure = AirflowException if error.retryable else AirflowFailException
         raise failure(str(error)) from None
     document = record_survey(previous, plan, run)
@@ -230,7 +230,7 @@ def report(schedule: str | timedelta | None = None) -> None:
     surveyed = status.read() or StatusDocument()
     due = ti.xcom_pull(task_ids=SURVEY)
     if due is None:
-        reason = get_survey_failure(surveyed, run) or "See the log of its task."
+        reason = ti.xcom_pull(task_ids=SURVEY, key="failure") or "See the log of its task."
         raise AirflowFailException(f"The survey failed; no token was rotated. {reason}")
     pulled = [
         ti.xcom_pull(task_ids=ROTATE, key="report", map_indexes=index) for index in range(len(due))

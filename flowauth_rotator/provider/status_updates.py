@@ -124,12 +124,6 @@ def is_complete_check(document: StatusDocument, run: Run) -> bool:
     return _get_dag(document, run).checked_by == run.run_id
 
 
-def get_survey_failure(document: StatusDocument, run: Run) -> str:
-    """Return why the survey of this run failed as a whole; an empty text if that is unknown."""
-    failure = _get_dag(document, run).failure
-    return str(failure) if failure and failure.run_id == run.run_id else ""
-
-
 def describe_survey_failures(document: StatusDocument, run: Run) -> list[str]:
     """Return what the survey of this run found wrong, apart from the tokens that it rotates."""
     errors = (

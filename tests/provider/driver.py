@@ -95,13 +95,37 @@ def put_connection(conn_id, conn_type="flowauth", **settings):
         session.add(Connection(conn_id=conn_id, conn_type=conn_type, **settings))
 
 
-def read_snapshot():
-    """Return the monitoring snapshot of this Airflow."""
+def status(dag_id="managed"):
+    """Return the status document of a DAG, as its Variable holds it."""
+    from flowauth_rotator.provider.status_variable import build_key
+
+    return json.loads(variable(build_key(dag_id))["value"])
+
+
+def forget_status(dag_id="managed"):
+    """Delete the status document of a DAG, as before its first check."""
+    from flowauth_rotator.provider.status_variable import build_key
+
+    with create_session() as session:
+        session.execute(delete(Variable).where(Variable.key == build_key(dag_id)))
+
+
+def sync_dags():
+    """Write the DAGs to the database, as the DAG processor does."""
+    if AIRFLOW_2:
+        bag.sync_to_db()
+    # Airflow 3 does so when it runs a DAG
+
+
+def read_assessment():
+    """Return the JSON of `flowauth-rotator check` on this Airflow."""
+    from flowauth_rotator.monitoring import json_output
+    from flowauth_rotator.monitoring.assessment import assess
     from flowauth_rotator.provider.web import api
 
-    if AIRFLOW_2:
-        bag.sync_to_db()  # Airflow 3 does so when it runs a DAG
-    return api.read_snapshot(None, datetime.now(timezone.utc)).to_json()
+    sync_dags()
+    now = datetime.now(timezone.utc)
+    return json_output.render(assess(api.read_document(None, now), now))
 
 
 if __name__ == "__main__":
