@@ -163,7 +163,7 @@ def survey(
     """Inspect all tokens, and return the operator's arguments for those that this run rotates.
 
     Writes what it found to the status document. If this run rotates nothing, it ends here: failures
-    in the reports fail this task. If the survey fails as a whole, the XCom `failure` has the reason.
+    in the reports fail this task. If it fails as a whole, the XCom `failure` has the reason.
     """
     run = _get_run(schedule)
     status = StatusVariable(run.dag_id)
