@@ -98,29 +98,6 @@ class InvalidEntry:
     error: Misconfigured
 
 
-def resolve_name(
-    settings: ManagedToken,
-    claims_name: str | None,
-    fingerprint: str | None,
-    known: TokenStatus | None,
-) -> tuple[str, bool]:
-    """Return the name of the token in use, and whether it is the issuer's.
-
-    FlowAuth's JWTs carry no name: a rotation learns it from the issuer's row, for that one token.
-
-    Args:
-        settings: the settings of the token, which may name it.
-        claims_name: the name in the JWT, if there is one.
-        fingerprint: of the token in use; None if it cannot be read.
-        known: the status of the token after the last check.
-    """
-    if name := settings.name or claims_name:
-        return name, True
-    if known and known.name_is_known and fingerprint in (None, known.fingerprint):
-        return known.name, True
-    return settings.variable, False
-
-
 def validate_tokens(tokens: Sequence[ManagedToken]) -> None:
     """Validate the list of a DAG file.
 
