@@ -135,6 +135,30 @@ def parse_tokens(text: str) -> tuple[list[ManagedToken], list[InvalidEntry]]:
     )
 
 
+def resolve_name(
+    settings: ManagedToken,
+    claims_name: str | None,
+    fingerprint: str | None,
+    known: TokenStatus | None,
+) -> tuple[str, bool]:
+    """Return the name of a token, and whether it is the issuer's name.
+
+    The JWTs of FlowAuth carry no name: a rotation learns it from the issuer. That name holds for
+    the same token, and while the token cannot be read. The substitute is the key of the Variable.
+
+    Args:
+        settings: the settings of the token.
+        claims_name: the name in the JWT, if the issuer writes it there.
+        fingerprint: of the token in use; None if it cannot be read.
+        known: the last status of the token in this Variable, if there is one.
+    """
+    if name := settings.name or claims_name:
+        return name, True
+    if known and known.name_is_known and fingerprint in (None, known.fingerprint):
+        return known.name, True
+    return settings.variable, False
+
+
 def _reject_list(problem: str) -> InvalidEntry:
     hint = 'Write it like [{"variable": "FLOWAPI_TOKEN"}, {"variable": "ETL_TOKEN"}].'
     message = f"Variable {LIST_VARIABLE} {problem}."
