@@ -69,9 +69,9 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
     if survey.is_complete:
         dag = replace(
             _record_check(dag, run, is_rotating=bool(survey.due)),
-            configuration_errors=[str(entry.error) for entry in survey.invalid_entries],
+            configuration_errors=tuple(str(entry.error) for entry in survey.invalid_entries),
         )
-    return StatusDocument([dag], list(tokens.values()))
+    return StatusDocument((dag,), tuple(tokens.values()))
 
 
 def record_failure(
@@ -88,7 +88,7 @@ def record_failure(
         task_id=SURVEY,
     )
     dag = replace(_get_dag(previous, run), failure=failure)
-    return StatusDocument([dag], previous.tokens if previous else [])
+    return StatusDocument((dag,), previous.tokens if previous else ())
 
 
 def record_rotations(
@@ -101,17 +101,17 @@ def record_rotations(
         reports: by Variable, the index of the mapped task, and its report.
         run: the run.
     """
-    tokens = [
+    tokens = tuple(
         _record_rotation(token, *rotation, run)
         if (rotation := reports.get(token.variable or ""))
         else token
         for token in document.tokens
-    ]
+    )
     dag = _get_dag(document, run)
     if dag.checked_by == run.run_id:
         dag = _record_check(dag, run)
     dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
-    return StatusDocument([dag], tokens)
+    return StatusDocument((dag,), tokens)
 
 
 def index_tokens(document: StatusDocument | None) -> dict[str, TokenStatus]:
