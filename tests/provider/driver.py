@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what Airflow prints, while it is imported too, goes to the log
@@ -14,7 +14,7 @@ from airflow import __version__
 from airflow.models import Connection, Variable
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, select, text
 
 AIRFLOW_2 = __version__.startswith("2.")
 if AIRFLOW_2:
@@ -52,6 +52,8 @@ def run(dag_id, conf=None, environment=None):
         tasks = session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id))
         return {
             "state": str(run.state),
+            "run_id": run.run_id,
+            "xcoms": sorted({f"{task} {key}" for task, _, key in values if key[0] != "_"}),
             "tasks": {
                 f"{task.task_id} {task.rendered_map_index or ''}".strip(): {
                     "state": task.state,
@@ -80,15 +82,6 @@ def garble(key):
         session.execute(text("UPDATE variable SET val = 'garbled' WHERE key = :key"), {"key": key})
 
 
-def lose_rotations(dag_id):
-    """Make all rotations look like those of a killed worker: failed, without a report."""
-    with create_session() as session:
-        rotation = {"dag_id": dag_id, "task_id": "rotate"}
-        session.execute(delete(XCom).filter_by(**rotation))
-        lost = update(TaskInstance).filter_by(**rotation).values(state="failed")
-        session.execute(lost.execution_options(synchronize_session=False))
-
-
 def put_connection(conn_id, conn_type="flowauth", **settings):
     with create_session() as session:
         session.execute(delete(Connection).filter_by(conn_id=conn_id))
@@ -108,6 +101,26 @@ def forget_status(dag_id="managed"):
 
     with create_session() as session:
         session.execute(delete(Variable).where(Variable.key == build_key(dag_id)))
+
+
+def clean_records():
+    """Clean all tables as `airflow db clean` does, of everything up to now."""
+    from airflow.utils.db_cleanup import run_cleanup
+
+    run_cleanup(
+        clean_before_timestamp=datetime.now(timezone.utc) + timedelta(days=1),
+        skip_archive=True,
+        confirm=False,
+    )
+
+
+def count_rows():
+    """Return the number of XComs and of task instances."""
+    with create_session() as session:
+        return {
+            "xcom": session.scalar(select(func.count()).select_from(XCom)),
+            "task_instance": session.scalar(select(func.count()).select_from(TaskInstance)),
+        }
 
 
 def sync_dags():
