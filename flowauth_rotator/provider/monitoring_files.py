@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from flowauth_rotator.atomic_file import replace_file
+from flowauth_rotator.atomic_file import remove_stale_drafts, replace_file
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.monitoring.status import (
     DEFAULT_GRACE_PERIOD,
@@ -22,6 +23,8 @@ from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.managed_tokens import DAG_ID, LIST_VARIABLE, LONGEST_RUN
 from flowauth_rotator.provider.schedule import Schedule, compute_deadline, compute_interval
 from flowauth_rotator.provider.variable_store import parse_place
+
+LONGEST_WRITE = 15.0  # seconds for each of the two files
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ def write_monitoring_files(
 ) -> None:
     """Write the files that Airflow's configuration enables, after a check of all tokens of a DAG.
 
-    An unwritable folder is logged, and does not fail the run.
+    A folder that is not writable or does not respond is logged, and does not fail the run.
 
     Args:
         reports: the reports of the check.
@@ -62,7 +65,7 @@ def write_monitoring_files(
         from flowauth_rotator.monitoring import prometheus  # here, to parse the DAG file fast
 
         text = prometheus.render(snapshot, build_info=False)
-        _replace(folder / f"flowauth_rotator_{dag_id}.prom", text)
+        write_textfile(folder, dag_id, text)
 
 
 def _write_spool_file(spool: Path, snapshot: Snapshot, dag_status: RotationDagStatus) -> None:
@@ -76,11 +79,59 @@ def _write_spool_file(spool: Path, snapshot: Snapshot, dag_status: RotationDagSt
     now, dag_id = snapshot.taken_at, dag_status.dag_id
     deadline_at = dag_status.deadline_at or now + DEFAULT_GRACE_PERIOD
     age = 60 * math.ceil((deadline_at - now).total_seconds() / 60)  # the same for each check
-    name = f"flowauth_rotator_{dag_id}"
     service = checkmk.DAGS_SERVICE if dag_id == DAG_ID else f"{checkmk.DAGS_SERVICE}_{dag_id}"
-    lines = checkmk.render(assess(snapshot), dags_service=service)
-    if _replace(spool / f"{age}_{name}", f"<<<local:sep(0)>>>\n{lines}".encode()):
-        _remove_other_ages(spool, age, name)
+    write_spool_file(spool, dag_id, age, checkmk.render(assess(snapshot), dags_service=service))
+
+
+def write_spool_file(folder: Path, dag_id: str, age: int, lines: str) -> None:
+    """Write the Checkmk spool file of a DAG, and remove those with another age.
+
+    Checkmk would see each service twice.
+
+    Args:
+        folder: the spool folder of Checkmk's agent.
+        dag_id: the DAG.
+        age: seconds after which Checkmk treats the file as outdated.
+        lines: the lines of local checks.
+    """
+    name = f"flowauth_rotator_{dag_id}"
+    path = folder / f"{age}_{name}"
+    content = f"<<<local:sep(0)>>>\n{lines}".encode()
+
+    def write() -> None:
+        _replace(path, content)
+        _remove_other_ages(folder, age, name)
+
+    run_with_time_limit(f"Writing {path}", write, LONGEST_WRITE)
+
+
+def write_textfile(folder: Path, dag_id: str, content: bytes) -> None:
+    """Write the textfile of a DAG for node_exporter."""
+    path = folder / f"flowauth_rotator_{dag_id}.prom"
+    run_with_time_limit(f"Writing {path}", lambda: _replace(path, content), LONGEST_WRITE)
+
+
+def run_with_time_limit(action: str, function: Callable[[], None], seconds: float) -> None:
+    """Run a function that uses a file system, and wait for its end for a limited time.
+
+    A file system that hangs, such as NFS without its server, must not delay a renewal. The function
+    then continues in a daemon thread, which ends with the process. Errors are logged.
+    """
+
+    def run() -> None:
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - a renewal must not depend on monitoring
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            logger.error("%s failed: %s.", action, reason)  # noqa: TRY400 - says it all
+
+    thread = threading.Thread(target=run, name=action, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        logger.error(
+            "%s did not end within %g s. The run continues; check the file system.", action, seconds
+        )
 
 
 def _read_folder(option: str) -> Path | None:
@@ -88,19 +139,13 @@ def _read_folder(option: str) -> Path | None:
     return Path(path) if path else None
 
 
-def _replace(path: Path, content: bytes) -> bool:
-    """Replace the file, and return whether that succeeded."""
-    try:
-        replace_file(path, content, 0o644)  # the monitoring agent is another user
-    except OSError as error:
-        logger.error("Writing %s failed: %s.", path, error.strerror)  # noqa: TRY400 - says it all
-        return False
-    return True
+def _replace(path: Path, content: bytes) -> None:
+    replace_file(path, content, 0o644)  # the monitoring agent is another user
+    remove_stale_drafts(path)
 
 
-def _remove_other_ages(spool: Path, age: int, name: str) -> None:
-    """Remove the files of earlier runs with another age: Checkmk would see each service twice."""
-    for path in spool.glob(f"*_{name}"):
+def _remove_other_ages(folder: Path, age: int, name: str) -> None:
+    for path in folder.glob(f"*_{name}"):
         number = re.fullmatch(rf"(\d+)_{re.escape(name)}", path.name)
         if number and int(number[1]) != age:
             with suppress(OSError):  # in a sticky folder, another user's file
