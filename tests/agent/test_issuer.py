@@ -31,7 +31,7 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     Throttled,
 )
-from flowauth_rotator.core.succession import Row
+from flowauth_rotator.core.succession import Row, find_current_row
 from flowauth_rotator.core.tokens import Token, read_unverified
 
 URL = "https://flowauth.example.org"
@@ -317,6 +317,34 @@ def test_a_list_of_another_form_is_no_history(flowauth, issuer, make_token, rows
     flowauth.get(f"{URL}/tokens/tokens/3", json=rows)
     with pytest.raises(IssuerUnavailable, match=r"cannot be parsed|list of rows"):
         issuer.rows(read_unverified(make_token()))
+
+
+@pytest.mark.parametrize("token_name", [None, "n" * 40_000])
+def test_the_names_of_a_history_are_bounded(flowauth, issuer, make_token, token_name):
+    """Names of any length stay different, and the token of such a row is found and renewed."""
+    token = make_token()
+    odd = make_token(token_name=token_name) if token_name else token
+    history = [
+        {
+            "id": number,
+            "name": "n" * 40_000 + str(number),
+            "username": "flowbot",
+            "server_name": "TEST_SERVER",
+            "roles": [],
+            "token": text.reveal(),
+            "expires": "Fri, 27 Nov 2026 12:00:00 GMT",
+        }
+        for number, text in ((1, token), (2, odd))
+    ]
+    flowauth.get(f"{URL}/tokens/servers", json=[{"id": 3, "server_name": "TEST_SERVER"}])
+    flowauth.get(f"{URL}/tokens/tokens/3", json=history)
+    rows = issuer.rows(read_unverified(token))
+    issued = issuer.issued()
+    for names in ([row.name for row in rows], [name for _, name, _ in issued]):
+        assert [len(name) for name in names] == [200, 200]
+        assert len(set(names)) == 2
+    assert find_current_row(read_unverified(token), rows) == rows[0]
+    assert (rows[1].claims is None) is bool(token_name)
 
 
 def test_flowauth_asked_for_bearer_renewal_says_what_is_missing(flowauth, make_token):
