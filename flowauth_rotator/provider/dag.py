@@ -10,6 +10,7 @@ from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.provider.assets import ROTATIONS, count_outcome
 from flowauth_rotator.provider.compat import (
     AirflowException,
@@ -172,7 +173,8 @@ def survey(
     _write_files([*reports, *due], schedule, now, is_rotating=bool(due))
     for token in plan.due:
         for warning in token.warnings:
-            logger.warning("%s: %s", token.report.name, warning)
+            name = remove_control_characters(token.report.name)
+            logger.warning("%s: %s", name, warning)
     if plan.deferred:
         logger.warning(
             "%d due tokens exceed the limit of a run ([core] max_map_length); "

@@ -147,6 +147,8 @@ def test_a_refusal_is_asked_once_and_carries_the_issuers_words(
     [
         ({"status": 400, "statusText": "Name already exists"}, "Name already exists"),
         ({"code": 400, "message": "one\ntwo\tthree"}, "one two three"),
+        ({"message": "a\u202eb\x1b[31m\x00c\u2028d\x9be"}, "ab [31m c d e"),
+        ({"statusText": "Düngemittel 東京 🔑"}, "Düngemittel 東京 🔑"),
         ({"code": 400}, "no reason given"),
         ([1], "HTML, not JSON"),
         ({"message": "x " * 1000}, ("x " * 150)[:300]),
@@ -160,7 +162,7 @@ def test_the_words_of_a_refusal_are_one_short_line(flowauth, issuer, row, body, 
     assert refusal.value.issuer_message == words
 
 
-@pytest.mark.parametrize("recited", ["whole", "payload", "cut", "password"])
+@pytest.mark.parametrize("recited", ["whole", "payload", "cut", "marked", "password"])
 def test_a_refusal_that_recites_a_secret_is_not_repeated(flowauth, issuer, row, recited):
     """An issuer that puts a token or a password into its message does not put it into our log."""
     _, payload, signature = row.token.reveal().split(".")
@@ -168,6 +170,7 @@ def test_a_refusal_that_recites_a_secret_is_not_repeated(flowauth, issuer, row, 
         "whole": row.token.reveal(),
         "payload": payload,
         "cut": payload[20:50],
+        "marked": "\u200e".join(payload[start : start + 5] for start in range(0, 50, 5)),
         "password": "secret-password",
     }[recited]
     flowauth.post(RENEW, status=400, json={"message": f"bad '{secret}' for runner_of_many_things"})
