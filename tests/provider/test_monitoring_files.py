@@ -8,7 +8,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flowauth_rotator.core.report import Outcome, Report
+from flowauth_rotator.core.report import Outcome
+from flowauth_rotator.monitoring.status import (
+    Event,
+    RotationDagStatus,
+    StatusDocument,
+    TokenStatus,
+)
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
 DAG = "rotation"
@@ -29,8 +35,9 @@ def folders(tmp_path, monkeypatch):
 def write(name="AIRFLOW"):
     from flowauth_rotator.provider.monitoring_files import write_monitoring_files
 
-    report = Report(name, "Variable FLOWAPI_TOKEN", Outcome.HEALTHY, "It is fine.", NOON)
-    write_monitoring_files([report], DAG, timedelta(minutes=30), NOON)
+    dag = RotationDagStatus(DAG, checked_at=NOON, deadline_at=NOON + timedelta(minutes=62))
+    token = TokenStatus(name, last_check=Event(NOON, Outcome.HEALTHY))
+    write_monitoring_files(StatusDocument((dag,), (token,)), NOON)
 
 
 def list_files(folder):
