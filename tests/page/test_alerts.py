@@ -53,7 +53,7 @@ def site(make_site, issuer):
     for dag_id in DAGS:
         site.put_dag(dag_id, DAG.format(variable=f"{dag_id}_token", dag_id=dag_id))
     with site.running():
-        checked = "SELECT DISTINCT dag_id FROM xcom WHERE task_id = 'survey' AND key = 'report'"
+        checked = "SELECT DISTINCT dag_id FROM task_instance WHERE state = 'success'"
         wait_until(lambda: {dag for (dag,) in site.ask(checked)} == set(DAGS), "the DAGs check")
         yield site
 
@@ -103,8 +103,8 @@ def is_there(site):
 
 def checks_of(site, dag_id):
     """The ends of all checks of a DAG."""
-    told = "SELECT timestamp FROM xcom WHERE task_id = 'survey' AND key = 'report'"
-    return site.ask(f"{told} AND dag_id = '{dag_id}'")
+    ended = "SELECT end_date FROM task_instance WHERE task_id = 'survey' AND state = 'success'"
+    return site.ask(f"{ended} AND dag_id = '{dag_id}'")
 
 
 def between_checks(site, *dag_ids):
