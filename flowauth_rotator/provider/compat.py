@@ -206,9 +206,12 @@ def lists_every_variable() -> bool:
     """
     if AIRFLOW_2:
         return True
-    run = get_current_context()["dag_run"]
+    try:
+        run: Any = get_current_context()["dag_run"]
+    except RuntimeError:  # in a callback
+        run = None
     if hasattr(run, "team_name"):
-        return run.team_name is None
+        return bool(run.team_name is None)
     return not _has_teams()
 
 
