@@ -116,7 +116,7 @@ def test_a_rotation_that_cannot_begin_leaves_what_the_survey_read(
     _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
     line = grammar.checkmk(lines)["FlowAuth_Token_due"]
     assert line.text.startswith("Expires in ")
-    assert "Connection nowhere does not exist." in line.text
+    assert "Connection nowhere does not exist" in line.text
     assert line.state == 2
     expiration = "flowauth_rotator_token_expiration_timestamp_seconds"
     in_use = read_unverified(Token(airflow.variable(key="DUE_TOKEN")["value"]))
