@@ -110,5 +110,5 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
     for service in services:  # a name that is not known has no time
         assert "Expires in" in status[service]["plugin_output"]
         assert status[service]["performance_data"].startswith("remaining=")
-    summary = f"{len(NAMES) + 3} tokens: 2 ok, {len(NAMES) + 1} critical; agent critical"
+    summary = f"{len(NAMES) + 3} tokens: 1 ok, 1 warning, {len(NAMES) + 1} critical; agent critical"
     assert summary in status["FlowAuth_Tokens"]["plugin_output"]

@@ -77,6 +77,11 @@ def rotating():
     return text
 
 
+def renamed():
+    """The first token has got another name."""
+    return well(token("new name", former_name="etl main", renamed_at=now()), token("AIRFLOW"))
+
+
 def unsteady():
     """An error at every fourth request."""
     numbers = itertools.count(1)
@@ -91,11 +96,13 @@ class Fault:
         text: returns the metrics, or a function that returns them; None if the exporter has died.
         alert: the alert that fires; empty for none.
         labels: name and value of the label that identifies it.
+        repaired: returns the metrics after the fault.
     """
 
     text: Callable[[], bytes | Callable[[], bytes | None] | None]
     alert: str = ""
     labels: tuple = ("name", "etl main")
+    repaired: Callable[[], bytes] = well
 
 
 FAULTS = {
@@ -104,12 +111,7 @@ FAULTS = {
     "scrapes_that_are_missed": Fault(unsteady),
     "failures_before_it_is_due": Fault(lambda: with_first(rotation_counts={"refused": 3})),
     "a_document_that_was_deleted": Fault(lambda: with_first(rotation_counts={})),
-    "a_name_that_became_known": Fault(
-        lambda: well(
-            token("new", former_name="etl main", renamed_at=now()),
-            token("AIRFLOW"),
-        )
-    ),
+    "a_name_that_became_known": Fault(renamed, repaired=renamed),
     "an_exporter_that_died": Fault(
         lambda: None, "FlowAuthRotationAgentAbsent", ("dag_id", "rotation")
     ),
@@ -174,7 +176,7 @@ def observed(monitors, tmp_path_factory):
         watch.wait_for_scrapes(*(name for name in FAULTS if name not in dead))
         firing = wait_for_alerts_of_all_jobs(watch)
         for name in FAULTS:
-            exporters[name].text = well()
+            exporters[name].text = FAULTS[name].repaired()
             if name in dead:
                 parts.enter_context(exporters[name].running())
         wait_until(lambda: watch.alerts() == set(), "all resolve")
