@@ -229,6 +229,18 @@ class RenewalServer:
         with self._services.database.writing() as connection:
             connection.execute(tokens.update().where(tokens.c.id == row_id).values(roles=[]))
 
+    def omit_names(self) -> None:
+        """Mint tokens without their names from now on, as FlowAuth does."""
+        issuer = self._services.issuer
+        build_claims = issuer._build_claims
+
+        def build(plan, jti):
+            claims = build_claims(plan, jti)
+            del claims["token_name"]
+            return claims
+
+        issuer._build_claims = build
+
     def limit(self, role: str, *, minutes: int) -> None:
         """Let tokens with a role live for so many minutes at most."""
         self._services.accounts.set_role(role, max_lifetime_minutes=minutes)

@@ -42,6 +42,7 @@ class Renewal:
         public_key: verifies the signatures of candidates; None leaves them unverified.
         on_token: called with each candidate before anything else is done with it.
         candidates: the tokens that the issuer showed or minted in the last attempt.
+        row_name: the name in the issuer's row of the token in use, once that has been seen.
     """
 
     inspection: Inspection
@@ -51,6 +52,7 @@ class Renewal:
     public_key: PublicKey | None
     on_token: Callable[[Token], None]
     candidates: list[Candidate] = field(default_factory=list)
+    row_name: str | None = None
 
     def find_or_request(self) -> Candidate | None:
         """Adopt a successor that the issuer already holds, or else request one.
@@ -84,6 +86,9 @@ class Renewal:
         claims = self.inspection.claims
         rows = self.issuer.rows(claims)
         self.candidates.clear()  # only now: if the list fails, the earlier candidates count
+        current = find_current_row(claims, rows)
+        if current:
+            self.row_name = current.name
         if self.clocks.contradict(self.policy):
             return None
         now = self.clocks.earliest
@@ -95,7 +100,6 @@ class Renewal:
             return chosen
         if not may_request:
             return self._least_bad()
-        current = find_current_row(claims, rows)
         if current:
             check_budget(current.name, rows, now)
         return self._request(current)

@@ -24,6 +24,7 @@ from flowauth_rotator.core.errors import (
 from flowauth_rotator.core.policy import Decision, RotationPolicy, TokenState, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.succession import Candidate
+from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def inspect_token(
         issued_at=claims.issued_at,
         expires_at=claims.expires_at,
         renew_at=decision.renew_at,
+        critical_at=decision.critical_at,
+        name_is_known=bool(name or claims.token_name),
+        fingerprint=token.fingerprint,
     )
     behind = claims.issued_at - to_utc(now)
     if behind > MAX_CLOCK_SKEW:
@@ -201,8 +205,8 @@ class _Rotation:
         if successor is None:
             return self._report_clock_conflict()
         claims = self._verify(successor)
-        name = self._inspection.report.name
-        report = self._swap(successor.token, description or _default_description(name, claims))
+        description = description or _default_description(self.annotated_report.name, claims)
+        report = self._swap(successor.token, description)
         if report.outcome is Outcome.SUPERSEDED:
             return self._annotate(report)
         return self._report_swap(successor, claims)
@@ -271,6 +275,8 @@ class _Rotation:
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,
             renew_at=None,
+            critical_at=None,
+            fingerprint=current.fingerprint,
         )
 
     def _report_clock_conflict(self) -> Report:
@@ -288,6 +294,7 @@ class _Rotation:
         inspection, policy = self._inspection, self._policy
         gain = claims.expires_at - inspection.claims.expires_at
         suffix = f", {gain} later" if inspection.forced else ""
+        decision = decide(claims, policy, self._clocks.ours)
         report = replace(
             self.annotated_report,
             outcome=Outcome.ADOPTED if successor.adopted else Outcome.ROTATED,
@@ -295,7 +302,9 @@ class _Rotation:
             successor_expires_at=claims.expires_at,
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,
-            renew_at=decide(claims, policy, self._clocks.ours).renew_at,
+            renew_at=decision.renew_at,
+            critical_at=decision.critical_at,
+            fingerprint=successor.token.fingerprint,
         )
         if policy.lifetime_minutes is None and not successor.adopted:
             report = replace(report, longest_minutes=round(claims.lifetime / timedelta(minutes=1)))
@@ -310,8 +319,14 @@ class _Rotation:
         return report
 
     def _annotate(self, report: Report) -> Report:
-        newest = self._renewal.newest_expiry if self._renewal else None
-        return replace(self._clocks.annotate(report), newest_issued_expires_at=newest)
+        """Add what the issuer has shown so far: its clock, its newest token, the token's name."""
+        report = self._clocks.annotate(report)
+        if self._renewal is None:
+            return report
+        name = self._renewal.row_name
+        if name and not report.name_is_known:
+            report = replace(report, name=name, name_is_known=True)
+        return replace(report, newest_issued_expires_at=self._renewal.newest_expiry)
 
 
 def _read_current(store: TokenStore) -> Token | None:
@@ -323,7 +338,8 @@ def _read_current(store: TokenStore) -> Token | None:
 
 def _default_description(name: str, successor: Claims) -> str:
     expiry = format_time(successor.expires_at)
-    return f"FlowAPI token {name}, expires {expiry}, renewed by flowauth-rotator"
+    shown = remove_control_characters(name)
+    return f"FlowAPI token {shown}, expires {expiry}, renewed by flowauth-rotator"
 
 
 def _join_violations(candidate: Candidate) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time
+from flowauth_rotator.core.text import remove_control_characters
 
 
 class Outcome(str, Enum):
@@ -70,6 +71,7 @@ class Report:
         issued_at: when the token now in use was issued, if known.
         expires_at: its `exp`, if known.
         renew_at: when the token now in use is due, if known.
+        critical_at: from when on a failure with it is critical, if known.
         renewal_requests: the number of renewal requests to the issuer.
         newest_issued_expires_at: the latest `exp` among the successors that the issuer listed or
             minted, whether one of them was swapped in or not; None without one.
@@ -93,6 +95,7 @@ class Report:
     issued_at: datetime | None = None
     expires_at: datetime | None = None
     renew_at: datetime | None = None
+    critical_at: datetime | None = None
     renewal_requests: int = 0
     newest_issued_expires_at: datetime | None = None
     longest_minutes: int | None = None
@@ -134,7 +137,7 @@ class Report:
     def __str__(self) -> str:
         head = f"{self.name}: {self.outcome}."
         sentences = (head, self.message, self.expiry, self.clock_warning, self.hint)
-        return " ".join(filter(None, sentences))
+        return remove_control_characters(" ".join(filter(None, sentences)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; times are epoch seconds."""
@@ -145,7 +148,9 @@ class Report:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Report:
-        """Return the report that `to_json` wrote."""
+        """Return the report that `to_json` wrote; further fields are ignored."""
+        known = {field.name for field in fields(cls)}
+        document = {key: value for key, value in document.items() if key in known}
         times = {
             key: datetime.fromtimestamp(value, timezone.utc)
             for key, value in document.items()

@@ -45,7 +45,8 @@ class Event:
         at: when it ended.
         outcome: an `Outcome`.
         severity: its severity.
-        message: why, in a sentence; empty in the history of a token.
+        message: why, in a sentence; empty in the history of a token, except for a last rotation
+            that failed.
         hint: what the operator can do; empty if no action is needed.
         fingerprint: of the token in use after it; None if no token could be read.
         expires_at: the expiry of that token.
@@ -71,6 +72,9 @@ class Event:
     def has_failed(self) -> bool:
         """Whether the severity is not OK."""
         return self.severity is not Severity.OK
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -249,7 +253,7 @@ class StatusDocument:
         return replace(self, tokens=tokens, issuer=issued.issuer)
 
     def without_replaced_dags(self) -> StatusDocument:
-        """Return the document without missing DAGs whose tokens other DAGs manage now."""
+        """Return the document without missing DAGs, except for tokens that no other DAG manages."""
         existing = {dag.dag_id for dag in self.dags or () if dag.exists or dag.has_import_error}
         managed = {token.variable for token in self.tokens if token.dag_id in existing}
         tokens = [
@@ -258,8 +262,7 @@ class StatusDocument:
             if token.dag_id in existing or token.variable not in managed
         ]
         needed = existing | {token.dag_id for token in tokens}
-        replaced = {token.dag_id for token in self.tokens} - needed
-        dags = [dag for dag in self.dags or () if dag.dag_id not in replaced]
+        dags = [dag for dag in self.dags or () if dag.dag_id in needed]
         return replace(self, dags=dags, tokens=tokens)
 
     def to_json(self) -> dict[str, Any]:
@@ -452,8 +455,10 @@ def _dump_token(token: TokenStatus) -> dict[str, Any]:
         roles=_cut_list(token.roles),
         last_check=token.last_check and _cut_event(token.last_check),
         rotations=[
-            _cut_event(replace(event, message="", hint=""))
-            for event in token.rotations[:LONGEST_HISTORY]
+            _cut_event(
+                event if number == 0 and event.has_failed else replace(event, message="", hint="")
+            )
+            for number, event in enumerate(token.rotations[:LONGEST_HISTORY])
         ],
         read_error=None,
         next_check_at=None,

@@ -14,7 +14,6 @@ from flowauth_rotator.provider.compat import (
 )
 
 LONGEST_QUOTED_NAME = 1400  # characters; Airflow limits URIs of assets to 1,500
-OUTCOME_KEY_PREFIX = "outcome_"  # of the XCom by which the metrics count a rotation
 ROTATIONS = AssetAlias("flowauth_rotations")  # resolves to the assets of all tokens
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.text import remove_control_characters
+from flowauth_rotator.monitoring.status import StatusDocument
 from flowauth_rotator.provider.assets import ROTATIONS, count_outcome
 from flowauth_rotator.provider.compat import (
     AirflowException,
@@ -24,6 +25,7 @@ from flowauth_rotator.provider.compat import (
 )
 from flowauth_rotator.provider.managed_tokens import (
     DAG_ID,
+    LIST_VARIABLE,
     LONGEST_LABEL,
     LONGEST_RUN,
     NO_REPORT,
@@ -33,13 +35,29 @@ from flowauth_rotator.provider.managed_tokens import (
 )
 from flowauth_rotator.provider.monitoring_files import write_monitoring_files
 from flowauth_rotator.provider.operator import RotateTokenOperator
+from flowauth_rotator.provider.schedule import Schedule
+from flowauth_rotator.provider.status_updates import (
+    ROTATE,
+    SURVEY,
+    Run,
+    describe_renamings,
+    describe_survey_failures,
+    index_tokens,
+    is_complete_check,
+    record_failure,
+    record_rotations,
+    record_survey,
+)
+from flowauth_rotator.provider.status_variable import StatusVariable
 from flowauth_rotator.provider.survey import (
+    RunParameters,
     Survey,
     plan_survey,
     read_connection_errors,
     read_managed_tokens,
     survey_token,
 )
+from flowauth_rotator.provider.variable_store import format_place
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +112,9 @@ def rotation_dag(
         doc_md=__doc__,
     )
     def rotation() -> None:
-        due = task(survey)(tokens, schedule)
+        due = task(task_id=SURVEY)(survey)(tokens, schedule)
         rotate = RotateTokenOperator.partial(
-            task_id="rotate",
+            task_id=ROTATE,
             map_index_template=f"{{{{ (task.name or task.variable)[:{LONGEST_LABEL}] }}}}",
             max_active_tis_per_dagrun=MAX_CONCURRENT_ROTATIONS,
             outlets=[ROTATIONS],
@@ -145,143 +163,145 @@ def survey(
 ) -> list[dict[str, Any]]:
     """Inspect all tokens, and return the operator's arguments for those that this run rotates.
 
-    Pushes these XComs:
-
-    - `managed`: the schedule and the settings of all tokens, for the page.
-    - `report`: the reports of the tokens that this run does not rotate, and of invalid entries.
-    - `due`: the reports of the inspection of the tokens that this run rotates.
-    - `failure`: why the survey failed, instead of `report` and `due`.
-
-    If this run rotates nothing, it ends here: failures in the reports fail this task.
+    Writes what it found to the status document. If this run rotates nothing, it ends here: failures
+    in the reports fail this task. If it fails as a whole, the XCom `failure` has the reason.
     """
-    ti = get_current_context()["ti"]
-    now = datetime.now(timezone.utc)
+    run = _get_run(schedule)
+    status = StatusVariable(run.dag_id)
+    previous = status.read()
     try:
-        plan = _survey_tokens(tokens, schedule, now)
-        reports = plan.report_tokens(read_connection_errors(plan.connection_ids), now)
+        plan = _survey_tokens(tokens, previous, run)
     except RotatorError as error:
-        ti.xcom_push(key="failure", value=str(error))
+        if error.retryable:  # otherwise a parameter of this run is invalid
+            status.write(record_failure(previous, error, run))
+        get_current_context()["ti"].xcom_push(key="failure", value=str(error))
         failure = AirflowException if error.retryable else AirflowFailException
         raise failure(str(error)) from None
+    document = record_survey(previous, plan, run)
+    status.write(document)
+    if plan.is_complete:
+        write_monitoring_files(document, run.now)
+    reports = [token.report for token in (*plan.healthy, *plan.deferred)]
     for token_report in reports:
         count_outcome(token_report)
-    reports += plan.report_invalid_entries(now)
-    due = [token.report for token in plan.due]
-    ti.xcom_push(key="report", value=[token_report.to_json() for token_report in reports])
-    ti.xcom_push(key="due", value=[token_report.to_json() for token_report in due])
-    _write_files([*reports, *due], schedule, now, is_rotating=bool(due))
+    reports += _report_invalid_entries(plan, run)
+    failures = _log_reports(reports)
+    _log_warnings(plan)
+    _log_renamings(previous, document)
+    if failures and not plan.due:
+        raise AirflowFailException("\n".join(failures))
+    return plan.arguments
+
+
+def _survey_tokens(
+    tokens: Sequence[ManagedToken] | None, previous: StatusDocument | None, run: Run
+) -> Survey:
+    """Inspect the managed tokens, and plan the run as its parameters say."""
+    context = get_current_context()
+    dag_run = context["dag_run"]
+    parameters = RunParameters.parse(context["params"], dag_run.conf)
+    managed, invalid_entries = read_managed_tokens(tokens)
+    known = index_tokens(previous)
+    plan = plan_survey(
+        [
+            survey_token(
+                token,
+                run.schedule,
+                run.now,
+                get_requested_at(context) if parameters.force else None,
+                known=known.get(token.variable),
+                is_scheduled=dag_run.run_type == "scheduled",
+            )
+            for token in managed
+        ],
+        invalid_entries,
+        parameters,
+        max_rotations=conf.getint("core", "max_map_length", fallback=1024),
+    )
+    return plan.complete_reports(read_connection_errors(plan.connection_ids), run.now)
+
+
+def report(schedule: str | timedelta | None = None) -> None:
+    """Record the rotations of this run in the status document; fail if a token needs action.
+
+    Airflow skips this task in a run that rotates nothing, in which the survey reports.
+    """
+    run, ti = _get_run(schedule), get_current_context()["ti"]
+    status = StatusVariable(run.dag_id)
+    surveyed = status.read() or StatusDocument()
+    due = ti.xcom_pull(task_ids=SURVEY)
+    if due is None:
+        reason = ti.xcom_pull(task_ids=SURVEY, key="failure") or "See the log of its task."
+        raise AirflowFailException(f"The survey failed; no token was rotated. {reason}")
+    pulled = [
+        ti.xcom_pull(task_ids=ROTATE, key="report", map_indexes=index) for index in range(len(due))
+    ]
+    reports = [
+        Report.from_json(document) if document else _report_lost_rotation(arguments, run)
+        for arguments, document in zip(due, pulled, strict=True)
+    ]
+    rotations = {
+        arguments["variable"]: (index, report)
+        for index, (arguments, report) in enumerate(zip(due, reports, strict=True))
+    }
+    document = record_rotations(surveyed, rotations, run)
+    status.write(document)
+    if is_complete_check(document, run):
+        write_monitoring_files(document, run.now)
+    failures = [*describe_survey_failures(surveyed, run), *_log_reports(reports)]
+    _log_renamings(surveyed, document)
+    if failures:
+        raise AirflowFailException("\n".join(failures))
+
+
+def _get_run(schedule: Schedule) -> Run:
+    ti = get_current_context()["ti"]
+    return Run(ti.dag_id, ti.run_id, schedule, datetime.now(timezone.utc))
+
+
+def _report_invalid_entries(plan: Survey, run: Run) -> list[Report]:
+    place = format_place(LIST_VARIABLE)
+    return [
+        entry.error.report(name=entry.label, place=place, checked_at=run.now)
+        for entry in plan.invalid_entries
+    ]
+
+
+def _report_lost_rotation(arguments: Mapping[str, Any], run: Run) -> Report:
+    """Return the report of a rotation that left none."""
+    variable, name = arguments["variable"], arguments["name"]
+    return Report(
+        name or variable,
+        format_place(variable),
+        Outcome.UNAVAILABLE,
+        NO_REPORT,
+        run.now,
+        Severity.WARNING,
+        name_is_known=bool(name),
+    )
+
+
+def _log_warnings(plan: Survey) -> None:
     for token in plan.due:
         for warning in token.warnings:
-            logger.warning("%s: %s", token.report.name, warning)
+            name = remove_control_characters(token.report.name)
+            logger.warning("%s: %s", name, warning)
     if plan.deferred:
         logger.warning(
             "%d due tokens exceed the limit of a run ([core] max_map_length); "
             "the next checks rotate them.",
             len(plan.deferred),
         )
-    if not due:
-        _log_reports(reports)
-    return [token.arguments for token in plan.due]
 
 
-def _survey_tokens(
-    tokens: Sequence[ManagedToken] | None, schedule: str | timedelta | None, now: datetime
-) -> Survey:
-    """Read the tokens, push their settings, and plan the run as its parameters say."""
-    context = get_current_context()
-    params = context["params"]
-    managed, invalid_entries = read_managed_tokens(tokens)
-    if managed or not invalid_entries:  # an unreadable list does not end the management of tokens
-        context["ti"].xcom_push(key="managed", value=_build_settings(managed, schedule))
-    force = get_requested_at(context) if params.get("force") else None
-    is_scheduled = context["dag_run"].run_type == "scheduled"
-    return plan_survey(
-        [survey_token(token, schedule, now, force, is_scheduled=is_scheduled) for token in managed],
-        invalid_entries,
-        names=params.get("names"),
-        lifetime_minutes=int(params.get("lifetime_minutes") or 0),  # a form may send 60.0
-        max_rotations=conf.getint("core", "max_map_length", fallback=1024),
-    )
+def _log_renamings(before: StatusDocument | None, after: StatusDocument) -> None:
+    for sentence in describe_renamings(before, after):
+        logger.warning("%s", sentence)
 
 
-def _build_settings(
-    tokens: Sequence[ManagedToken], schedule: str | timedelta | None
-) -> dict[str, Any]:
-    """Return the schedule (a cron expression or seconds) and the settings of all tokens."""
-    interval = schedule.total_seconds() if isinstance(schedule, timedelta) else schedule
-    return {"schedule": interval, "tokens": [token.to_json() for token in tokens]}
-
-
-def report(schedule: str | timedelta | None = None) -> list[dict[str, Any]]:
-    """Report on every token; fail if a token needs action.
-
-    Airflow skips this task in a run that rotates nothing, in which the survey reports.
-    """
-    ti = get_current_context()["ti"]
-    documents = ti.xcom_pull(task_ids="survey", key="report")
-    if documents is None:
-        failure = ti.xcom_pull(task_ids="survey", key="failure") or "See the log of its task."
-        raise AirflowFailException(f"The survey failed; no token was rotated. {failure}")
-    now = datetime.now(timezone.utc)
-    reports = [Report.from_json(document) for document in documents]
-    for index, due in enumerate(ti.xcom_pull(task_ids="survey", key="due") or []):
-        surveyed = Report.from_json(due)
-        document = ti.xcom_pull(task_ids="rotate", key="report", map_indexes=index)
-        if document is None:
-            reports.append(_report_lost_rotation(surveyed, now))
-            continue
-        documents.append(document)
-        reports.append(_add_validity(Report.from_json(document), surveyed))
-    _write_files(reports, schedule, now)
-    _log_reports(reports)
-    return list(documents)
-
-
-def _report_lost_rotation(surveyed: Report, now: datetime) -> Report:
-    return replace(
-        surveyed,
-        outcome=Outcome.UNAVAILABLE,
-        severity=Severity.WARNING,
-        message=NO_REPORT,
-        hint="",
-        checked_at=now,
-    )
-
-
-def _add_validity(report: Report, surveyed: Report) -> Report:
-    """Add the dates that the survey read, if the rotation could not read the token."""
-    if report.expires_at:
-        return report
-    return replace(
-        report,
-        issued_at=surveyed.issued_at,
-        expires_at=surveyed.expires_at,
-        renew_at=surveyed.renew_at,
-    )
-
-
-def _write_files(
-    reports: Sequence[Report],
-    schedule: str | timedelta | None,
-    now: datetime,
-    *,
-    is_rotating: bool = False,
-) -> None:
-    """Write the monitoring files, unless the run is limited to some tokens."""
-    context = get_current_context()
-    if any(name.strip() for name in context["params"].get("names") or ()):
-        return
-    try:
-        dag_id = context["ti"].dag_id
-        write_monitoring_files(reports, dag_id, schedule, now, is_rotating=is_rotating)
-    except Exception as error:  # noqa: BLE001 - a renewal must not depend on monitoring
-        logger.error("Writing the monitoring files failed: %s.", type(error).__name__)  # noqa: TRY400
-
-
-def _log_reports(reports: Sequence[Report]) -> None:
-    """Log all reports, and fail the task if one of them is a failure."""
+def _log_reports(reports: Sequence[Report]) -> list[str]:
+    """Log all reports, and return those that are failures, as text."""
     for token_report in reports:
         needs_action = token_report.failed or token_report.hint
         logger.log(logging.WARNING if needs_action else logging.INFO, "%s", token_report)
-    if failures := [str(token_report) for token_report in reports if token_report.failed]:
-        raise AirflowFailException("\n".join(failures))
+    return [str(token_report) for token_report in reports if token_report.failed]

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.tokens import LONGEST_NAME
+
+if TYPE_CHECKING:
+    from flowauth_rotator.monitoring.status import TokenStatus
 
 DAG_ID = "flowauth_token_rotation"  # by default
 LIST_VARIABLE = "flowauth_rotator_tokens"
@@ -60,6 +64,11 @@ class ManagedToken:
             raise Misconfigured(
                 f"`variable` is longer than {LONGEST_KEY} characters.",
                 hint="Set it to the key of a Variable.",
+            )
+        if self.name and len(self.name) > LONGEST_NAME:
+            raise Misconfigured(
+                f"`name` is longer than {LONGEST_NAME} characters.",
+                hint="Set it to the issuer's name of the token.",
             )
         self.policy  # noqa: B018 - validates the settings
 
@@ -130,6 +139,30 @@ def parse_tokens(text: str) -> tuple[list[ManagedToken], list[InvalidEntry]]:
         [entry for entry in parsed if isinstance(entry, ManagedToken)],
         [entry for entry in parsed if isinstance(entry, InvalidEntry)],
     )
+
+
+def resolve_name(
+    settings: ManagedToken,
+    claims_name: str | None,
+    fingerprint: str | None,
+    known: TokenStatus | None,
+) -> tuple[str, bool]:
+    """Return the name of a token, and whether it is the issuer's name.
+
+    The JWTs of FlowAuth carry no name: a rotation learns it from the issuer. That name holds for
+    the same token, and while the token cannot be read. The substitute is the key of the Variable.
+
+    Args:
+        settings: the settings of the token.
+        claims_name: the name in the JWT, if the issuer writes it there.
+        fingerprint: of the token in use; None if it cannot be read.
+        known: the last status of the token in this Variable, if there is one.
+    """
+    if name := settings.name or claims_name:
+        return name, True
+    if known and known.name_is_known and fingerprint in (None, known.fingerprint):
+        return known.name, True
+    return settings.variable, False
 
 
 def _reject_list(problem: str) -> InvalidEntry:
@@ -210,9 +243,9 @@ def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
 def _get_label(entry: object, number: int) -> str:
     """Return the name or the Variable of an entry if it is safe to show, or else its number."""
     settings = dict(entry) if isinstance(entry, tuple) else {}
-    for setting in ("name", "variable"):
+    for setting, longest in (("name", LONGEST_NAME), ("variable", LONGEST_KEY)):
         text = settings.get(setting)
-        if isinstance(text, str) and 0 < len(text) <= LONGEST_KEY and not looks_like_token(text):
+        if isinstance(text, str) and 0 < len(text) <= longest and not looks_like_token(text):
             return text
     return f"entry {number}"
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
-from flowauth_rotator.provider.assets import (
-    OUTCOME_KEY_PREFIX,
-    ROTATIONS,
-    count_outcome,
-    update_token_asset,
-)
+from flowauth_rotator.provider.assets import ROTATIONS, count_outcome, update_token_asset
 from flowauth_rotator.provider.compat import (
     AirflowException,
     AirflowFailException,
@@ -26,7 +22,7 @@ from flowauth_rotator.provider.compat import (
     build_page_url,
     get_requested_at,
 )
-from flowauth_rotator.provider.variable_store import VariableStore, mask_token, parse_place
+from flowauth_rotator.provider.variable_store import VariableStore, mask_token
 
 
 class TokenLink(BaseOperatorLink):
@@ -37,7 +33,7 @@ class TokenLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002
         """Return the address of the page at the token of the task's report."""
         report = XCom.get_value(ti_key=ti_key, key="report")
-        return build_page_url(parse_place(report["place"])) if report else ""
+        return build_page_url(report["variable"]) if report else ""
 
 
 class RotateTokenOperator(BaseOperator):
@@ -96,10 +92,12 @@ class RotateTokenOperator(BaseOperator):
             report = self._rotate(store, now, force)
         except RotatorError as error:
             report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
+            if report.fingerprint is None:  # the token could not be read
+                report = replace(report, name_is_known=self.name is not None)
             if error.retryable:
                 failure = AirflowException
-        context["ti"].xcom_push(key="report", value=report.to_json())
-        context["ti"].xcom_push(key=f"{OUTCOME_KEY_PREFIX}{report.outcome}", value=True)
+        document = {**report.to_json(), "variable": self.variable}
+        context["ti"].xcom_push(key="report", value=document)
         count_outcome(report)
         if report.failed:
             raise failure(str(report))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 
-from flowauth_rotator.core.errors import MalformedToken
+from flowauth_rotator.core.errors import StoreUnavailable
 from flowauth_rotator.monitoring.status import InvalidStatus, StatusDocument
-from flowauth_rotator.provider.compat import read_variable, write_variable
+from flowauth_rotator.provider.compat import read_stored_variable, write_stored_variable
 from flowauth_rotator.provider.managed_tokens import DAG_ID, LONGEST_KEY
 
 logger = logging.getLogger(__name__)
@@ -29,29 +29,40 @@ def build_key(dag_id: str) -> str:
     return f"{key[: LONGEST_KEY - 17]}_{digest}"
 
 
-def read_status(dag_id: str) -> StatusDocument | None:
-    """Read the document of a DAG; None if there is none of this version.
+class StatusVariable:
+    """The Variable with the status document of a DAG, inside a task.
 
-    Raises:
-        StoreUnavailable: Airflow did not respond.
+    A failure is logged: the renewal of tokens does not depend on it.
     """
-    key = build_key(dag_id)
-    try:
-        text = read_variable(key)
-        return None if text is None else StatusDocument.load(text)
-    except (InvalidStatus, MalformedToken) as error:
-        logger.warning("Variable %s is replaced: %s", key, error)
-        return None
 
+    def __init__(self, dag_id: str) -> None:
+        self._dag_id, self._key = dag_id, build_key(dag_id)
+        self._is_readable = False
 
-def write_status(dag_id: str, document: StatusDocument) -> None:
-    """Replace the document of a DAG.
+    def read(self) -> StatusDocument | None:
+        """Return the document; None if there is none of this version, or it cannot be read."""
+        self._is_readable = False
+        try:
+            text = read_stored_variable(self._key)
+        except StoreUnavailable as error:
+            logger.error("The status of this check is not recorded. %s", error)  # noqa: TRY400
+            return None
+        self._is_readable = True
+        try:
+            return None if text is None else StatusDocument.load(text)
+        except InvalidStatus as error:
+            logger.warning("Variable %s is written anew. %s", self._key, error)
+            return None
 
-    Raises:
-        StoreUnavailable: the write failed or may have failed.
-    """
-    description = (
-        f"Written by the DAG {dag_id} at each check: what flowauth-rotator knows of its tokens. "
-        "It contains no token. If it is deleted, counters and history begin anew."
-    )
-    write_variable(build_key(dag_id), document.dump(), description)
+    def write(self, document: StatusDocument) -> None:
+        """Replace the document, unless the one before could not be read."""
+        if not self._is_readable:
+            return
+        description = (
+            f"Written by the DAG {self._dag_id} at each check: what flowauth-rotator knows of its "
+            "tokens. It contains no token. Without it, counters and history begin anew."
+        )
+        try:
+            write_stored_variable(self._key, document.dump(), description)
+        except StoreUnavailable as error:
+            logger.error("The status of this check is not recorded. %s", error)  # noqa: TRY400

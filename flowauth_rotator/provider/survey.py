@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.errors import (
     MalformedToken,
@@ -22,12 +22,64 @@ from flowauth_rotator.provider.managed_tokens import (
     ManagedToken,
     looks_like_token,
     parse_tokens,
+    resolve_name,
 )
 from flowauth_rotator.provider.schedule import Schedule, count_checks
-from flowauth_rotator.provider.variable_store import VariableStore, format_place
+from flowauth_rotator.provider.variable_store import VariableStore
+
+if TYPE_CHECKING:
+    from flowauth_rotator.agent.rotation import Inspection
+    from flowauth_rotator.monitoring.status import TokenStatus
 
 RECOMMENDED_CHECKS = 8  # between due and expiry: renewal survives an outage of a few checks
 DEFERRED_HINT = "This run has reached its limit of rotations; the next check rotates the token."
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """The parameters of a run.
+
+    Attributes:
+        names: names or Variables of the tokens to which the run is limited; empty for all.
+        force: whether tokens that are not due are renewed, too.
+        lifetime_minutes: the lifetime to request instead of each token's own.
+    """
+
+    names: frozenset[str] = frozenset()
+    force: bool = False
+    lifetime_minutes: int | None = None
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any], conf: Mapping[str, Any] | None) -> RunParameters:
+        """Parse the parameters of a run.
+
+        With `[core] dag_run_conf_overrides_params = False`, Airflow neither merges the
+        configuration of a run into its parameters nor validates it.
+
+        Args:
+            params: the parameters, validated by Airflow.
+            conf: the configuration that the run was started with.
+
+        Raises:
+            Misconfigured: a parameter has another type.
+        """
+        values = {**params, **(conf or {})}
+        names, force = values.get("names"), values.get("force")
+        minutes = values.get("lifetime_minutes")
+        if names is not None and not (
+            isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+        ):
+            raise _reject_parameter("names", "a list of names or Variables")
+        if force is not None and not isinstance(force, bool):
+            raise _reject_parameter("force", "true or false")
+        is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
+        if minutes is not None and not (is_number and minutes == int(minutes) >= 1):
+            raise _reject_parameter("lifetime_minutes", "a whole number of at least 1")
+        return cls(
+            frozenset(name.strip() for name in names or ()) - {""},
+            bool(force),
+            int(minutes) if minutes else None,  # a form may send 60.0
+        )
 
 
 @dataclass(frozen=True)
@@ -37,18 +89,19 @@ class SurveyedToken:
     Attributes:
         token: the settings of the token.
         report: the report of the token if this run does not rotate it.
-        is_due: whether the token needs a rotation task: it is due, forced, or cannot be read.
-        is_forced: whether an operator requested a renewal that need not be due.
-        remaining: time until the token expires; None if it cannot be read.
+        inspection: the inspection; None if the token cannot be read.
         warnings: problems of the configuration, which the hint of the report contains.
     """
 
     token: ManagedToken
     report: Report
-    is_due: bool = True
-    is_forced: bool = False
-    remaining: timedelta | None = None
+    inspection: Inspection | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the token needs a rotation task: it is due, forced, or cannot be read."""
+        return self.inspection is None or self.inspection.due
 
     @property
     def names(self) -> set[str]:
@@ -58,19 +111,24 @@ class SurveyedToken:
     @property
     def urgency(self) -> tuple[bool, timedelta]:
         """The sort key: valid tokens first, by expiry; expired ones have nothing left to lose."""
-        remaining = self.remaining or timedelta(0)
+        remaining = self.inspection.decision.remaining if self.inspection else timedelta(0)
         return remaining <= timedelta(0), remaining
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments of `RotateTokenOperator`."""
-        name = self.token.name if self.remaining is None else self.report.name
-        return asdict(self.token) | {"name": name, "force": self.is_forced}
+        is_named = self.inspection is not None and self.report.name_is_known
+        name = self.report.name if is_named else self.token.name
+        is_forced = self.inspection is not None and self.inspection.forced is not None
+        return asdict(self.token) | {"name": name, "force": is_forced}
 
     def with_warning(self, warning: str) -> SurveyedToken:
         """Return a copy with a further warning."""
-        report = _add_hint(self.report, warning)
-        return replace(self, report=report, warnings=(*self.warnings, warning))
+        return replace(self.with_hint(warning), warnings=(*self.warnings, warning))
+
+    def with_hint(self, hint: str) -> SurveyedToken:
+        """Return a copy whose report has a further hint."""
+        return replace(self, report=replace(self.report, hint=f"{self.report.hint} {hint}".strip()))
 
 
 @dataclass(frozen=True)
@@ -82,12 +140,16 @@ class Survey:
         deferred: tokens that are due, but exceed the limit of rotations of a run.
         healthy: the tokens that are not due.
         invalid_entries: invalid entries of the list of managed tokens.
+        is_complete: whether the run checks all managed tokens.
+        lifetime_minutes: the lifetime to request in this run instead of each token's own.
     """
 
     due: Sequence[SurveyedToken]
     deferred: Sequence[SurveyedToken]
     healthy: Sequence[SurveyedToken]
     invalid_entries: Sequence[InvalidEntry]
+    is_complete: bool = True
+    lifetime_minutes: int | None = None
 
     @property
     def connection_ids(self) -> list[str]:
@@ -95,34 +157,41 @@ class Survey:
         tokens = [*self.healthy, *self.deferred]
         return list(dict.fromkeys(token.token.flowauth_conn_id for token in tokens))
 
-    def report_tokens(self, errors: Mapping[str, Misconfigured], now: datetime) -> list[Report]:
-        """Return the reports of the tokens that this run does not rotate.
+    @property
+    def arguments(self) -> list[dict[str, Any]]:
+        """The arguments of `RotateTokenOperator` for each token that this run rotates."""
+        lifetime = {"lifetime_minutes": self.lifetime_minutes} if self.lifetime_minutes else {}
+        return [token.arguments | lifetime for token in self.due]
+
+    @property
+    def has_lost_list(self) -> bool:
+        """Whether the list of managed tokens cannot be read as a whole."""
+        tokens = [*self.due, *self.deferred, *self.healthy]
+        return not tokens and bool(self.invalid_entries)
+
+    def complete_reports(self, errors: Mapping[str, Misconfigured], now: datetime) -> Survey:
+        """Return the plan with the final reports of the tokens that this run does not rotate.
 
         Args:
             errors: errors of connections, by connection id.
             now: an aware time.
         """
-        healthy = [_report_token(token, errors, now) for token in self.healthy]
-        deferred = [_report_token(token, errors, now) for token in self.deferred]
-        return healthy + [
-            report if report.failed else _add_hint(report, DEFERRED_HINT) for report in deferred
+        deferred = [
+            token if token.report.failed else token.with_hint(DEFERRED_HINT)
+            for token in self.deferred
         ]
-
-    def report_invalid_entries(self, now: datetime) -> list[Report]:
-        """Return a report for each invalid entry of the list."""
-        place = format_place(LIST_VARIABLE)
-        return [
-            entry.error.report(name=entry.label, place=place, checked_at=now)
-            for entry in self.invalid_entries
-        ]
+        return replace(
+            self,
+            deferred=[_add_connection_error(token, errors, now) for token in deferred],
+            healthy=[_add_connection_error(token, errors, now) for token in self.healthy],
+        )
 
 
 def plan_survey(
     tokens: Sequence[SurveyedToken],
     invalid_entries: Sequence[InvalidEntry],
+    parameters: RunParameters,
     *,
-    names: Sequence[str] | None,
-    lifetime_minutes: int | None,
     max_rotations: int,
 ) -> Survey:
     """Select the tokens that a run rotates.
@@ -130,22 +199,23 @@ def plan_survey(
     Args:
         tokens: all managed tokens.
         invalid_entries: invalid entries of the list of managed tokens.
-        names: names or Variables of the tokens to which the run is limited; empty for all.
-        lifetime_minutes: the lifetime to request in this run instead of each token's own.
+        parameters: the parameters of the run.
         max_rotations: the number of rotations to which a run is limited.
 
     Raises:
         Misconfigured: a name is not that of a managed token.
     """
-    tokens = _select_tokens(_warn_of_shared_names(tokens), invalid_entries, names)
-    if lifetime_minutes:
-        tokens = [
-            replace(token, token=replace(token.token, lifetime_minutes=lifetime_minutes))
-            for token in tokens
-        ]
+    tokens = _select_tokens(_warn_of_shared_names(tokens), invalid_entries, parameters.names)
     due = sorted((token for token in tokens if token.is_due), key=lambda token: token.urgency)
     healthy = [token for token in tokens if not token.is_due]
-    return Survey(due[:max_rotations], due[max_rotations:], healthy, invalid_entries)
+    return Survey(
+        due[:max_rotations],
+        due[max_rotations:],
+        healthy,
+        invalid_entries,
+        is_complete=not parameters.names,
+        lifetime_minutes=parameters.lifetime_minutes,
+    )
 
 
 def read_managed_tokens(
@@ -168,6 +238,7 @@ def survey_token(
     now: datetime,
     force: datetime | None,
     *,
+    known: TokenStatus | None = None,
     is_scheduled: bool = False,
 ) -> SurveyedToken:
     """Read a token from its Variable and decide whether it is due.
@@ -178,6 +249,7 @@ def survey_token(
             report has a warning; if there is none, a scheduled run reports an error.
         now: an aware time.
         force: when an operator requested a renewal that need not be due.
+        known: the status of the token after the last check, which may have its name.
         is_scheduled: whether the schedule started the run.
 
     Raises:
@@ -191,32 +263,34 @@ def survey_token(
     except StoreUnavailable:
         raise
     except RotatorError as error:
-        name = token.name or token.variable
-        return SurveyedToken(token, error.report(name=name, place=store.place, checked_at=now))
-    decision, expires_at = inspection.decision, inspection.claims.expires_at
-    is_forced = inspection.forced is not None
-    surveyed = SurveyedToken(
-        token, inspection.report, inspection.due, is_forced, decision.remaining
-    )
+        name, is_known = resolve_name(token, None, None, known)
+        report = error.report(name=name, place=store.place, checked_at=now)
+        return SurveyedToken(token, replace(report, name_is_known=is_known))
+    claims = inspection.claims
+    name, is_known = resolve_name(token, claims.token_name, inspection.token.fingerprint, known)
+    report = replace(inspection.report, name=name, name_is_known=is_known)
     surveyed = _warn_of_slow_schedule(
-        surveyed, schedule, decision.renew_at, expires_at, is_scheduled=is_scheduled
+        SurveyedToken(token, report, inspection), inspection, schedule, is_scheduled=is_scheduled
     )
     if not is_masked(token.variable):
         surveyed = surveyed.with_warning(
-            f"Airflow does not mask the value of {store.place}: rename the Variable to a key that "
-            "contains `token`."
+            f"Airflow does not mask the value of {store.place}: {_get_masking_advice()}."
         )
     return surveyed
 
 
+def _get_masking_advice() -> str:
+    if is_masked("token"):
+        return "rename the Variable to a key that contains `token`"
+    return (
+        "set `hide_sensitive_var_conn_fields = True` in the section `[core]` of its configuration"
+    )
+
+
 def _warn_of_slow_schedule(
-    token: SurveyedToken,
-    schedule: Schedule,
-    renew_at: datetime,
-    expires_at: datetime,
-    *,
-    is_scheduled: bool,
+    token: SurveyedToken, inspection: Inspection, schedule: Schedule, *, is_scheduled: bool
 ) -> SurveyedToken:
+    renew_at, expires_at = inspection.decision.renew_at, inspection.claims.expires_at
     checks = count_checks(schedule, renew_at, expires_at, RECOMMENDED_CHECKS)
     if checks is None or checks >= RECOMMENDED_CHECKS:
         return token
@@ -250,18 +324,15 @@ def _find_connection_error(connection_id: str) -> Misconfigured | None:
     return None
 
 
-def _report_token(
+def _add_connection_error(
     token: SurveyedToken, errors: Mapping[str, Misconfigured], now: datetime
-) -> Report:
-    """Return the report of a token, or the error of its connection if it did not fail otherwise."""
+) -> SurveyedToken:
+    """Return the token with the error of its connection, unless it failed otherwise."""
     report, error = token.report, errors.get(token.token.flowauth_conn_id)
     if error is None or report.failed:
-        return report
-    return error.with_details(report).report(name=report.name, place=report.place, checked_at=now)
-
-
-def _add_hint(report: Report, hint: str) -> Report:
-    return replace(report, hint=f"{report.hint} {hint}".strip())
+        return token
+    failed = error.with_details(report).report(name=report.name, place=report.place, checked_at=now)
+    return replace(token, report=failed)
 
 
 def _warn_of_shared_names(tokens: Sequence[SurveyedToken]) -> list[SurveyedToken]:
@@ -275,14 +346,14 @@ def _warn_of_shared_names(tokens: Sequence[SurveyedToken]) -> list[SurveyedToken
 def _select_tokens(
     tokens: list[SurveyedToken],
     invalid_entries: Sequence[InvalidEntry],
-    names: Sequence[str] | None,
+    names: Collection[str],
 ) -> list[SurveyedToken]:
     """Return the tokens with these names or Variables, or all of them without names.
 
     Raises:
         Misconfigured: a name is not that of a managed token.
     """
-    selected = {name.strip() for name in names or ()} - {""}
+    selected = set(names)
     if not selected:
         return tokens
     known = {name for token in tokens for name in token.names}
@@ -299,6 +370,13 @@ def _select_tokens(
         for token in tokens
         if token.token.variable in variables or token.report.name in selected - variables
     ]
+
+
+def _reject_parameter(parameter: str, kind: str) -> Misconfigured:
+    return Misconfigured(
+        f"The parameter `{parameter}` of this run is not {kind}.",
+        hint="Start the run again with a valid configuration.",
+    )
 
 
 def _quote(name: str) -> str:

@@ -142,6 +142,32 @@ def test_a_token_is_called_by_its_name(make_token, now, given, claim, expected):
     assert found.report.name == expected
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "AIRFLOW"), ("GIVEN", "GIVEN")])
+def test_the_issuers_name_is_learnt_from_its_row(due, make_token, row_of, now, given, expected):
+    """FlowAuth's tokens carry no name; one that an operator has given stays."""
+    issuer = MemoryIssuer(make_token(), rows=[row_of(1, due)])
+    store = MemoryStore(due)
+    report = rotate(store, issuer, POLICY, now=now, name=given)
+    assert (report.name, report.name_is_known) == (expected, True)
+    assert store.description.startswith(f"FlowAPI token {expected}, expires")
+
+
+def test_a_failure_after_the_row_was_seen_has_the_issuers_name(due, row_of, now):
+    """So that the alert has the name by which the issuer's administrator knows the token."""
+    refusal = Refused("It said no.", issuer_message="no", status=400)
+    issuer = MemoryIssuer(refusal, rows=[row_of(1, due)])
+    with pytest.raises(Refused) as refused:
+        rotate(MemoryStore(due), issuer, POLICY, now=now)
+    report = refused.value.report(name="token", place="there", checked_at=now)
+    assert (report.name, report.name_is_known) == ("AIRFLOW", True)
+
+
+def test_without_a_row_the_name_stays_unknown(due, make_token, now):
+    """The report says so; the name of the place stands in."""
+    report = rotate(MemoryStore(due), MemoryIssuer(make_token()), POLICY, now=now)
+    assert (report.name, report.name_is_known) == ("token", False)
+
+
 def test_another_name_than_the_tokens_own_is_an_error(make_token, now):
     """A token of another name in the Variable is not rotated under this one."""
     with pytest.raises(Misconfigured, match="has the name 'OTHER', not 'AIRFLOW'"):

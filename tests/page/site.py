@@ -139,8 +139,11 @@ class Site(Deployment):
 
     def wait_for_checks(self, *dag_ids):
         """Wait until these DAGs have looked at their tokens and all that runs has ended."""
-        checked = "SELECT dag_id FROM xcom WHERE task_id = 'survey' AND key = 'managed'"
-        wait_until(lambda: {dag for (dag,) in self.ask(checked)} >= set(dag_ids), "the DAGs check")
+
+        def list_checked():
+            return {dag["dag_id"] for dag in self.overview()["dags"] if dag["checked_at"]}
+
+        wait_until(lambda: list_checked() >= set(dag_ids), "the DAGs check")
         under_way = "SELECT run_id FROM dag_run WHERE state IN ('queued', 'running')"
         wait_until(lambda: self.ask(under_way) == [], "the first checks end")
 

@@ -80,7 +80,7 @@ def in_trouble(site):
     (site.dags / "gone.py").unlink()
 
     def states():
-        return {dag["dag_id"]: dag["state"] for dag in site.overview()["agents"]}
+        return {dag["dag_id"]: dag["condition"] for dag in site.overview()["dags"]}
 
     wanted = {"sleeping": "paused", "torn": "broken", "gone": "missing"}
     wait_until(lambda: states().items() >= wanted.items(), "Airflow notices")
@@ -132,7 +132,7 @@ def test_many_clicks_are_one_renewal(site, issuer, visit):
     assert len(site.renewals(DAG)) == started + 1
     first, _ = issuer.rows("TWICE")
     assert issuer.requests.count(f"POST /tokens/tokens/{first.id}/renew") == 1
-    assert site.tokens()["TWICE"]["run"]["asked_by"] in (None, "admin")
+    assert site.tokens()["TWICE"]["run"]["requested_by"] in (None, "admin")
 
 
 def test_an_outdated_row_is_not_renewed_twice(site, issuer, visit):
@@ -232,8 +232,13 @@ def test_an_address_leads_to_a_row(site, visit):
             "Open the Variable",
             "MALFORMED_TOKEN",
         ),
-        ("EXPIRED", "the issuer no longer renews it", "Open the Variable", "EXPIRED_TOKEN"),
-        ("BARE", "no roles recorded", "Open the Variable", "BARE_TOKEN"),
+        (
+            "EXPIRED",
+            "The issuer no longer renews this token.",
+            "Open the Variable",
+            "EXPIRED_TOKEN",
+        ),
+        ("BARE", "The issuer no longer renews this token.", "Open the Variable", "BARE_TOKEN"),
         ("PAUSED", "The DAG is paused.", "Unpause the DAG", "sleeping"),
         ("BROKEN", "import error", "See the import errors", "mport"),
         ("GONE", "put its file back into the dags folder", None, ""),

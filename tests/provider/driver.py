@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what Airflow prints, while it is imported too, goes to the log
@@ -14,7 +14,7 @@ from airflow import __version__
 from airflow.models import Connection, Variable
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, literal, select, text
 
 AIRFLOW_2 = __version__.startswith("2.")
 if AIRFLOW_2:
@@ -52,6 +52,8 @@ def run(dag_id, conf=None, environment=None):
         tasks = session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id))
         return {
             "state": str(run.state),
+            "run_id": run.run_id,
+            "xcoms": sorted({f"{task} {key}" for task, _, key in values if key[0] != "_"}),
             "tasks": {
                 f"{task.task_id} {task.rendered_map_index or ''}".strip(): {
                     "state": task.state,
@@ -68,6 +70,28 @@ def put_variable(key, value, description):
     Variable.set(key, value, description=description)
 
 
+def put_team_variable(key, value, team):
+    """Store a Variable of a team, or of no team."""
+    from airflow.models.team import Team
+
+    with create_session() as session:
+        if team and not Team.get_name_if_exists(team, session=session):
+            session.add(Team(name=team))
+    with create_session() as session:
+        session.execute(delete(Variable).filter_by(key=key))
+    Variable.set(key, value, team_name=team)
+
+
+def set_team(team):
+    """Make all tasks those of a team, or of no team.
+
+    Airflow looks up the team by the task of the request, which is unknown in `DAG.test`.
+    """
+    from airflow.api_fastapi.execution_api import security
+
+    security._team_name_for_ti_stmt = lambda _: select(literal(team))
+
+
 def variable(key):
     with create_session() as session:
         row = session.scalars(select(Variable).where(Variable.key == key)).one()
@@ -80,28 +104,63 @@ def garble(key):
         session.execute(text("UPDATE variable SET val = 'garbled' WHERE key = :key"), {"key": key})
 
 
-def lose_rotations(dag_id):
-    """Make all rotations look like those of a killed worker: failed, without a report."""
-    with create_session() as session:
-        rotation = {"dag_id": dag_id, "task_id": "rotate"}
-        session.execute(delete(XCom).filter_by(**rotation))
-        lost = update(TaskInstance).filter_by(**rotation).values(state="failed")
-        session.execute(lost.execution_options(synchronize_session=False))
-
-
 def put_connection(conn_id, conn_type="flowauth", **settings):
     with create_session() as session:
         session.execute(delete(Connection).filter_by(conn_id=conn_id))
         session.add(Connection(conn_id=conn_id, conn_type=conn_type, **settings))
 
 
-def read_snapshot():
-    """Return the monitoring snapshot of this Airflow."""
+def status(dag_id="managed"):
+    """Return the status document of a DAG, as its Variable holds it."""
+    from flowauth_rotator.provider.status_variable import build_key
+
+    return json.loads(variable(build_key(dag_id))["value"])
+
+
+def forget_status(dag_id="managed"):
+    """Delete the status document of a DAG, as before its first check."""
+    from flowauth_rotator.provider.status_variable import build_key
+
+    with create_session() as session:
+        session.execute(delete(Variable).where(Variable.key == build_key(dag_id)))
+
+
+def clean_records():
+    """Clean all tables as `airflow db clean` does, of everything up to now."""
+    from airflow.utils.db_cleanup import run_cleanup
+
+    run_cleanup(
+        clean_before_timestamp=datetime.now(timezone.utc) + timedelta(days=1),
+        skip_archive=True,
+        confirm=False,
+    )
+
+
+def count_rows():
+    """Return the number of XComs and of task instances."""
+    with create_session() as session:
+        return {
+            "xcom": session.scalar(select(func.count()).select_from(XCom)),
+            "task_instance": session.scalar(select(func.count()).select_from(TaskInstance)),
+        }
+
+
+def sync_dags():
+    """Write the DAGs to the database, as the DAG processor does."""
+    if AIRFLOW_2:
+        bag.sync_to_db()
+    # Airflow 3 does so when it runs a DAG
+
+
+def read_assessment():
+    """Return the JSON of `flowauth-rotator check` on this Airflow."""
+    from flowauth_rotator.monitoring import json_output
+    from flowauth_rotator.monitoring.assessment import assess
     from flowauth_rotator.provider.web import api
 
-    if AIRFLOW_2:
-        bag.sync_to_db()  # Airflow 3 does so when it runs a DAG
-    return api.read_snapshot(None, datetime.now(timezone.utc)).to_json()
+    sync_dags()
+    now = datetime.now(timezone.utc)
+    return json_output.render(assess(api.read_document(None, now), now))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import pytest
 
 from demo.parts import free_port
 from flowauth_rotator.core.tokens import Token, read_unverified
+from tests.provider.conftest import driven
 
 numbers = itertools.count()
+MASK_NOTHING = {"AIRFLOW__CORE__HIDE_SENSITIVE_VAR_CONN_FIELDS": "False"}
 TEMPLATE = "{{ 1 + 1 }} {{ var.value.HEALTHY }}"  # a token's name is other people's input
 
 
@@ -185,9 +187,19 @@ def states(done):
     return {label: task["state"] for label, task in done["tasks"].items()}
 
 
-def kept_reports(done):
-    """The reports of the tokens that the run does not rotate, by name."""
-    return {report["name"]: report for report in done["tasks"]["survey"]["report"]}
+@pytest.fixture
+def results(airflow):
+    """Returns the last result of each token in the status document, by name."""
+
+    def read():
+        tokens = airflow.status()["tokens"]
+        return {
+            token["name"]: {"severity": "ok", "hint": "", **token["last_check"]}
+            for token in tokens
+            if "last_check" in token
+        }
+
+    return read
 
 
 def test_a_selected_variable_selects_no_token_of_that_name(managed, put, airflow, renewal_server):
@@ -200,7 +212,7 @@ def test_a_selected_variable_selects_no_token_of_that_name(managed, put, airflow
     assert stored(airflow, "NAMED_ALIKE") == named_alike
 
 
-def test_the_tokens_of_the_list_variable_are_rotated(managed, put, airflow):
+def test_the_tokens_of_the_list_variable_are_rotated(managed, put, airflow, results):
     """No DAG file is edited: the list is read at each run, with each token's own settings."""
     old = put("LIST_DUE"), put("LIST_EARLY", age=1200)
     kept = put("LIST_HEALTHY", age=0)
@@ -211,7 +223,7 @@ def test_the_tokens_of_the_list_variable_are_rotated(managed, put, airflow):
     )
     assert done["state"] == "success"
     assert {"rotate LIST_DUE", "report"} < states(done).keys()
-    outcomes = {report["name"]: report["outcome"] for report in done["tasks"]["report"]["answer"]}
+    outcomes = {name: result["outcome"] for name, result in results().items()}
     assert outcomes == {"LIST_DUE": "rotated", "LIST_EARLY": "healthy", "LIST_HEALTHY": "healthy"}
     assert stored(airflow, "LIST_DUE") != old[0]
     done = managed({"variable": "LIST_EARLY", "renew_before": "40m"}, {"variable": "LIST_HEALTHY"})
@@ -220,24 +232,24 @@ def test_the_tokens_of_the_list_variable_are_rotated(managed, put, airflow):
     assert stored(airflow, "LIST_HEALTHY") == kept
 
 
-def test_without_a_list_there_is_one_token(airflow, put):
+def test_without_a_list_there_is_one_token(airflow, put, results):
     """It is in FLOWAPI_TOKEN, as ever."""
     put("FLOWAPI_TOKEN", age=0)
     environment = {"AIRFLOW_CONN_FLOWAUTH_DEFAULT": '{"conn_type": "flowauth"}'}
     done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
     assert done["state"] == "success"
-    assert kept_reports(done).keys() == {"FLOWAPI_TOKEN"}
+    assert results().keys() == {"FLOWAPI_TOKEN"}
 
 
-def test_a_healthy_run_costs_one_task(managed, put, renewal_server):
+def test_a_healthy_run_costs_one_task(managed, put, renewal_server, results):
     """However many tokens there are; the survey itself reports on them."""
     for number in range(3):
         put(f"WELL_{number}", age=0)
     done = managed(*({"variable": f"WELL_{number}"} for number in range(3)))
     assert done["state"] == "success"
     assert states(done) == {"survey": "success", "rotate": "skipped", "report": "skipped"}
-    assert {report["outcome"] for report in kept_reports(done).values()} == {"healthy"}
-    assert len(kept_reports(done)) == 3
+    assert {report["outcome"] for report in results().values()} == {"healthy"}
+    assert len(results()) == 3
     assert renewal_server.requests == []
 
 
@@ -248,16 +260,19 @@ def test_an_invalid_entry_stops_no_other(managed, put, airflow):
     assert done["state"] == "failed"
     assert states(done) == {"survey": "success", "rotate BESIDE": "success", "report": "failed"}
     assert stored(airflow, "BESIDE") != old
-    assert kept_reports(done)["ETL"]["outcome"] == "misconfigured"
-    assert "unknown key 'lifetime'" in kept_reports(done)["ETL"]["message"]
+    [error] = airflow.status()["dags"][0]["configuration_errors"]
+    assert "unknown key 'lifetime'" in error
 
 
-def test_an_invalid_entry_fails_a_run_in_which_nothing_is_due(managed, put, renewal_server):
+def test_an_invalid_entry_fails_a_run_in_which_nothing_is_due(
+    managed, put, renewal_server, airflow
+):
     """It is reported by the survey."""
     put("BESIDE", age=0)
     done = managed({"variable": "BESIDE"}, {"variable": "BESIDE"})
     assert done["state"] == "failed"
-    assert "Variable BESIDE is listed twice" in done["tasks"]["survey"]["report"][1]["message"]
+    [error] = airflow.status()["dags"][0]["configuration_errors"]
+    assert "Variable BESIDE is listed twice" in error
     assert renewal_server.requests == []
 
 
@@ -267,12 +282,13 @@ def test_an_invalid_list_fails_the_run(airflow, text):
     environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text}
     done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
     assert done["state"] == "failed"
-    [report] = done["tasks"]["survey"]["report"]
-    assert report["message"].startswith("Variable flowauth_rotator_tokens is not ")
-    assert report["severity"] == "critical"
+    [error] = airflow.status()["dags"][0]["configuration_errors"]
+    assert error.startswith("Variable flowauth_rotator_tokens is not ")
 
 
-def test_a_missing_connection_is_reported_before_the_token_is_due(managed, put, renewal_server):
+def test_a_missing_connection_is_reported_before_the_token_is_due(
+    managed, put, renewal_server, results
+):
     """It stops no other token, and causes no request."""
     put("ALONE", age=0)
     put("OTHER")
@@ -289,23 +305,23 @@ def test_a_missing_connection_is_reported_before_the_token_is_due(managed, put, 
         "rotate OTHER": "success",
         "report": "failed",
     }
-    assert (kept_reports(done)["ALONE"]["outcome"], kept_reports(done)["ALONE"]["severity"]) == (
+    assert (results()["ALONE"]["outcome"], results()["ALONE"]["severity"]) == (
         "misconfigured",
         "critical",
     )
-    assert kept_reports(done)["ALONE"]["message"] == "Connection not_made does not exist."
+    assert results()["ALONE"]["message"] == "Connection not_made does not exist."
     assert sum(request.endswith("/renew") for request in renewal_server.requests) == 1
 
 
-def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put):
+def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put, results):
     """The report has the correction; the run succeeds."""
     put("SHORT_TOKEN", age=0, lifetime_minutes=12)
     put("LONG_TOKEN", age=0)
     done = managed({"variable": "SHORT_TOKEN"}, {"variable": "LONG_TOKEN"})
     assert done["state"] == "success"
-    assert "4 instead of 8 checks" in kept_reports(done)["SHORT_TOKEN"]["hint"]
-    assert "check every 0:00:30" in kept_reports(done)["SHORT_TOKEN"]["hint"]
-    assert kept_reports(done)["LONG_TOKEN"]["hint"] == ""
+    assert "4 instead of 8 checks" in results()["SHORT_TOKEN"]["hint"]
+    assert "check every 0:00:30" in results()["SHORT_TOKEN"]["hint"]
+    assert results()["LONG_TOKEN"]["hint"] == ""
 
 
 @pytest.mark.parametrize(("scheduled", "severity"), [(True, "critical"), (False, "ok")])
@@ -317,16 +333,35 @@ def test_a_schedule_without_any_check_in_time_turns_its_runs_red(airflow, put, s
     assert "0 instead of 8 checks" in report["hint"]
 
 
-def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflow_home):
+def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflow_home, results):
     """In the report of the survey, or in its log if the token has a rotation task."""
     put("OPEN", age=0)
     put("OPEN_DUE")
     done = managed({"variable": "OPEN"}, {"variable": "OPEN_DUE"})
     assert done["state"] == "success"
     sentence = "rename the Variable to a key that contains `token`."
-    assert kept_reports(done)["OPEN"]["hint"].endswith(sentence)
+    assert results()["OPEN"]["hint"].endswith(sentence)
     warning = "OPEN_DUE: Airflow does not mask the value of Variable OPEN_DUE"
     assert warning in airflow_home.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "settings", "advice"),
+    [
+        ("MASKED_TOKEN", {}, None),
+        ("OPEN", {}, "rename the Variable to a key that contains `token`"),
+        ("ODDLY_NAMED", {"AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "oddly"}, None),
+        ("MASKED_TOKEN", MASK_NOTHING, "set `hide_sensitive_var_conn_fields = True`"),
+        ("OPEN", MASK_NOTHING, "set `hide_sensitive_var_conn_fields = True`"),
+    ],
+    ids=str,
+)
+def test_the_advice_on_masking_helps(put, airflow_home, key, settings, advice):
+    """Airflow may mask no key at all: then another key does not help."""
+    put(key, age=0)
+    with driven(airflow_home, **settings) as configured:
+        report = configured.probe("survey", key, schedule=60, scheduled=False)["answer"]
+    assert (advice in report["hint"]) if advice else report["hint"] == ""
 
 
 def test_a_run_by_hand_rotates_the_tokens_that_it_names(managed, put, airflow):
@@ -344,10 +379,9 @@ def test_two_tokens_of_the_same_name_are_reported(managed, airflow, renewal_serv
         airflow.put_variable(key=key, value=renewal_server.mint("TWINS"), description=None)
     done = managed({"variable": "TWIN_1_TOKEN"}, {"variable": "TWIN_2_TOKEN"})
     assert done["state"] == "success"
-    for report in done["tasks"]["survey"]["report"]:
-        assert report["hint"] == (
-            "Another managed token has the same name: give each a name of its own at the issuer."
-        )
+    hints = [token["last_check"]["hint"] for token in airflow.status()["tokens"]]
+    sentence = "Another managed token has the same name: give each a name of its own at the issuer."
+    assert hints == [sentence, sentence]
 
 
 def test_a_name_that_no_token_has_fails_the_run(managed, put, airflow, airflow_home):
@@ -364,7 +398,7 @@ def test_a_name_that_no_token_has_fails_the_run(managed, put, airflow, airflow_h
     assert stored(airflow, "KNOWN") == old
 
 
-def test_force_renews_what_is_not_due(managed, put, airflow, renewal_server):
+def test_force_renews_what_is_not_due(managed, put, airflow, renewal_server, results):
     """Once: a token that was issued after the run was requested is not renewed."""
     old = put("FORCED", age=600)
     later = put("MADE_SINCE", age=-30)
@@ -373,7 +407,7 @@ def test_force_renews_what_is_not_due(managed, put, airflow, renewal_server):
     assert done["tasks"]["rotate FORCED"]["report"]["outcome"] == "rotated"
     assert stored(airflow, "FORCED") != old
     assert stored(airflow, "MADE_SINCE") == later
-    assert kept_reports(done)["MADE_SINCE"]["message"].startswith(
+    assert results()["MADE_SINCE"]["message"].startswith(
         "It was issued after this renewal was requested."
     )
     assert len(renewal_server.rows("FORCED")) == 2
@@ -391,7 +425,7 @@ def test_the_lifetime_of_a_run_goes_before_that_of_the_token(managed, put, airfl
     assert f"{new.expires_at - old.expires_at} later" in report["message"]
 
 
-def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airflow_home):
+def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airflow_home, results):
     """The most urgent first; expired and unreadable tokens do not delay the others."""
     for name, age in (("EXPIRED", 4000), ("TWO", 2700), ("ONE", 3000), ("THREE", 2600)):
         put(name, age=age)
@@ -401,8 +435,8 @@ def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airfl
     assert done["state"] == "success"
     assert {"rotate ONE", "rotate TWO"} < states(done).keys()
     for name in ("THREE", "EXPIRED"):
-        assert kept_reports(done)[name]["hint"].endswith("the next check rotates the token.")
+        assert results()[name]["hint"].endswith("the next check rotates the token.")
     assert "2 due tokens exceed the limit of a run" in airflow_home.log.read_text()
     done = managed(*entries, settings=settings)
     assert {"rotate THREE", "rotate EXPIRED"} < states(done).keys()
-    assert kept_reports(done)["NEVER_PUT"]["outcome"] == "missing"
+    assert results()["NEVER_PUT"]["outcome"] == "missing"

@@ -6,7 +6,13 @@ from datetime import timedelta
 import pytest
 
 from flowauth_rotator.core.errors import Misconfigured
-from flowauth_rotator.provider.managed_tokens import ManagedToken, parse_tokens, validate_tokens
+from flowauth_rotator.monitoring.status import TokenStatus
+from flowauth_rotator.provider.managed_tokens import (
+    ManagedToken,
+    parse_tokens,
+    resolve_name,
+    validate_tokens,
+)
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
 
@@ -43,6 +49,7 @@ def test_an_entry_has_the_fields_of_a_managed_token():
         ManagedToken("X", name="ETL", flowauth_conn_id="a", description="b", lifetime_minutes=7),
         ManagedToken("X", renew_before=timedelta(days=400), critical_before=0.05),
         ManagedToken("X", critical_before=timedelta(minutes=7)),
+        ManagedToken("X", name="N" * 200),
     ],
 )
 def test_a_managed_token_is_written_as_the_list_has_it(token):
@@ -88,6 +95,7 @@ def test_an_invalid_list_is_a_single_error(text, words):
         ({"variable": 7}, "entry 2", "`variable` is not a string"),
         ({"variable": None}, "entry 2", "`variable` is not a string"),
         ({"variable": "V" * 251}, "entry 2", "`variable` is longer than 250"),
+        ({"variable": "X", "name": "N" * 201}, "X", "`name` is longer than 200"),
         ({"variable": "X", "name": ["ETL"]}, "X", "`name` is not a string"),
         ({"variable": "X", "flowauth_conn_id": None}, "X", "`flowauth_conn_id` is not a string"),
         ({"variable": "X", "renew_before": "soon"}, "X", "`renew_before` is neither"),
@@ -180,3 +188,26 @@ def test_the_count_checks_due_and_expiry_are_counted(schedule, minutes, checks):
     friday = datetime(2026, 11, 27, 10, 2, tzinfo=timezone.utc)
     until = friday + timedelta(minutes=minutes)
     assert count_checks(schedule, friday, until, 8) == checks
+
+
+LEARNT = TokenStatus("ETL", name_is_known=True, fingerprint="0123abcd")
+SUBSTITUTE = TokenStatus("ETL_TOKEN", name_is_known=False, fingerprint="0123abcd")
+
+
+@pytest.mark.parametrize(
+    ("name", "claims_name", "fingerprint", "known", "resolved"),
+    [
+        ("SET", None, "0123abcd", LEARNT, ("SET", True)),
+        (None, "IN_JWT", "0123abcd", LEARNT, ("IN_JWT", True)),
+        (None, None, "0123abcd", LEARNT, ("ETL", True)),
+        (None, None, "another", LEARNT, ("ETL_TOKEN", False)),
+        (None, None, None, LEARNT, ("ETL", True)),
+        (None, None, "0123abcd", SUBSTITUTE, ("ETL_TOKEN", False)),
+        (None, None, None, SUBSTITUTE, ("ETL_TOKEN", False)),
+        (None, None, "0123abcd", None, ("ETL_TOKEN", False)),
+    ],
+)
+def test_a_learnt_name_holds_for_the_same_token(name, claims_name, fingerprint, known, resolved):
+    """Settings and JWT come first; an unreadable token keeps its name."""
+    settings = ManagedToken("ETL_TOKEN", name=name)
+    assert resolve_name(settings, claims_name, fingerprint, known) == resolved

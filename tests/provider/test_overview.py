@@ -1,30 +1,29 @@
 """The page's data about a token and its rotation DAG."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flowauth_rotator.agent.rotation import Inspection
-from flowauth_rotator.core.errors import MalformedToken, MissingToken
-from flowauth_rotator.core.policy import RotationPolicy, decide
-from flowauth_rotator.core.report import Outcome, Report, Severity
-from flowauth_rotator.core.tokens import Claims, Token
-from flowauth_rotator.provider.managed_tokens import ManagedToken
-from flowauth_rotator.provider.web.managed import (
-    Attempt,
-    InspectedToken,
-    RotationDag,
-    Run,
-    drop_replaced_dags,
-)
+from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.core.report import Outcome, Severity
+from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.status import Event, RotationDagStatus
+from flowauth_rotator.provider.web.live_status import add_dags, add_tokens
 from flowauth_rotator.provider.web.overview import Overview
-from flowauth_rotator.provider.web.status import build_dag_status, build_token_status
-
-NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
-HOUR = timedelta(hours=1)
-PLACE = "Variable FLOWAPI_TOKEN"
-DAG = "flowauth_token_rotation"
+from flowauth_rotator.provider.web.page_runs import PageRun, build_next_run_id, build_run_prefix
+from tests.provider.page_facts import (
+    DAG,
+    HOUR,
+    KEY,
+    MINUTE,
+    NOON,
+    build_document,
+    describe_dag,
+    describe_rotation,
+    describe_token,
+    encode_token,
+)
 
 
 class Pages:
@@ -46,61 +45,26 @@ class Pages:
         return "import errors"
 
 
-def in_use(left, lifetime=24 * HOUR, roles=("viewer",)):
-    """The inspection of a token with this remaining lifetime."""
-    expires_at = NOON + left
-    claims = Claims(
-        digest="0" * 64,
-        algorithm="RS256",
-        issued_at=expires_at - lifetime,
-        not_before=expires_at - lifetime,
-        expires_at=expires_at,
-        subject="flowbot",
-        audience="TEST_SERVER",
-        roles=frozenset(roles),
-        scopes=dict.fromkeys(roles, ("run", "get_results")),
-    )
-    decision = decide(claims, RotationPolicy(), NOON)
-    report = Report("AIRFLOW", PLACE, Outcome.HEALTHY, decision.message, NOON)
-    return Inspection(Token("x"), claims, decision, report)
+def store(text):
+    return MemoryStore(Token(text) if text else None, name=KEY)
 
 
-def build_report(inspection, outcome, message="A message.", severity=Severity.WARNING, **others):
-    """A report about the token in use, a minute ago."""
-    return Report(
-        "AIRFLOW",
-        PLACE,
-        outcome,
-        message,
-        NOON - timedelta(minutes=1),
-        severity=severity,
-        predecessor_expires_at=inspection.claims.expires_at,
-        **others,
-    )
+def show(document, stores, run=None, renewable_dags=(DAG,)):
+    """Return the page of a document, as its DAGs and Variables are now."""
+    status = add_tokens(add_dags(document, document.dags), stores, NOON)
+    runs = {(DAG, build_run_prefix(KEY)): run} if run else {}
+    status = replace(status, runs=runs)
+    overview = Overview(status, assess(status.document, NOON), set(renewable_dags), Pages())
+    return overview.to_json()
 
 
-def build_dag(**others):
-    """A DAG that has just checked its token."""
-    settings = {
-        "schedule": "*/5 * * * *",
-        "checked_at": NOON - timedelta(minutes=1),
-        "next_run_at": NOON + timedelta(minutes=4),
-        "deadline_at": NOON + timedelta(minutes=11),
-        "tokens": [ManagedToken()],
-    }
-    return RotationDag(DAG, **{**settings, **others})
-
-
-def build_row(inspection, dag=None, renewable_dags=(DAG,)):
-    """The page's row of a single token."""
-    dag = dag or build_dag()
-    tokens = [InspectedToken(dag, ManagedToken(), inspection)]
-    [row] = Overview([dag], tokens, set(renewable_dags), Pages(), NOON).to_json()["tokens"]
+def build_row(text, known=None, dag=None, **others):
+    """Return the row of a single token, of which the document knows `known`."""
+    is_token = text and text.count(".") == 2
+    known = known or describe_token(text if is_token else encode_token())
+    document = build_document(known, dags=[dag or describe_dag()])
+    [row] = show(document, {KEY: store(text)}, **others)["tokens"]
     return row
-
-
-def build_attempts(*reports, run_id="scheduled"):
-    return {"FLOWAPI_TOKEN": [Attempt(run_id, 3, report) for report in reports]}
 
 
 @pytest.mark.parametrize(
@@ -112,309 +76,367 @@ def build_attempts(*reports, run_id="scheduled"):
         (-HOUR, "expired", "critical", "expired"),
     ],
 )
-def test_a_token_stands_where_its_policy_puts_it(left, state, severity, group):
-    """In one of three groups, with the times between which it moves."""
-    row = build_row(in_use(left))
+def test_a_token_is_in_a_group_by_its_severity(left, state, severity, group):
+    """With its times, its roles and their scopes."""
+    row = build_row(encode_token(left))
     assert (row["state"], row["severity"], row["group"]) == (state, severity, group)
-    ends = round((NOON + left).timestamp())
-    assert row["expires_at"] == ends
-    assert row["renew_at"] == ends - 8 * 3600
-    assert row["critical_at"] == ends - 8640
-    assert row["roles"] == [{"name": "viewer", "scopes": ["get_results", "run"]}]
+    expires_at = round((NOON + left).timestamp())
+    assert row["expires_at"] == expires_at
+    assert row["renew_at"] == expires_at - 8 * 3600
+    assert row["critical_at"] == expires_at - 8640
+    assert (row["owner"], row["audience"]) == ("flowbot", "TEST_SERVER")
+    assert row["roles"] == ["viewer"]
+    assert row["scopes"] == [{"name": "viewer", "scopes": ["get_results", "run"]}]
 
 
-def test_what_is_due_is_renewed_by_the_next_check_unless_none_comes():
-    """A person need not look at the one, but at the other."""
-    assert build_row(in_use(7 * HOUR))["hint"] == "The next check renews the token."
-    row = build_row(in_use(7 * HOUR), build_dag(is_paused=True))
+def test_a_due_token_needs_attention_if_its_dag_will_not_renew_it():
+    """The forecast says what the next check does, or why there is none."""
+    token = encode_token(7 * HOUR)
+    row = build_row(token)
+    assert row["forecast"] == "The next check, at 2026-11-25 12:04 UTC, renews the token."
+    row = build_row(token, dag=describe_dag(is_paused=True, next_check_at=None))
     assert (row["group"], row["next_check_at"]) == ("attention", None)
-    assert row["hint"].startswith("The token is not being renewed. The DAG is paused")
+    assert row["forecast"].startswith("The token is not being renewed.")
 
 
-def test_a_failure_of_the_token_in_use_is_its_state():
-    """With the message and the hint of the report, until another token is in use."""
-    inspection = in_use(7 * HOUR)
-    refused = build_report(
-        inspection, Outcome.REFUSED, "The issuer refused.", hint="Mint a new token."
-    )
-    dag = build_dag(attempts=build_attempts(refused))
-    row = build_row(inspection, dag)
+def test_a_failure_is_shown_until_another_token_is_in_use():
+    """With the message, the hint and the task of the rotation."""
+    token = encode_token(7 * HOUR)
+    refused = describe_rotation(token, message="The issuer refused.", hint="Mint a new token.")
+    known = describe_token(token, rotations=[refused], last_check=refused)
+    row = build_row(token, known)
     assert (row["state"], row["group"]) == ("refused", "attention")
-    assert (row["message"], row["hint"]) == ("The issuer refused.", "Mint a new token.")
-    assert row["error"]["url"] == "task rotate 3 of scheduled"
-    another = build_row(in_use(20 * HOUR), dag)
+    assert row["hint"] == "Mint a new token."
+    assert row["error"] == {
+        "outcome": "refused",
+        "message": "The issuer refused.",
+        "hint": "Mint a new token.",
+        "at": round((NOON - MINUTE).timestamp()),
+        "url": "task rotate 3 of scheduled",
+    }
+    another = build_row(encode_token(20 * HOUR), known)
     assert (another["state"], another["error"]) == ("healthy", None)
 
 
-def test_a_failed_renewal_of_a_healthy_token_stays_beneath_it():
-    """The next check finds it healthy again; the error of the attempt stays until the next."""
-    inspection = in_use(20 * HOUR)
-    failed = build_report(inspection, Outcome.UNAVAILABLE, "No answer.")
-    healthy = replace(
-        build_report(inspection, Outcome.HEALTHY, severity=Severity.OK), checked_at=NOON
-    )
-    dag = build_dag(attempts=build_attempts(failed), reports={"FLOWAPI_TOKEN": healthy})
-    row = build_row(inspection, dag)
+def test_a_failed_renewal_of_a_healthy_token_stays_in_its_row():
+    """The next check finds it healthy again; the failure stays until the next rotation."""
+    token = encode_token()
+    failed = describe_rotation(token, "unavailable", message="No answer.")
+    known = describe_token(token, rotations=[failed])
+    document = build_document(known)
+    document = type(document).load(document.dump())  # the Variable keeps the message
+    live = replace(document, dags=[describe_dag()])
+    [row] = show(live, {KEY: store(token)})["tokens"]
     assert (row["state"], row["group"]) == ("healthy", "active")
     assert row["error"]["message"] == "No answer."
 
 
-def test_a_swap_is_the_last_rotation_and_no_error():
-    """With what the issuer granted at most, and the newest that was seen there."""
-    inspection = in_use(23 * HOUR)
-    later = inspection.claims.expires_at + HOUR
-    swapped = Report(
-        "AIRFLOW",
-        PLACE,
-        Outcome.ROTATED,
-        "The successor expires later.",
-        NOON - HOUR,
-        predecessor_expires_at=NOON,
-        successor_expires_at=inspection.claims.expires_at,
-        newest_issued_expires_at=later,
+def test_a_swap_is_the_last_rotation_and_no_failure():
+    """With the lifetime that the issuer granted, and the newest token that was seen there."""
+    token = encode_token(23 * HOUR)
+    swapped = describe_rotation(token, "rotated", Severity.OK)
+    known = describe_token(
+        token,
+        rotations=[swapped],
         longest_minutes=1440,
+        newest_issued_at=NOON - HOUR,
+        newest_issued_expires_at=NOON + 24 * HOUR,
     )
-    row = build_row(inspection, build_dag(attempts=build_attempts(swapped)))
-    assert row["last_rotation"]["outcome"] == "rotated"
-    assert row["newest_issued_at_issuer"] == round(later.timestamp())
+    row = build_row(token, known)
+    assert row["rotations"][0]["outcome"] == "rotated"
+    assert row["rotation_url"] == "task rotate 3 of scheduled"
+    assert row["newest_issued_expires_at"] == round((NOON + 24 * HOUR).timestamp())
     assert row["renewal"]["longest_minutes"] == 1440
-    assert (row["error"], row["state"]) == (None, "healthy")
+    assert row["error"] is None
 
 
 @pytest.mark.parametrize(
-    ("inspection", "dag", "why_not", "leads_to"),
+    ("text", "dag", "why_not", "url"),
     [
-        (in_use(HOUR), build_dag(exists=False), "The DAG does not exist", None),
+        (encode_token(), {"exists": False}, "The DAG does not exist", None),
         (
-            in_use(HOUR),
-            build_dag(has_import_error=True),
+            encode_token(),
+            {"has_import_error": True},
             "The DAG file has an import error",
             "import errors",
         ),
-        (in_use(HOUR), build_dag(is_paused=True), "The DAG is paused.", f"dag {DAG}"),
-        (
-            MissingToken("No."),
-            build_dag(),
-            "The Variable does not contain a token to renew.",
-            "variable FLOWAPI_TOKEN",
-        ),
-        (
-            MalformedToken("No."),
-            build_dag(),
-            "The Variable does not contain a token to renew.",
-            "variable FLOWAPI_TOKEN",
-        ),
-        (in_use(HOUR, roles=()), build_dag(), "no roles recorded", "variable FLOWAPI_TOKEN"),
+        (encode_token(), {"is_paused": True}, "The DAG is paused.", f"dag {DAG}"),
+        (None, {}, "The Variable does not contain a token to renew.", f"variable {KEY}"),
+        ("Bearer x", {}, "The Variable does not contain a token to renew.", f"variable {KEY}"),
+        (encode_token(roles=()), {}, "The token has no roles.", f"variable {KEY}"),
     ],
     ids=["missing", "broken", "paused", "no token", "malformed", "no roles"],
 )
-def test_a_renewal_that_cannot_work_is_not_offered(inspection, dag, why_not, leads_to):
-    """But the message, and the way out where there is one."""
-    renewal = build_row(inspection, dag)["renewal"]
+def test_a_renewal_that_cannot_work_is_not_offered(text, dag, why_not, url):
+    """The reason is, and a link to the place to correct it if there is one."""
+    renewal = build_row(text, dag=describe_dag(**dag))["renewal"]
     assert not renewal["possible"]
     assert why_not in renewal["why_not"]
-    assert (renewal["way_out"] or {}).get("url") == leads_to
+    assert (renewal["way_out"] or {}).get("url") == url
 
 
-@pytest.mark.parametrize(
-    ("outcome", "message", "why_not"),
-    [
-        (Outcome.EXPIRED, "It expired.", "the issuer no longer renews it"),
-        (
-            Outcome.REFUSED,
-            "The issuer refused: This token has no roles recorded against it.",
-            "The issuer has no roles recorded for this token.",
-        ),
-    ],
-)
-def test_what_the_issuer_has_refused_for_good_is_not_offered_again(outcome, message, why_not):
-    """Only another token helps."""
-    inspection = in_use(-HOUR)
-    dag = build_dag(attempts=build_attempts(build_report(inspection, outcome, message)))
-    renewal = build_row(inspection, dag)["renewal"]
-    assert why_not in renewal["why_not"]
-    assert renewal["way_out"]["url"] == "variable FLOWAPI_TOKEN"
-    assert build_row(in_use(20 * HOUR), dag)["renewal"]["possible"]
+def test_a_token_that_the_issuer_no_longer_renews_is_not_offered_again():
+    """A new token is."""
+    token = encode_token(7 * HOUR)
+    refused = describe_rotation(token, needs_new_token=True)
+    known = describe_token(token, rotations=[refused], last_check=refused)
+    renewal = build_row(token, known)["renewal"]
+    assert renewal["why_not"].startswith("The issuer no longer renews this token.")
+    assert renewal["way_out"]["url"] == f"variable {KEY}"
+    assert build_row(encode_token(), known)["renewal"]["possible"]
 
 
 def test_a_user_who_may_not_start_runs_sees_the_missing_permission():
     """The permission is named."""
-    renewal = build_row(in_use(HOUR), renewable_dags=())["renewal"]
+    renewal = build_row(encode_token(), renewable_dags=())["renewal"]
     assert not renewal["possible"]
     assert f"You do not have the permission to create DAG runs of {DAG}." in renewal["why_not"]
 
 
 def test_a_variable_of_two_dags_cannot_be_renewed():
     """Each of them is named."""
-    dags = [build_dag(), replace(build_dag(), dag_id="another")]
-    managed = [InspectedToken(dag, ManagedToken(), in_use(HOUR)) for dag in dags]
-    both = Overview(dags, managed, {DAG, "another"}, Pages(), NOON).to_json()["tokens"]
-    assert [row["renewal"]["possible"] for row in both] == [False, False]
-    assert "another and flowauth_token_rotation" in both[0]["renewal"]["why_not"]
+    token = encode_token()
+    document = build_document(
+        describe_token(token),
+        describe_token(token, dag_id="another"),
+        dags=[describe_dag(), describe_dag("another")],
+    )
+    rows = show(document, {KEY: store(token)}, renewable_dags=(DAG, "another"))["tokens"]
+    assert [row["renewal"]["possible"] for row in rows] == [False, False]
+    assert "another and flowauth_token_rotation" in rows[0]["renewal"]["why_not"]
 
 
-@pytest.mark.parametrize(
-    ("state", "attempts", "survey", "sentence"),
-    [
-        ("queued", {}, "", "Waiting for the scheduler."),
-        ("running", {}, "", "Renewing."),
-        ("failed", {}, "The connection is missing.", "The connection is missing."),
-        ("failed", {}, "", "The run ended without a report; see its log."),
-        ("success", {}, "It was made since.", "It was made since."),
-    ],
-)
-def test_a_renewal_is_followed_to_its_end(state, attempts, survey, sentence):
-    """Also one that left no report."""
-    run = Run("renew-1", state, NOON - timedelta(seconds=5), "admin", survey)
-    row = build_row(in_use(20 * HOUR), build_dag(runs={"FLOWAPI_TOKEN": run}, attempts=attempts))
-    assert row["run"]["sentence"] == sentence
-    assert row["run"]["active"] == (state in ("queued", "running"))
-    assert (row["error"] is not None) == (state == "failed")
+def test_the_lifetime_of_the_settings_is_the_usual_one():
+    """Settings that this version does not know are ignored."""
+    token = encode_token()
+    settings = {"variable": KEY, "lifetime_minutes": 600, "renew_before": "11h"}
+    row = build_row(token, describe_token(token, settings=settings))
+    assert row["renewal"]["usual_minutes"] == 600
+    assert row["expires_at"] - row["renew_at"] == 11 * 3600
+    row = build_row(token, describe_token(token, settings={**settings, "unknown": 1}))
+    assert row["renewal"]["usual_minutes"] is None
 
 
-@pytest.mark.parametrize(
-    ("outcome", "sentence"),
-    [
-        (Outcome.UNAVAILABLE, "The attempt failed; Airflow retries it."),
-        (Outcome.REFUSED, "The run is ending."),
-    ],
-)
-def test_only_a_failure_that_may_pass_is_tried_again(outcome, sentence):
-    """While Airflow waits for the next try of the task, or for the run to end."""
-    inspection = in_use(20 * HOUR)
-    failed = build_attempts(build_report(inspection, outcome), run_id="renew-1")
-    run = Run("renew-1", "running", NOON - HOUR)
-    row = build_row(inspection, build_dag(runs={"FLOWAPI_TOKEN": run}, attempts=failed))
-    assert row["run"]["sentence"] == sentence
+class TestPageRun:
+    """A run that a user started from the page."""
+
+    @pytest.mark.parametrize(
+        ("state", "result", "message"),
+        [
+            ("queued", None, "Waiting for the scheduler."),
+            ("running", None, "Renewing."),
+            ("failed", "Connection nowhere does not exist.", "Connection nowhere does not exist."),
+            ("failed", None, "The run ended without a report; see its log."),
+            ("success", "It was issued since.", "It was issued since."),
+            ("success", None, ""),
+        ],
+    )
+    def test_it_is_followed_to_its_end(self, state, result, message):
+        """Its result is the last one that has its id."""
+        token, run = encode_token(), PageRun("renew-1", state, NOON - 5 * MINUTE, "admin")
+        known = describe_token(token)
+        if result:
+            last_check = Event(NOON - MINUTE, "misconfigured", message=result, run_id="renew-1")
+            known = replace(known, last_check=last_check)
+        row = build_row(token, known, run=run)
+        assert row["run"] == {
+            "run_id": "renew-1",
+            "state": state,
+            "active": state in ("queued", "running"),
+            "requested_at": round((NOON - 5 * MINUTE).timestamp()),
+            "requested_by": "admin",
+            "message": message,
+            "url": "run renew-1",
+        }
+        error = (row["error"]["message"], row["error"]["url"]) if row["error"] else None
+        assert error == ((message, "run renew-1") if state == "failed" else None)
+
+    def test_its_failure_as_a_whole_is_its_result(self):
+        """As of an Airflow that did not respond to the survey."""
+        token, run = encode_token(), PageRun("renew-1", "failed", NOON - HOUR)
+        failure = Event(
+            NOON, "unavailable", Severity.WARNING, "No response.", "Wait.", run_id="renew-1"
+        )
+        row = build_row(token, dag=describe_dag(failure=failure), run=run)
+        assert row["run"]["message"] == "No response."
+        assert (row["error"]["outcome"], row["error"]["hint"]) == ("unavailable", "Wait.")
+
+    def test_its_rotation_is_its_result_and_the_failure(self):
+        """With the task of the rotation."""
+        token, run = encode_token(), PageRun("renew-1", "failed", NOON - HOUR)
+        refused = describe_rotation(token, message="No.", run_id="renew-1")
+        known = describe_token(token, rotations=[refused], last_check=refused)
+        row = build_row(token, known, run=run)
+        assert row["run"]["message"] == "No."
+        assert (row["error"]["outcome"], row["error"]["url"]) == (
+            "refused",
+            "task rotate 3 of renew-1",
+        )
+
+    def test_a_token_that_was_stored_since_ends_its_failure(self):
+        """The failure was about the token before it."""
+        run = PageRun("renew-1", "failed", NOON - HOUR)
+        assert build_row(encode_token(20 * HOUR), run=run)["error"]
+        assert build_row(encode_token(24 * HOUR), run=run)["error"] is None
+
+    def test_a_later_rotation_ends_its_failure(self):
+        """Whatever the result of the run was."""
+        token, run = encode_token(), PageRun("renew-1", "failed", NOON - HOUR)
+        swapped = describe_rotation(token, "rotated", Severity.OK)
+        assert (
+            build_row(token, describe_token(token, rotations=[swapped]), run=run)["error"] is None
+        )
+
+    def test_its_id_follows_that_of_the_last_one(self):
+        """So that two requests that saw the same run start one."""
+        first = build_next_run_id(KEY, None)
+        assert first == f"{build_run_prefix(KEY)}1"
+        assert build_next_run_id(KEY, PageRun(first, "success", NOON)).endswith("-2")
+        assert build_next_run_id("ANOTHER", None) != first
 
 
-@pytest.mark.parametrize(
-    ("settings", "state", "words"),
-    [
-        ({}, "ok", ""),
-        ({"checked_at": None}, "new", "has not checked its tokens yet"),
-        ({"is_paused": True}, "paused", "unpause it"),
-        ({"has_import_error": True, "exists": False}, "broken", "import error"),
-        ({"exists": False}, "missing", "put its file back"),
-        ({"deadline_at": NOON - HOUR}, "late", "see whether the scheduler"),
-        ({"failed_at": NOON, "failure": "No list."}, "failed", "12:00:00 UTC failed. No list."),
-    ],
-)
-def test_the_condition_of_a_dag_comes_with_a_hint(settings, state, words):
-    """And what to do about it."""
-    [row] = Overview([build_dag(**settings)], [], set(), Pages(), NOON).to_json()["agents"]
-    assert row["state"] == state
-    assert words in row["sentence"]
+class TestName:
+    """FlowAuth's tokens do not carry their names, which rotations learn from the issuer."""
+
+    def name_of(self, text, known):
+        row = build_row(text, known)
+        return row["name"], row["name_is_known"]
+
+    def test_a_learnt_name_stays_with_its_token(self):
+        """Also while the Variable cannot be read."""
+        token = encode_token()
+        known = describe_token(token)
+        assert self.name_of(token, known) == ("AIRFLOW", True)
+        assert self.name_of(None, known) == ("AIRFLOW", True)
+
+    def test_a_successor_that_no_check_has_seen_has_the_same_name(self):
+        """Otherwise the name would change between the swap and the end of the run."""
+        known = describe_token(encode_token(7 * HOUR))
+        assert self.name_of(encode_token(24 * HOUR), known) == ("AIRFLOW", True)
+
+    @pytest.mark.parametrize(
+        "difference", [{"sub": "somebody"}, {"aud": "OTHER"}, {"roles": ("admin",)}, {"left": HOUR}]
+    )
+    def test_another_token_has_another_name(self, difference):
+        """Until it is known, the key of the Variable stands in."""
+        known = describe_token(encode_token())
+        another = encode_token(**{"left": 24 * HOUR, **difference})
+        assert self.name_of(another, known) == (KEY, False)
+
+    def test_the_name_in_a_token_counts(self):
+        """The bundled renewal server writes it there."""
+        token = encode_token(token_name="INSIDE")
+        assert self.name_of(token, describe_token(token)) == ("INSIDE", True)
 
 
-def test_what_needs_care_comes_after_what_is_active_and_before_what_has_expired():
-    """Within a group by name."""
-    lives = {"C": 20 * HOUR, "A": 20 * HOUR, "B": -HOUR, "D": 2 * HOUR}
-    dag = build_dag()
-    managed = []
-    for name, left in lives.items():
-        inspection = in_use(left)
-        inspection = replace(inspection, report=replace(inspection.report, name=name))
-        managed.append(InspectedToken(dag, ManagedToken(f"TOKEN_{name}"), inspection))
-    rows = Overview([dag], managed, {DAG}, Pages(), NOON).to_json()["tokens"]
+class TestDag:
+    """The rotation DAGs on the page."""
+
+    @pytest.mark.parametrize(
+        ("settings", "condition", "severity", "hint"),
+        [
+            ({}, "ok", "ok", ""),
+            ({"checked_at": None, "deadline_at": None}, "new", "warning", "The next run"),
+            ({"is_paused": True}, "paused", "critical", "unpause the DAG"),
+            ({"has_import_error": True, "exists": False}, "broken", "critical", "import error"),
+            ({"exists": False}, "missing", "critical", "put its file back"),
+            ({"deadline_at": NOON - HOUR}, "late", "critical", "Two checks were missed"),
+            (
+                {"failure": Event(NOON, "unavailable", message="No response.")},
+                "failed",
+                "warning",
+                "No response.",
+            ),
+            ({"configuration_errors": ["Entry 2."]}, "misconfigured", "critical", "Entry 2."),
+        ],
+    )
+    def test_its_condition_comes_with_a_hint(self, settings, condition, severity, hint):
+        """And with its page in Airflow."""
+        document = build_document(describe_token(encode_token()), dags=[describe_dag(**settings)])
+        [dag] = show(document, {KEY: store(encode_token())})["dags"]
+        assert (dag["condition"], dag["severity"], dag["url"]) == (
+            condition,
+            severity,
+            f"dag {DAG}",
+        )
+        assert hint in dag["hint"]
+
+    def test_a_dag_without_a_document_has_not_checked_yet(self):
+        """A document without a DAG is of a missing one."""
+        old = build_document(
+            describe_token(encode_token(), dag_id="old"), dags=[describe_dag("old")]
+        )
+        live = [RotationDagStatus("new", next_check_at=NOON)]
+        dags = {dag.dag_id: dag for dag in add_dags(old, live).dags}
+        assert dags["new"].checked_at is None
+        assert dags["new"].next_check_at == NOON
+        assert not dags["old"].exists
+        assert dags["old"].checked_at
+
+    def test_a_missing_dag_stays_for_tokens_that_no_other_manages(self):
+        """Its other tokens are those of the DAG that took them over."""
+        token = encode_token()
+        moved, left = (describe_token(token, key, dag_id="old") for key in (KEY, "LEFT_TOKEN"))
+        dags = [describe_dag("old"), describe_dag()]
+        live = [RotationDagStatus(DAG)]
+        merged = add_dags(build_document(moved, describe_token(token), dags=dags), live)
+        assert [dag.dag_id for dag in merged.dags] == [DAG]
+        merged = add_dags(build_document(moved, left, describe_token(token), dags=dags), live)
+        assert [dag.dag_id for dag in merged.dags] == [DAG, "old"]
+        assert [(each.dag_id, each.variable) for each in merged.tokens] == [
+            ("old", "LEFT_TOKEN"),
+            (DAG, KEY),
+        ]
+
+    def test_a_missing_dag_without_tokens_is_left_out(self):
+        """As one whose file was removed before its first check."""
+        gone = RotationDagStatus("gone", exists=False)
+        assert add_dags(build_document(), [gone, RotationDagStatus(DAG)]).dags == [
+            describe_dag_new()
+        ]
+
+
+def describe_dag_new():
+    return replace(describe_dag(), next_check_at=None)
+
+
+def test_rows_are_in_the_order_of_groups_and_names():
+    """First the active tokens, then those that need attention, then the expired ones."""
+    lifetimes = {"C": 20 * HOUR, "A": 20 * HOUR, "B": -HOUR, "D": 2 * HOUR}
+    texts = {name: encode_token(left) for name, left in lifetimes.items()}
+    document = build_document(
+        *(describe_token(text, f"TOKEN_{name}", name=name) for name, text in texts.items())
+    )
+    stores = {f"TOKEN_{name}": store(text) for name, text in texts.items()}
+    rows = show(document, stores)["tokens"]
     assert [row["name"] for row in rows] == ["A", "C", "D", "B"]
 
 
-def test_a_failure_before_the_token_was_read_is_about_the_one_of_its_time():
-    """As of a connection that is not there: its report knows no expiry."""
-    inspection = in_use(7 * HOUR)
-    unread = replace(
-        build_report(inspection, Outcome.MISCONFIGURED, "No."), predecessor_expires_at=None
-    )
-    dag = build_dag(attempts=build_attempts(unread))
-    row = build_row(inspection, dag)
+def test_a_failure_before_the_token_was_read_is_about_the_token_of_that_time():
+    """As of a connection that does not exist: its event has no fingerprint."""
+    token = encode_token(7 * HOUR)
+    failed = describe_rotation(None, "misconfigured", message="No.")
+    known = describe_token(token, rotations=[failed], last_check=failed)
+    row = build_row(token, known)
     assert (row["state"], row["group"]) == ("misconfigured", "attention")
     assert row["error"]["message"] == "No."
-    assert build_row(in_use(24 * HOUR), dag)["error"] is None
+    assert build_row(encode_token(24 * HOUR), known)["error"] is None
 
 
 def test_a_shadowed_variable_is_shown_whatever_is_stored():
-    """The report has the expiry of what hides it."""
-    hiding = in_use(5 * HOUR)
-    dag = build_dag(
-        attempts=build_attempts(build_report(hiding, Outcome.SHADOWED, "It is hidden."))
-    )
-    for inspection in (in_use(7 * HOUR), MissingToken("No.")):
-        row = build_row(inspection, dag)
-        assert (row["state"], row["message"]) == ("shadowed", "It is hidden.")
+    """The event has the fingerprint of the value that hides it."""
+    hiding = encode_token(5 * HOUR)
+    shadowed = describe_rotation(hiding, Outcome.SHADOWED, message="It is hidden")
+    known = describe_token(hiding, rotations=[shadowed], last_check=shadowed)
+    for text in (encode_token(7 * HOUR), None):
+        row = build_row(text, known)
+        assert row["state"] == "shadowed"
+        assert "It is hidden" in row["message"]
 
 
-def test_a_token_stored_by_hand_ends_the_error_of_a_run():
-    """What the run failed of is not about it."""
-    run = Run("renew-1", "failed", NOON - HOUR, "admin", "No list.")
-    dag = build_dag(runs={"FLOWAPI_TOKEN": run})
-    assert build_row(in_use(20 * HOUR), dag)["error"]["message"] == "No list."
-    assert build_row(in_use(24 * HOUR), dag)["error"] is None
-
-
-def test_a_run_that_was_followed_by_others_says_how_it_ended():
-    """Not that it left no report."""
-    inspection = in_use(20 * HOUR)
-    run = Run("renew-1", "success", NOON - 2 * HOUR)
-    own = replace(
-        build_report(inspection, Outcome.ROTATED, "It was swapped."), severity=Severity.OK
-    )
-    attempts = [
-        Attempt("scheduled", 0, replace(own, message="Again.")),
-        Attempt("renew-1", 0, own),
-    ]
-    dag = build_dag(runs={"FLOWAPI_TOKEN": run}, attempts={"FLOWAPI_TOKEN": attempts})
-    assert build_row(inspection, dag)["run"]["sentence"] == "It was swapped."
-
-
-def test_a_dag_that_is_gone_keeps_only_what_no_other_has_taken_over():
-    """A token that was moved to another DAG is there once."""
-    gone = replace(build_dag(exists=False), dag_id="old")
-    assert drop_replaced_dags([gone, build_dag()]) == [build_dag()]
-    assert drop_replaced_dags([gone]) == [gone]
-    more = replace(gone, tokens=[ManagedToken(), ManagedToken("ETL_TOKEN")])
-    kept, _ = drop_replaced_dags([more, build_dag()])
-    assert kept.tokens == [ManagedToken("ETL_TOKEN")]
-    broken = replace(gone, has_import_error=True)
-    assert drop_replaced_dags([broken, build_dag()]) == [broken, build_dag()]
-
-
-class TestStatus:
-    """The monitoring status of the same facts."""
-
-    def test_an_invalid_list_is_a_condition_of_the_dag(self):
-        """A DAG that checks, and not all that it should."""
-        status = build_dag_status(build_dag(notices=["Entry 2 has no `variable`."]), NOON)
-        assert (status.condition, status.hint) == ("misconfigured", "Entry 2 has no `variable`.")
-        assert build_dag_status(build_dag(), NOON).condition == "ok"
-
-    def test_a_run_that_goes_on_changes_nothing_of_how_long_two_checks_take(self):
-        """What was issued and is not in use is told all the same."""
-        patient = build_dag_status(build_dag(deadline_at=NOON + 2 * HOUR), NOON).grace_period
-        assert patient == build_dag_status(build_dag(), NOON).grace_period < HOUR
-
-    def test_rotations_of_another_token_in_the_variable_are_not_its_own(self):
-        """Somebody put a token of another name there."""
-        inspection = in_use(10 * HOUR)
-        longer = {"newest_issued_expires_at": NOON + 900 * HOUR, "successor_expires_at": NOON}
-        report = build_report(inspection, Outcome.ROTATED, severity=Severity.OK, **longer)
-        attempts = {"FLOWAPI_TOKEN": [Attempt("scheduled__1", 0, replace(report, name="OTHER"))]}
-        other = build_token_status(
-            InspectedToken(build_dag(attempts=attempts), ManagedToken(), inspection), NOON
-        )
-        assert (other.issued, other.last_success_at) == (None, None)
-        attempts = {"FLOWAPI_TOKEN": [Attempt("scheduled__1", 0, report)]}
-        own = build_token_status(
-            InspectedToken(build_dag(attempts=attempts), ManagedToken(), inspection), NOON
-        )
-        assert own.issued.expires_at == NOON + 900 * HOUR
-        assert own.last_success_at == report.checked_at
-
-    def test_a_token_that_cannot_be_read_keeps_its_name(self):
-        """The one that its last rotation knew, so that its service stays."""
-        report = build_report(in_use(10 * HOUR), Outcome.ROTATED, severity=Severity.OK)
-        attempts = {"FLOWAPI_TOKEN": [Attempt("scheduled__1", 0, report)]}
-        gone = InspectedToken(
-            build_dag(attempts=attempts), ManagedToken(), MissingToken("There is none.")
-        )
-        assert build_token_status(gone, NOON).name == "AIRFLOW"
+def test_an_unreadable_token_says_why():
+    """Nothing that the document knows of its dates counts any more."""
+    row = build_row("Bearer x")
+    assert (row["state"], row["severity"], row["group"]) == ("malformed", "critical", "attention")
+    assert row["read_error"]["hint"]
+    assert (row["expires_at"], row["roles"], row["scopes"]) == (None, [], [])

@@ -4,27 +4,35 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from flowauth_rotator.agent.rotation import Inspection
 from flowauth_rotator.core.errors import Misconfigured
+from flowauth_rotator.core.policy import Decision, TokenState
 from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider.managed_tokens import ManagedToken
-from flowauth_rotator.provider.survey import DEFERRED_HINT, SurveyedToken, plan_survey
+from flowauth_rotator.provider.survey import (
+    DEFERRED_HINT,
+    RunParameters,
+    SurveyedToken,
+    plan_survey,
+)
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
 
 
 def surveyed(variable, minutes=60, *, is_due=True, name=None, **settings):
-    """Return a token with so many minutes left."""
+    """Return a token with so many minutes left; it cannot be read if that is None."""
     report = Report(name or variable, f"Variable {variable}", Outcome.HEALTHY, "It is fine.", NOON)
-    remaining = None if minutes is None else timedelta(minutes=minutes)
-    return SurveyedToken(
-        ManagedToken(variable, **settings), report, is_due=is_due, remaining=remaining
-    )
+    inspection = None
+    if minutes is not None:
+        state = TokenState.DUE if is_due else TokenState.HEALTHY
+        decision = Decision(state, "It is fine.", NOON, NOON, timedelta(minutes=minutes))
+        inspection = Inspection(Token("a.b.c"), None, decision, report)
+    return SurveyedToken(ManagedToken(variable, **settings), report, inspection)
 
 
-def plan(*tokens, names=None, lifetime_minutes=None, max_rotations=10):
-    return plan_survey(
-        tokens, [], names=names, lifetime_minutes=lifetime_minutes, max_rotations=max_rotations
-    )
+def plan(*tokens, max_rotations=10, **params):
+    return plan_survey(tokens, [], RunParameters.parse(params, {}), max_rotations=max_rotations)
 
 
 def variables(tokens):
@@ -43,7 +51,9 @@ def test_the_most_urgent_tokens_are_rotated_first():
     assert variables(survey.due) == ["NOW", "LATER"]
     assert set(variables(survey.deferred)) == {"GONE", "OLD"}
     assert variables(survey.healthy) == ["FINE"]
-    hint = {report.name: report.hint for report in survey.report_tokens({}, NOON)}
+    complete = survey.complete_reports({}, NOON)
+    tokens = [*complete.healthy, *complete.deferred]
+    hint = {token.report.name: token.report.hint for token in tokens}
     assert hint == {"FINE": "", "GONE": DEFERRED_HINT, "OLD": DEFERRED_HINT}
 
 
@@ -52,7 +62,8 @@ def test_a_connection_error_is_the_report_of_a_token_without_a_rotation():
     tokens = [surveyed("FINE", is_due=False, flowauth_conn_id="a"), surveyed("DUE")]
     survey = plan(*tokens)
     assert survey.connection_ids == ["a"]
-    [report] = survey.report_tokens({"a": Misconfigured("Connection a does not exist.")}, NOON)
+    errors = {"a": Misconfigured("Connection a does not exist.")}
+    [report] = [token.report for token in survey.complete_reports(errors, NOON).healthy]
     assert (report.name, report.outcome) == ("FINE", Outcome.MISCONFIGURED)
     assert report.severity is Severity.CRITICAL
 
@@ -61,7 +72,7 @@ def test_a_run_may_be_limited_to_names_or_variables():
     """A Variable takes precedence over a name."""
     tokens = [surveyed("A", name="X"), surveyed("B", name="Y"), surveyed("Y", name="Z")]
     assert variables(plan(*tokens, names=["X", " Y ", ""], lifetime_minutes=7).due) == ["A", "Y"]
-    assert plan(*tokens, lifetime_minutes=7).due[0].arguments["lifetime_minutes"] == 7
+    assert plan(*tokens, lifetime_minutes=7).arguments[0]["lifetime_minutes"] == 7
     with pytest.raises(Misconfigured, match="'N'") as misconfigured:
         plan(*tokens, names=["A", "N"])
     assert "A, B, X, Y, Z" in str(misconfigured.value)
@@ -76,3 +87,40 @@ def test_tokens_of_the_same_name_have_a_warning():
         "C": 0,
     }
     assert all(token.report.hint == " ".join(token.warnings) for token in survey.due)
+
+
+CONF = {"names": ["A"], "force": True, "lifetime_minutes": 60}
+
+
+def test_the_configuration_of_a_run_counts_whatever_airflow_makes_of_it():
+    """With `dag_run_conf_overrides_params = False`, Airflow leaves the defaults in `params`."""
+    defaults = {"names": [], "force": False, "lifetime_minutes": None}
+    parameters = RunParameters(frozenset({"A"}), force=True, lifetime_minutes=60)
+    assert RunParameters.parse(defaults, CONF) == parameters
+    assert RunParameters.parse(CONF, CONF) == parameters
+    assert RunParameters.parse(CONF, None) == parameters
+    assert RunParameters.parse(defaults, None) == RunParameters()
+    assert RunParameters.parse({"names": None, "lifetime_minutes": 60.0}, {}) == RunParameters(
+        lifetime_minutes=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", "A"),
+        ("names", [1]),
+        ("names", {"A": 1}),
+        ("force", "false"),
+        ("force", 1),
+        ("lifetime_minutes", "60"),
+        ("lifetime_minutes", True),
+        ("lifetime_minutes", 0),
+        ("lifetime_minutes", -5),
+        ("lifetime_minutes", 1.5),
+    ],
+)
+def test_a_parameter_of_another_type_is_rejected(key, value):
+    """Airflow does not validate a configuration that it does not merge."""
+    with pytest.raises(Misconfigured, match=f"The parameter `{key}` of this run is not"):
+        RunParameters.parse({}, {key: value})

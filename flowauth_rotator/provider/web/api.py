@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from airflow.utils.session import create_session
 
-from flowauth_rotator.monitoring import prometheus
-from flowauth_rotator.monitoring.status import Snapshot
+from flowauth_rotator.monitoring import json_output, prometheus
+from flowauth_rotator.monitoring.assessment import AssessedToken, assess
+from flowauth_rotator.monitoring.status import VERSION, StatusDocument
 from flowauth_rotator.provider.compat import conf
-from flowauth_rotator.provider.web import queries
+from flowauth_rotator.provider.web import live_status, queries
 from flowauth_rotator.provider.web.compat import Pages, start_run
-from flowauth_rotator.provider.web.managed import InspectedToken, RotationDag, drop_replaced_dags
+from flowauth_rotator.provider.web.live_status import LiveStatus
 from flowauth_rotator.provider.web.overview import Overview
-from flowauth_rotator.provider.web.status import build_snapshot
+from flowauth_rotator.provider.web.page_runs import build_next_run_id
 
-VERSION = 1  # of the JSON
 REQUESTED_WITH = "flowauth-rotator"
 LONGEST_LIFETIME = 10 * 366 * 24 * 60  # minutes; an issuer's own limit is far below
 SECURITY_HEADERS = {
@@ -71,8 +71,7 @@ def list_tokens(viewer: Viewer, now: datetime) -> dict[str, Any]:
     Raises:
         ApiError: 403.
     """
-    overview = _read_overview(viewer, now)
-    return {"version": VERSION, "now": round(now.timestamp()), **overview.to_json()}
+    return _read_overview(viewer, now).to_json()
 
 
 def renew_token(viewer: Viewer, name: str, body: object, now: datetime) -> dict[str, Any]:
@@ -91,19 +90,20 @@ def renew_token(viewer: Viewer, name: str, body: object, now: datetime) -> dict[
     """
     minutes, expires_at = _parse_renewal(body)
     overview = _read_overview(viewer, now)
-    token = _find_token(overview.tokens, name)
-    row = overview.build_row(token)
-    if token.dag.dag_id not in overview.renewable_dags:
+    token = _find_token(overview.assessment.tokens, name)
+    row, last_run = overview.build_row(token), overview.status.find_run(token.token)
+    dag_id, variable = row["dag_id"], row["variable"]
+    if dag_id not in overview.renewable_dags:
         raise ApiError(403, row["renewal"]["why_not"])
-    if not (token.run and token.run.is_active):
-        _validate_renewal(token, row, minutes, expires_at, now)
-        run_id = queries.build_next_run_id(token.variable, token.run)
-        params = {"names": [token.variable], "force": True, "lifetime_minutes": minutes}
-        start_run(token.dag.dag_id, run_id, params, user=viewer.name, now=now)
+    if not (last_run and last_run.is_active):
+        _validate_renewal(row, minutes, expires_at, now)
+        run_id = build_next_run_id(variable, last_run)
+        params = {"names": [variable], "force": True, "lifetime_minutes": minutes}
+        start_run(dag_id, run_id, params, user=viewer.name, now=now)
         overview = _read_overview(viewer, now)
-        row = overview.build_row(_find_token(overview.tokens, name))
+        row = overview.build_row(_find_token(overview.assessment.tokens, variable))
         if row["run"] is None or row["run"]["run_id"] != run_id:
-            raise ApiError(503, f"Airflow did not start a run of {token.dag.dag_id}: try again.")
+            raise ApiError(503, f"Airflow did not start a run of {dag_id}: try again.")
     return {"version": VERSION, "now": round(now.timestamp()), "token": row}
 
 
@@ -113,7 +113,7 @@ def render_metrics(viewer: Viewer | None, now: datetime) -> bytes:
     Raises:
         ApiError: 403.
     """
-    return prometheus.render(read_snapshot(viewer, now))
+    return prometheus.render(assess(read_document(viewer, now), now))
 
 
 def build_check_document(viewer: Viewer | None, now: datetime) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def build_check_document(viewer: Viewer | None, now: datetime) -> dict[str, Any]
     Raises:
         ApiError: 403.
     """
-    return read_snapshot(viewer, now).to_json()
+    return json_output.render(assess(read_document(viewer, now), now))
 
 
 def reject_cross_site(get_header: Callable[[str], str | None]) -> None:
@@ -149,54 +149,59 @@ def is_scraper(authorization: str) -> bool:
     return bool(secret) and hmac.compare_digest(authorization.encode(), expected.encode())
 
 
-def read_snapshot(viewer: Viewer | None, now: datetime) -> Snapshot:
-    """Return the snapshot of what the viewer may see, or, with None, of all tokens."""
-    if viewer:
-        overview = _read_overview(viewer, now)
-        dags, tokens = overview.dags, overview.tokens
-    else:
-        dags, tokens = _read_dags(now)
-    with create_session() as session:
-        rotations = {dag.dag_id: queries.count_rotations(session, dag.dag_id) for dag in dags}
-    return build_snapshot(dags, tokens, now, rotations)
+def read_document(viewer: Viewer | None, now: datetime) -> StatusDocument:
+    """Return the status of the DAGs and tokens that a viewer may see, or, with None, of all.
+
+    Raises:
+        ApiError: 403.
+    """
+    if viewer is None:
+        return _read_status(now).document
+    status, _ = _read_visible_status(viewer, now)
+    return status.document
 
 
 def _read_overview(viewer: Viewer, now: datetime) -> Overview:
+    status, renewable_dags = _read_visible_status(viewer, now)
+    return Overview(status, assess(status.document, now), renewable_dags, Pages())
+
+
+def _read_visible_status(viewer: Viewer, now: datetime) -> tuple[LiveStatus, set[str]]:
+    """Return the status that a viewer may see, and the DAGs whose runs the viewer may start."""
     if not viewer.may_read():
         raise ApiError(403, "You do not have the permission to read Variables.")
-    dags, tokens = _read_dags(now)
-    tokens = [token for token in tokens if viewer.may_read(token.variable)]
+    status = _read_status(now)
+    dags, tokens = status.document.dags or (), status.document.tokens
+    readable = [token for token in tokens if viewer.may_read(token.variable)]
     renewable_dags = {dag.dag_id for dag in dags if viewer.may_renew(dag.dag_id)}
-    visible_dags = renewable_dags | {token.dag.dag_id for token in tokens}
-    dags = [dag for dag in dags if dag.dag_id in visible_dags]
-    return Overview(dags, tokens, renewable_dags, Pages(), now)
+    visible_dags = renewable_dags | {token.dag_id or "" for token in readable}
+    return status.select(readable, visible_dags), renewable_dags
 
 
-def _read_dags(now: datetime) -> tuple[list[RotationDag], list[InspectedToken]]:
-    """Return all rotation DAGs and all tokens.
+def _read_status(now: datetime) -> LiveStatus:
+    """Return the status of all DAGs and tokens.
 
-    The Variables are read last: where no run is active, they contain the result of the last one.
+    Runs are read before documents, and Variables last: the results of a run that has ended are in
+    the document, and the token that it stored is in the Variable.
     """
     with create_session() as session:
-        dags = drop_replaced_dags(queries.read_dags(session))
-        pairs = [(dag, settings) for dag in dags for settings in dag.tokens]
-        inspections = queries.inspect_tokens(session, [settings for _, settings in pairs], now)
-    tokens = [
-        InspectedToken(dag, settings, inspection)
-        for (dag, settings), inspection in zip(pairs, inspections, strict=True)
-    ]
-    return dags, tokens
+        dags = queries.read_dags(session)
+        runs = queries.read_page_runs(session, [dag.dag_id for dag in dags])
+        document = live_status.add_dags(queries.read_documents(session), dags)
+        keys = {token.variable for token in document.tokens if token.variable}
+        status = live_status.add_tokens(document, queries.read_tokens(session, keys), now)
+    return replace(status, runs=runs)
 
 
-def _find_token(tokens: Sequence[InspectedToken], name: str) -> InspectedToken:
+def _find_token(tokens: Sequence[AssessedToken], name: str) -> AssessedToken:
     """Return the token in the Variable of this key, or else the token of this name."""
-    matches = [token for token in tokens if token.variable == name] or [
-        token for token in tokens if token.name == name
+    matches = [each for each in tokens if each.token.variable == name] or [
+        each for each in tokens if each.token.name == name
     ]
     if not matches:
         raise ApiError(404, "No managed token has this name or this Variable.")
-    if len(matches) > 1 and matches[0].variable != name:
-        keys = " and ".join(sorted(token.variable for token in matches))
+    if len(matches) > 1 and matches[0].token.variable != name:
+        keys = " and ".join(sorted(each.token.variable or "" for each in matches))
         raise ApiError(409, f"Several tokens have this name: use one of their Variables, {keys}.")
     return matches[0]
 
@@ -218,7 +223,6 @@ def _parse_renewal(body: object) -> tuple[int | None, int | None]:
 
 
 def _validate_renewal(
-    token: InspectedToken,
     row: dict[str, Any],
     minutes: int | None,
     expires_at: int | None,
@@ -229,7 +233,7 @@ def _validate_renewal(
         raise ApiError(409, row["renewal"]["why_not"])
     if expires_at not in (None, row["expires_at"]):
         raise ApiError(409, f"The token was renewed in the meantime. {row['message']}")
-    lifetime = minutes or token.settings.lifetime_minutes
+    lifetime = minutes or row["renewal"]["usual_minutes"]
     remaining = row["expires_at"] - now.timestamp()
     if lifetime and 60 * lifetime <= remaining:
         raise ApiError(

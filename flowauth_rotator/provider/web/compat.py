@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from airflow.api.common.trigger_dag import trigger_dag
@@ -12,27 +12,15 @@ from airflow.exceptions import DagRunAlreadyExists
 from airflow.models import DagModel, DagRun
 from sqlalchemy.exc import IntegrityError
 
-from flowauth_rotator.provider.compat import AIRFLOW_2, XCom, select_for_airflow
-
-if TYPE_CHECKING or not AIRFLOW_2:  # types are checked against Airflow 3
-    from airflow.models.xcom import XComModel as XComRow
-else:
-    from airflow.models.xcom import BaseXCom as XComRow
+from flowauth_rotator.provider.compat import AIRFLOW_2, select_for_airflow
 
 __all__ = [
     "Pages",
-    "XComRow",
-    "deserialize_value",
     "get_request_time",
     "get_requester",
     "is_active",
     "start_run",
 ]
-
-
-def deserialize_value(row: Any) -> Any:  # noqa: ANN401 - columns of an `XComRow`; JSON
-    """Return the value that a task pushed, read by the configured XCom backend."""
-    return XCom.deserialize_value(row)
 
 
 def get_request_time(run: DagRun) -> datetime:
@@ -77,7 +65,8 @@ class _Airflow3Pages(_CommonPages):
 
     def task(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
         """Return the URL of a task and its log."""
-        return f"{self.run(dag_id, run_id)}/tasks/{task_id}/mapped/{map_index}"
+        url = f"{self.run(dag_id, run_id)}/tasks/{task_id}"
+        return f"{url}/mapped/{map_index}" if map_index >= 0 else url
 
     def variable(self, key: str) -> str:
         """Return the URL of a Variable."""

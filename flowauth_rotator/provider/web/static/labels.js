@@ -1,26 +1,32 @@
 /** The labels and sentences of the page. */
 
+import { formatDuration } from "./time.js";
+
+const IDENTIFIERS = new Set(["variable", "dag_id", "run_id"]);
+const BIDIRECTIONAL = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const CONTROL = /[\x00-\x1f\x7f-\x9f\u2028\u2029]/g;
+
 const LABELS = {
   ok: "OK",
   budget_exhausted: "Budget exhausted",
 };
 
-/** Format a state or an outcome as a label: `Budget exhausted`. */
-export function formatLabel(state) {
-  return LABELS[state] ?? state.charAt(0).toUpperCase() + state.slice(1).replaceAll("_", " ");
+/** A reviver for JSON: make texts safe to show, as `core/text.py` does, except identifiers. */
+export function makeShowable(key, value) {
+  if (typeof value !== "string" || IDENTIFIERS.has(key)) return value;
+  return value.replace(BIDIRECTIONAL, "").replace(CONTROL, " ");
 }
 
-/** Return the severity of a rotation DAG's state. */
-export function getSeverity(dag) {
-  const severities = { ok: "ok", new: "ok", paused: "warning", late: "warning" };
-  return severities[dag.state] ?? "critical";
+/** Format a state, a condition or an outcome as a label: `Budget exhausted`. */
+export function formatLabel(state) {
+  return LABELS[state] ?? state.charAt(0).toUpperCase() + state.slice(1).replaceAll("_", " ");
 }
 
 const pluralize = (count, singular, plural) => `${count} ${count === 1 ? singular : plural}`;
 
 /** Build the summary as a list of parts; a part with a `group` links to that group. */
 export function buildSummary(tokens, dags) {
-  const failing = dags.filter((dag) => getSeverity(dag) !== "ok").length;
+  const failing = dags.filter((dag) => dag.severity !== "ok").length;
   const count = (group) => tokens.filter((token) => token.group === group).length;
   const groups = [
     ["attention", "needs attention", "need attention"],
@@ -43,6 +49,11 @@ export function buildSummary(tokens, dags) {
 
 function joinParts(items, separator) {
   return items.flatMap((item, index) => (index ? [separator, item] : [item]));
+}
+
+/** Format a schedule: a cron expression, or the seconds between two checks. */
+export function formatSchedule(schedule) {
+  return typeof schedule === "number" ? `every ${formatDuration(schedule, true)}` : schedule;
 }
 
 /** `runner, viewer, user and 3 more`. */

@@ -8,11 +8,12 @@ import {
   Views,
 } from "./dom.js";
 import { followTheme, getBrowserUrl, openLinksInParent, readRequestedVariable } from "./frame.js";
-import { buildSummary } from "./labels.js";
+import { buildSummary, makeShowable } from "./labels.js";
 import { RotationDag } from "./rotation_dag.js";
 import { getKey, Row } from "./row.js";
 import { formatTime } from "./time.js";
 
+const VERSION = 3; // of the API
 const ACTIVE_INTERVAL = 2000; // ms between two requests during a renewal
 const IDLE_INTERVAL = 30000;
 const TIMEOUT = 20000; // ms for one response
@@ -64,11 +65,20 @@ async function callApi(url, options = {}) {
     const signal = AbortSignal.timeout(TIMEOUT);
     const response = await fetch(url, { ...options, signal, redirect: "manual" });
     if (response.type === "opaqueredirect") return { status: 401, body: {} };
-    const body = await response.json().catch(() => ({}));
-    const isUsable = !response.ok || body.version === 1;
+    const body = parseBody(await response.text());
+    const isUsable = !response.ok || body.version === VERSION;
     return isUsable ? { status: response.status, body } : { status: 0, body: {} };
   } catch {
     return { status: 0, body: {} };
+  }
+}
+
+/** Parse a response, whose texts are then safe to show; one that is not JSON is an empty object. */
+function parseBody(text) {
+  try {
+    return JSON.parse(text, makeShowable);
+  } catch {
+    return {};
   }
 }
 
@@ -111,8 +121,8 @@ function showOverview(overview) {
   setClock(overview.now);
   document.body.removeAttribute("aria-busy");
   showSummary(overview);
-  showDags(overview.agents);
-  showNotices(overview.notices);
+  showDags(overview.dags);
+  showNotices(overview.dags);
   tokens = overview.tokens;
   if (rowViews.all.length === 0 && tokens.length > FIRST_ROWS) {
     showTokens(tokens.slice(0, FIRST_ROWS));
@@ -121,11 +131,11 @@ function showOverview(overview) {
     showTokens(tokens);
   }
   setVisible(byId("start"), tokens.length === 0);
-  setVisible(byId("start-dag"), overview.agents.length === 0);
+  setVisible(byId("start-dag"), overview.dags.length === 0);
 }
 
 function showSummary(overview) {
-  const parts = buildSummary(overview.tokens, overview.agents);
+  const parts = buildSummary(overview.tokens, overview.dags);
   const text = parts.map((part) => part.text).join("");
   if (byId("summary").textContent === text) return;
   byId("summary").replaceChildren(
@@ -141,7 +151,11 @@ function showDags(dags) {
   setVisible(byId("rotation-dags"), views.length);
 }
 
-function showNotices(notices) {
+/** Show the invalid entries of the lists of managed tokens, unless the line of the DAG does. */
+function showNotices(dags) {
+  const notices = dags.flatMap((dag) =>
+    dag.configuration_errors.filter((error) => !dag.hint.includes(error)),
+  );
   const list = byId("notice-list");
   const current = [...list.children].map((item) => item.textContent);
   if (JSON.stringify(current) !== JSON.stringify(notices)) {

@@ -1,5 +1,5 @@
 import { cloneTemplate, setAttribute, setLink, setOptionalText, setText } from "./dom.js";
-import { formatLabel, getSeverity } from "./labels.js";
+import { formatLabel, formatSchedule } from "./labels.js";
 import { formatRelative, formatTime, formatUtc } from "./time.js";
 
 /** The view of one rotation DAG. */
@@ -13,16 +13,17 @@ export class RotationDag {
     const { parts } = this;
     setText(parts.dag, dag.dag_id);
     setLink(parts.dag, dag.url);
-    setAttribute(this.root, "data-severity", getSeverity(dag));
-    setText(parts.state, formatLabel(dag.state));
-    setOptionalText(parts.hint, dag.sentence);
-    setOptionalText(parts.schedule, dag.schedule);
+    setAttribute(this.root, "data-severity", dag.severity);
+    setText(parts.state, formatLabel(dag.condition));
+    setOptionalText(parts.message, dag.checked_at === null ? dag.message : null);
+    setOptionalText(parts.hint, dag.hint);
+    setOptionalText(parts.schedule, formatSchedule(dag.schedule));
     this.tick(now);
   }
 
   tick(now) {
     for (const [part, epoch] of [
-      [this.parts.lastCheck, this.dag.last_check_at],
+      [this.parts.lastCheck, this.dag.checked_at],
       [this.parts.nextCheck, this.dag.next_check_at],
     ]) {
       const text = epoch && `${formatRelative(epoch, now, true)}, ${formatTime(epoch, now)}`;

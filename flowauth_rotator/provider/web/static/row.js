@@ -69,7 +69,7 @@ export class Row {
   refresh(now) {
     const { isRequesting, parts, token } = this;
     const isBusy = isRequesting || this.isActive;
-    if (token.last_rotation?.at > this.requestError?.at) this.requestError = null;
+    if (token.rotations[0]?.at > this.requestError?.at) this.requestError = null;
 
     const possible = token.renewal.possible;
     setAttribute(parts.renew, "aria-disabled", isBusy || !possible ? "true" : null);
@@ -81,9 +81,9 @@ export class Row {
     setLink(parts.wayOut, token.renewal.way_out?.url);
 
     setVisible(parts.progress, isBusy);
-    const run = isRequesting ? { sentence: "Sending the request to Airflow." } : token.run;
-    setText(parts.progressText, run?.sentence ?? "");
-    setOptionalText(parts.requestedBy, run?.asked_by ?? null);
+    const run = isRequesting ? { message: "Sending the request to Airflow." } : token.run;
+    setText(parts.progressText, run?.message ?? "");
+    setOptionalText(parts.requestedBy, run?.requested_by ?? null);
     setLink(parts.run, run?.url);
 
     setOptionalText(parts.requestError, isBusy ? null : (this.requestError?.text ?? null));
@@ -107,25 +107,25 @@ export class Row {
 
   #updateIdentity() {
     const { parts, token } = this;
-    for (const part of ["name", "variable", "audience", "user"]) {
+    for (const part of ["name", "variable", "audience", "owner"]) {
       setOptionalText(parts[part], token[part]);
       setAttribute(parts[part], "title", token[part]);
     }
+    setVisible(parts.unknownName, !token.name_is_known);
     setText(parts.state, formatLabel(token.state));
-    const names = token.roles.map((role) => role.name);
-    setOptionalText(parts.roles, joinNames(names));
-    setAttribute(parts.roles, "title", names.join(", "));
+    setOptionalText(parts.roles, joinNames(token.roles));
+    setAttribute(parts.roles, "title", token.roles.join(", "));
     this.#updateScopes();
   }
 
   /** Show the scopes of each role if the details are open. */
   #updateScopes() {
     const { parts, token } = this;
-    const roles = JSON.stringify(token.roles);
-    if (!parts.details.open || roles === this.shownRoles) return;
-    this.shownRoles = roles;
+    const scopes = JSON.stringify(token.scopes);
+    if (!parts.details.open || scopes === this.shownScopes) return;
+    this.shownScopes = scopes;
     parts.scopes.replaceChildren(
-      ...token.roles.flatMap((role) => [
+      ...token.scopes.flatMap((role) => [
         createElement("dt", role.name),
         createElement("dd", role.scopes.join(", ") || "no scopes"),
       ]),
@@ -156,19 +156,21 @@ export class Row {
 
   #updateHistory(now) {
     const { parts, precise, token } = this;
-    const { error, last_rotation: last, next_check_at: nextCheck, run } = token;
+    const { error, next_check_at: nextCheck, run } = token;
+    const last = token.rotations[0];
     const formatEvent = (state, epoch) =>
       `${formatLabel(state)}, ${formatTime(epoch, now, precise)}`;
-    setOptionalText(parts.message, error?.message === token.message ? null : token.message);
-    setOptionalText(parts.hint, error?.hint === token.hint ? null : token.hint);
+    setOptionalText(parts.message, isRepeated(token.message, error?.message) ? null : token.message);
+    setOptionalText(parts.hint, isRepeated(token.hint, error?.hint) ? null : token.hint);
+    setOptionalText(parts.forecast, token.forecast);
 
-    setOptionalText(parts.lastRotation, last && formatEvent(last.outcome, last.at));
-    setAttribute(parts.lastRotation, "title", last && formatUtc(last.at, true));
-    setLink(parts.lastTask, last?.url);
+    setOptionalText(parts.lastRotation, last ? formatEvent(last.outcome, last.at) : null);
+    setAttribute(parts.lastRotation, "title", last ? formatUtc(last.at, true) : null);
+    setLink(parts.lastTask, token.rotation_url);
 
     const ended = run && !run.active;
-    setOptionalText(parts.lastRequest, ended ? formatEvent(run.state, run.asked_at) : null);
-    setOptionalText(parts.lastRequester, ended ? run.asked_by : null);
+    setOptionalText(parts.lastRequest, ended ? formatEvent(run.state, run.requested_at) : null);
+    setOptionalText(parts.lastRequester, ended ? run.requested_by : null);
     setLink(parts.lastRun, ended && run.url);
 
     setOptionalText(parts.nextCheck, nextCheck && formatTime(nextCheck, now, precise));
@@ -243,10 +245,10 @@ export class Row {
     const { error } = token;
     setVisible(parts.failure, error && !isBusy);
     if (!error) return;
-    const outcome = formatLabel(error.outcome ?? "failed");
+    const outcome = formatLabel(error.outcome);
     setText(parts.failureHead, `Last attempt: ${outcome}, ${formatTime(error.at, now, precise)}.`);
     setOptionalText(parts.failureMessage, error.message);
-    setOptionalText(parts.failureHint, error.hint ?? "");
+    setOptionalText(parts.failureHint, error.hint);
     setLink(parts.failureTask, error.url);
   }
 
@@ -257,11 +259,11 @@ export class Row {
     this.watchedRunId = this.isActive ? run.run_id : null;
     if (!isWatched || this.isActive) return;
     const { error } = this.token;
-    if (error?.at >= run.asked_at) {
+    if (error?.at >= run.requested_at) {
       this.announce(this.token, `was not renewed. ${error.message}`);
       return;
     }
-    this.announce(this.token, `was renewed. ${run.sentence}`);
+    this.announce(this.token, `was renewed. ${run.message}`);
     this.highlight();
   }
 
@@ -276,6 +278,11 @@ export function getKey(token) {
   return JSON.stringify([token.dag_id, token.variable]);
 }
 
+/** Whether the failure beneath the row already says what a text of the row does. */
+function isRepeated(text, failure) {
+  return Boolean(failure) && text.includes(failure.replace(/\.$/, ""));
+}
+
 function describeTimeLeft(expires, now, precise) {
   if (expires === null) return "Time left unknown";
   const duration = formatDuration(expires - now, precise);
@@ -287,7 +294,7 @@ function describeThreshold(name, epoch, now, precise) {
   return `${name} ${formatRelative(epoch, now, precise)}`;
 }
 
-function describeNewest({ expires_at: expires, newest_issued_at_issuer: newest }, precise) {
+function describeNewest({ expires_at: expires, newest_issued_expires_at: newest }, precise) {
   if (newest === null || expires === null) return null;
   if (newest <= expires) return "the newest token is in use";
   return `a newer token, which expires ${formatDateTime(newest, precise)}, is not in use`;

@@ -1,0 +1,264 @@
+"""What a run changes in the status document of its DAG: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from flowauth_rotator.core.errors import RotatorError
+from flowauth_rotator.core.report import Report, Severity
+from flowauth_rotator.monitoring.status import (
+    LONGEST_HISTORY,
+    SWAP_OUTCOMES,
+    Event,
+    RotationDagStatus,
+    StatusDocument,
+    TokenStatus,
+    build_event,
+)
+from flowauth_rotator.provider.managed_tokens import LONGEST_RUN, ManagedToken
+from flowauth_rotator.provider.schedule import (
+    Schedule,
+    compute_deadline,
+    compute_grace_period,
+    compute_interval,
+)
+from flowauth_rotator.provider.survey import Survey, SurveyedToken
+
+SURVEY, ROTATE = "survey", "rotate"  # the ids of the tasks
+
+
+@dataclass(frozen=True)
+class Run:
+    """The DAG run that updates a document.
+
+    Attributes:
+        dag_id: its DAG.
+        run_id: its id.
+        schedule: the schedule of the DAG.
+        now: an aware time.
+    """
+
+    dag_id: str
+    run_id: str
+    schedule: Schedule
+    now: datetime
+
+
+def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> StatusDocument:
+    """Return the document after a survey.
+
+    A run for some tokens keeps the entries of the others. A list that cannot be read keeps all.
+    """
+    known = index_tokens(previous)
+    updated = {
+        token.token.variable: _update_token(
+            known.get(token.token.variable), token, run, is_rotating=is_rotating
+        )
+        for tokens, is_rotating in (
+            (survey.due, True),
+            (survey.deferred, False),
+            (survey.healthy, False),
+        )
+        for token in tokens
+    }
+    keeps_others = survey.has_lost_list or not survey.is_complete
+    tokens = {**known, **updated} if keeps_others else updated
+    dag = replace(_get_dag(previous, run), schedule=_schedule_to_json(run.schedule), failure=None)
+    if survey.is_complete:
+        dag = replace(
+            _record_check(dag, run, is_rotating=bool(survey.due)),
+            configuration_errors=tuple(str(entry.error) for entry in survey.invalid_entries),
+        )
+    return StatusDocument((dag,), tuple(tokens.values()))
+
+
+def record_failure(
+    previous: StatusDocument | None, error: RotatorError, run: Run
+) -> StatusDocument:
+    """Return the document after a survey that failed as a whole."""
+    failure = Event(
+        run.now,
+        error.outcome,
+        Severity.WARNING,
+        error.message,
+        error.hint,
+        run_id=run.run_id,
+        task_id=SURVEY,
+    )
+    dag = replace(_get_dag(previous, run), failure=failure)
+    return StatusDocument((dag,), previous.tokens if previous else ())
+
+
+def record_rotations(
+    document: StatusDocument, reports: Mapping[str, tuple[int, Report]], run: Run
+) -> StatusDocument:
+    """Return the document after the rotations of a run.
+
+    Args:
+        document: the document after the survey of the run.
+        reports: by Variable, the index of the mapped task, and its report.
+        run: the run.
+    """
+    tokens = tuple(
+        _record_rotation(token, *rotation, run)
+        if (rotation := reports.get(token.variable or ""))
+        else token
+        for token in document.tokens
+    )
+    dag = _get_dag(document, run)
+    if dag.checked_by == run.run_id:
+        dag = _record_check(dag, run)
+    dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
+    return StatusDocument((dag,), tokens)
+
+
+def index_tokens(document: StatusDocument | None) -> dict[str, TokenStatus]:
+    """Return the tokens of a document by Variable."""
+    return {token.variable or "": token for token in document.tokens} if document else {}
+
+
+def is_complete_check(document: StatusDocument, run: Run) -> bool:
+    """Whether the survey of this run checked all tokens."""
+    return _get_dag(document, run).checked_by == run.run_id
+
+
+def describe_survey_failures(document: StatusDocument, run: Run) -> list[str]:
+    """Return what the survey of this run found wrong, apart from the tokens that it rotates."""
+    errors = (
+        _get_dag(document, run).configuration_errors if is_complete_check(document, run) else ()
+    )
+    events = [(token.name, token.last_check) for token in document.tokens]
+    return [
+        f"{name}: {event.outcome}. {event}"
+        for name, event in events
+        if event and event.has_failed and (event.run_id, event.task_id) == (run.run_id, SURVEY)
+    ] + [*errors]
+
+
+def describe_renamings(before: StatusDocument | None, after: StatusDocument) -> list[str]:
+    """Return a sentence for each token whose name has changed."""
+    names = {token.variable: token.name for token in before.tokens} if before else {}
+    return [
+        f"The token in Variable {token.variable} is reported as {token.name!r}, and no longer as "
+        f"{token.former_name!r}: monitoring sees a new service and new series."
+        for token in after.tokens
+        if names.get(token.variable, token.name) != token.name
+    ]
+
+
+def _get_dag(document: StatusDocument | None, run: Run) -> RotationDagStatus:
+    dags = (document.dags if document else None) or ()
+    return next((dag for dag in dags if dag.dag_id == run.dag_id), RotationDagStatus(run.dag_id))
+
+
+def _record_check(
+    dag: RotationDagStatus, run: Run, *, is_rotating: bool = False
+) -> RotationDagStatus:
+    """Return the DAG after a check of all tokens; rotations delay the check after it."""
+    start = run.now + LONGEST_RUN if is_rotating else run.now
+    return replace(
+        dag,
+        checked_at=run.now,
+        checked_by=run.run_id,
+        deadline_at=compute_deadline(run.schedule, start),
+        interval=compute_interval(run.schedule, run.now),
+        grace_period=compute_grace_period(run.schedule, run.now),
+    )
+
+
+def _update_token(
+    known: TokenStatus | None, surveyed: SurveyedToken, run: Run, *, is_rotating: bool
+) -> TokenStatus:
+    """Return the status of a token after a survey.
+
+    The last result of a token that is being rotated stays until the rotation has one.
+    """
+    settings, report, inspection = surveyed.token, surveyed.report, surveyed.inspection
+    entry = {key: value for key, value in settings.to_json().items() if key != "description"}
+    token = replace(
+        known or TokenStatus(report.name, name_is_known=report.name_is_known),
+        variable=settings.variable,
+        dag_id=run.dag_id,
+        settings=entry,
+        fingerprint=report.fingerprint or (known.fingerprint if known else None),
+        issued_at=report.issued_at,
+        renew_at=report.renew_at,
+        critical_at=report.critical_at,
+        expires_at=report.expires_at,
+    )
+    if not is_rotating or inspection is None:
+        token = replace(token, last_check=build_event(report, run_id=run.run_id, task_id=SURVEY))
+    if inspection is None:
+        return token
+    claims = inspection.claims
+    token = _rename(token, report, run)
+    return replace(
+        token, owner=claims.subject, audience=claims.audience, roles=tuple(sorted(claims.roles))
+    )
+
+
+def _record_rotation(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
+    """Return the status of a token after a rotation."""
+    event = build_event(report, run_id=run.run_id, task_id=ROTATE, map_index=map_index)
+    counts = dict(token.rotation_counts)
+    counts[event.outcome] = counts.get(event.outcome, 0) + 1
+    token = replace(
+        _rename(token, report, run),
+        last_check=event,
+        rotations=(event, *token.rotations)[:LONGEST_HISTORY],
+        rotation_counts=counts,
+        longest_minutes=report.longest_minutes or token.longest_minutes,
+    )
+    if event.outcome in SWAP_OUTCOMES:
+        token = replace(token, last_success_at=event.at)
+    newest = report.newest_issued_expires_at
+    if newest and (
+        token.newest_issued_expires_at is None or newest > token.newest_issued_expires_at
+    ):
+        token = replace(token, newest_issued_at=event.at, newest_issued_expires_at=newest)
+    if report.expires_at is None:
+        return token
+    return replace(
+        token,
+        fingerprint=report.fingerprint,
+        issued_at=report.issued_at,
+        renew_at=report.renew_at,
+        critical_at=report.critical_at,
+        expires_at=report.expires_at,
+    )
+
+
+def _rename(token: TokenStatus, report: Report, run: Run) -> TokenStatus:
+    """Return the token with the name of a report, unless that is a substitute for a known name."""
+    if report.name == token.name:
+        return replace(token, name_is_known=report.name_is_known or token.name_is_known)
+    if not report.name_is_known and report.fingerprint is None:
+        return token
+    return replace(
+        token,
+        name=report.name,
+        name_is_known=report.name_is_known,
+        former_name=token.name,
+        renamed_at=run.now,
+    )
+
+
+def _collect_clock_skews(
+    dag: RotationDagStatus,
+    tokens: Iterable[TokenStatus],
+    reports: Mapping[str, tuple[int, Report]],
+) -> dict[str, int]:
+    """Return the clock skews by connection, with those that these reports measured."""
+    skews = dict(dag.clock_skews)
+    for token in tokens:
+        _, report = reports.get(token.variable or "", (0, None))
+        if report and report.clock_skew is not None:
+            connection = token.settings.get("flowauth_conn_id", ManagedToken.flowauth_conn_id)
+            skews[connection] = report.clock_skew
+    return skews
+
+
+def _schedule_to_json(schedule: Schedule) -> str | float | None:
+    return schedule.total_seconds() if isinstance(schedule, timedelta) else schedule

@@ -1,0 +1,179 @@
+"""The status documents with the facts that only Airflow knows when they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from flowauth_rotator.agent.rotation import Inspection, inspect_token
+from flowauth_rotator.agent.stores import TokenStore
+from flowauth_rotator.core.errors import RotatorError
+from flowauth_rotator.core.tokens import Claims
+from flowauth_rotator.monitoring.status import (
+    Event,
+    RotationDagStatus,
+    StatusDocument,
+    TokenStatus,
+)
+from flowauth_rotator.provider.managed_tokens import ManagedToken, parse_tokens, resolve_name
+from flowauth_rotator.provider.schedule import Schedule, find_first_check
+from flowauth_rotator.provider.web.page_runs import PageRun, build_run_prefix
+
+Scopes = Mapping[str, Sequence[str]]  # by role
+
+
+@dataclass(frozen=True)
+class LiveStatus:
+    """The status of rotation DAGs and tokens at one moment.
+
+    Attributes:
+        document: the merged documents with live facts.
+        scopes: by Variable, the scopes of each role of the token in use.
+        runs: the last runs that users started from the page, by DAG and by the prefix of their ids.
+    """
+
+    document: StatusDocument
+    scopes: Mapping[str, Scopes] = field(default_factory=dict)
+    runs: Mapping[tuple[str, str], PageRun] = field(default_factory=dict)
+
+    def find_run(self, token: TokenStatus) -> PageRun | None:
+        """Return the last run that a user started to renew a token; None if there was none."""
+        return self.runs.get((token.dag_id or "", build_run_prefix(token.variable or "")))
+
+    def select(self, tokens: Sequence[TokenStatus], dag_ids: Collection[str]) -> LiveStatus:
+        """Return the status of these tokens and DAGs alone."""
+        dags = [dag for dag in self.document.dags or () if dag.dag_id in dag_ids]
+        return replace(self, document=replace(self.document, dags=dags, tokens=tokens))
+
+
+def add_dags(document: StatusDocument, live_dags: Sequence[RotationDagStatus]) -> StatusDocument:
+    """Return the documents with the live facts of the DAGs, and without replaced DAGs.
+
+    A DAG without a document has not checked yet. A DAG that Airflow does not know is missing.
+    """
+    known = {dag.dag_id: dag for dag in document.dags or ()}
+    live = {dag.dag_id: dag for dag in live_dags}
+    dags = [
+        _add_dag_facts(
+            known.get(dag_id, RotationDagStatus(dag_id)),
+            live.get(dag_id, RotationDagStatus(dag_id, exists=False)),
+        )
+        for dag_id in sorted({*known, *live})
+    ]
+    tokens = [token for token in document.tokens if token.variable and token.dag_id in known]
+    return replace(document, dags=dags, tokens=tokens).without_replaced_dags()
+
+
+def add_tokens(
+    document: StatusDocument, stores: Mapping[str, TokenStore], now: datetime
+) -> LiveStatus:
+    """Return the status with the live facts of the tokens.
+
+    Args:
+        document: the documents with the live facts of the DAGs.
+        stores: the Variable of each token, by its key.
+        now: an aware time.
+    """
+    dags = {dag.dag_id: dag for dag in document.dags or ()}
+    scopes: dict[str, Scopes] = {}
+    tokens = []
+    for known in document.tokens:
+        settings, dag = parse_settings(known), dags[known.dag_id or ""]
+        store = stores[known.variable or ""]
+        try:
+            inspection = inspect_token(store, settings.policy, now=now, name=settings.name)
+        except RotatorError as error:
+            tokens.append(_build_unreadable_token(known, settings, dag, error, now))
+        else:
+            tokens.append(_build_token(known, settings, dag, inspection))
+            scopes[known.variable or ""] = inspection.claims.scopes
+    return LiveStatus(replace(document, tokens=tokens), scopes)
+
+
+def parse_settings(token: TokenStatus) -> ManagedToken:
+    """Return the settings in the status of a token, or the default if they are not valid."""
+    parsed, _ = parse_tokens(json.dumps([dict(token.settings)]))
+    return parsed[0] if parsed else ManagedToken(token.variable or ManagedToken.variable)
+
+
+def _add_dag_facts(dag: RotationDagStatus, live: RotationDagStatus) -> RotationDagStatus:
+    return replace(
+        dag,
+        exists=live.exists,
+        is_paused=live.is_paused,
+        has_import_error=live.has_import_error,
+        next_check_at=live.next_check_at,
+    )
+
+
+def _build_token(
+    known: TokenStatus, settings: ManagedToken, dag: RotationDagStatus, inspection: Inspection
+) -> TokenStatus:
+    claims, decision = inspection.claims, inspection.decision
+    fingerprint = inspection.token.fingerprint
+    is_swapped = fingerprint != known.fingerprint and _is_successor(claims, known)
+    name, name_is_known = resolve_name(
+        settings, claims.token_name, known.fingerprint if is_swapped else fingerprint, known
+    )
+    return replace(
+        known,
+        name=name,
+        name_is_known=name_is_known,
+        fingerprint=fingerprint,
+        owner=claims.subject,
+        audience=claims.audience,
+        roles=tuple(sorted(claims.roles)),
+        issued_at=claims.issued_at,
+        renew_at=decision.renew_at,
+        critical_at=decision.critical_at,
+        expires_at=claims.expires_at,
+        next_check_at=dag.next_check_at,
+        renewal_check_at=find_first_check(
+            _parse_schedule(dag.schedule), decision.renew_at, dag.next_check_at
+        ),
+    )
+
+
+def _parse_schedule(schedule: str | float | None) -> Schedule:
+    return timedelta(seconds=schedule) if isinstance(schedule, (int, float)) else schedule
+
+
+def _is_successor(claims: Claims, known: TokenStatus) -> bool:
+    """Whether a token may be the successor of the one in the document.
+
+    A rotation stores the successor before the document knows of it. Its name, which FlowAuth's
+    JWTs do not contain, must not change in that time.
+    """
+    return (
+        known.issued_at is not None
+        and claims.issued_at >= known.issued_at
+        and (claims.subject, claims.audience) == (known.owner, known.audience)
+        and claims.roles == frozenset(known.roles)
+    )
+
+
+def _build_unreadable_token(
+    known: TokenStatus,
+    settings: ManagedToken,
+    dag: RotationDagStatus,
+    error: RotatorError,
+    now: datetime,
+) -> TokenStatus:
+    name, name_is_known = resolve_name(settings, None, None, known)
+    return replace(
+        known,
+        name=name,
+        name_is_known=name_is_known,
+        fingerprint=None,
+        owner=None,
+        audience=None,
+        roles=(),
+        issued_at=None,
+        renew_at=None,
+        critical_at=None,
+        expires_at=None,
+        read_error=Event(now, error.outcome, error.severity, error.message, error.hint),
+        next_check_at=dag.next_check_at,
+    )

@@ -1,0 +1,206 @@
+"""The page's API on a real metadata database, with documents as rotation DAGs write them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from demo.parts import AirflowHome
+from flowauth_rotator.monitoring.status import VERSION
+from flowauth_rotator.provider.status_variable import build_key
+from flowauth_rotator.provider.web.page_runs import build_run_prefix
+from tests.provider.conftest import Driver
+from tests.provider.page_facts import (
+    DAG,
+    HOUR,
+    KEY,
+    MINUTE,
+    NOON,
+    build_document,
+    describe_dag,
+    describe_token,
+    encode_token,
+)
+
+NOW = round(NOON.timestamp())
+NEXT_CHECK = round((NOON + 4 * MINUTE).timestamp())
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory, airflow_binaries):
+    """A process of an Airflow whose metadata database belongs to this module."""
+    home = AirflowHome(tmp_path_factory.mktemp("page"), airflow_binaries)
+    home.set_up()
+    with home.log.open("a") as log:
+        process = subprocess.Popen(
+            [home.binaries / "python", Path(__file__).parent / "page_driver.py"],
+            env=home.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    with process:
+        yield Driver(process)
+        process.kill()
+
+
+@pytest.fixture
+def database(driver):
+    """The same, with nothing in the database."""
+    driver.reset()
+    return driver
+
+
+def put(database, dag_id=DAG, tokens=1, **columns):
+    """Store a DAG that has checked so many tokens; return the keys of their Variables."""
+    keys = [f"{dag_id}_{number}" for number in range(tokens)]
+    texts = {key: encode_token() for key in keys}
+    document = build_document(
+        *(describe_token(text, key, dag_id, name=key) for key, text in texts.items()),
+        dags=[describe_dag(dag_id)],
+    )
+    database.put_dag(dag_id=dag_id, next_check_at=NEXT_CHECK, **columns)
+    database.put_variables(values={build_key(dag_id): document.dump(), **texts})
+    return keys
+
+
+def overview(database, **visitor):
+    return database.list_tokens(now=NOW, **visitor)["document"]
+
+
+def test_the_page_has_the_document_and_what_airflow_knows_now(database):
+    """The next check, the token in the Variable, and the check that will renew it."""
+    [key] = put(database)
+    database.put_variables(values={key: encode_token(8 * HOUR + 7 * MINUTE)})
+    document = overview(database, startable=[DAG])
+    assert (document["version"], document["now"]) == (VERSION, NOW)
+    [dag], [token] = document["dags"], document["tokens"]
+    assert (dag["condition"], dag["next_check_at"]) == ("ok", NEXT_CHECK)
+    assert token["expires_at"] == round((NOON + 8 * HOUR + 7 * MINUTE).timestamp())
+    assert token["next_check_at"] == NEXT_CHECK
+    assert token["renewal_check_at"] == round((NOON + 10 * MINUTE).timestamp())
+    assert token["renewal"]["possible"]
+
+
+@pytest.mark.parametrize(("dags", "tokens"), [(1, 10), (1, 200), (5, 10)])
+def test_the_number_of_statements_is_constant(database, dags, tokens):
+    """One for the DAGs, one for the runs, one for the documents, one for the tokens."""
+    for number in range(dags):
+        keys = put(database, f"dag_{number}", tokens)
+        states = {f"{build_run_prefix(key)}1": "success" for key in keys}
+        database.put_runs(dag_id=f"dag_{number}", states=states, requested_at=NOW)
+    answer = database.list_tokens(now=NOW)
+    assert len(answer["document"]["tokens"]) == dags * tokens
+    assert all(token["run"] for token in answer["document"]["tokens"])
+    assert len(answer["statements"]) == 4
+    assert not any("xcom" in each or "task_instance" in each for each in answer["statements"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "condition"),
+    [
+        ({}, "ok"),
+        ({"is_paused": True}, "paused"),
+        ({"stale": True}, "missing"),
+        ({"stale": True, "has_import_errors": True}, "broken"),
+    ],
+)
+def test_a_dag_that_will_not_run_has_no_next_check(database, columns, condition):
+    """Whatever Airflow planned before."""
+    put(database, **columns)
+    document = overview(database)
+    [dag], [token] = document["dags"], document["tokens"]
+    expected = NEXT_CHECK if condition == "ok" else None
+    assert (dag["condition"], dag["next_check_at"]) == (condition, expected)
+    assert token["next_check_at"] == expected
+
+
+def test_a_dag_without_a_document_has_not_checked_yet(database):
+    """The tag makes it a rotation DAG; other DAGs are not shown."""
+    database.put_dag(dag_id="tagged", next_check_at=NEXT_CHECK)
+    database.put_dag(dag_id="other", tag="other")
+    [dag] = overview(database, startable=["tagged", "other"])["dags"]
+    assert (dag["dag_id"], dag["condition"], dag["message"]) == ("tagged", "new", "No check yet")
+    assert dag["next_check_at"] == NEXT_CHECK
+
+
+def test_a_document_without_a_dag_is_of_a_missing_one(database):
+    """Its tokens are not renewed any more."""
+    text = encode_token()
+    document = build_document(describe_token(text))
+    database.put_variables(values={build_key(DAG): document.dump(), KEY: text})
+    shown = overview(database)
+    assert [dag["condition"] for dag in shown["dags"]] == ["missing"]
+    assert [token["name"] for token in shown["tokens"]] == ["AIRFLOW"]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "no JSON", '{"version": 2}', "[]", '{"version": 3, "dags": 7}']
+)
+def test_an_invalid_document_is_no_check(database, value):
+    """The next check replaces it."""
+    put(database)
+    database.put_variables(values={build_key(DAG): value})
+    document = overview(database, startable=[DAG])
+    assert [dag["condition"] for dag in document["dags"]] == ["new"]
+    assert document["tokens"] == []
+
+
+def test_what_cannot_be_decrypted_is_no_check_or_no_token(database):
+    """As after a change of the Fernet key."""
+    [key] = put(database)
+    database.garble(key=key)
+    [token] = overview(database)["tokens"]
+    assert (token["name"], token["state"]) == (key, "malformed")
+    assert "cannot decrypt" in token["message"]
+    database.garble(key=build_key(DAG))
+    assert overview(database)["tokens"] == []
+
+
+def test_a_copy_of_a_document_is_ignored(database):
+    """A Variable that somebody has named like it, as a backup."""
+    put(database)
+    copy = build_document(describe_token(encode_token())).dump()
+    database.put_variables(values={f"{build_key(DAG)}_backup": copy})
+    assert len(overview(database)["tokens"]) == 1
+
+
+def test_a_row_has_the_last_run_that_was_started_from_the_page(database):
+    """Of the token and of no other one; not a run of another kind."""
+    first, second = put(database, tokens=2)
+    prefix = build_run_prefix(first)
+    states = {f"{prefix}9": "failed", f"{prefix}10": "queued", "manual__1": "failed"}
+    database.put_runs(dag_id=DAG, states=states, requested_at=NOW)
+    rows = {row["variable"]: row for row in overview(database)["tokens"]}
+    assert (rows[first]["run"]["run_id"], rows[first]["run"]["state"]) == (f"{prefix}10", "queued")
+    assert rows[first]["run"]["requested_at"] == NOW
+    assert rows[second]["run"] is None
+
+
+def test_a_user_sees_the_variables_that_they_may_read(database):
+    """And the DAGs of these, and those whose runs they may start."""
+    for dag_id in ("one", "two", "three"):
+        put(database, dag_id)
+    document = overview(database, hidden=["one_0", "two_0"], startable=["two"])
+    assert [token["variable"] for token in document["tokens"]] == ["three_0"]
+    assert [dag["dag_id"] for dag in document["dags"]] == ["three", "two"]
+
+
+def test_monitoring_has_the_same_facts(database):
+    """In JSON for `check`, and as metrics."""
+    [key] = put(database)
+    document = database.read_check(now=NOW)
+    page = overview(database)
+    assert document["version"] == VERSION
+    assert document["tokens"][0].items() <= page["tokens"][0].items()
+    assert document["dags"][0].items() <= page["dags"][0].items()
+    families = text_string_to_metric_families(database.read_metrics(now=NOW))
+    expiries = {
+        sample.labels["name"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "flowauth_rotator_token_expiration_timestamp_seconds"
+    }
+    assert expiries == {key: page["tokens"][0]["expires_at"]}

@@ -1,0 +1,219 @@
+"""What a run changes in the status document, as a function of what it found."""
+
+from datetime import datetime, timedelta, timezone
+
+import jwt
+import pytest
+
+from flowauth_rotator.agent.rotation import inspect_token
+from flowauth_rotator.core.errors import MalformedToken, Misconfigured, StoreUnavailable
+from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.monitoring.status import StatusDocument
+from flowauth_rotator.provider.managed_tokens import InvalidEntry, ManagedToken, resolve_name
+from flowauth_rotator.provider.status_updates import (
+    Run,
+    describe_renamings,
+    describe_survey_failures,
+    is_complete_check,
+    record_failure,
+    record_rotations,
+    record_survey,
+)
+from flowauth_rotator.provider.survey import Survey, SurveyedToken
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
+INVALID = InvalidEntry("X", Misconfigured("Entry 2 is invalid.", hint="Correct it."))
+HEALTHY, DUE = 50 * MINUTE, 10 * MINUTE  # time left of an hour
+
+
+class Stored:
+    """A store of one token, as `inspect_token` reads it."""
+
+    name, place = "KEY", "Variable KEY"
+
+    def __init__(self, token):
+        self.token = token
+
+    def read(self):
+        return self.token
+
+
+@pytest.fixture
+def survey_of(signing_key):
+    """Survey a token with so much time left, or one that cannot be read."""
+
+    def survey(left=HEALTHY, *, variable="KEY", now=NOON, known=None, **settings):
+        managed = ManagedToken(variable, **settings)
+        if left is None:
+            error = MalformedToken("It is not a JWT.")
+            report = error.report(name=variable, place=f"Variable {variable}", checked_at=now)
+            return SurveyedToken(managed, report)
+        expires_at = int((now + left).timestamp())
+        claims = {"iat": expires_at - 3600, "exp": expires_at, "sub": "flowbot", "aud": "S"}
+        store = Stored(Token(jwt.encode(claims, signing_key, algorithm="RS256")))
+        inspection = inspect_token(store, managed.policy, now=now, name=managed.name)
+        report = inspection.report
+        name, is_known = resolve_name(managed, None, report.fingerprint, known)
+        named = Report(**{**vars(report), "name": name, "name_is_known": is_known})
+        return SurveyedToken(managed, named, inspection)
+
+    return survey
+
+
+def run(number=1):
+    return Run("dag", f"run {number}", 5 * MINUTE, NOON + number * MINUTE)
+
+
+def plan(*tokens, **options):
+    due = [token for token in tokens if token.is_due]
+    healthy = [token for token in tokens if not token.is_due]
+    return Survey(due, [], healthy, options.pop("invalid", []), **options)
+
+
+def rotated(surveyed, run, outcome=Outcome.ROTATED, name="AIRFLOW", **changes):
+    """The report of a rotation that ended with this outcome."""
+    values = vars(surveyed.report) | {
+        "name": name,
+        "name_is_known": True,
+        "outcome": outcome,
+        "checked_at": run.now,
+        "fingerprint": "0badc0de",
+        "expires_at": run.now + 60 * MINUTE,
+    }
+    return Report(**values | changes)
+
+
+def test_a_check_records_every_token(survey_of):
+    """What it read and decided, from which run, and until when the next check is to come."""
+    document = record_survey(None, plan(survey_of(name="AIRFLOW")), run())
+    [dag], [token] = document.dags, document.tokens
+    assert (dag.dag_id, dag.checked_at, dag.checked_by) == ("dag", run().now, "run 1")
+    assert dag.deadline_at == run().now + 12 * MINUTE
+    assert (token.name, token.variable, token.owner, token.audience) == (
+        *("AIRFLOW", "KEY"),
+        *("flowbot", "S"),
+    )
+    assert token.expires_at == NOON + HEALTHY
+    assert (token.last_check.outcome, token.last_check.run_id) == ("healthy", "run 1")
+    assert token.last_check.task_id == "survey"
+    assert token.settings == {"variable": "KEY", "name": "AIRFLOW"}
+
+
+def test_a_rotation_is_recorded_with_its_task(survey_of):
+    """History, counters, the last success and the newest token at the issuer."""
+    due = survey_of(DUE)
+    document = record_survey(None, plan(due), run())
+    assert document.tokens[0].last_check is None
+    newest = NOON + 90 * MINUTE
+    report = rotated(due, run(), newest_issued_expires_at=newest, clock_skew=7)
+    [token] = (document := record_rotations(document, {"KEY": (3, report)}, run())).tokens
+    assert token.rotations == (token.last_check,)
+    assert (token.last_check.task_id, token.last_check.map_index) == ("rotate", 3)
+    assert token.rotation_counts == {"rotated": 1}
+    assert token.last_success_at == run().now
+    assert (token.newest_issued_expires_at, token.newest_issued_at) == (newest, run().now)
+    assert (token.fingerprint, token.expires_at) == ("0badc0de", run().now + 60 * MINUTE)
+    assert document.dags[0].clock_skews == {"flowauth_default": 7}
+
+
+def test_history_is_bounded_and_counters_are_not(survey_of):
+    """The last 20 rotations, the newest first; each of 30 is counted."""
+    due, document = survey_of(DUE), None
+    for number in range(30):
+        document = record_survey(document, plan(due), run(number))
+        outcome = Outcome.REFUSED if number % 3 else Outcome.ROTATED
+        report = rotated(due, run(number), outcome)
+        document = record_rotations(document, {"KEY": (0, report)}, run(number))
+        document = StatusDocument.load(document.dump())
+    [token] = document.tokens
+    assert [event.run_id for event in token.rotations] == [f"run {n}" for n in range(29, 9, -1)]
+    assert token.rotation_counts == {"rotated": 10, "refused": 20}
+    assert token.last_success_at == run(27).now
+
+
+def test_a_failure_stays_until_the_next_rotation_has_a_result(survey_of):
+    """A survey that hands the token on to a rotation does not hide it."""
+    due = survey_of(DUE)
+    document = record_survey(None, plan(due), run(1))
+    report = rotated(due, run(1), Outcome.REFUSED, severity=Severity.WARNING, message="No.")
+    document = record_rotations(document, {"KEY": (0, report)}, run(1))
+    [token] = record_survey(document, plan(due), run(2)).tokens
+    assert (token.last_check.outcome, token.last_check.run_id) == ("refused", "run 1")
+    [token] = record_survey(document, plan(survey_of(HEALTHY)), run(2)).tokens
+    assert (token.last_check.outcome, token.last_check.run_id) == ("healthy", "run 2")
+    assert token.rotations[0].outcome == "refused"
+
+
+def test_a_token_that_cannot_be_read_is_recorded_at_once(survey_of):
+    """With the error, without dates, and with what was known of it before."""
+    document = record_survey(None, plan(survey_of(name="AIRFLOW")), run(1))
+    [token] = record_survey(document, plan(survey_of(None)), run(2)).tokens
+    assert (token.last_check.outcome, token.expires_at) == ("malformed", None)
+    assert (token.name, token.owner) == ("AIRFLOW", "flowbot")
+    [token] = record_survey(document, plan(survey_of(name="AIRFLOW")), run(3)).tokens
+    assert token.former_name is None
+
+
+def test_a_run_for_some_tokens_keeps_the_entries_of_the_others(survey_of):
+    """And it is not a check of all tokens."""
+    both = plan(survey_of(), survey_of(variable="OTHER"))
+    before = record_survey(None, both, run(1))
+    some = plan(survey_of(variable="OTHER", now=NOON + MINUTE), is_complete=False)
+    after = record_survey(before, some, run(2))
+    assert [token.last_check.run_id for token in after.tokens] == ["run 1", "run 2"]
+    assert after.dags[0].checked_at == run(1).now
+    assert not is_complete_check(after, run(2))
+
+
+def test_a_token_that_is_no_longer_managed_is_dropped(survey_of):
+    """A list that cannot be read as a whole drops none."""
+    both = plan(survey_of(), survey_of(variable="OTHER"))
+    document = record_survey(None, both, run(1))
+    after = record_survey(document, plan(survey_of()), run(2))
+    assert [token.variable for token in after.tokens] == ["KEY"]
+    after = record_survey(document, plan(invalid=[INVALID]), run(2))
+    assert [token.variable for token in after.tokens] == ["KEY", "OTHER"]
+    assert after.dags[0].configuration_errors == (str(INVALID.error),)
+
+
+def test_a_failed_survey_is_recorded_until_one_succeeds(survey_of):
+    """The tokens stay as they were."""
+    document = record_survey(None, plan(survey_of()), run(1))
+    failed = record_failure(document, StoreUnavailable("Airflow did not respond."), run(2))
+    [dag] = failed.dags
+    assert (dag.failure.run_id, dag.failure.message) == ("run 2", "Airflow did not respond.")
+    assert dag.checked_at == run(1).now
+    assert failed.tokens == document.tokens
+    assert record_survey(failed, plan(survey_of()), run(3)).dags[0].failure is None
+
+
+def test_the_issuers_name_replaces_the_key_once(survey_of):
+    """One sentence says so; the name stays with that token, and with no other."""
+    due = survey_of(DUE)
+    document = record_survey(None, plan(due), run(1))
+    assert (document.tokens[0].name, document.tokens[0].name_is_known) == ("KEY", False)
+    report = rotated(due, run(1), fingerprint=due.report.fingerprint)
+    renamed = record_rotations(document, {"KEY": (0, report)}, run(1))
+    [token] = renamed.tokens
+    assert (token.name, token.name_is_known) == ("AIRFLOW", True)
+    assert (token.former_name, token.renamed_at) == ("KEY", run(1).now)
+    [sentence] = describe_renamings(document, renamed)
+    assert "is reported as 'AIRFLOW', and no longer as 'KEY'" in sentence
+    same = record_survey(renamed, plan(survey_of(DUE, known=token)), run(2))
+    assert describe_renamings(renamed, same) == []
+    another = record_survey(renamed, plan(survey_of(HEALTHY, known=token)), run(3))
+    assert (another.tokens[0].name, another.tokens[0].name_is_known) == ("KEY", False)
+
+
+def test_the_report_of_a_run_names_what_its_survey_found(survey_of):
+    """Failed tokens of this run, and invalid entries; nothing of an earlier run."""
+    broken = survey_of(None, variable="BROKEN")
+    survey = Survey([], [broken], [survey_of()], [INVALID])
+    document = record_survey(None, survey, run(1))
+    assert describe_survey_failures(document, run(1)) == [
+        f"BROKEN: malformed. It is not a JWT. {MalformedToken.hint}",
+        "Entry 2 is invalid. Correct it.",
+    ]
+    assert describe_survey_failures(document, run(2)) == []
