@@ -10,19 +10,12 @@ import json
 import sys
 from typing import Any
 
-from airflow import __version__
 from airflow.models import Connection, Variable
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from demo.parts import CONNECTION, DAG, VARIABLE
-
-AIRFLOW_2 = __version__.startswith("2.")
-if AIRFLOW_2:
-    from airflow.models.xcom import XCom
-else:
-    from airflow.models.xcom import XComModel as XCom
+from demo.parts import CONNECTION, DAG, STATUS_VARIABLE, VARIABLE
 
 
 def put(document: dict[str, Any]) -> None:
@@ -40,22 +33,18 @@ def variable(_: object) -> dict[str, str]:
         return {"value": value or "", "description": row.description or ""}
 
 
-def last_reports(_: object) -> Any:  # noqa: ANN401 - JSON
-    """Return the reports of the last run of the DAG; None if it failed.
-
-    If nothing was to be rotated, the survey alone has run, and reports.
-    """
+def last_result(_: object) -> dict[str, Any] | None:
+    """Return the only token's result of the last run, with its name; None if the run failed."""
     with create_session() as session:
-        runs = select(DagRun.run_id).where(DagRun.dag_id == DAG).order_by(DagRun.id.desc()).limit(1)
-        xcoms = select(XCom).where(XCom.dag_id == DAG, XCom.run_id == session.scalars(runs).one())
-        rows = [((row.task_id, row.key), row) for row in session.scalars(xcoms)]
-        values = {key: row.value if AIRFLOW_2 else XCom.deserialize_value(row) for key, row in rows}
-        if values.get(("survey", "return_value")) == []:
-            return values["survey", "report"]
-        return values.get(("report", "return_value"))
+        runs = select(DagRun.run_id, DagRun.state).where(DagRun.dag_id == DAG)
+        run = session.execute(runs.order_by(DagRun.id.desc()).limit(1)).one()
+        row = session.scalars(select(Variable).where(Variable.key == STATUS_VARIABLE)).one()
+        [token] = json.loads(row.get_val() or "")["tokens"]  # type: ignore[no-untyped-call]
+        result: dict[str, Any] = token["last_check"] | {"name": token["name"]}
+        return result if (result["run_id"], run.state) == (run.run_id, "success") else None
 
 
-FUNCTIONS = {function.__name__: function for function in (put, variable, last_reports)}
+FUNCTIONS = {function.__name__: function for function in (put, variable, last_result)}
 
 if __name__ == "__main__":
     print(json.dumps(FUNCTIONS[sys.argv[1]](json.load(sys.stdin))))

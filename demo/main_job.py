@@ -69,16 +69,16 @@ def format_clock(epoch: float) -> str:
 
 
 def run_dag(server: RenewalServer, airflow: AirflowHome, number: int) -> tuple[dict[str, Any], int]:
-    """Run the DAG; return its report and the number of renewal requests."""
+    """Run the DAG; return its result and the number of renewal requests."""
     before = server.renewal_requests()
     with console.status(f"run {number} of the DAG ..."):
-        report = airflow.run_dag()
+        result = airflow.run_dag()
     count = server.renewal_requests() - before
     requests_ = f"{count} renewal request{'' if count == 1 else 's'}"
     print_step(
-        f"run {number}", f"[bold]{report['outcome']}[/bold], {requests_}. {report['message']}"
+        f"run {number}", f"[bold]{result['outcome']}[/bold], {requests_}. {result['message']}"
     )
-    return report, count
+    return result, count
 
 
 def wait_until_due(claims: Claims) -> None:
@@ -157,13 +157,13 @@ def run_steps(server: RenewalServer, airflow: AirflowHome, first: Token) -> dict
         f"{TOKEN_NAME}, valid from {issued_at} to {expires_at} UTC, in Variable {VARIABLE}",
     )
 
-    reports = [run_dag(server, airflow, 1)]
+    results = [run_dag(server, airflow, 1)]
     require(
         airflow.variable()["value"] == first.reveal(),
         "The Variable was changed before the renewal was due.",
     )
     wait_until_due(before)
-    reports += [run_dag(server, airflow, 2)]
+    results += [run_dag(server, airflow, 2)]
     variable = airflow.variable()
     second = Token(variable["value"])
     public_key = server.public_key()
@@ -175,15 +175,15 @@ def run_steps(server: RenewalServer, airflow: AirflowHome, first: Token) -> dict
         "overlap",
         f"the old token verifies and is accepted at {format_clock(now)}, until {expires_at} UTC",
     )
-    reports += [run_dag(server, airflow, 3)]
+    results += [run_dag(server, airflow, 3)]
 
     after = read_unverified(second)
     history = [row for row in server.history() if row["name"] == TOKEN_NAME]
     summary = {
         "variable": VARIABLE,
-        "name": reports[1][0]["name"],
-        "outcomes": [report["outcome"] for report, _ in reports],
-        "renewal_requests": [count for _, count in reports],
+        "name": results[1][0]["name"],
+        "outcomes": [result["outcome"] for result, _ in results],
+        "renewal_requests": [count for _, count in results],
         "predecessor": {
             "issued_at": old["iat"],
             "expires_at": old["exp"],

@@ -32,6 +32,7 @@ AUDIENCE = "TEST_SERVER"
 TOKEN_NAME = "AIRFLOW"  # noqa: S105 - a name
 ROLES = {"runner": ["run", "get_results"], "viewer": ["get_results"]}
 VARIABLE = "FLOWAPI_TOKEN"
+STATUS_VARIABLE = "flowauth_rotator_status"
 CONNECTION = "flowauth_default"
 DAG = "flowauth_token_rotation"
 PAGE = "flowapi-tokens"
@@ -280,12 +281,12 @@ class AirflowHome:
             raise PartFailed(f"airflow {kind} import failed; see {self.log}")
 
     def run_dag(self) -> dict[str, Any]:
-        """Run the DAG once, and return the report of its only token."""
+        """Run the DAG once, and return the result of its only token."""
         failed = self.airflow("dags", "test", DAG)
-        reports: list[dict[str, Any]] | None = self._call_inside("last_reports")
-        if failed or not reports or len(reports) != 1:
+        result: dict[str, Any] | None = self._call_inside("last_result")
+        if failed or result is None:
             raise PartFailed(f"A run of the DAG failed; see {self.log}")
-        return reports[0]
+        return result
 
     def variable(self) -> dict[str, str]:
         """Return the `value` and the `description` of the Variable."""

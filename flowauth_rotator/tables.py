@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from flowauth_rotator.core.text import remove_control_characters
+
 _BATCH = 500  # rows that are aligned together, so that a long table needs little memory
 
 
@@ -13,14 +15,15 @@ def format_table(
 ) -> Iterator[str]:
     """Yield the lines of a table with left-aligned columns, without line ends.
 
-    Rows are read in batches. A batch with longer cells widens its columns; they never narrow.
+    Control characters in cells are removed. Rows are read in batches. A batch with longer cells
+    widens its columns; they never narrow.
 
     Args:
         rows: The cells of each row; all rows have the same number.
         headers: The column titles; without rows, they are the whole table.
     """
-    remaining = iter(rows)
-    batch = [] if headers is None else [headers]
+    remaining = ([remove_control_characters(cell) for cell in row] for row in rows)
+    batch = [] if headers is None else [list(headers)]
     batch.extend(islice(remaining, _BATCH))
     widths = [0] * len(batch[0]) if batch else []
     while batch:

@@ -9,7 +9,9 @@ from click.testing import CliRunner
 
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.cli.options import name_options
+from flowauth_rotator.core.report import Severity
 from flowauth_rotator.core.tokens import Token, read_unverified
+from flowauth_rotator.monitoring.status import StatusDocument
 
 pytestmark = pytest.mark.holds_secrets("flowapi.token")
 
@@ -34,27 +36,57 @@ def test_plan_shows_when(run, renewal_server, tmp_path):
     path.write_text(renewal_server.mint("AIRFLOW"))
     shown = run("plan", path)
     assert shown.exit_code == 0
-    assert f"file {path}  healthy. Renewal is due at 20" in shown.stdout
-    assert "AIRFLOW" in shown.stdout
+    head, row = (line.split("\t") for line in shown.stdout.splitlines())
+    assert head == ["name", "severity", "left", "renewal due", "details"]
+    assert row[1] == "OK"
+    assert row[4].startswith("Expires in 59 min ")
+    assert f"Renewal is due at {row[3]}." in row[4]
     assert shown.stdout.count(" UTC") == 3
     assert renewal_server.requests == []
+
+
+def test_plan_prints_the_json_of_a_status(run, renewal_server, tmp_path):
+    """The shape of `check --format json`: one token, and no DAGs."""
+    path = tmp_path / "flowapi.token"
+    minted = renewal_server.mint("AIRFLOW")
+    path.write_text(minted)
+    document = json.loads(run("plan", path, "--json").stdout)
+    [token] = StatusDocument.from_json(document).tokens
+    claims = read_unverified(Token(minted))
+    assert (document["dags"], document["severity"]) == (None, "ok")
+    assert token.expires_at == claims.expires_at
+    assert token.issued_at < token.renew_at < token.critical_at < token.expires_at
+    assert (token.owner, token.audience) == (renewal_server.username, renewal_server.audience)
+    assert token.roles == ("runner", "viewer")
+    assert token.fingerprint == claims.digest[:8]
+    assert token.name == (claims.token_name or path.name)
+    assert token.name_is_known == (claims.token_name is not None)
+    assert minted not in json.dumps(document)
+
+
+def test_plan_warns_of_a_token_from_the_future(run, renewal_server, tmp_path):
+    """The clock of this machine is behind."""
+    path = tmp_path / "flowapi.token"
+    path.write_text(renewal_server.mint("AIRFLOW", issued_at=int(time.time()) + 1000))
+    document = json.loads(run("plan", path, "--json").stdout)
+    [token] = document["tokens"]
+    assert (document["severity"], token["state"]) == ("warning", "healthy")
+    assert "correct the clock of this machine" in token["hint"]
 
 
 def test_plan_takes_another_threshold(run, renewal_server, tmp_path):
     """A fraction or a duration, like the settings of the DAG."""
     path = tmp_path / "flowapi.token"
+
+    def states():
+        for share in ("1/3", "0.1", "29m", "1/2", "5h"):
+            shown = run("plan", path, "--json", "--renew-before", share)
+            yield json.loads(shown.stdout)["tokens"][0]["state"]
+
     path.write_text(renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 1000))
-    states = [
-        json.loads(run("plan", path, "--json", "--renew-before", share).stdout)["state"]
-        for share in ("1/3", "0.1", "29m", "1/2", "5h")
-    ]
-    assert states == ["healthy"] * 5
+    assert list(states()) == ["healthy"] * 5
     path.write_text(renewal_server.mint("AIRFLOW", issued_at=int(time.time()) - 1900))
-    states = [
-        json.loads(run("plan", path, "--json", "--renew-before", share).stdout)["state"]
-        for share in ("1/3", "0.1", "29m", "1/2", "5h")
-    ]
-    assert states == ["healthy", "healthy", "due", "due", "due"]
+    assert list(states()) == ["healthy", "healthy", "due", "due", "due"]
 
 
 def test_rotate_renews_with_the_token_itself(run, renewal_server, file):
@@ -149,15 +181,38 @@ def test_a_refusal_is_one_sentence_in_the_issuers_words(run, renewal_server, fil
     assert same
 
 
-def test_a_failure_is_json_too_with_json(run, renewal_server, file, tmp_path):
-    """The report on standard output, the sentence on standard error, the exit code of a failure."""
+def test_a_failure_is_json_too_with_json(run, renewal_server, file):
+    """The report on standard output, the message on standard error, the exit code of a failure."""
     renewal_server.revoke("viewer")
     refused = run("rotate", file, "--url", renewal_server.url, "--json")
-    missing = run("plan", tmp_path / "nowhere", "--json")
-    reports = [json.loads(shown.stdout) for shown in (refused, missing)]
-    assert [report["outcome"] for report in reports] == ["refused", "missing"]
-    assert (reports[0]["name"], reports[0]["renewal_requests"]) == ("AIRFLOW", 1)
-    assert all(shown.exit_code == 1 and "Error: " in shown.stderr for shown in (refused, missing))
+    report = json.loads(refused.stdout)
+    assert (report["outcome"], report["renewal_requests"]) == ("refused", 1)
+    assert report["name"] == "AIRFLOW"
+    assert refused.exit_code == 1
+    assert "Error: " in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "outcome"),
+    [
+        (None, (), "missing"),
+        ("not a token", (), "malformed"),
+        ("x", ("--renew-before", "0.9"), "misconfigured"),
+    ],
+)
+def test_plan_prints_a_status_if_the_token_cannot_be_read(run, tmp_path, content, options, outcome):
+    """A critical token with the error; the message is on standard error, too."""
+    path = tmp_path / "flowapi.token"
+    if content:
+        path.write_text(content)
+    shown = run("plan", path, "--json", *options)
+    document = json.loads(shown.stdout)
+    [token] = StatusDocument.from_json(document).tokens
+    assert (token.name, token.name_is_known) == (path.name, False)
+    assert (token.read_error.outcome, token.read_error.severity) == (outcome, Severity.CRITICAL)
+    assert document["severity"] == "critical"
+    assert shown.exit_code == 1
+    assert "Error: " in shown.stderr
 
 
 def test_help_lists_every_command(run):

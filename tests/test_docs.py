@@ -1,8 +1,8 @@
 """The documents tell the truth: each command, outcome and setting stands in them, and no other."""
 
 import dataclasses
+import json
 import re
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import click
@@ -10,14 +10,11 @@ import pytest
 
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.monitoring.prometheus import render
-from flowauth_rotator.monitoring.status import Snapshot
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SERVER = (ROOT / "docs" / "server.md").read_text()
 PAGE = (ROOT / "docs" / "page.md").read_text()
-METRICS = render(Snapshot(datetime(2026, 11, 27, tzinfo=timezone.utc))).decode()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 PAGES = (
     "README.md",
@@ -94,17 +91,16 @@ def test_every_metric_of_the_server_is_listed():
         assert f"`{name}" in SERVER
 
 
-def test_every_metric_and_field_of_the_page_is_listed():
-    """By the name that a scraper or a client sees."""
-    from tests.provider.test_overview import build_row, in_use
+def test_every_field_of_the_page_is_listed():
+    """By the name that a client sees; the JSON Schema lists those of the status."""
+    import flowauth_rotator.monitoring as package
+    from tests.provider.test_overview import build_row, build_run, encode_token
 
-    lines = METRICS.splitlines()
-    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    assert len(names) == 14
-    for name in names:
-        assert f"| `{name.removeprefix('flowauth_rotator_')}` |" in PAGE
-    row = build_row(in_use(timedelta(hours=1)))
-    for name in [*row, *row["renewal"]]:
+    schema = json.loads((Path(package.__file__).parent / "status.schema.json").read_text())
+    row = build_row(encode_token(), run=build_run("failed"))
+    names = row.keys() - schema["$defs"]["token"]["properties"].keys()
+    assert names
+    for name in [*names, *row["renewal"], *row["run"], *row["error"]]:
         assert f"`{name}`" in PAGE
 
 

@@ -15,7 +15,7 @@ from flowauth_rotator.agent.http import LARGEST_BODY, CodeMissing, SignedOut
 from flowauth_rotator.agent.issuer import HttpIssuer
 from flowauth_rotator.core.errors import IssuerUnavailable, Misconfigured, Refused, RotatorError
 from flowauth_rotator.core.succession import RenewalResponse, Row
-from flowauth_rotator.core.tokens import Claims, Token
+from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +257,7 @@ def _parse_totp(secret: str) -> TOTP:
 def _parse_row(row: dict[str, Any]) -> Row:
     return Row(
         id=int(row["id"]),
-        name=str(row["name"]),
+        name=shorten_name(str(row["name"])),
         owner=str(row["username"]),
         audience=str(row["server_name"]),
         roles=frozenset(str(role["name"]) for role in row["roles"]),
@@ -266,6 +266,7 @@ def _parse_row(row: dict[str, Any]) -> Row:
 
 
 def _parse_issued(row: dict[str, Any]) -> tuple[str, str, Token | datetime]:
+    audience, name = str(row["server_name"]), shorten_name(str(row["name"]))
     if row["token"]:
-        return str(row["server_name"]), str(row["name"]), Token(str(row["token"]))
-    return str(row["server_name"]), str(row["name"]), parsedate_to_datetime(str(row["expires"]))
+        return audience, name, Token(str(row["token"]))
+    return audience, name, parsedate_to_datetime(str(row["expires"]))

@@ -39,6 +39,7 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     Throttled,
 )
+from flowauth_rotator.core.text import remove_control_characters
 
 LARGEST_BODY = 64 * 1024
 LONGEST_TIMEOUT = 3600
@@ -387,6 +388,7 @@ def _error_message(response: Response, secrets: tuple[str, ...]) -> str:
         message = CSRF_ERROR
     else:
         message = "HTML, not JSON"
+    message = " ".join(remove_control_characters(message).split())  # first: it may join a secret
 
     def redact(match: re.Match[str]) -> str:
         text = match[0]
@@ -394,7 +396,7 @@ def _error_message(response: Response, secrets: tuple[str, ...]) -> str:
         is_secret = any(piece in secret for piece in pieces for secret in secrets)
         return "[...]" if is_secret or len(text) >= LONGEST_WORD else text
 
-    return re.sub(r"[^\s.]{8,}", redact, " ".join(message.split()))[:300]
+    return re.sub(r"[^\s.]{8,}", redact, message)[:300]
 
 
 def _http_date(text: str) -> datetime | None:

@@ -24,6 +24,7 @@ from flowauth_rotator.core.errors import (
 from flowauth_rotator.core.policy import Decision, RotationPolicy, TokenState, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.succession import Candidate
+from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 if TYPE_CHECKING:
@@ -337,7 +338,8 @@ def _read_current(store: TokenStore) -> Token | None:
 
 def _default_description(name: str, successor: Claims) -> str:
     expiry = format_time(successor.expires_at)
-    return f"FlowAPI token {name}, expires {expiry}, renewed by flowauth-rotator"
+    shown = remove_control_characters(name)
+    return f"FlowAPI token {shown}, expires {expiry}, renewed by flowauth-rotator"
 
 
 def _join_violations(candidate: Candidate) -> str:

@@ -1,4 +1,4 @@
-"""`flowauth-rotator check`: report the state of tokens and rotation DAGs to a monitoring system."""
+"""`flowauth-rotator check`: report tokens and rotation DAGs to a monitoring system."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from flowauth_rotator.cli.options import (
     renew_before,
     scrape_token_file,
 )
+from flowauth_rotator.core.report import Severity
+from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
 
 if TYPE_CHECKING:
-    from flowauth_rotator.monitoring.status import Snapshot
+    from flowauth_rotator.monitoring.status import StatusDocument
 
 FORMATS = ("nagios", "checkmk", "prometheus", "json")
-UNKNOWN = 3  # the exit code of a Nagios plugin that failed itself
+UNKNOWN = PLUGIN_CODES[Severity.UNKNOWN]  # the exit code of a check that failed itself
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOption
     """  # noqa: D301 - \b is click's, for text to be left as it is
     if sys.stdout is None:  # closed: the next file that is opened would take its descriptor
         sys.exit(UNKNOWN)
-    options = CheckOptions(**arguments)
+    options, now = CheckOptions(**arguments), datetime.now(timezone.utc)
     try:
-        text, code = _render(options, _take_snapshot(options, datetime.now(timezone.utc)))
+        text, code = _render(options, _read_document(options, now), now)
     except BaseException as error:  # noqa: BLE001 - exit code 1 would be a warning, and 0 OK
         _exit_with_failure(
             options.output_format,
@@ -146,7 +148,7 @@ def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOption
     _exit(text, code)
 
 
-def _take_snapshot(options: CheckOptions, now: datetime) -> Snapshot:
+def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
     from flowauth_rotator.cli import sources
     from flowauth_rotator.core.errors import IssuerError
     from flowauth_rotator.core.policy import RotationPolicy
@@ -154,10 +156,10 @@ def _take_snapshot(options: CheckOptions, now: datetime) -> Snapshot:
     if not options.issuer:
         if options.username or options.password_file:
             raise click.UsageError("--username and --password-file need --issuer.")
-        return take_airflow_snapshot(options.airflow or "here", options.scrape_token_file, now)
+        return read_airflow(options.airflow or "here", options.scrape_token_file, now)
     in_use = None
     if options.airflow:
-        in_use = take_airflow_snapshot(options.airflow, options.scrape_token_file, now)
+        in_use = read_airflow(options.airflow, options.scrape_token_file, now)
     if not (options.username and options.password_file):
         raise click.UsageError("--issuer needs --username and --password-file.")
     policy = RotationPolicy(renew_before=options.renew_before)
@@ -167,14 +169,14 @@ def _take_snapshot(options: CheckOptions, now: datetime) -> Snapshot:
     except IssuerError as error:
         if in_use is None:
             raise
-        return replace(in_use, issuer=options.issuer, issuer_trouble=error.message)
+        return replace(in_use, issuer=options.issuer, issuer_failure=error.message)
     return in_use.with_issued(issued) if in_use else issued
 
 
-def take_airflow_snapshot(
+def read_airflow(
     airflow: str, scrape_token_file: IO[bytes] | None, now: datetime
-) -> Snapshot:
-    """Take a snapshot of the local or of a remote Airflow.
+) -> StatusDocument:
+    """Read the status document of the local or of a remote Airflow.
 
     Args:
         airflow: `here`, or the URL of Airflow.
@@ -196,26 +198,25 @@ def take_airflow_snapshot(
     return sources.fetch_remote_airflow(airflow, read_secret(scrape_token_file))
 
 
-def _render(options: CheckOptions, snapshot: Snapshot) -> tuple[str, int]:
+def _render(options: CheckOptions, document: StatusDocument, now: datetime) -> tuple[str, int]:
     """Return the text to print and the exit code."""
     from flowauth_rotator.monitoring import checkmk, json_output, nagios, prometheus
     from flowauth_rotator.monitoring.assessment import Thresholds, assess
 
-    thresholds = Thresholds(options.warning, options.critical)
-    if options.agent and snapshot.rotation_dags is None:
+    if options.agent and document.dags is None:
         raise click.UsageError("--agent needs --airflow: an issuer has no rotation DAGs.")
     if options.names or options.agent:
-        snapshot = snapshot.select(options.names)
+        document = document.select(options.names, now)
+    assessment = assess(document, now, Thresholds(options.warning, options.critical))
     if options.output_format == "prometheus":
-        return prometheus.render(snapshot).decode(), 0
-    assessment = assess(snapshot, thresholds)
+        return prometheus.render(assessment).decode(), 0
     if options.output_format == "json":
         return f"{json.dumps(json_output.render(assessment))}\n", 0
     if options.output_format == "checkmk":
         return checkmk.render(assessment), 0
     if options.names and not options.agent:
         assessment = replace(assessment, dags=None)
-    return nagios.render(assessment), int(assessment.state)
+    return nagios.render(assessment), PLUGIN_CODES[assessment.severity]
 
 
 def _describe(error: BaseException) -> str:

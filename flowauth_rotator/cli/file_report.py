@@ -14,29 +14,45 @@ from flowauth_rotator.cli.options import name_options
 from flowauth_rotator.tables import format_table
 
 if TYPE_CHECKING:
+    from flowauth_rotator.agent.stores import FileStore
+    from flowauth_rotator.core.errors import RotatorError
     from flowauth_rotator.core.policy import TokenState
     from flowauth_rotator.core.report import Report
 
+    Command = Callable[..., None]
+    RenderError = Callable[[RotatorError, FileStore, datetime], dict[str, Any]]
 
-def report_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `now`, and print errors of the library as a message or as a JSON report."""
 
-    @wraps(command)
-    def run(**arguments: Any) -> None:  # noqa: ANN401 - click's
-        from flowauth_rotator.agent.stores import FileStore
-        from flowauth_rotator.core.errors import RotatorError
+def render_error(error: RotatorError, store: FileStore, now: datetime) -> dict[str, Any]:
+    """Return an error as the JSON of a report."""
+    return error.report(name=store.name, place=store.place, checked_at=now).to_json()
 
-        now = datetime.now(timezone.utc)
-        try:
-            command(**arguments, now=now)
-        except RotatorError as error:
-            if arguments["as_json"] and arguments["file"]:
-                store = FileStore(arguments["file"])
-                report = error.report(name=store.name, place=store.place, checked_at=now)
-                click.echo(json.dumps(report.to_json()))
-            raise click.ClickException(name_options(str(error))) from None
 
-    return run
+def report_errors(render_error: RenderError = render_error) -> Callable[[Command], Command]:
+    """Give a command `now`, and print errors of the library as a message, and as JSON for a file.
+
+    Args:
+        render_error: returns the JSON of an error.
+    """
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**arguments: Any) -> None:  # noqa: ANN401 - click's
+            from flowauth_rotator.agent.stores import FileStore
+            from flowauth_rotator.core.errors import RotatorError
+
+            now = datetime.now(timezone.utc)
+            try:
+                command(**arguments, now=now)
+            except RotatorError as error:
+                if arguments["as_json"] and arguments["file"]:
+                    store = FileStore(arguments["file"])
+                    click.echo(json.dumps(render_error(error, store, now)))
+                raise click.ClickException(name_options(str(error))) from None
+
+        return run
+
+    return decorate
 
 
 def print_report(report: Report, *, state: TokenState | None = None, as_json: bool) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--lifetime-minutes", type=int, help="Requested lifetime.  [default: the maximum]")
 @click.option("--dry-run", is_flag=True, help="Inspection of the token only, without a request.")
 @as_json
-@report_errors
+@report_errors()
 def rotate(
     *,
     file: Path,

@@ -1,4 +1,4 @@
-"""Take a snapshot of the tokens in Airflow, local or remote, or at an issuer."""
+"""Read the status of the tokens in Airflow, local or remote, or at an issuer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from flowauth_rotator.agent.flowauth import LARGEST_LIST, SessionIssuer
@@ -17,16 +18,21 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     StoreUnavailable,
 )
-from flowauth_rotator.core.policy import ABANDONED, RotationPolicy, decide
-from flowauth_rotator.core.tokens import Token, read_unverified
-from flowauth_rotator.monitoring.status import InvalidSnapshot, Snapshot, TokenStatus, Validity
+from flowauth_rotator.core.policy import ABANDONED, Decision, RotationPolicy, decide
+from flowauth_rotator.core.tokens import Claims, Token, read_unverified
+from flowauth_rotator.monitoring.status import (
+    InvalidStatus,
+    StatusDocument,
+    TokenStatus,
+    sort_by_expiry,
+)
 
 CHECK_PATH = "/flowauth-rotator/api/check"
 TIMEOUT = 20  # seconds for one request; Nagios allows a check 60
 
 
-def read_local_airflow(now: datetime) -> Snapshot:
-    """Take a snapshot from the database of the Airflow in this environment.
+def read_local_airflow(now: datetime) -> StatusDocument:
+    """Read the status document from the database of the Airflow in this environment.
 
     The standard output of Airflow is redirected to standard error.
 
@@ -43,7 +49,7 @@ def read_local_airflow(now: datetime) -> Snapshot:
                 hint="Run the command with Airflow's Python, or set --airflow to Airflow's URL.",
             ) from None
         try:
-            return api.read_snapshot(None, now)
+            return api.read_document(None, now)
         except RotatorError:
             raise
         except Exception as error:  # noqa: BLE001 - its text may hold the database's password
@@ -54,11 +60,11 @@ def read_local_airflow(now: datetime) -> Snapshot:
     )
 
 
-def fetch_remote_airflow(url: str, scrape_token: str) -> Snapshot:
-    """Fetch a snapshot from the plugin of a remote Airflow.
+def fetch_remote_airflow(url: str, scrape_token: str) -> StatusDocument:
+    """Fetch the status document from the plugin of a remote Airflow.
 
     Raises:
-        RotatorError: Airflow did not respond, or not with a snapshot.
+        RotatorError: Airflow did not respond, or not with a status of this version.
     """
     client = HttpClient(url, timeout=TIMEOUT)
     client.secrets = (scrape_token,)
@@ -66,10 +72,10 @@ def fetch_remote_airflow(url: str, scrape_token: str) -> Snapshot:
     with closing(client):
         try:
             response = client.send("GET", CHECK_PATH, headers=headers, max_bytes=LARGEST_LIST)
-            return Snapshot.from_json(response.document)
+            return StatusDocument.from_json(response.document)
         except IssuerError as error:
             message = error.message
-        except InvalidSnapshot as error:
+        except InvalidStatus as error:
             message = f"{client.url} did not return the expected JSON. {error}"
     raise StoreUnavailable(
         message,
@@ -80,7 +86,7 @@ def fetch_remote_airflow(url: str, scrape_token: str) -> Snapshot:
 
 def list_issued_tokens(
     url: str, username: str, password: str, policy: RotationPolicy, now: datetime
-) -> Snapshot:
+) -> StatusDocument:
     """List the newest token of each audience and name that an issuer has minted for a user.
 
     Tokens that expired more than 30 days ago are left out. An issuer does not list the tokens of
@@ -98,27 +104,44 @@ def list_issued_tokens(
     """
     with closing(SessionIssuer(url, username, password, timeout=TIMEOUT)) as issuer:
         rows = issuer.issued()
-    newest: dict[tuple[str, str], Validity] = {}
-    for audience, name, token in rows:
-        validity = _read_validity(token, policy, now)
-        if validity and validity.expires_at > now - ABANDONED:
-            known = newest.get((audience, name), validity)
-            newest[audience, name] = max(known, validity, key=lambda each: each.expires_at)
-    tokens = [TokenStatus(name, issued=validity) for (_, name), validity in newest.items()]
-    return Snapshot(now, tokens, issuer=issuer.url)
+    tokens = [_build_row_status(*row, policy, now) for row in rows]
+    newest = {(token.audience, token.name): token for token in sort_by_expiry(filter(None, tokens))}
+    current = [
+        token
+        for token in newest.values()
+        if token.expires_at and token.expires_at > now - ABANDONED
+    ]
+    return StatusDocument(dags=None, tokens=current, issuer=issuer.url)
 
 
-def _read_validity(
-    token: Token | datetime, policy: RotationPolicy, now: datetime
-) -> Validity | None:
-    if isinstance(token, datetime):  # the issuer has deleted the token itself
+def _build_row_status(
+    audience: str, name: str, token: Token | datetime, policy: RotationPolicy, now: datetime
+) -> TokenStatus | None:
+    """Return the status of a row of the issuer; None if its token cannot be read."""
+    if isinstance(token, datetime):  # the issuer has deleted the text of the token
         expires_at = token.astimezone(timezone.utc)
-        return Validity(expires_at, expires_at)
+        return TokenStatus(name, audience=audience, issued_at=expires_at, expires_at=expires_at)
     try:
         claims = read_unverified(token)
     except MalformedToken:
         return None
-    return Validity(claims.issued_at, claims.expires_at, decide(claims, policy, now).renew_at)
+    status = build_token_status(name, token, claims, decide(claims, policy, now))
+    return replace(status, audience=audience)
+
+
+def build_token_status(name: str, token: Token, claims: Claims, decision: Decision) -> TokenStatus:
+    """Build the status of a token that no rotation DAG manages."""
+    return TokenStatus(
+        name,
+        fingerprint=token.fingerprint,
+        owner=claims.subject,
+        audience=claims.audience,
+        roles=sorted(claims.roles),
+        issued_at=claims.issued_at,
+        renew_at=decision.renew_at,
+        critical_at=decision.critical_at,
+        expires_at=claims.expires_at,
+    )
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.text import remove_control_characters
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,6 +40,8 @@ NO_ROLES = "no roles recorded"  # in FlowAuth's refusal (FlowKit pull request 72
 
 class RotatorError(Exception):
     """A rotation ended without a swap.
+
+    Message and hint are safe to show: they may contain an issuer's text, or a name.
 
     Attributes:
         outcome: the outcome in reports and metrics.
@@ -57,10 +60,10 @@ class RotatorError(Exception):
     details: Report | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _make_showable(message)
+        super().__init__(self.message)
         if hint is not None:
-            self.hint = hint
+            self.hint = _make_showable(hint)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".rstrip()
@@ -163,7 +166,7 @@ class Refused(IssuerError):
         self, message: str, *, issuer_message: str, status: int, hint: str | None = None
     ) -> None:
         super().__init__(message, hint=hint)
-        self.issuer_message = issuer_message
+        self.issuer_message = remove_control_characters(issuer_message)
         self.status = status
         self.needs_new_token = NO_ROLES in issuer_message
 
@@ -225,3 +228,8 @@ class Throttled(IssuerUnavailable):
 
 class AmbiguousResponse(IssuerUnavailable):
     """The issuer may have minted a token, but the response was lost or unreadable."""
+
+
+def _make_showable(text: str) -> str:
+    """Remove control characters, except line breaks: an error may list others, one on each line."""
+    return "\n".join(map(remove_control_characters, text.split("\n")))

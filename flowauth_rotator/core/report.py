@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time
+from flowauth_rotator.core.text import remove_control_characters
 
 
 class Outcome(str, Enum):
@@ -136,7 +137,7 @@ class Report:
     def __str__(self) -> str:
         head = f"{self.name}: {self.outcome}."
         sentences = (head, self.message, self.expiry, self.clock_warning, self.hint)
-        return " ".join(filter(None, sentences))
+        return remove_control_characters(" ".join(filter(None, sentences)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; times are epoch seconds."""

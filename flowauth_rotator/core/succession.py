@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         id: the issuer's number of the row; a larger one is newer.
-        name: the issuer's name of the token.
+        name: the issuer's name of the token, as `shorten_name` returns it.
         owner: the user who owns the token.
         audience: the server that the token is for.
         roles: the names of its roles.

@@ -19,6 +19,7 @@ from flowauth_rotator.core.errors import MalformedToken, Misconfigured
 
 LONGEST_TOKEN = 64 * 1024
 LONGEST_USER_CLAIMS = 1024 * 1024
+LONGEST_NAME = 200  # of a token, in characters: names are labels of metrics and services
 SIGNING_ALGORITHMS = [
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
@@ -141,8 +142,19 @@ def read_unverified(token: Token) -> Claims:
         issuer=_text(payload, "iss"),
         roles=frozenset(scopes),
         scopes=scopes,
-        token_name=_text(payload, "token_name"),
+        token_name=_name(payload),
     )
+
+
+def shorten_name(name: str) -> str:
+    """Return a name of at most 200 characters; a longer one ends in digits of its SHA-256.
+
+    Two different long names stay different.
+    """
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{name[: LONGEST_NAME - 17]}~{digest}"
 
 
 class PublicKey:
@@ -271,6 +283,13 @@ def _text(payload: Mapping[str, Any], claim: str) -> str | None:
     if value is None or (isinstance(value, str) and value.isprintable()):
         return value
     raise MalformedToken(f"The token's `{claim}` is not a printable string.")
+
+
+def _name(payload: Mapping[str, Any]) -> str | None:
+    name = _text(payload, "token_name")
+    if name and len(name) > LONGEST_NAME:
+        raise MalformedToken(f"The token's `token_name` is longer than {LONGEST_NAME} characters.")
+    return name
 
 
 def _scopes(user_claims: object) -> dict[str, tuple[str, ...]]:

@@ -156,15 +156,18 @@ class AssessedToken:
 
     @property
     def details(self) -> list[str]:
-        """Hint, forecast, place, and whether the name is a substitute, as sentences."""
+        """Hint, forecast, place, and what is special about the name, as sentences."""
         token = self.token
         place = f"Stored in Variable {token.variable}." if token.variable else ""
-        substitute = (
-            ""
-            if token.name_is_known
-            else "The issuer's name of the token is not known yet; its Variable stands in."
-        )
-        return [each for each in (self.verdict.hint, self.forecast, place, substitute) if each]
+        substitute = former_name = ""
+        if not token.name_is_known:
+            source = "the key of its Variable" if token.variable else "the name of its file"
+            substitute = f"The issuer's name of the token is not known yet; {source} stands in."
+        if token.former_name and token.renamed_at:
+            time = format_minute(token.renamed_at)
+            former_name = f"Until {time} its name was {token.former_name!r}."
+        sentences = (self.verdict.hint, self.forecast, place, substitute, former_name)
+        return [each for each in sentences if each]
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,7 @@ def assess_dag(dag: RotationDagStatus, now: datetime) -> AssessedDag:
         hint = "The DAG does not exist: put its file back into the dags folder."
     elif dag.is_paused:
         condition = Condition.PAUSED
-        hint = "Tokens are not being renewed: unpause the DAG."
+        hint = "Unpause the DAG."
     elif dag.failure:
         condition, hint = Condition.FAILED, f"{dag.failure.message} {dag.failure.hint}".strip()
         severity = Severity.CRITICAL if is_late else Severity.WARNING
@@ -322,7 +325,7 @@ def assess_token(
         now: a time in UTC.
         thresholds: the thresholds.
     """
-    if token.issued_at is None or token.expires_at is None:
+    if token.read_error or token.issued_at is None or token.expires_at is None:
         return _assess_unreadable(token, dag, now)
     remaining = token.expires_at - now
     warning_below, critical_below = thresholds.resolve(token)
@@ -340,14 +343,19 @@ def assess_token(
     if result := token.current_result:
         hints = [result.hint] if result.hint else hints
         if result.has_failed:
-            state = state if result.outcome == Outcome.HEALTHY else result.outcome
             severities.append(result.severity)
-            clauses.append(f"{result.outcome}: {result.message.rstrip('.')}")
+            if result.outcome == Outcome.HEALTHY:  # the only reason, and the hint says more
+                clauses.append("the clocks here and at the issuer differ")
+            else:
+                state = result.outcome
+                clauses.append(f"{result.outcome}: {result.message.rstrip('.')}")
     if dag and not dag.condition.is_renewing and state != TokenState.HEALTHY:
         severities.append(Severity.WARNING)
         clauses.append(f"{dag.dag.dag_id} is {dag.condition}")
-    if expires_before_renewal(token, dag, now):
+    if dag and expires_before_renewal(token, dag, now):
         severities.append(Severity.CRITICAL)
+        clauses.append("no check can renew it before that")
+        hints.append(f"Start a run of {dag.dag.dag_id}, and give it a schedule with more checks.")
     lifetime = token.expires_at - token.issued_at
     used = (now - token.issued_at) / lifetime if lifetime > timedelta(0) else 1.0
     return AssessedToken(
@@ -379,7 +387,7 @@ def _assess_unreadable(token: TokenStatus, dag: AssessedDag | None, now: datetim
     last = token.last_check
     is_shadowed = last is not None and last.outcome == Outcome.SHADOWED
     event = last if is_shadowed else token.read_error or last
-    if event is None:
+    if event is None or not event.has_failed:
         message = "No information about this token is available"
         return AssessedToken(token, "unknown", Verdict(Severity.UNKNOWN, message))
     verdict = Verdict(event.severity, event.message.rstrip("."), event.hint)

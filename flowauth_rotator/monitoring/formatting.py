@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from flowauth_rotator.core.clock import to_utc
+from flowauth_rotator.core.text import remove_control_characters
 
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -39,6 +40,6 @@ def to_one_line(text: str) -> str:
     """
     safe = "".join(
         character if character.isprintable() and character not in "|\\" else " "
-        for character in text
+        for character in remove_control_characters(text)
     )
     return " ".join(safe.split())

@@ -18,7 +18,7 @@ def render(assessment: Assessment) -> dict[str, Any]:
     thresholds = assessment.thresholds
     return {
         **assessment.document.to_json(),
-        "now": round(assessment.now.timestamp()),
+        "now": to_json(assessment.now),
         "severity": assessment.severity,
         "thresholds": {
             "warning": _render_threshold(thresholds.warning),

@@ -15,132 +15,158 @@ from prometheus_client.registry import Collector
 
 from flowauth_rotator import __version__
 from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.monitoring.status import (
-    RotationDagStatus,
-    Snapshot,
-    TokenStatus,
-    Validity,
-    sort_by_expiry,
-)
+from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
+from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-def render(snapshot: Snapshot, *, build_info: bool = True) -> bytes:
-    """Render a snapshot in the text format of Prometheus; an unknown value has no series.
+def render(assessment: Assessment, *, build_info: bool = True) -> bytes:
+    """Render an assessment in the text format of Prometheus; an unknown value has no series.
 
     Args:
-        snapshot: the facts.
+        assessment: the facts and verdicts.
         build_info: whether to include the version. Only one of several files that are read
             together may include it, since a series must not occur twice.
     """
     registry = CollectorRegistry()
-    registry.register(_SnapshotCollector(snapshot, build_info=build_info))
+    registry.register(_AssessmentCollector(assessment, build_info=build_info))
     return generate_latest(registry)
 
 
-class _SnapshotCollector(Collector):
-    def __init__(self, snapshot: Snapshot, *, build_info: bool) -> None:
-        self._snapshot, self._build_info = snapshot, build_info
+class _AssessmentCollector(Collector):
+    def __init__(self, assessment: Assessment, *, build_info: bool) -> None:
+        self._assessment, self._build_info = assessment, build_info
 
     def collect(self) -> Iterable[Metric]:
-        """Yield all metrics; if tokens share a name, its series are of the first to expire."""
-        snapshot = self._snapshot
-        tokens: dict[str, TokenStatus] = {}
-        for token in sort_by_expiry(snapshot.tokens):
-            tokens.setdefault(token.name, token)
-        yield from _token_metrics(tokens, managed=snapshot.rotation_dags is not None)
-        yield from _dag_metrics(snapshot.rotation_dags or ())
-        yield _gauge(
-            "issuer_clock_skew_seconds",
-            "Seconds by which the clock of the issuer was ahead at its last response.",
-            "connection",
-            snapshot.clock_skews,
-        )
+        """Yield all metrics; if tokens share a name, its series are of the most severe."""
+        tokens, dags = self._assessment.by_name, self._assessment.dags
+        yield from _severity_metrics(tokens)
+        yield from _token_metrics({} if dags is None else tokens)
+        yield _issued_metric(tokens, is_list=dags is None)
+        yield from _dag_metrics(dags or ())
         if self._build_info:
             yield _gauge("build_info", "Version of flowauth-rotator.", "version", {__version__: 1})
 
 
-def _token_metrics(tokens: Mapping[str, TokenStatus], *, managed: bool) -> Iterable[Metric]:
-    """Yield the metrics with the label `name`; `managed` is whether Airflow manages the tokens."""
-    in_use: dict[str, Validity] = {
-        name: token.in_use for name, token in tokens.items() if token.in_use is not None
-    }
-    expected = dict.fromkeys(tokens if managed else (), 1)
-    yield _gauge("token_expected", "1 for each managed token.", "name", expected)
+def _severity_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
+    yield _gauge(
+        "token_severity",
+        "Severity of the token: 0 ok, 1 warning, 2 critical, 3 unknown.",
+        "name",
+        {name: PLUGIN_CODES[token.severity] for name, token in tokens.items()},
+    )
+    yield _gauge(
+        "token_name_known",
+        "1 if the name is the issuer's, 0 if the key of the Variable stands in.",
+        "name",
+        {name: token.token.name_is_known for name, token in tokens.items()},
+    )
+
+
+def _token_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
+    """Yield the metrics of managed tokens."""
+    facts = {name: token.token for name, token in tokens.items()}
+    readable = {name: facts[name] for name in tokens if tokens[name].remaining is not None}
+    yield _gauge("token_expected", "1 for each managed token.", "name", dict.fromkeys(facts, 1))
     yield _timestamps(
         "token_expiration",
         "Expiry of the token in use.",
         "name",
-        {name: validity.expires_at for name, validity in in_use.items()},
+        {name: token.expires_at for name, token in readable.items()},
     )
     yield _timestamps(
         "token_issued",
         "When the token in use was issued.",
         "name",
-        {name: validity.issued_at for name, validity in in_use.items()},
+        {name: token.issued_at for name, token in readable.items()},
     )
     yield _timestamps(
         "token_renewal",
         "When the renewal of the token in use is due.",
         "name",
-        {name: validity.renew_at for name, validity in in_use.items()},
+        {name: token.renew_at for name, token in readable.items()},
+    )
+    renamed = sorted(
+        (token.renamed_at, token.former_name)
+        for token in facts.values()
+        if token.renamed_at and token.former_name is not None
     )
     yield _timestamps(
-        "issued_expiration",
-        "Latest expiry of the tokens of the name that were seen at the issuer.",
+        "token_renamed",
+        "When the token that had this name got its present name.",
         "name",
-        {name: token.issued.expires_at for name, token in tokens.items() if token.issued},
+        {name: time for time, name in renamed},
     )
-    yield _rotations(
-        {name: token.rotations for name, token in tokens.items() if token.rotations is not None}
-    )
+    yield _rotations({name: token.rotation_counts for name, token in facts.items()})
     yield _timestamps(
         "last_success",
         "When the token was last swapped.",
         "name",
-        {name: token.last_success_at for name, token in tokens.items()},
+        {name: token.last_success_at for name, token in facts.items()},
     )
 
 
-def _dag_metrics(dags: Sequence[RotationDagStatus]) -> Iterable[Metric]:
-    """Yield the metrics with the label `dag_id`."""
+def _issued_metric(tokens: Mapping[str, AssessedToken], *, is_list: bool) -> Metric:
+    """Return the newest expiry at the issuer: of its list, or as rotations have seen it."""
+    times = {
+        name: token.token.expires_at if is_list else token.token.newest_issued_expires_at
+        for name, token in tokens.items()
+    }
+    return _timestamps(
+        "issued_expiration",
+        "Latest expiry of the tokens of the name that were seen at the issuer.",
+        "name",
+        times,
+    )
+
+
+def _dag_metrics(dags: Sequence[AssessedDag]) -> Iterable[Metric]:
+    """Yield the metrics with the label `dag_id`, and the clocks."""
+    facts = {each.dag.dag_id: each.dag for each in dags}
+    yield _gauge("agent_expected", "1 for each rotation DAG.", "dag_id", dict.fromkeys(facts, 1))
     yield _gauge(
-        "agent_expected",
-        "1 for each rotation DAG.",
+        "dag_severity",
+        "Severity of the rotation DAG: 0 ok, 1 warning, 2 critical, 3 unknown.",
         "dag_id",
-        dict.fromkeys((dag.dag_id for dag in dags), 1),
+        {each.dag.dag_id: PLUGIN_CODES[each.verdict.severity] for each in dags},
     )
     yield _gauge(
         "agent_misconfigured",
         "1 if the DAG's list of managed tokens is invalid, else 0.",
         "dag_id",
-        {dag.dag_id: dag.condition == "misconfigured" for dag in dags},
+        {each.dag.dag_id: each.condition is Condition.MISCONFIGURED for each in dags},
     )
     yield _timestamps(
         "last_check",
         "End of the last check of all tokens.",
         "dag_id",
-        {dag.dag_id: dag.checked_at for dag in dags},
+        {dag_id: dag.checked_at for dag_id, dag in facts.items()},
     )
     yield _gauge(
         "check_interval_seconds",
         "Time from one check to the next, by the schedule.",
         "dag_id",
-        {dag.dag_id: dag.interval.total_seconds() for dag in dags if dag.interval},
+        {dag_id: dag.interval.total_seconds() for dag_id, dag in facts.items() if dag.interval},
     )
     yield _timestamps(
         "check_deadline",
         "When two checks will have been missed, by the schedule.",
         "dag_id",
-        {dag.dag_id: dag.deadline_at for dag in dags},
+        {dag_id: dag.deadline_at for dag_id, dag in facts.items()},
+    )
+    yield _gauge(
+        "issuer_clock_skew_seconds",
+        "Seconds by which the clock of the issuer was ahead at its last response.",
+        "connection",
+        {key: skew for dag in facts.values() for key, skew in dag.clock_skews.items()},
     )
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(f"flowauth_rotator_{name}", text, labels=[label])
-    for key, value in values.items():
-        family.add_metric([_encodable(key)], value)
+    for key, value in {_encodable(key): value for key, value in values.items()}.items():
+        family.add_metric([key], value)
     return family
 
 
@@ -156,9 +182,9 @@ def _rotations(counts: Mapping[str, Mapping[str, int]]) -> Metric:
         "Completed rotations by outcome.",
         labels=["name", "outcome"],
     )
-    for name, by_outcome in counts.items():
+    for name, by_outcome in {_encodable(name): each for name, each in counts.items()}.items():
         for outcome in Outcome:
-            family.add_metric([_encodable(name), outcome], by_outcome.get(outcome, 0))
+            family.add_metric([name, outcome], by_outcome.get(outcome, 0))
     return family
 
 

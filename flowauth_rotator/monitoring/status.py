@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import lru_cache
+from math import isfinite
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from flowauth_rotator.core.report import Outcome, Report, Severity
@@ -24,6 +25,9 @@ LARGEST_TOKEN = 4096  # bytes of JSON for a token
 LONGEST_MESSAGE = 600  # bytes of a message in a written document
 LONGEST_HINT = 400
 LONGEST_LIST = 400  # bytes of the roles of a token
+LONGEST_CLAIM = 200  # bytes of the owner or the audience
+LONGEST_ID = 300  # bytes of the id of a run or a task
+LEAST_NEEDED = ("former_name", "renamed_at", "roles", "settings", "audience", "owner")
 MOST_ERRORS = 20  # of the list of managed tokens
 DEFAULT_GRACE_PERIOD = timedelta(hours=1)  # if the check interval is unknown
 SWAP_OUTCOMES = (Outcome.ROTATED, Outcome.ADOPTED)
@@ -214,9 +218,18 @@ class StatusDocument:
     issuer_failure: str = ""
 
     def select(self, names: Collection[str], now: datetime) -> StatusDocument:
-        """Return the tokens of these names alone; an unknown name becomes a missing token."""
-        tokens = [token for token in self.tokens if token.name in names]
-        known = {token.name for token in tokens}
+        """Return the tokens of these names alone; an unknown name becomes a missing token.
+
+        A former name selects the token that had it, unless another token has that name now.
+        """
+        known = {token.name for token in self.tokens}
+        tokens = [
+            token
+            for token in self.tokens
+            if token.name in names
+            or (token.former_name in names and token.former_name not in known)
+        ]
+        known |= {token.former_name for token in tokens if token.former_name}
         missing = [name for name in dict.fromkeys(names) if name not in known]
         tokens += [self._build_missing_token(name, now) for name in missing]
         return replace(self, tokens=tokens)
@@ -272,7 +285,11 @@ class StatusDocument:
         raise InvalidStatus("It is not a status of tokens.")
 
     def dump(self) -> str:
-        """Return the document as text of bounded size: at most 4 KiB for each token."""
+        """Return the document as text of bounded size, without live values.
+
+        A token takes at most 4 KiB. Its oldest rotations are dropped first, then the fields of
+        `LEAST_NEEDED`, then the message of its last check.
+        """
         values = {
             "version": VERSION,
             "dags": [_dump_dag(dag) for dag in self.dags or ()],
@@ -348,8 +365,8 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return a value as JSON; times are epoch seconds, durations seconds."""
     if is_dataclass(value):
         return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, datetime):
-        return round(value.timestamp())
+    if isinstance(value, datetime):  # truncated: rounded up, the end of the year 9999 is invalid
+        return round(value.replace(microsecond=0).timestamp())
     if isinstance(value, timedelta):
         return round(value.total_seconds())
     if isinstance(value, Enum):
@@ -375,8 +392,13 @@ def parse(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type, and JSON
             if type(None) not in arguments:
                 raise TypeError(f"null is not a {kind}")
             return None
-        (first, *others) = [each for each in arguments if each is not type(None)]
-        return value if others and isinstance(value, (str, int, float)) else parse(first, value)
+        kinds = tuple(each for each in arguments if each is not type(None))
+        if len(kinds) == 1:
+            return parse(kinds[0], value)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (isinstance(value, str) or (is_number and isfinite(value))):
+            raise TypeError(f"{value} is not a {kind}")
+        return value
     if origin is Sequence:
         if not isinstance(value, list):
             raise TypeError(f"{type(value)} is not a list")
@@ -422,16 +444,21 @@ def _dump_dag(dag: RotationDagStatus) -> dict[str, Any]:
 
 
 def _dump_token(token: TokenStatus) -> dict[str, Any]:
-    """Return a token as JSON without live values, at most `LARGEST_TOKEN` bytes of it."""
+    """Return a token as JSON without live values, at most `LARGEST_TOKEN` bytes of it.
+
+    The limit holds for names up to 200 characters, Variables and DAGs up to 250.
+    """
     token = replace(
         token,
+        owner=token.owner and _cut(token.owner, LONGEST_CLAIM),
+        audience=token.audience and _cut(token.audience, LONGEST_CLAIM),
         roles=_cut_list(token.roles),
         last_check=token.last_check and _cut_event(token.last_check),
         rotations=[
-            _cut_event(event)
-            if index == 0 and event.has_failed
-            else replace(event, message="", hint="")
-            for index, event in enumerate(token.rotations[:LONGEST_HISTORY])
+            _cut_event(
+                event if number == 0 and event.has_failed else replace(event, message="", hint="")
+            )
+            for number, event in enumerate(token.rotations[:LONGEST_HISTORY])
         ],
         read_error=None,
         next_check_at=None,
@@ -440,6 +467,14 @@ def _dump_token(token: TokenStatus) -> dict[str, Any]:
     values: dict[str, Any] = _without_defaults(token)
     while _size(values) > LARGEST_TOKEN and values.get("rotations"):
         values["rotations"].pop()
+    last_check = values.get("last_check", {})
+    for document, name in (
+        *((values, name) for name in LEAST_NEEDED),
+        (last_check, "hint"),
+        (last_check, "message"),
+    ):
+        if _size(values) > LARGEST_TOKEN:
+            document.pop(name, None)
     return values
 
 
@@ -460,31 +495,44 @@ def _without_defaults(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a datacla
 
 
 def _cut_event(event: Event) -> Event:
+    """Return an event with a message of bounded size, and without ids that are too long."""
+    run_id, task_id = (
+        each if each is None or _size(each) <= LONGEST_ID else None
+        for each in (event.run_id, event.task_id)
+    )
     return replace(
         event,
         message=_cut(event.message, LONGEST_MESSAGE),
         hint=_cut(event.hint, LONGEST_HINT),
+        run_id=run_id,
+        task_id=task_id,
     )
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return at most `limit` bytes of a text, with an ellipsis if it is cut."""
-    data = text.encode("utf-8", "replace")
-    if len(data) <= limit:
-        return data.decode()
-    return data[: limit - 3].decode("utf-8", "ignore") + "…"
+    """Return a text that has at most `limit` bytes as JSON, with an ellipsis if it is cut."""
+    if _size(text) <= limit:
+        return text
+    size = _size("…")
+    for end, character in enumerate(text):
+        size += _size(character) - _size("")
+        if size > limit:
+            return f"{text[:end]}…"
+    return text
 
 
 def _cut_list(items: Sequence[str]) -> list[str]:
     kept: list[str] = []
     size = 0
     for item in items:
-        size += len(item.encode("utf-8", "replace")) + 3
+        size += _size(item) + 1
         if size > LONGEST_LIST:
             return [*kept, "…"]
         kept.append(item)
     return kept
 
 
-def _size(values: dict[str, Any]) -> int:
-    return len(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace"))
+def _size(value: object) -> int:
+    """Return the number of bytes that a value has as JSON."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-8", "replace"))

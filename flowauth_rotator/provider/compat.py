@@ -105,6 +105,7 @@ __all__ = [
     "get_requested_at",
     "is_masked",
     "is_stored",
+    "lists_every_variable",
     "mask_secret",
     "read_connection",
     "read_stored_variable",
@@ -156,14 +157,22 @@ def read_variable(key: str) -> str | None:
     Airflow reports an outage and a value that cannot be decrypted as a missing Variable; the list
     of keys distinguishes them.
 
+    The list does not have every Variable for a task of a team: see `is_stored`.
+
     Raises:
         StoreUnavailable: Airflow did not respond.
-        MalformedToken: the Variable exists, but cannot be decrypted.
+        MalformedToken: the Variable exists, but cannot be decrypted or belongs to a team.
     """
     value = _call_airflow(f"Reading Variable {key}", lambda: _get_variable(key))
     if value is not None:
         return value
     if is_stored(key):
+        if _has_teams() and lists_every_variable():
+            raise MalformedToken(
+                f"Variable {key} exists, but this task cannot read it: the Variable belongs to a "
+                "team and the DAG does not, or Airflow cannot decrypt the value.",
+                hint="Remove the team of the Variable, or store the token again.",
+            )
         raise build_unreadable_error(key)
     return None
 
@@ -176,13 +185,38 @@ def build_unreadable_error(key: str) -> MalformedToken:
     )
 
 
-def is_stored(key: str) -> bool:
-    """Whether Airflow's database contains a Variable with this key.
+def is_stored(key: str) -> bool | None:
+    """Whether Airflow's database contains a Variable with this key; None if that is unknown.
+
+    It is unknown for a key that Airflow does not list for a task of a team.
 
     Raises:
         StoreUnavailable: Airflow did not respond.
     """
-    return _call_airflow(f"Listing Variable {key}", lambda: _has_variable(key))
+    is_listed = _call_airflow(f"Listing Variable {key}", lambda: _has_variable(key))
+    return is_listed or (False if lists_every_variable() else None)
+
+
+def lists_every_variable() -> bool:
+    """Whether the list of keys that Airflow returns to this task has all Variables it can read.
+
+    With `[core] multi_team`, a task of a team can read and write the Variables of its team and
+    those without a team. The list has those of its team alone (`get_variable_keys` in
+    airflow/api_fastapi/execution_api/routes/variables.py, Airflow 3.3).
+    """
+    if AIRFLOW_2:
+        return True
+    try:
+        run: Any = get_current_context()["dag_run"]
+    except RuntimeError:  # in a callback
+        run = None
+    if hasattr(run, "team_name"):
+        return bool(run.team_name is None)
+    return not _has_teams()
+
+
+def _has_teams() -> bool:
+    return not AIRFLOW_2 and conf.getboolean("core", "multi_team", fallback=False)
 
 
 def is_masked(key: str) -> bool:

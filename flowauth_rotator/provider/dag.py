@@ -9,6 +9,7 @@ from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.monitoring.status import StatusDocument
 from flowauth_rotator.provider.assets import ROTATIONS, count_outcome
 from flowauth_rotator.provider.compat import (
@@ -283,7 +284,8 @@ def _report_lost_rotation(arguments: Mapping[str, Any], run: Run) -> Report:
 def _log_warnings(plan: Survey) -> None:
     for token in plan.due:
         for warning in token.warnings:
-            logger.warning("%s: %s", token.report.name, warning)
+            name = remove_control_characters(token.report.name)
+            logger.warning("%s: %s", name, warning)
     if plan.deferred:
         logger.warning(
             "%d due tokens exceed the limit of a run ([core] max_map_length); "

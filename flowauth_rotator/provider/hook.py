@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
+from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.provider import compat
 from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
@@ -104,7 +105,7 @@ class FlowAuthHook(compat.BaseHook):
         skew = measure_clock_skew(issuer, now) or timedelta(0)
         skew = timedelta(seconds=round(skew.total_seconds()))
         message = f"{issuer.url} (version {version}): {sign_in}. {_describe_skew(skew)}"
-        return abs(skew) <= MAX_CLOCK_SKEW, message
+        return abs(skew) <= MAX_CLOCK_SKEW, remove_control_characters(message)
 
     def _options(self) -> dict[str, Any]:
         return {name: self._extra[name] for name in ("timeout", "verify") if name in self._extra}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.tokens import LONGEST_NAME
 
 if TYPE_CHECKING:
     from flowauth_rotator.monitoring.status import TokenStatus
@@ -63,6 +64,11 @@ class ManagedToken:
             raise Misconfigured(
                 f"`variable` is longer than {LONGEST_KEY} characters.",
                 hint="Set it to the key of a Variable.",
+            )
+        if self.name and len(self.name) > LONGEST_NAME:
+            raise Misconfigured(
+                f"`name` is longer than {LONGEST_NAME} characters.",
+                hint="Set it to the issuer's name of the token.",
             )
         self.policy  # noqa: B018 - validates the settings
 
@@ -237,9 +243,9 @@ def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
 def _get_label(entry: object, number: int) -> str:
     """Return the name or the Variable of an entry if it is safe to show, or else its number."""
     settings = dict(entry) if isinstance(entry, tuple) else {}
-    for setting in ("name", "variable"):
+    for setting, longest in (("name", LONGEST_NAME), ("variable", LONGEST_KEY)):
         text = settings.get(setting)
-        if isinstance(text, str) and 0 < len(text) <= LONGEST_KEY and not looks_like_token(text):
+        if isinstance(text, str) and 0 < len(text) <= longest and not looks_like_token(text):
             return text
     return f"entry {number}"
 

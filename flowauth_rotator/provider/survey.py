@@ -274,10 +274,17 @@ def survey_token(
     )
     if not is_masked(token.variable):
         surveyed = surveyed.with_warning(
-            f"Airflow does not mask the value of {store.place}: rename the Variable to a key that "
-            "contains `token`."
+            f"Airflow does not mask the value of {store.place}: {_get_masking_advice()}."
         )
     return surveyed
+
+
+def _get_masking_advice() -> str:
+    if is_masked("token"):
+        return "rename the Variable to a key that contains `token`"
+    return (
+        "set `hide_sensitive_var_conn_fields = True` in the section `[core]` of its configuration"
+    )
 
 
 def _warn_of_slow_schedule(

@@ -44,10 +44,21 @@ class VariableStore:
 
     def read(self) -> Token:
         """Read the Variable as this worker sees it."""
-        return parse_value(self.key, compat.read_variable(self.key))
+        value = compat.read_variable(self.key)
+        if value is None and not compat.lists_every_variable():
+            raise MissingToken(
+                f"{self.place} does not exist, or the team of this DAG cannot read it.",
+                hint="Store a FlowAPI token there. A Variable of another team, and one that "
+                "Airflow cannot decrypt, look the same to this task.",
+            )
+        return parse_value(self.key, value)
 
     def preflight(self) -> None:
-        """Check that readers find the key in Airflow's database and not somewhere else first."""
+        """Check that readers find the key in Airflow's database and not somewhere else first.
+
+        If Airflow does not say whether its database has the key, the Variable passes: the read
+        after the write decides.
+        """
         backend = compat.find_shadowing_backend(self.key)
         if backend == "EnvironmentVariablesBackend":
             raise ShadowedStore(
@@ -60,7 +71,7 @@ class VariableStore:
                 hint=f"Remove {self.key} from that backend, and store it as a Variable in "
                 "Airflow's database.",
             )
-        if not compat.is_stored(self.key):
+        if compat.is_stored(self.key) is False:
             raise ShadowedStore(
                 f"{self.place} is not in Airflow's database: the API server reads it from its "
                 "environment or a secrets backend, so a write has no effect.",

@@ -13,6 +13,7 @@ from cryptography.fernet import InvalidToken
 from sqlalchemy import Connection
 
 from flowauth_rotator.core.clock import format_time
+from flowauth_rotator.core.tokens import LONGEST_NAME
 from flowauth_rotator.server.accounts import MINUTE, Accounts, Audience, Role, User
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
@@ -20,8 +21,6 @@ from flowauth_rotator.server.history import BATCH, History, HistoryRow, NewRow, 
 from flowauth_rotator.server.rate_limit import RateLimit
 from flowauth_rotator.server.settings import Settings
 from flowauth_rotator.server.signing import Keyring, UntrustedToken, compress_claims
-
-MAX_TOKEN_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -396,8 +395,8 @@ def _select_roles(names: Sequence[str], held: Sequence[Role]) -> tuple[Role, ...
 
 
 def _validate_name(name: str) -> str:
-    if not (name.strip() and name.isprintable() and len(name) <= MAX_TOKEN_NAME):
-        raise Refused(400, f"name must have 1 to {MAX_TOKEN_NAME} printable characters.", "name")
+    if not (name.strip() and name.isprintable() and len(name) <= LONGEST_NAME):
+        raise Refused(400, f"name must have 1 to {LONGEST_NAME} printable characters.", "name")
     return name
 
 

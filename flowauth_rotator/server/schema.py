@@ -20,6 +20,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from flowauth_rotator.core.tokens import LONGEST_NAME
+
 metadata = MetaData(
     naming_convention={  # a later migration can only alter named constraints
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -87,7 +89,7 @@ tokens = Table(
     Column("requested_minutes", BigInteger),
     Column("owner_id", ForeignKey(users.c.id), nullable=False),
     Column("audience_id", ForeignKey(audiences.c.id), nullable=False),
-    Column("name", String(200), nullable=False),
+    Column("name", String(LONGEST_NAME), nullable=False),
     Column("roles", JSON, nullable=False),  # [[id, name], ...] at the time of issue
     Column("jti", String(36), nullable=False, unique=True),
     Column("kid", String(43), ForeignKey("signing_keys.kid")),

@@ -31,7 +31,7 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     Throttled,
 )
-from flowauth_rotator.core.succession import Row
+from flowauth_rotator.core.succession import Row, find_current_row
 from flowauth_rotator.core.tokens import Token, read_unverified
 
 URL = "https://flowauth.example.org"
@@ -147,6 +147,8 @@ def test_a_refusal_is_asked_once_and_carries_the_issuers_words(
     [
         ({"status": 400, "statusText": "Name already exists"}, "Name already exists"),
         ({"code": 400, "message": "one\ntwo\tthree"}, "one two three"),
+        ({"message": "a\u202eb\x1b[31m\x00c\u2028d\x9be"}, "ab [31m c d e"),
+        ({"statusText": "Düngemittel 東京 🔑"}, "Düngemittel 東京 🔑"),
         ({"code": 400}, "no reason given"),
         ([1], "HTML, not JSON"),
         ({"message": "x " * 1000}, ("x " * 150)[:300]),
@@ -160,7 +162,7 @@ def test_the_words_of_a_refusal_are_one_short_line(flowauth, issuer, row, body, 
     assert refusal.value.issuer_message == words
 
 
-@pytest.mark.parametrize("recited", ["whole", "payload", "cut", "password"])
+@pytest.mark.parametrize("recited", ["whole", "payload", "cut", "marked", "password"])
 def test_a_refusal_that_recites_a_secret_is_not_repeated(flowauth, issuer, row, recited):
     """An issuer that puts a token or a password into its message does not put it into our log."""
     _, payload, signature = row.token.reveal().split(".")
@@ -168,6 +170,7 @@ def test_a_refusal_that_recites_a_secret_is_not_repeated(flowauth, issuer, row, 
         "whole": row.token.reveal(),
         "payload": payload,
         "cut": payload[20:50],
+        "marked": "\u200e".join(payload[start : start + 5] for start in range(0, 50, 5)),
         "password": "secret-password",
     }[recited]
     flowauth.post(RENEW, status=400, json={"message": f"bad '{secret}' for runner_of_many_things"})
@@ -317,6 +320,34 @@ def test_a_list_of_another_form_is_no_history(flowauth, issuer, make_token, rows
     flowauth.get(f"{URL}/tokens/tokens/3", json=rows)
     with pytest.raises(IssuerUnavailable, match=r"cannot be parsed|list of rows"):
         issuer.rows(read_unverified(make_token()))
+
+
+@pytest.mark.parametrize("token_name", [None, "n" * 40_000])
+def test_the_names_of_a_history_are_bounded(flowauth, issuer, make_token, token_name):
+    """Names of any length stay different, and the token of such a row is found and renewed."""
+    token = make_token()
+    odd = make_token(token_name=token_name) if token_name else token
+    history = [
+        {
+            "id": number,
+            "name": "n" * 40_000 + str(number),
+            "username": "flowbot",
+            "server_name": "TEST_SERVER",
+            "roles": [],
+            "token": text.reveal(),
+            "expires": "Fri, 27 Nov 2026 12:00:00 GMT",
+        }
+        for number, text in ((1, token), (2, odd))
+    ]
+    flowauth.get(f"{URL}/tokens/servers", json=[{"id": 3, "server_name": "TEST_SERVER"}])
+    flowauth.get(f"{URL}/tokens/tokens/3", json=history)
+    rows = issuer.rows(read_unverified(token))
+    issued = issuer.issued()
+    for names in ([row.name for row in rows], [name for _, name, _ in issued]):
+        assert [len(name) for name in names] == [200, 200]
+        assert len(set(names)) == 2
+    assert find_current_row(read_unverified(token), rows) == rows[0]
+    assert (rows[1].claims is None) is bool(token_name)
 
 
 def test_flowauth_asked_for_bearer_renewal_says_what_is_missing(flowauth, make_token):

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 
 from flowauth_rotator.core.errors import MalformedToken, Misconfigured
-from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
+from flowauth_rotator.core.tokens import (
+    LONGEST_NAME,
+    PublicKey,
+    Token,
+    read_unverified,
+    shorten_name,
+)
 
 GOOD = {"iat": 1_700_000_000, "nbf": 1_700_000_000, "exp": 1_700_086_400, "sub": "flowbot"}
 HEADER = {"alg": "RS256", "typ": "JWT"}
@@ -54,6 +60,23 @@ def test_claims_are_read_with_times_in_utc():
     assert claims.lifetime == timedelta(days=1)
     assert (claims.subject, claims.audience, claims.issuer) == ("flowbot", "TEST_SERVER", None)
     assert claims.token_name == "AIRFLOW"
+
+
+def test_the_longest_name_is_read():
+    """The bundled server permits as many characters."""
+    name = "é" * LONGEST_NAME
+    assert read_unverified(token_of({**GOOD, "token_name": name})).token_name == name
+
+
+@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300))
+def test_a_name_is_bounded_and_stays_itself(start, one, other):
+    """A name of up to 200 characters is unchanged; two names are never taken for one."""
+    for name in (start + one, "n" * 200 + one):
+        assert len(shorten_name(name)) == min(len(name), LONGEST_NAME)
+        assert (shorten_name(name) == name) is (len(name) <= LONGEST_NAME)
+    for begin in (start, "n" * 250):
+        same = shorten_name(begin + one) == shorten_name(begin + other)
+        assert same is (one == other)
 
 
 @pytest.mark.parametrize("form", [dict, zipped], ids=["object", "zipped"])
@@ -125,6 +148,8 @@ def test_an_odd_number_is_malformed(literal):
         ({**GOOD, "sub": 7}, "`sub`"),
         ({**GOOD, "aud": ["a", "b"]}, "`aud`"),
         ({**GOOD, "token_name": "AIRFLOW\nETL: rotated."}, "`token_name`"),
+        ({**GOOD, "token_name": "n" * 201}, "`token_name` is longer than 200 characters"),
+        ({**GOOD, "token_name": "n" * 40_000}, "`token_name` is longer than 200 characters"),
         ({**GOOD, "user_claims": ["viewer"]}, "`user_claims`"),
         ({**GOOD, "user_claims": "!!"}, "`user_claims`"),
         ({**GOOD, "user_claims": zipped({})[:-12]}, "`user_claims`"),

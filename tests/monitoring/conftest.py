@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from flowauth_rotator.cli.sources import CHECK_PATH
-from flowauth_rotator.monitoring.status import RotationDagStatus, Snapshot, TokenStatus, Validity
+from flowauth_rotator.monitoring import json_output
+from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.status import RotationDagStatus, StatusDocument, TokenStatus
 
 HOUR = timedelta(hours=1)
 
@@ -26,32 +28,37 @@ class Airflow(ThreadingHTTPServer):
     Attributes:
         url: its address.
         scrape_token: the token that a client must send.
-        snapshot: the content of its responses.
+        document: the facts in its responses.
     """
 
-    snapshot: Snapshot
+    document: StatusDocument
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Api)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.scrape_token = secrets.token_urlsafe(16)
 
-    def watch(self, hours_left, condition="ok"):
-        """Serve a snapshot of tokens with a lifetime of 60 hours, and of one DAG.
+    def watch(self, hours_left, *, is_paused=False):
+        """Serve tokens with a lifetime of 60 hours, and one DAG.
 
         Args:
             hours_left: the remaining hours of the token, by name.
-            condition: the condition of the DAG.
+            is_paused: whether the DAG is paused.
         """
         now = datetime.now(timezone.utc)
-        tokens = []
-        for name, hours in hours_left.items():
-            end = now + hours * HOUR
-            validity = Validity(end - 60 * HOUR, end, end - 20 * HOUR)
-            tokens.append(TokenStatus(name, f"Variable {len(tokens)}", "rotation", in_use=validity))
-        hint = "" if condition == "ok" else "Unpause it."
-        dags = [RotationDagStatus("rotation", condition, hint, checked_at=now)]
-        self.snapshot = Snapshot(now, tokens, dags)
+        tokens = [
+            TokenStatus(
+                name,
+                variable=f"TOKEN_{number}",
+                dag_id="rotation",
+                issued_at=now + (hours - 60) * HOUR,
+                renew_at=now + (hours - 20) * HOUR,
+                expires_at=now + hours * HOUR,
+            )
+            for number, (name, hours) in enumerate(hours_left.items())
+        ]
+        dag = RotationDagStatus("rotation", checked_at=now, is_paused=is_paused)
+        self.document = StatusDocument([dag], tokens)
 
 
 class Api(BaseHTTPRequestHandler):
@@ -63,7 +70,8 @@ class Api(BaseHTTPRequestHandler):
         self.send_response(200 if is_served else 403)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        document = self.server.snapshot.to_json() if is_served else {}
+        assessment = assess(self.server.document, datetime.now(timezone.utc))
+        document = json_output.render(assessment) if is_served else {}
         self.wfile.write(json.dumps(document).encode())
 
     def log_message(self, *_args):

@@ -175,17 +175,17 @@ def walk(core, server):
         (core.broken / "requests.py").write_text(program)
 
     mint(hours_left=10)
-    status = seen("CRITICAL", "TOKEN CRITICAL - 'etl main' expires in")
+    status = seen("CRITICAL", "TOKEN CRITICAL - 'etl main': Expires in")
     left, *levels = status["performance_data"].split(" ")[0].split("=")[1].split(";")
     assert 9 * 3600 < int(left.removesuffix("s")) <= 10 * 3600
     assert levels == ["120960:", "60480:"]
     mint(hours_left=25)
-    status = seen("WARNING", "TOKEN WARNING - 'etl main' expires in")
+    status = seen("WARNING", "TOKEN WARNING - 'etl main': Expires in")
     used, *levels = status["performance_data"].split(" ")[1].removeprefix("used=").split(";")
     assert 85 <= float(used.removesuffix("%")) < 86
     assert levels == ["80", "90", "0", "100"]
     mint(hours_left=168)
-    status = seen("OK", "TOKEN OK - 'etl main' expires in 6 d 23 h")
+    status = seen("OK", "TOKEN OK - 'etl main': Expires in 6 d 23 h")
     assert "Thresholds: warning below 0.6 of" in status["long_plugin_output"]
     broken_by("raise RuntimeError\n")
     status = seen("UNKNOWN", "internal error: RuntimeError")

@@ -1,7 +1,6 @@
 """The output for Checkmk with any names and times, and the bundled local check."""
 
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -13,11 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from demo.parts import BIN, WAIT_LIMIT, clean_environment
-from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import checkmk
-from flowauth_rotator.monitoring.assessment import State, assess
+from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.service_names import service_name
-from flowauth_rotator.monitoring.status import InvalidSnapshot, Snapshot
+from flowauth_rotator.monitoring.status import (
+    InvalidStatus,
+    RotationDagStatus,
+    StatusDocument,
+    TokenStatus,
+)
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import SHIPPED
 
@@ -50,16 +54,62 @@ def test_the_grammar_refuses_what_checkmk_misreads(printed):
         grammar.checkmk(printed)
 
 
-@given(hostile.snapshots, hostile.thresholds)
-def test_whatever_is_found_makes_a_line_for_each_service(snapshot, thresholds):
+@given(hostile.assessments)
+def test_each_service_has_a_line(assessment):
     """One for each name, one for the rotation DAGs or the issuer, and no other."""
-    assessment = assess(snapshot, thresholds)
     lines = grammar.checkmk(checkmk.render(assessment))
-    last = checkmk.ISSUER_SERVICE if snapshot.rotation_dags is None else checkmk.DAGS_SERVICE
-    assert set(lines) == {*(service_name(token.name) for token in snapshot.tokens), last}
+    last = checkmk.ISSUER_SERVICE if assessment.dags is None else checkmk.DAGS_SERVICE
+    assert set(lines) == {*map(service_name, assessment.by_name), last}
     for token in assessment.tokens:  # of several that share a service the most severe counts
-        shown = State(lines[service_name(token.token.name)].state)
-        assert shown.rank >= token.status.state.rank
+        shown = list(Severity)[lines[service_name(token.token.name)].state]
+        assert shown.rank >= token.severity.rank
+
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+
+
+def assess_tokens(*tokens, **facts):
+    return assess(
+        StatusDocument([RotationDagStatus("rotation", checked_at=NOON)], tokens, **facts), NOON
+    )
+
+
+def test_a_line_has_the_message_and_all_details():
+    """The hint, the forecast, the Variable, and that its key stands in for the name."""
+    token = TokenStatus(
+        "ETL",
+        variable="ETL",
+        dag_id="rotation",
+        name_is_known=False,
+        issued_at=NOON - 20 * DAY,
+        renew_at=NOON,
+        expires_at=NOON + 10 * DAY,
+    )
+    line = grammar.checkmk(checkmk.render(assess_tokens(token)))["FlowAuth_Token_ETL"]
+    assert (line.state, line.text) == (0, "Expires in 10 d (2026-12-05 12:00 UTC)")
+    assert line.metrics == {"used": ["66.67", "80", "90", "0", "100"], "remaining": ["864000"]}
+    assert line.details == [
+        "The next check renews the token.",
+        "Stored in Variable ETL.",
+        "The issuer's name of the token is not known yet; the key of its Variable stands in.",
+    ]
+
+
+def test_names_that_share_a_service_are_a_warning_that_names_them():
+    """A name may have been chosen to equal the service name of another token."""
+    tokens = [TokenStatus("a|b"), TokenStatus("a_b_0eab8a0a")]
+    lines = grammar.checkmk(checkmk.render(assess_tokens(*tokens)))
+    assert set(lines) == {"FlowAuth_Token_a_b_0eab8a0a", AGENT}
+    assert lines[AGENT].state == 1
+    assert "a_b_0eab8a0a is shared by" in lines[AGENT].details[-1]
+
+
+def test_an_issuer_that_failed_is_named_beside_the_dags():
+    """UNKNOWN, since the rotation DAGs are fine."""
+    [line] = grammar.checkmk(checkmk.render(assess_tokens(issuer_failure="No response."))).values()
+    assert line.state == 3
+    assert line.text.endswith("the tokens at the issuer could not be listed: No response")
 
 
 @given(hostile.texts, st.lists(hostile.texts, max_size=3, unique=True))
@@ -76,26 +126,27 @@ def test_a_check_that_failed_makes_lines_too(sentence, names):
 numbers = st.sampled_from([float("nan"), float("inf"), -float("inf"), 10**30, -(10**30), -1, 0])
 
 
-@given(hostile.snapshots, st.lists(numbers | st.floats() | st.integers(), min_size=1), st.data())
-def test_times_that_are_none_are_refused_before_they_are_read(snapshot, values, data):
+@given(hostile.documents, st.lists(numbers | st.floats() | st.integers(), min_size=1), st.data())
+def test_a_number_that_is_not_a_time_is_rejected(document, values, data):
     """The response of a remote Airflow may contain NaN, which no comparison orders."""
-    document = json.loads(json.dumps(snapshot.to_json()))
+    document = json.loads(json.dumps(document.to_json()))
     for value in values:
-        where = data.draw(st.sampled_from(list(_times(document))))
-        where[0][where[1]] = value
+        if places := list(_times(document)):
+            where, key = data.draw(st.sampled_from(places))
+            where[key] = value
     try:
-        read = Snapshot.from_json(document)
-    except InvalidSnapshot:
+        read = StatusDocument.from_json(document)
+    except InvalidStatus:
         return
-    grammar.checkmk(checkmk.render(assess(read)))
+    grammar.checkmk(checkmk.render(assess(read, NOON)))
 
 
 def _times(document):
-    """Where a time stands in the JSON of a snapshot."""
+    """Yield each place of a time in the JSON of a document."""
     for key, value in document.items() if isinstance(document, dict) else enumerate(document):
         if isinstance(value, (dict, list)):
             yield from _times(value)
-        elif key in ("taken_at", "issued_at", "expires_at", "checked_at", "deadline_at"):
+        elif str(key).endswith("_at") or key in ("interval", "grace_period"):
             yield document, key
 
 
@@ -208,41 +259,3 @@ def test_it_prints_the_states_of_tokens(local_check, renewal_server, password_fi
         "FlowAuth_Token_gone": 3,
         "FlowAuth_Issuer": 2,
     }
-
-
-SPOOLED_AT = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
-reports = st.builds(
-    Report,
-    name=hostile.texts,
-    place=hostile.texts,
-    outcome=st.sampled_from(Outcome),
-    message=hostile.texts,
-    checked_at=st.just(SPOOLED_AT),
-    severity=st.sampled_from(Severity),
-    hint=hostile.texts,
-    predecessor_expires_at=st.none() | hostile.near,
-    issued_at=st.none() | hostile.near,
-    renew_at=st.none() | hostile.near,
-)
-
-
-@given(st.lists(reports, max_size=4))
-@pytest.mark.slow
-def test_the_spool_file_holds_the_same_lines(tmp_path_factory, checked):
-    """Under a section of its own, with the age in its name after which Checkmk drops it."""
-    from flowauth_rotator.provider.monitoring_files import write_monitoring_files
-
-    spool = tmp_path_factory.mktemp("spool")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__FLOWAUTH_ROTATOR__CHECKMK_SPOOL_DIR", str(spool))
-        write_monitoring_files(checked, "rotation", timedelta(minutes=30), SPOOLED_AT)
-        write_monitoring_files(checked, "rotation", timedelta(minutes=10), SPOOLED_AT)
-    [file] = spool.iterdir()  # the one of the longer schedule is gone, and no draft is left
-    assert re.fullmatch(r"[1-9]\d*_flowauth_rotator_rotation", file.name)
-    section, _, lines = file.read_bytes().decode().partition("\n")
-    assert section == "<<<local:sep(0)>>>"
-    assert set(grammar.checkmk(lines)) == {
-        *(service_name(report.name) for report in checked),
-        f"{AGENT}_rotation",
-    }
-    assert file.stat().st_mode & 0o777 == 0o644  # Checkmk's agent is another user

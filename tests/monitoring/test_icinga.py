@@ -89,7 +89,9 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
         last: "\n".join(lines),
         **SOON,
     }
-    airflow.watch({"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), "paused")
+    airflow.watch(
+        {"AIRFLOW": 40, "etl main": 15, "a|b": 5} | dict.fromkeys(NAMES, 5), is_paused=True
+    )
     core = Icinga(monitors, tmp_path / "icinga", adapted(DEFINITIONS, changes), ALL)
     assert core.find_problems() == []
     with core.running():
@@ -104,9 +106,9 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
         "FlowAuth_Tokens": "CRITICAL",
         **dict.fromkeys(services, "CRITICAL"),
     }
-    assert "AGENT CRITICAL - rotation: paused" in status["FlowAuth_Rotation_Agent"]["plugin_output"]
+    assert "AGENT CRITICAL - rotation: Paused" in status["FlowAuth_Rotation_Agent"]["plugin_output"]
     for service in services:  # a name that is not known has no time
-        assert "expires in" in status[service]["plugin_output"]
+        assert "Expires in" in status[service]["plugin_output"]
         assert status[service]["performance_data"].startswith("remaining=")
-    summary = f"{len(NAMES) + 3} tokens: 2 ok, {len(NAMES) + 1} critical; agent critical"
+    summary = f"{len(NAMES) + 3} tokens: 1 ok, 1 warning, {len(NAMES) + 1} critical; agent critical"
     assert summary in status["FlowAuth_Tokens"]["plugin_output"]

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from flowauth_rotator.cli.main import main
 from flowauth_rotator.monitoring import nagios
 from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.service_names import service_name
+from flowauth_rotator.monitoring.status import RotationDagStatus, StatusDocument, TokenStatus
 from tests.monitoring import grammar, hostile
 from tests.monitoring.cores import INSTALLED, STATES, Nagios, adapted, walk
 
@@ -41,23 +43,67 @@ def test_the_grammar_refuses_what_nagios_misreads(printed):
         grammar.plugin(printed)
 
 
-@given(hostile.snapshots, hostile.thresholds)
-def test_whatever_is_found_makes_one_status_line(snapshot, thresholds):
-    """Of all, of the agent, of each token: the state of the exit code, and numbers that are few."""
-    assessments = [assess(snapshot, thresholds), assess(snapshot.select([]), thresholds)]
+@given(hostile.assessments)
+def test_any_assessment_has_one_status_line(assessment):
+    """Of all, of the DAGs, of each token: with the severity, and with metrics of few names."""
+    document, now = assessment.document, assessment.now
+    assessments = [assessment, assess(document.select([], now), now)]
     assessments += [
-        replace(assess(snapshot.select([token.name]), thresholds), dags=None)
-        for token in snapshot.tokens
+        replace(assess(document.select([token.name], now), now), dags=None)
+        for token in document.tokens
     ]
-    for assessment in assessments:
-        printed = grammar.plugin(nagios.render(assessment))
-        assert printed.state == STATES[assessment.state]
+    for each in assessments:
+        printed = grammar.plugin(nagios.render(each))
+        assert printed.state == each.severity.name
         assert set(printed.performance) <= NUMBERS
+
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+
+
+def test_the_long_output_has_the_details_of_each_token():
+    """The most severe first."""
+    tokens = [
+        TokenStatus(
+            name,
+            variable="ETL",
+            dag_id="rotation",
+            name_is_known=False,
+            issued_at=NOON - 20 * DAY,
+            renew_at=NOON + (left - 10) * DAY,
+            expires_at=NOON + left * DAY,
+        )
+        for name, left in (("calm", 10), ("soon", 5), ("calm", 9))
+    ]
+    dag = RotationDagStatus("rotation", checked_at=NOON)
+    assessment = assess(StatusDocument([dag], tokens, issuer_failure="No response."), NOON)
+    printed = grammar.plugin(nagios.render(assessment))
+    assert printed.text == (
+        "2 tokens: 1 ok, 1 warning; agent ok; 'soon': Expires in 5 d (2026-11-30 12:00 UTC)"
+    )
+    assert printed.performance == {
+        "ok": ["1"],
+        "warning": ["1"],
+        "critical": ["0"],
+        "unknown": ["0"],
+        "remaining": ["432000s"],
+    }
+    failure, agent, soon, calm, thresholds = printed.long
+    assert failure == "The tokens at the issuer could not be listed: No response."
+    assert agent == "agent OK - rotation: Last check 2026-11-25 12:00 UTC."
+    assert soon == (
+        "WARNING - 'soon': Expires in 5 d (2026-11-30 12:00 UTC). The next check renews the token. "
+        "Stored in Variable ETL. The issuer's name of the token is not known yet; the key of its "
+        "Variable stands in."
+    )
+    assert calm.startswith("OK - 'calm': Expires in 9 d")
+    assert thresholds.startswith("Thresholds: ")
 
 
 @given(hostile.texts)
 def test_a_check_that_failed_makes_one_status_line(sentence):
-    """UNKNOWN."""
+    """With the severity UNKNOWN."""
     assert grammar.plugin(nagios.render_failure(f"So: {sentence}")).state == "UNKNOWN"
 
 
@@ -204,7 +250,7 @@ def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
         f"service_description {service}\ncheck_command {command}\n}}\n"
         for service, command in services.items()
     ]
-    airflow.watch({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), "paused")
+    airflow.watch({"AIRFLOW": 40, "etl main": 10} | dict.fromkeys(WRITTEN, 5), is_paused=True)
     core = Nagios(monitors, tmp_path / "nagios", adapted(DEFINITIONS, changes), *more)
     assert core.find_problems() == []
     with core.running():
@@ -217,10 +263,10 @@ def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
         "FlowAuth_Rotation_Agent": "CRITICAL",
         **dict.fromkeys(services, "CRITICAL"),
     }
-    assert "AGENT CRITICAL - rotation: paused" in status["FlowAuth_Rotation_Agent"]["plugin_output"]
-    assert "Unpause it" in status["FlowAuth_Rotation_Agent"]["long_plugin_output"]
+    assert "AGENT CRITICAL - rotation: Paused" in status["FlowAuth_Rotation_Agent"]["plugin_output"]
+    assert "Unpause the DAG" in status["FlowAuth_Rotation_Agent"]["long_plugin_output"]
     for service in services.keys() - {"FlowAuth_Tokens"}:  # a name that is not known has no time
-        assert "expires in" in status[service]["plugin_output"]
+        assert "Expires in" in status[service]["plugin_output"]
         assert status[service]["performance_data"].startswith("remaining=")
     assert (
         f"{len(WRITTEN) + 2} tokens: 1 ok, 1 warning" in status["FlowAuth_Tokens"]["plugin_output"]

@@ -3,14 +3,15 @@
 import contextlib
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from demo.parts import wait_until
-from flowauth_rotator.monitoring.prometheus import render
-from flowauth_rotator.monitoring.status import RotationDagStatus, Snapshot, TokenStatus, Validity
+from flowauth_rotator.monitoring import prometheus
+from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.status import RotationDagStatus, StatusDocument, TokenStatus
 from tests.monitoring.watching import Alertmanager, Exporter, Watch, node_exporter
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
@@ -21,20 +22,38 @@ def now():
     return datetime.now(timezone.utc)
 
 
+def dates(issued_at, expires_at, renew_at):
+    """A token with these dates, as it is in use and at the issuer."""
+    return {
+        "issued_at": issued_at,
+        "expires_at": expires_at,
+        "renew_at": renew_at,
+        "newest_issued_at": issued_at,
+        "newest_issued_expires_at": expires_at,
+    }
+
+
 def token(name="etl main", **facts):
     """A token with a lifetime of ten hours, of which nine remain."""
-    validity = Validity(now() - HOUR, now() + 9 * HOUR, now() + 5 * HOUR)
-    well = TokenStatus(
-        name, dag_id="rotation", in_use=validity, issued=validity, rotations={"rotated": 1}
+    well = dates(now() - HOUR, now() + 9 * HOUR, now() + 5 * HOUR)
+    counts = {"rotation_counts": {"rotated": 1}}
+    return TokenStatus(**{"name": name, "dag_id": "rotation", **well, **counts, **facts})
+
+
+def render(tokens, dag_id, deadline=HOUR, skew=2, **options):
+    dag = RotationDagStatus(
+        dag_id,
+        checked_at=now(),
+        deadline_at=now() + deadline,
+        interval=HOUR,
+        clock_skews={"flowauth_default": skew},
     )
-    return replace(well, **facts)
+    return prometheus.render(assess(StatusDocument([dag], tokens), now()), **options)
 
 
-def well(*tokens, dag_id="rotation", deadline=HOUR, **facts):
+def well(*tokens, **facts):
     """The metrics of these tokens, by default of two healthy tokens, and of a healthy DAG."""
-    dag = RotationDagStatus(dag_id, checked_at=now(), deadline_at=now() + deadline, interval=HOUR)
-    tokens = tokens or tuple(map(token, NAMES))
-    return render(replace(Snapshot(now(), tokens, [dag], {"flowauth_default": 2}), **facts))
+    return render(tokens or tuple(map(token, NAMES)), "rotation", **facts)
 
 
 def with_first(**facts):
@@ -43,8 +62,7 @@ def with_first(**facts):
 
 
 def due():
-    validity = Validity(now() - 5 * HOUR, now() + 3 * HOUR, now() - 60 * SECOND)
-    return {"in_use": validity, "issued": validity}
+    return dates(now() - 5 * HOUR, now() + 3 * HOUR, now() - 60 * SECOND)
 
 
 def rotating():
@@ -53,10 +71,15 @@ def rotating():
 
     def text():
         number = next(numbers)
-        validity = Validity(now(), now() + 9 * HOUR + number * SECOND, now() + 5 * HOUR)
-        return with_first(in_use=validity, issued=validity, rotations={"rotated": number})
+        current = dates(now(), now() + 9 * HOUR + number * SECOND, now() + 5 * HOUR)
+        return with_first(**current, rotation_counts={"rotated": number})
 
     return text
+
+
+def renamed():
+    """The first token has got another name."""
+    return well(token("new name", former_name="etl main", renamed_at=now()), token("AIRFLOW"))
 
 
 def unsteady():
@@ -73,19 +96,22 @@ class Fault:
         text: returns the metrics, or a function that returns them; None if the exporter has died.
         alert: the alert that fires; empty for none.
         labels: name and value of the label that identifies it.
+        repaired: returns the metrics after the fault.
     """
 
     text: Callable[[], bytes | Callable[[], bytes | None] | None]
     alert: str = ""
     labels: tuple = ("name", "etl main")
+    repaired: Callable[[], bytes] = well
 
 
 FAULTS = {
     "well": Fault(well),
     "a_hundred_rotations": Fault(rotating),
     "scrapes_that_are_missed": Fault(unsteady),
-    "failures_before_it_is_due": Fault(lambda: with_first(rotations={"refused": 3})),
-    "a_database_that_was_cleaned": Fault(lambda: with_first(rotations={})),
+    "failures_before_it_is_due": Fault(lambda: with_first(rotation_counts={"refused": 3})),
+    "a_document_that_was_deleted": Fault(lambda: with_first(rotation_counts={})),
+    "a_name_that_became_known": Fault(renamed, repaired=renamed),
     "an_exporter_that_died": Fault(
         lambda: None, "FlowAuthRotationAgentAbsent", ("dag_id", "rotation")
     ),
@@ -93,16 +119,18 @@ FAULTS = {
         lambda: well(deadline=-SECOND), "FlowAuthRotationAgentStalled", ("dag_id", "rotation")
     ),
     "a_name_that_is_gone": Fault(lambda: well(token("AIRFLOW")), "FlowAuthTokenVanished"),
-    "a_name_without_a_token": Fault(lambda: with_first(in_use=None), "FlowAuthTokenMissing"),
+    "a_name_without_a_token": Fault(
+        lambda: with_first(issued_at=None, expires_at=None), "FlowAuthTokenMissing"
+    ),
     "a_newer_token_not_in_use": Fault(
-        lambda: with_first(issued=Validity(now(), now() + 20 * HOUR)), "FlowAuthTokenNotDeployed"
+        lambda: with_first(newest_issued_expires_at=now() + 20 * HOUR), "FlowAuthTokenNotDeployed"
     ),
     "failures_once_it_is_due": Fault(
-        lambda: with_first(**due(), rotations={"rotated": 1, "refused": 3}),
+        lambda: with_first(**due(), rotation_counts={"rotated": 1, "refused": 3}),
         "FlowAuthRotationFailing",
     ),
     "a_clock_that_is_wrong": Fault(
-        lambda: well(clock_skews={"flowauth_default": -400}),
+        lambda: well(skew=-400),
         "FlowAuthRotationClockSkew",
         ("connection", "flowauth_default"),
     ),
@@ -130,7 +158,7 @@ class Observation:
 
 @pytest.fixture(scope="module")
 def observed(monitors, tmp_path_factory):
-    """Twelve healthy exporters, then a fault in each, then all are healthy again."""
+    """Healthy exporters, then a fault in each, then all are healthy again."""
     exporters = {name: Exporter(name, well()) for name in FAULTS}
     jobs = [exporter.job for exporter in exporters.values()]
     rotations = '{__name__=~"flowauth_rotator_.*", job="a_hundred_rotations"}'
@@ -148,7 +176,7 @@ def observed(monitors, tmp_path_factory):
         watch.wait_for_scrapes(*(name for name in FAULTS if name not in dead))
         firing = wait_for_alerts_of_all_jobs(watch)
         for name in FAULTS:
-            exporters[name].text = well()
+            exporters[name].text = FAULTS[name].repaired()
             if name in dead:
                 parts.enter_context(exporters[name].running())
         wait_until(lambda: watch.alerts() == set(), "all resolve")
@@ -226,10 +254,9 @@ def test_time_runs_out_for_a_token_and_each_alert_mutes_the_one_before(monitors,
         watch = Watch(monitors, tmp_path / "watch", exporter.job, alertmanager=mutes.port)
         parts.enter_context(watch.running())
         for number, left in enumerate((0.5, 0.2, -0.1), start=1):
-            validity = Validity(
-                now() - 20 * HOUR, now() + left * 10 * HOUR, now() + (left - 1) * 10 * HOUR
+            exporter.text = with_first(
+                **dates(now() - 20 * HOUR, now() + left * 10 * HOUR, now() + (left - 1) * 10 * HOUR)
             )
-            exporter.text = with_first(in_use=validity, issued=validity)
             expected = set(names[:number])
             wait_until(lambda expected=expected: watch.alerts() == expected, names[number - 1])
             assert set(watch.ever()) == expected
@@ -240,16 +267,13 @@ def test_time_runs_out_for_a_token_and_each_alert_mutes_the_one_before(monitors,
         assert set(watch.ever()) == set(names)
 
 
-def test_textfiles_of_two_dags_are_read_and_an_old_one_is_told(monitors, tmp_path):
+def test_textfiles_of_two_dags_are_read_and_an_old_one_raises_an_alert(monitors, tmp_path):
     """They explain each metric alike, or one would be dropped; old ones are served for ever."""
     textfiles = tmp_path / "textfiles"
     textfiles.mkdir()
 
     def write(dag_id, name, deadline=HOUR):
-        dag = RotationDagStatus(
-            dag_id, checked_at=now(), deadline_at=now() + deadline, interval=HOUR
-        )
-        text = render(Snapshot(now(), [token(name)], [dag]), build_info=False)
+        text = render([token(name)], dag_id, deadline, build_info=False)
         draft = tmp_path / "draft"
         draft.write_bytes(text)
         draft.replace(textfiles / f"flowauth_rotator_{dag_id}.prom")

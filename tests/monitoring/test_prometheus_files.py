@@ -13,9 +13,10 @@ import yaml
 
 import flowauth_rotator.server.metrics as server_metrics
 from flowauth_rotator.core.report import Outcome
+from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.export import FILES
 from flowauth_rotator.monitoring.prometheus import render
-from flowauth_rotator.monitoring.status import Snapshot, TokenStatus, Validity
+from flowauth_rotator.monitoring.status import StatusDocument
 
 PROMETHEUS = FILES / "prometheus"
 RULES = sorted(PROMETHEUS.glob("*.rules.yml"))
@@ -73,6 +74,13 @@ MISTAKES = {  # in the rules, by the first words of the unit test that must dete
     },
     "a name that is no longer managed": {
         "last_over_time(flowauth_rotator_token_expected[6h])": "flowauth_rotator_token_expected",
+        "> time() - 7 * 3600": "> time() - 70 * 3600",
+    },
+    "a name that became known": {
+        "last_over_time(flowauth_rotator_token_renamed_timestamp_seconds[6h])": (
+            "last_over_time(flowauth_rotator_token_renamed_timestamp_seconds[20m])"
+        ),
+        "> time() - 7 * 3600": "> time() - 5 * 3600",
     },
     "one of two DAGs is gone": {
         "          and ignoring (name, dag_id) flowauth_rotator_last_check_timestamp_seconds\n": "",
@@ -164,19 +172,10 @@ def test_every_metric_that_is_asked_for_exists():
     used = metrics_in("".join(expressions()))
     for path in PROMETHEUS.glob("*.yml"):
         used |= metrics_in(re.sub(r"\w+\.(rules|test)\.yml|name: .*", "", path.read_text()))
-    text = render(Snapshot(taken_at=None)).decode()
+    text = render(assess(StatusDocument(), datetime.now(timezone.utc))).decode()
     known = metrics_in(text + Path(server_metrics.__file__).read_text())
     known |= {f"{name}{suffix}" for name in known for suffix in ("_total", "_bucket")}
     assert used <= known
-
-
-def test_an_issuer_that_is_asked_alone_makes_no_token_a_missing_one():
-    """An issuer does not know which tokens should be in use."""
-    now = datetime.now(timezone.utc)
-    issued = TokenStatus("etl main", issued=Validity(now, now + timedelta(hours=1)))
-    text = render(Snapshot(now, [issued], rotation_dags=None)).decode()
-    assert 'flowauth_rotator_issued_expiration_timestamp_seconds{name="etl main"}' in text
-    assert "flowauth_rotator_token_expected{" not in text
 
 
 def test_alertmanager_takes_the_example(monitors):

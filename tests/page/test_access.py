@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -64,6 +65,38 @@ def test_the_api_tells_a_stranger_to_sign_in(site, method, path):
     """With 401 and no redirect."""
     answer = site.call(None, method, f"flowauth-rotator/{path}", headers=HEADER)
     assert (answer.status_code, answer.json()["code"]) == (401, 401)
+    assert site.renewals(DAG) == []
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"headers": {"Authorization": "Bearer scrape-0123456789abcdef"}},
+        {"headers": {"Authorization": "Bearer a.b.c"}},
+        {"headers": {"Authorization": "Bearer "}},
+        {"headers": {"Authorization": "Basic YWRtaW46d3Jvbmc="}},
+        {"headers": {"Authorization": "Digest x"}},
+        {"headers": {}, "cookies": {"_token": "a.b.c", "session": "a.b.c"}},
+    ],
+    ids=["another secret", "another JWT", "nothing", "password", "digest", "cookie"],
+)
+def test_the_api_tells_who_sends_invalid_credentials_to_sign_in(site, credentials):
+    """With 401 on every path: 403 is for a user who lacks a permission."""
+    headers = HEADER | credentials["headers"]
+    for method, path in (
+        *(("GET", f"flowauth-rotator/{name}") for name in ("api/tokens", "api/check", "metrics")),
+        ("POST", RENEWAL),
+    ):
+        response = requests.request(
+            method,
+            f"{site.url}/{path}",
+            headers=headers,
+            cookies=credentials.get("cookies"),
+            allow_redirects=False,
+            timeout=60,
+        )
+        assert (response.status_code, response.json()["code"]) == (401, 401), path
+        assert "Sign in" in response.json()["message"]
     assert site.renewals(DAG) == []
 
 
@@ -181,7 +214,7 @@ def test_metrics_are_for_who_may_read_variables_and_for_the_scraper(site, scrape
     bearer = {"Authorization": f"Bearer {scrape_token}"}
     wrong = {"Authorization": f"Bearer {scrape_token[:-1]}"}
     path = "flowauth-rotator/metrics"
-    assert site.call(None, "GET", path, headers=wrong).status_code in (401, 403)
+    assert site.call(None, "GET", path, headers=wrong).status_code == 401
     for answer in (site.call("reader", "GET", path), site.call(None, "GET", path, headers=bearer)):
         assert answer.status_code == 200
         families = {it.name: it.samples for it in text_string_to_metric_families(answer.text)}

@@ -75,14 +75,14 @@ def test_all_is_well(request, site, where):
     assert text.startswith(f"TOKENS OK - {number} tokens: {number} ok; agent ok | ok={number} ")
     code, text = call("check", "--name", "etl main")
     assert code == 0
-    assert text.startswith("TOKEN OK - 'etl main' expires in ")
+    assert text.startswith("TOKEN OK - 'etl main': Expires in ")
     code, text = call("check", "--format", "checkmk")
     assert code == 0
     states = {service: line.state for service, line in grammar.checkmk(text).items()}
     assert states.keys() >= {"FlowAuth_Token_etl main", "FlowAuth_Rotation_Agent"}
     assert set(states.values()) == {0}
     code, text = call("check", "--format", "json")
-    assert (code, json.loads(text)["state"]) == (0, "OK")
+    assert (code, json.loads(text)["severity"]) == (0, "ok")
     code, text = call("check", "--format", "prometheus")
     assert code == 0
     assert 'flowauth_rotator_token_expected{name="etl main"} 1.0\n' in text
@@ -133,14 +133,14 @@ def test_an_airflow_that_cannot_be_read_is_unknown(here, site, tmp_path):
     assert "canary" not in text
 
 
-def test_the_plan_says_when_it_will_renew(here, elsewhere, site):
-    """In a pipe a line a token, with tabs; with --json what `check` says."""
+def test_the_plan_shows_when_it_will_renew(here, elsewhere, site):
+    """In a pipe a line a token, with tabs; with --json what `check` prints."""
     site.wait_for_checks(DAG)  # while a check is under way Airflow 2 knows of no next one
     for call in (here, elsewhere):
         code, text = call("plan")
         assert code == 0
         head, *rows, agent = (line.split("\t") for line in text.splitlines())
-        assert head == ["name", "state", "left", "renewal due", "details"]
+        assert head == ["name", "severity", "left", "renewal due", "details"]
         [row] = [row for row in rows if row[0] == "etl main"]
         assert row[1] == "OK"
         assert "renew" in row[4]
@@ -190,34 +190,35 @@ def agent_of(call):
     return text.splitlines()[0]
 
 
-def wait_for_state(site, state):
-    """Wait until Airflow has noticed what has become of the DAG."""
+def wait_for_condition(call, condition):
+    """Wait until Airflow has noticed a change of the DAG."""
 
     def is_noticed():
-        [agent] = [agent for agent in site.overview()["agents"] if agent["dag_id"] == DAG]
-        return agent["state"] == state
+        dags = json.loads(call("check", "--format", "json")[1])["dags"]
+        [dag] = [dag for dag in dags if dag["dag_id"] == DAG]
+        return dag["condition"] == condition
 
-    wait_until(is_noticed, f"{DAG} is {state}")
+    wait_until(is_noticed, f"{DAG} is {condition}")
 
 
-def test_what_keeps_the_dag_from_running_is_critical_at_once(site, here, elsewhere):
-    """Paused, without its file, with a broken import: each is named, and passes when mended."""
+def test_a_dag_that_cannot_run_is_critical_at_once(site, here, elsewhere):
+    """Paused, without its file, with a broken import: each is named, and resolves when repaired."""
     site.pause(DAG)
-    assert f"{DAG}: paused" in agent_of(here)
+    assert f"{DAG}: Paused" in agent_of(here)
     assert "AGENT CRITICAL" in agent_of(elsewhere)
     _, text = here("check", "--name", "etl main")
     assert "The token is not being renewed" in text
     site.pause(DAG, paused=False)
     assert agent_of(here).startswith("AGENT OK")
     (site.dags / f"{DAG}.py").unlink()
-    wait_for_state(site, "missing")
-    assert f"{DAG}: missing" in agent_of(elsewhere)
+    wait_for_condition(elsewhere, "missing")
+    assert f"{DAG}: Missing" in agent_of(elsewhere)
     site.put_dag(DAG, CODE)
-    wait_for_state(site, "ok")
+    wait_for_condition(elsewhere, "ok")
     assert agent_of(elsewhere).startswith("AGENT OK")
     site.put_dag(DAG, "import airflow.nothing_of_this_name  # dag")
-    wait_for_state(site, "broken")
-    assert f"{DAG}: broken" in agent_of(elsewhere)
+    wait_for_condition(elsewhere, "broken")
+    assert f"{DAG}: Broken" in agent_of(elsewhere)
     site.put_dag(DAG, CODE)
-    wait_for_state(site, "ok")
+    wait_for_condition(elsewhere, "ok")
     assert agent_of(elsewhere).startswith("AGENT OK")

@@ -14,7 +14,7 @@ from airflow import __version__
 from airflow.models import Connection, Variable
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, literal, select, text
 
 AIRFLOW_2 = __version__.startswith("2.")
 if AIRFLOW_2:
@@ -68,6 +68,28 @@ def run(dag_id, conf=None, environment=None):
 
 def put_variable(key, value, description):
     Variable.set(key, value, description=description)
+
+
+def put_team_variable(key, value, team):
+    """Store a Variable of a team, or of no team."""
+    from airflow.models.team import Team
+
+    with create_session() as session:
+        if team and not Team.get_name_if_exists(team, session=session):
+            session.add(Team(name=team))
+    with create_session() as session:
+        session.execute(delete(Variable).filter_by(key=key))
+    Variable.set(key, value, team_name=team)
+
+
+def set_team(team):
+    """Make all tasks those of a team, or of no team.
+
+    Airflow looks up the team by the task of the request, which is unknown in `DAG.test`.
+    """
+    from airflow.api_fastapi.execution_api import security
+
+    security._team_name_for_ti_stmt = lambda _: select(literal(team))
 
 
 def variable(key):

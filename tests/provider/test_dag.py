@@ -9,8 +9,10 @@ import pytest
 
 from demo.parts import free_port
 from flowauth_rotator.core.tokens import Token, read_unverified
+from tests.provider.conftest import driven
 
 numbers = itertools.count()
+MASK_NOTHING = {"AIRFLOW__CORE__HIDE_SENSITIVE_VAR_CONN_FIELDS": "False"}
 TEMPLATE = "{{ 1 + 1 }} {{ var.value.HEALTHY }}"  # a token's name is other people's input
 
 
@@ -341,6 +343,25 @@ def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflo
     assert results()["OPEN"]["hint"].endswith(sentence)
     warning = "OPEN_DUE: Airflow does not mask the value of Variable OPEN_DUE"
     assert warning in airflow_home.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "settings", "advice"),
+    [
+        ("MASKED_TOKEN", {}, None),
+        ("OPEN", {}, "rename the Variable to a key that contains `token`"),
+        ("ODDLY_NAMED", {"AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "oddly"}, None),
+        ("MASKED_TOKEN", MASK_NOTHING, "set `hide_sensitive_var_conn_fields = True`"),
+        ("OPEN", MASK_NOTHING, "set `hide_sensitive_var_conn_fields = True`"),
+    ],
+    ids=str,
+)
+def test_the_advice_on_masking_helps(put, airflow_home, key, settings, advice):
+    """Airflow may mask no key at all: then another key does not help."""
+    put(key, age=0)
+    with driven(airflow_home, **settings) as configured:
+        report = configured.probe("survey", key, schedule=60, scheduled=False)["answer"]
+    assert (advice in report["hint"]) if advice else report["hint"] == ""
 
 
 def test_a_run_by_hand_rotates_the_tokens_that_it_names(managed, put, airflow):

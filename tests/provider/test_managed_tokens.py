@@ -49,6 +49,7 @@ def test_an_entry_has_the_fields_of_a_managed_token():
         ManagedToken("X", name="ETL", flowauth_conn_id="a", description="b", lifetime_minutes=7),
         ManagedToken("X", renew_before=timedelta(days=400), critical_before=0.05),
         ManagedToken("X", critical_before=timedelta(minutes=7)),
+        ManagedToken("X", name="N" * 200),
     ],
 )
 def test_a_managed_token_is_written_as_the_list_has_it(token):
@@ -94,6 +95,7 @@ def test_an_invalid_list_is_a_single_error(text, words):
         ({"variable": 7}, "entry 2", "`variable` is not a string"),
         ({"variable": None}, "entry 2", "`variable` is not a string"),
         ({"variable": "V" * 251}, "entry 2", "`variable` is longer than 250"),
+        ({"variable": "X", "name": "N" * 201}, "X", "`name` is longer than 200"),
         ({"variable": "X", "name": ["ETL"]}, "X", "`name` is not a string"),
         ({"variable": "X", "flowauth_conn_id": None}, "X", "`flowauth_conn_id` is not a string"),
         ({"variable": "X", "renew_before": "soon"}, "X", "`renew_before` is neither"),

@@ -1,6 +1,12 @@
 """The Variable store inside tasks of a real Airflow."""
 
+import time
+
 import pytest
+
+from tests.provider.conftest import driven
+
+TEAMS = {"AIRFLOW__CORE__MULTI_TEAM": "True"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,3 +103,90 @@ def test_each_segment_of_a_token_is_masked(airflow):
     pieces = ["first-canary-segment", "second-canary-segment", "third-canary-segment"]
     result = airflow.probe("mask", "FLOWAPI_TOKEN", pieces=pieces)
     assert result == {"answer": [[True] * 3, [True] * 3]}
+
+
+@pytest.fixture(scope="module")
+def airflow_with_teams(airflow_home):
+    """The same Airflow with `[core] multi_team`; its tasks are those of team_a or of no team."""
+    if airflow_home.version().startswith("2."):
+        pytest.skip("Airflow 2 has no teams")
+    with driven(airflow_home, **TEAMS) as driver:
+        for key, team in (("GLOBAL", None), ("OURS", "team_a"), ("THEIRS", "team_b")):
+            driver.put_team_variable(key=key, value="a.b.c", team=team)
+        yield driver
+
+
+@pytest.mark.parametrize(
+    ("team", "key", "readable"),
+    [
+        ("team_a", "GLOBAL", True),
+        ("team_a", "OURS", True),
+        ("team_a", "THEIRS", False),
+        ("team_a", "NEVER_STORED", False),
+        (None, "GLOBAL", True),
+        (None, "OURS", False),
+        (None, "NEVER_STORED", False),
+    ],
+)
+def test_a_variable_that_a_team_can_read_is_not_shadowed(airflow_with_teams, team, key, readable):
+    """Airflow lists for a team the Variables of the team alone, and lets it write others too."""
+    airflow_with_teams.set_team(team=team)
+    read = airflow_with_teams.probe("read", key)
+    if not readable:
+        assert read["error"] == (
+            "MalformedToken" if (team, key) == (None, "OURS") else "MissingToken"
+        )
+        assert "team" in read["text"] or (team, key) == (None, "NEVER_STORED")
+        return
+    assert read == {"answer": "a.b.c"}
+    assert airflow_with_teams.probe("preflight", key) == {"answer": None}
+    airflow_with_teams.probe("write", key, value="x.y.z", description="d")
+    assert airflow_with_teams.probe("read", key) == {"answer": "x.y.z"}
+    airflow_with_teams.probe("write", key, value="a.b.c", description="d")
+
+
+def test_a_team_rotates_a_token_in_a_variable_without_a_team(airflow_with_teams, renewal_server):
+    """The token is renewed, and the Variable still belongs to no team."""
+    airflow_with_teams.set_team(team="team_a")
+    airflow_with_teams.put_connection(
+        conn_id="flowauth_teams",
+        host=renewal_server.url,
+        login=renewal_server.username,
+        password=renewal_server.password,
+    )
+    token = renewal_server.mint("TEAMS", issued_at=int(time.time()) - 2700)
+    airflow_with_teams.put_team_variable(key="GLOBAL_TOKEN", value=token, team=None)
+    conf = {"variable": "GLOBAL_TOKEN", "connection": "flowauth_teams"}
+    task = airflow_with_teams.run(dag_id="one", conf=conf)["tasks"]["rotate"]
+    assert (task["state"], task["report"]["outcome"]) == ("success", "rotated")
+    airflow_with_teams.set_team(team="team_b")
+    rotated = airflow_with_teams.probe("read", "GLOBAL_TOKEN")["answer"]
+    assert rotated != token
+
+
+def test_a_task_without_a_team_detects_a_variable_that_the_database_lacks(airflow_with_teams):
+    """Airflow lists all Variables for it, also with `[core] multi_team`."""
+    airflow_with_teams.set_team(team=None)
+    assert airflow_with_teams.probe("preflight", "NEVER_STORED")["error"] == "ShadowedStore"
+
+
+def test_the_environment_shadows_a_variable_of_a_team(airflow_with_teams):
+    """It does not depend on the list."""
+    airflow_with_teams.set_team(team="team_a")
+    for key in ("GLOBAL", "OURS"):
+        result = airflow_with_teams.probe(
+            "preflight", key, environment={f"AIRFLOW_VAR_{key}": "a.b.c"}
+        )
+        assert result["error"] == "ShadowedStore"
+
+
+@pytest.mark.parametrize("team", ["team_a", None])
+def test_a_value_that_cannot_be_decrypted_has_its_own_error(airflow_with_teams, team):
+    """If Airflow lists the Variable; otherwise the error names this cause, too."""
+    airflow_with_teams.set_team(team=team)
+    for owner in {team, None}:
+        airflow_with_teams.put_team_variable(key="GARBLED", value="a.b.c", team=owner)
+        airflow_with_teams.garble(key="GARBLED")
+        result = airflow_with_teams.probe("read", "GARBLED")
+        assert result["error"] == ("MalformedToken" if owner == team else "MissingToken")
+        assert "decrypt" in result["text"]

@@ -11,7 +11,6 @@ from tests.monitoring import grammar
 from tests.provider.conftest import driven
 
 WRONG_LIST = [{"variable": "KEPT_TOKEN"}, {"variabel": "ODD_TOKEN"}]
-SURVEYS_READ = 8  # of those that succeeded, and of those that failed
 SPOOL_FILE = "240_flowauth_rotator_managed"  # two checks of a minute each, and two minutes of grace
 TEXTFILE = "flowauth_rotator_managed.prom"
 
@@ -29,6 +28,7 @@ def folders(tmp_path):
 def run(airflow, renewal_server, folders):
     """Run the DAG of these tokens in an Airflow that writes files."""
     spool, textfiles = folders
+    airflow.forget_status()
     connection = {"conn_type": "flowauth", "host": renewal_server.url, "login": "flowbot"}
     connection["password"] = renewal_server.password
     settings = {
@@ -116,7 +116,7 @@ def test_a_rotation_that_cannot_begin_leaves_what_the_survey_read(
     _, _, lines = (folders[0] / SPOOL_FILE).read_text().partition("\n")
     line = grammar.checkmk(lines)["FlowAuth_Token_due"]
     assert line.text.startswith("Expires in ")
-    assert "Connection nowhere does not exist." in line.text
+    assert "Connection nowhere does not exist" in line.text
     assert line.state == 2
     expiration = "flowauth_rotator_token_expiration_timestamp_seconds"
     in_use = read_unverified(Token(airflow.variable(key="DUE_TOKEN")["value"]))
@@ -180,63 +180,54 @@ def test_a_broken_library_keeps_no_token_from_being_renewed(
 
 
 def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, run):
-    """By name and outcome; one that fails, too."""
+    """By outcome; one that fails, too."""
     put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
     airflow.put_variable(key="BAD_TOKEN", value="Bearer opaque", description=None)
     run("COUNTED_TOKEN", "BAD_TOKEN")
-    once = by_name(airflow)
+    once = by_variable(airflow)
     put(airflow, renewal_server, "COUNTED_TOKEN", "counted", age=2700)
-    while int(time.time()) <= once["counted"]["last_success_at"]:
+    while int(time.time()) <= once["COUNTED_TOKEN"]["last_success_at"]:
         time.sleep(0.05)  # the document has whole seconds
     run("COUNTED_TOKEN", "BAD_TOKEN")
-    twice = by_name(airflow)
-    assert once["counted"]["rotations"] == {"rotated": 1}
-    assert twice["counted"]["rotations"] == {"rotated": 1, "adopted": 1}
-    assert twice["BAD_TOKEN"]["rotations"] == {"malformed": 2}
-    assert twice["BAD_TOKEN"]["last_success_at"] is None
-    assert twice["counted"]["last_success_at"] > once["counted"]["last_success_at"]
-    expires_at = twice["counted"]["in_use"]["expires_at"]
-    assert twice["counted"]["issued"]["expires_at"] == expires_at
+    twice = by_variable(airflow)
+    assert once["COUNTED_TOKEN"]["rotation_counts"] == {"rotated": 1}
+    assert twice["COUNTED_TOKEN"]["rotation_counts"] == {"rotated": 1, "adopted": 1}
+    assert twice["BAD_TOKEN"]["rotation_counts"] == {"malformed": 2}
+    assert "last_success_at" not in twice["BAD_TOKEN"]
+    assert twice["COUNTED_TOKEN"]["last_success_at"] > once["COUNTED_TOKEN"]["last_success_at"]
+    expires_at = twice["COUNTED_TOKEN"]["expires_at"]
+    assert twice["COUNTED_TOKEN"]["newest_issued_expires_at"] == expires_at
 
 
-def test_a_rotation_that_left_no_report_is_counted_too(airflow, renewal_server, run):
-    """Its worker was killed, so the outcome is not known."""
-    put(airflow, renewal_server, "KILLED_TOKEN", "killed", age=2700)
-    run("KILLED_TOKEN")
-    airflow.lose_rotations(dag_id="managed")
-    found = by_name(airflow)["killed"]
-    assert found["rotations"] == {"unavailable": 1}
-    assert found["last_success_at"] is None
+def test_a_rotation_that_left_no_report_is_counted_too(
+    airflow_home, renewal_server, run, tmp_path, airflow
+):
+    """It broke before it could report, so the outcome is not known."""
+    broken = tmp_path / "broken" / "pyotp"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('broken')")
+    put(airflow, renewal_server, "LOST_TOKEN", "lost", age=2700)
+    with driven(airflow_home, PYTHONPATH=str(broken.parent)) as with_broken_library:
+        done = run("LOST_TOKEN", airflow=with_broken_library)
+    assert done["state"] == "failed"
+    token = by_variable(airflow)["LOST_TOKEN"]
+    assert token["rotation_counts"] == {"unavailable": 1}
+    assert token["last_check"]["message"].startswith("The rotation ended without a report")
+    assert "last_success_at" not in token
 
 
-def test_checks_that_fail_again_and_again_hide_no_token(airflow, renewal_server, run):
-    """The last successful check determines what is shown of each token, whatever its age."""
+def test_runs_that_fail_again_and_again_hide_no_token(airflow, renewal_server, run):
+    """The last check determines what is shown of each token, whatever users start."""
     airflow.put_variable(key="BAD_TOKEN", value="Bearer opaque", description=None)
     put(airflow, renewal_server, "KEPT_TOKEN", "kept")
     run("KEPT_TOKEN", "BAD_TOKEN")
-    before = airflow.read_snapshot()
-    for _ in range(SURVEYS_READ + 1):
+    before = airflow.status()
+    for _ in range(3):
         failed = run("KEPT_TOKEN", "BAD_TOKEN", names=["nobody"])
         assert failed["tasks"]["survey"]["state"] == "failed"
-    after = airflow.read_snapshot()
-    [dag_before], [dag_after] = (
-        [dag for dag in snapshot["rotation_dags"] if dag["dag_id"] == "managed"]
-        for snapshot in (before, after)
-    )
-    assert dag_after["checked_at"] == dag_before["checked_at"]
-    assert read_results(after) == read_results(before)
+    assert airflow.status() == before
 
 
-def read_results(snapshot):
-    """Name, outcome and message of each token of the DAG `managed`."""
-    return [
-        (token["name"], token["last_check"]["outcome"], token["last_check"]["message"])
-        for token in snapshot["tokens"]
-        if token["dag_id"] == "managed"
-    ]
-
-
-def by_name(airflow):
-    """The tokens of the DAG `managed` in the snapshot, by name."""
-    tokens = airflow.read_snapshot()["tokens"]
-    return {token["name"]: token for token in tokens if token["dag_id"] == "managed"}
+def by_variable(airflow):
+    """The tokens in the status document of the DAG `managed`, by Variable."""
+    return {token["variable"]: token for token in airflow.status()["tokens"]}

@@ -143,8 +143,14 @@ async def show_api_error(_request: Request, error: ApiError) -> JSONResponse:
 
 @app.exception_handler(HTTPException)
 async def show_http_error(_request: Request, error: HTTPException) -> JSONResponse:
-    """Return an error that Airflow raised, in the same form."""
-    message = "Sign in to Airflow." if error.status_code == 401 else str(error.detail)
+    """Return an error that Airflow raised, in the same form.
+
+    Airflow responds with 403 to credentials that are not a JWT of its own. The routes of this app
+    raise `ApiError` for a missing permission.
+    """
+    if error.status_code in (401, 403):
+        return JSONResponse({"code": 401, "message": "Sign in to Airflow."}, 401)
+    message = str(error.detail)
     return JSONResponse({"code": error.status_code, "message": message}, error.status_code)
 
 

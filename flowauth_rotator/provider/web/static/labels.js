@@ -2,10 +2,20 @@
 
 import { formatDuration } from "./time.js";
 
+const IDENTIFIERS = new Set(["variable", "dag_id", "run_id"]);
+const BIDIRECTIONAL = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const CONTROL = /[\x00-\x1f\x7f-\x9f\u2028\u2029]/g;
+
 const LABELS = {
   ok: "OK",
   budget_exhausted: "Budget exhausted",
 };
+
+/** A reviver for JSON: make texts safe to show, as `core/text.py` does, except identifiers. */
+export function makeShowable(key, value) {
+  if (typeof value !== "string" || IDENTIFIERS.has(key)) return value;
+  return value.replace(BIDIRECTIONAL, "").replace(CONTROL, " ");
+}
 
 /** Format a state, a condition or an outcome as a label: `Budget exhausted`. */
 export function formatLabel(state) {

@@ -8,7 +8,7 @@ import {
   Views,
 } from "./dom.js";
 import { followTheme, getBrowserUrl, openLinksInParent, readRequestedVariable } from "./frame.js";
-import { buildSummary } from "./labels.js";
+import { buildSummary, makeShowable } from "./labels.js";
 import { RotationDag } from "./rotation_dag.js";
 import { getKey, Row } from "./row.js";
 import { formatTime } from "./time.js";
@@ -65,11 +65,20 @@ async function callApi(url, options = {}) {
     const signal = AbortSignal.timeout(TIMEOUT);
     const response = await fetch(url, { ...options, signal, redirect: "manual" });
     if (response.type === "opaqueredirect") return { status: 401, body: {} };
-    const body = await response.json().catch(() => ({}));
+    const body = parseBody(await response.text());
     const isUsable = !response.ok || body.version === VERSION;
     return isUsable ? { status: response.status, body } : { status: 0, body: {} };
   } catch {
     return { status: 0, body: {} };
+  }
+}
+
+/** Parse a response, whose texts are then safe to show; one that is not JSON is an empty object. */
+function parseBody(text) {
+  try {
+    return JSON.parse(text, makeShowable);
+  } catch {
+    return {};
   }
 }
 

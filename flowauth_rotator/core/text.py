@@ -1,0 +1,20 @@
+"""Text from outside, made safe to show."""
+
+from __future__ import annotations
+
+import re
+
+# C0, DEL and C1, the line and the paragraph separator, and halves of characters (surrogates),
+# which no output can encode
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_BIDIRECTIONAL = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def remove_control_characters(text: str) -> str:
+    """Return a text for a terminal, a log or a page, on one line.
+
+    Otherwise a text from outside could add a line to a log, control a terminal, or change the order
+    of the text around it. Each control character becomes a blank; characters that set the direction
+    of text are removed; all others stay. The result is for people: compare the original.
+    """
+    return _CONTROL.sub(" ", _BIDIRECTIONAL.sub("", text))

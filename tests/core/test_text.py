@@ -1,0 +1,97 @@
+"""Text from outside is safe to show, in each place that shows it."""
+
+import unicodedata
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowauth_rotator.core import errors
+from flowauth_rotator.core.report import Outcome, Report
+from flowauth_rotator.core.text import remove_control_characters
+from flowauth_rotator.tables import format_table
+from tests.core.conftest import NOON
+from tests.monitoring import hostile
+
+CONTROL = {*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), "\u2028", "\u2029"}
+BIDIRECTIONAL = {
+    *("\u061c", "\u200e", "\u200f"),
+    *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))),
+}
+SURROGATES = st.integers(0xD800, 0xDFFF).map(chr)
+texts = hostile.texts | st.text(
+    alphabet=st.sampled_from(sorted(CONTROL | BIDIRECTIONAL)) | st.characters() | SURROGATES
+)
+ERRORS = {
+    "Refused": lambda text: errors.Refused(text, issuer_message=text, status=400, hint=text),
+    "Rejected": lambda text: errors.Rejected(text, violations=()),
+    "Throttled": lambda text: errors.Throttled(text, retry_after=1),
+}
+
+
+def is_showable(text):
+    """Whether the text is one line that every output can encode, and no control sequence."""
+    text.encode()
+    return not set(text) & (CONTROL | BIDIRECTIONAL) and len(text.splitlines()) <= 1
+
+
+@given(texts)
+def test_only_control_characters_are_removed(text):
+    """What is left is the text in its order; a second time changes nothing."""
+    shown = remove_control_characters(text)
+    assert is_showable(shown)
+    kept = [c for c in text if c not in BIDIRECTIONAL]
+    assert len(shown) == len(kept)
+    for before, after in zip(kept, shown, strict=True):
+        is_control = before in CONTROL or unicodedata.category(before) == "Cs"
+        assert after == (" " if is_control else before)
+    assert remove_control_characters(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AIRFLOW",
+        "Düngemittel 東京",
+        "🔑",
+        "👩\u200d💻",
+        "e\u0301",
+        "עברית",
+        "a | b",
+        "back\\slash",
+        "",
+    ],
+)
+def test_printable_text_stays(text):
+    """In any script, also in one from right to left."""
+    assert remove_control_characters(text) == text
+
+
+@given(texts, st.sampled_from([*ERRORS, "Misconfigured"]))
+def test_an_error_is_safe_to_show(text, kind):
+    """Its message, hint and report, and the issuer's words; its lines are those of the message."""
+    error = ERRORS.get(kind, lambda text: errors.Misconfigured(text, hint=text))(text)
+    lines = text.count("\n") + 1
+    shown = [error.message, error.hint, getattr(error, "issuer_message", ""), *map(str, error.args)]
+    for part in (*shown, str(error)):
+        assert all(map(is_showable, part.split("\n")))
+        assert part.count("\n") < 2 * lines
+    assert "\n" not in getattr(error, "issuer_message", "")
+    assert is_showable(str(error.report(name=text, place=text, checked_at=NOON)))
+
+
+@given(texts)
+def test_a_report_is_one_line_and_keeps_its_name(text):
+    """The name in JSON is the identity of the token, and unchanged."""
+    report = Report(text, text, Outcome.HEALTHY, text, NOON, hint=text)
+    assert is_showable(str(report))
+    assert replace(report).name == report.to_json()["name"] == text
+
+
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
+def test_a_table_has_a_line_for_each_row(rows):
+    """The columns are as wide as what is shown."""
+    lines = list(format_table(rows, ["NAME", "STATE"]))
+    assert len(lines) == len(rows) + 1
+    assert all(map(is_showable, lines))

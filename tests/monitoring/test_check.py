@@ -1,0 +1,149 @@
+"""`flowauth-rotator check` with a remote Airflow, an issuer, or both."""
+
+import json
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from flowauth_rotator.cli.main import main
+from flowauth_rotator.cli.sources import list_issued_tokens
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.tokens import Token, read_unverified
+from flowauth_rotator.monitoring.status import StatusDocument
+from tests.monitoring import grammar
+
+pytestmark = pytest.mark.holds_secrets("password")
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def check(capfd):
+    """Call the command; exit code and output."""
+
+    def check(*words):
+        with pytest.raises(SystemExit) as ended:
+            main(["check", *map(str, words)])
+        return ended.value.code, capfd.readouterr().out
+
+    return check
+
+
+@pytest.fixture
+def from_airflow(airflow, scrape_token_file):
+    return ("--airflow", airflow.url, "--scrape-token-file", scrape_token_file)
+
+
+@pytest.fixture
+def from_issuer(renewal_server, password_file):
+    account = ("--username", renewal_server.username, "--password-file", password_file)
+    return ("--issuer", renewal_server.url, *account)
+
+
+@pytest.mark.parametrize(
+    ("hours_left", "options", "code"),
+    [
+        (40, (), 0),
+        (40, ("--warning", "50h", "--critical", "30h"), 1),
+        (40, ("--warning", "50h", "--critical", "45h"), 2),
+        (11, (), 1),
+        (5, (), 2),
+    ],
+)
+def test_the_thresholds_are_applied_here(check, airflow, from_airflow, hours_left, options, code):
+    """The remote Airflow prints its own severities, which do not count."""
+    airflow.watch({"etl main": hours_left})
+    assert check(*from_airflow, "--name", "etl main", *options)[0] == code
+
+
+def test_all_formats_agree(check, airflow, from_airflow):
+    """One message and one severity everywhere; JSON lists all tokens."""
+    airflow.watch({"etl main": 11})
+    message = "Expires in 10 h 59 min ("
+    code, text = check(*from_airflow, "--name", "etl main")
+    assert (code, text.startswith(f"TOKEN WARNING - 'etl main': {message}")) == (1, True)
+    _, lines = check(*from_airflow, "--format", "checkmk")
+    line = grammar.checkmk(lines)["FlowAuth_Token_etl main"]
+    assert (line.state, line.text.startswith(message)) == (1, True)
+    _, text = check(*from_airflow, "--format", "json")
+    [token] = json.loads(text)["tokens"]
+    assert (token["severity"], token["message"].startswith(message)) == ("warning", True)
+    code, text = check(*from_airflow, "--format", "prometheus")
+    assert (code, 'token_severity{name="etl main"} 1.0' in text) == (0, True)
+
+
+def test_a_former_name_raises_no_alert(check, airflow, from_airflow):
+    """A service that was defined by the key of the Variable goes on with the same token."""
+    airflow.watch({"etl main": 40})
+    [token] = airflow.document.tokens
+    renamed = replace(token, former_name="ETL", renamed_at=datetime.now(timezone.utc))
+    airflow.document = replace(airflow.document, tokens=[renamed])
+    code, text = check(*from_airflow, "--name", "ETL")
+    assert (code, "'etl main'" in text, "its name was 'ETL'" in text) == (0, True, True)
+    assert check(*from_airflow, "--name", "gone")[0] == 2
+
+
+def test_a_response_of_another_version_is_unknown(check, airflow, from_airflow, monkeypatch):
+    airflow.watch({})
+    monkeypatch.setattr("flowauth_rotator.monitoring.status.VERSION", 2)
+    document = airflow.document.to_json()
+    monkeypatch.undo()
+    monkeypatch.setattr("tests.monitoring.conftest.json_output.render", lambda _: document)
+    code, text = check(*from_airflow)
+    assert (code, "not a status of version 3" in text) == (3, True)
+
+
+def test_an_issued_token_that_is_not_in_use_is_a_warning(
+    check, airflow, from_airflow, from_issuer, renewal_server
+):
+    """After an hour, if the interval of the checks is unknown."""
+    airflow.watch({"etl main": 40})
+    both = (*from_airflow, *from_issuer, "--name", "etl main")
+    assert check(*both)[0] == 0
+    issued_at = int(time.time()) - 2 * 3600
+    renewal_server.mint("etl main", lifetime_minutes=100 * 60, issued_at=issued_at)
+    code, text = check(*both)
+    assert (code, "is not in use" in text) == (1, True)
+
+
+def test_an_issuer_that_fails_hides_no_token(check, airflow, from_airflow, from_issuer):
+    """The severity is UNKNOWN, unless a token is worse."""
+    airflow.watch({"etl main": 40})
+    wrong = ("--username", "nobody")
+    code, text = check(*from_airflow, *from_issuer, *wrong)
+    assert code == 3
+    assert "1 tokens: 1 ok" in text
+    assert "The tokens at the issuer could not be listed: " in text
+    _, text = check(*from_airflow, *from_issuer, *wrong, "--format", "json")
+    document = json.loads(text)
+    assert (document["severity"], document["tokens"][0]["severity"]) == ("unknown", "ok")
+    assert document["issuer_failure"]
+    airflow.watch({"etl main": 5})
+    assert check(*from_airflow, *from_issuer, *wrong)[0] == 2
+    assert check(*from_issuer, *wrong)[0] == 3
+
+
+def test_the_list_of_an_issuer_has_the_newest_token_of_each_name(renewal_server):
+    """With all that its claims say; without what expired more than 30 days ago."""
+    now = datetime.now(timezone.utc)
+    seconds = int(now.timestamp())
+    renewal_server.mint("etl main", lifetime_minutes=60)
+    newest = renewal_server.mint("etl main", lifetime_minutes=120)
+    renewal_server.mint("abandoned", lifetime_minutes=60, issued_at=seconds - 31 * 86400)
+    renewal_server.mint("expired", lifetime_minutes=60, issued_at=seconds - 29 * 86400)
+    account = (renewal_server.url, renewal_server.username, renewal_server.password)
+    document = list_issued_tokens(*account, RotationPolicy(renew_before=HOUR / 2), now)
+    claims = read_unverified(Token(newest))
+    tokens = {token.name: token for token in document.tokens}
+    assert set(tokens) == {"etl main", "expired"}
+    token = tokens["etl main"]
+    assert (token.issued_at, token.expires_at) == (claims.issued_at, claims.expires_at)
+    assert token.renew_at == claims.expires_at - HOUR / 2
+    assert token.renew_at < token.critical_at < token.expires_at
+    assert (token.owner, token.audience) == (claims.subject, claims.audience)
+    assert token.fingerprint == Token(newest).fingerprint
+    assert (document.dags, document.issuer) == (None, renewal_server.url)
+    assert newest not in json.dumps(document.to_json())
+    assert StatusDocument.from_json(document.to_json()).tokens
