@@ -1,8 +1,8 @@
 """The documents tell the truth: each command, outcome and setting stands in them, and no other."""
 
 import dataclasses
+import json
 import re
-from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -92,11 +92,15 @@ def test_every_metric_of_the_server_is_listed():
 
 
 def test_every_field_of_the_page_is_listed():
-    """By the name that a client sees."""
-    from tests.provider.test_overview import build_row, in_use
+    """By the name that a client sees; the JSON Schema lists those of the status."""
+    import flowauth_rotator.monitoring as package
+    from tests.provider.test_overview import build_row, build_run, encode_token
 
-    row = build_row(in_use(timedelta(hours=1)))
-    for name in [*row, *row["renewal"]]:
+    schema = json.loads((Path(package.__file__).parent / "status.schema.json").read_text())
+    row = build_row(encode_token(), run=build_run("failed"))
+    names = row.keys() - schema["$defs"]["token"]["properties"].keys()
+    assert names
+    for name in [*names, *row["renewal"], *row["run"], *row["error"]]:
         assert f"`{name}`" in PAGE
 
 

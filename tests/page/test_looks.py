@@ -1,6 +1,7 @@
 """How the page looks: with no token, one, hostile ones and two hundred; in any light and width."""
 
 import time
+from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
 import jwt
@@ -10,7 +11,10 @@ from playwright.sync_api import expect
 
 from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.core.tokens import LONGEST_NAME
-from tests.page.browsing import keep_picture
+from flowauth_rotator.monitoring.assessment import Condition, assess_dag
+from flowauth_rotator.monitoring.json_output import render_dag
+from flowauth_rotator.monitoring.status import Event, RotationDagStatus
+from tests.page.browsing import keep_picture, row
 
 HEIGHT = 900
 SCRIPT = "<img src=x onerror=\"document.title='owned'\">"
@@ -58,11 +62,76 @@ def hostile(site, signing_key):
     return list(HOSTILE.values())
 
 
+@pytest.fixture(scope="module")
+def unnamed(site, signing_key):
+    """A token whose name Airflow does not know; the key of its Variable."""
+    key = "UNNAMED_TOKEN"
+    site.home.load("variables", {key: token_of_flowauth(signing_key)})
+    site.put_dag("unnamed", A_DAG.format(names={key: None}, dag_id="unnamed"))
+    site.wait_for_checks("unnamed")
+    return key
+
+
 @pytest.mark.parametrize("width", [360, 1920])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_can_read_it(site, visit, one, hostile, theme, width):
+def test_all_can_read_it(site, visit, one, hostile, unnamed, theme, width):
     """No sideways scrolling, no script of a name's, and nothing that axe-core calls serious."""
-    look(site, visit, [one, *hostile], theme, width)
+    page = look(site, visit, [one, *hostile, unnamed], theme, width)
+    note = "name is not known yet"
+    expect(row(page, unnamed).get_by_text(note)).to_be_visible()
+    expect(row(page, one).get_by_text(note)).to_be_hidden()
+
+
+def describe_dags(now):
+    """Return a DAG in each condition, as the API has it."""
+    checked = {
+        "schedule": "*/5 * * * *",
+        "checked_at": now - timedelta(minutes=1),
+        "deadline_at": now + timedelta(minutes=10),
+        "next_check_at": now + timedelta(minutes=4),
+    }
+    differences = {
+        Condition.OK: {"schedule": 90.0},
+        Condition.NEW: {"checked_at": None, "deadline_at": None, "schedule": None},
+        Condition.FAILED: {"failure": Event(now, "unavailable", message="No response.")},
+        Condition.MISCONFIGURED: {"configuration_errors": ["Entry 2 is invalid. Correct it."]},
+        Condition.LATE: {"deadline_at": now - timedelta(hours=1)},
+        Condition.PAUSED: {
+            "is_paused": True,
+            "next_check_at": None,
+            "configuration_errors": ["Entry 3 is invalid. Correct it."],
+        },
+        Condition.MISSING: {"exists": False, "next_check_at": None},
+        Condition.BROKEN: {"has_import_error": True, "next_check_at": None, "checked_at": None},
+    }
+    dags = [
+        RotationDagStatus(f"dag_{condition}", **{**checked, **difference})
+        for condition, difference in differences.items()
+    ]
+    assessed = [render_dag(assess_dag(dag, now)) for dag in dags]
+    assert [dag["condition"] for dag in assessed] == [*Condition]
+    return [{**dag, "url": f"dags/{dag['dag_id']}"} for dag in assessed]
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1920), ("dark", 360), ("light", 800)])
+def test_all_can_read_the_condition_of_a_dag(site, visit, one, theme, width):
+    """What the API says of it; an error in a list of tokens is shown once."""
+    answer = site.overview()
+    answer["dags"] = describe_dags(datetime.now(timezone.utc))
+
+    def serve(page):
+        page.route("**/api/tokens", lambda route: route.fulfill(json=answer))
+
+    page = look(site, visit, [one], theme, width, before=serve, picture="conditions")
+    lines = page.locator(".rotation-dag")
+    assert lines.evaluate_all("lines => lines.map(line => line.dataset.severity)") == [
+        dag["severity"] for dag in answer["dags"]
+    ]
+    for number, dag in enumerate(answer["dags"]):
+        expect(lines.nth(number)).to_contain_text(dag["condition"], ignore_case=True)
+        expect(lines.nth(number)).to_contain_text(dag["hint"])
+    expect(lines.nth(1)).to_contain_text("No check yet")
+    expect(page.locator("#notices li")).to_have_text(["Entry 3 is invalid. Correct it."])
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1920), ("dark", 360)])
@@ -89,7 +158,7 @@ def test_all_can_read_two_hundred(site, visit, one, theme, width):
     look(site, visit, names, theme, width, before=serve)
 
 
-def look(site, visit, names, theme, width, before=lambda page: None):
+def look(site, visit, names, theme, width, before=lambda page: None, picture=None):
     """Open the page so, for one question, and check all that may be wrong to the eye."""
     viewport = {"width": width, "height": HEIGHT}
     visitor = visit("admin", color_scheme=theme, viewport=viewport)
@@ -104,10 +173,11 @@ def look(site, visit, names, theme, width, before=lambda page: None):
     calls = [asked for asked in visitor.asked if "/api/" in asked[1]]
     assert calls == [("GET", f"{site.page}api/tokens")]
     expect(page.locator("html")).to_have_attribute("data-theme", theme)
-    keep_picture(page, f"{len(names)}-{theme}-{width}")
+    keep_picture(page, f"{picture or len(names)}-{theme}-{width}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.title() == "FlowAPI tokens"
     found = Axe().run(page, {"exclude": [[".row:nth-child(n + 20)"]]}).response["violations"]
     serious = [it for it in found if it["impact"] in ("serious", "critical")]
     assert serious == []
     assert {urlsplit(address)[:2] for _, address in visitor.asked} == {urlsplit(site.page)[:2]}
+    return page

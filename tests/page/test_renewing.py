@@ -234,11 +234,11 @@ def test_an_address_leads_to_a_row(site, visit):
         ),
         (
             "EXPIRED",
-            "The issuer no longer renews this token.",
+            "issuer no longer renews this token",
             "Open the Variable",
             "EXPIRED_TOKEN",
         ),
-        ("BARE", "The issuer no longer renews this token.", "Open the Variable", "BARE_TOKEN"),
+        ("BARE", "issuer no longer renews this token", "Open the Variable", "BARE_TOKEN"),
         ("PAUSED", "The DAG is paused.", "Unpause the DAG", "sleeping"),
         ("BROKEN", "import error", "See the import errors", "mport"),
         ("GONE", "put its file back into the dags folder", None, ""),

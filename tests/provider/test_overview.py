@@ -49,6 +49,11 @@ def store(text):
     return MemoryStore(Token(text) if text else None, name=KEY)
 
 
+def build_run(state, requested_at=NOON - HOUR):
+    """Return a run that a user started from the page."""
+    return PageRun("renew-1", state, requested_at, "admin")
+
+
 def show(document, stores, run=None, renewable_dags=(DAG,)):
     """Return the page of a document, as its DAGs and Variables are now."""
     status = add_tokens(add_dags(document, document.dags), stores, NOON)
@@ -233,7 +238,7 @@ class TestPageRun:
     )
     def test_it_is_followed_to_its_end(self, state, result, message):
         """Its result is the last one that has its id."""
-        token, run = encode_token(), PageRun("renew-1", state, NOON - 5 * MINUTE, "admin")
+        token, run = encode_token(), build_run(state)
         known = describe_token(token)
         if result:
             last_check = Event(NOON - MINUTE, "misconfigured", message=result, run_id="renew-1")
@@ -243,7 +248,7 @@ class TestPageRun:
             "run_id": "renew-1",
             "state": state,
             "active": state in ("queued", "running"),
-            "requested_at": round((NOON - 5 * MINUTE).timestamp()),
+            "requested_at": round((NOON - HOUR).timestamp()),
             "requested_by": "admin",
             "message": message,
             "url": "run renew-1",
@@ -253,7 +258,7 @@ class TestPageRun:
 
     def test_its_failure_as_a_whole_is_its_result(self):
         """As of an Airflow that did not respond to the survey."""
-        token, run = encode_token(), PageRun("renew-1", "failed", NOON - HOUR)
+        token, run = encode_token(), build_run("failed")
         failure = Event(
             NOON, "unavailable", Severity.WARNING, "No response.", "Wait.", run_id="renew-1"
         )
@@ -263,7 +268,7 @@ class TestPageRun:
 
     def test_its_rotation_is_its_result_and_the_failure(self):
         """With the task of the rotation."""
-        token, run = encode_token(), PageRun("renew-1", "failed", NOON - HOUR)
+        token, run = encode_token(), build_run("failed")
         refused = describe_rotation(token, message="No.", run_id="renew-1")
         known = describe_token(token, rotations=[refused], last_check=refused)
         row = build_row(token, known, run=run)
@@ -275,13 +280,13 @@ class TestPageRun:
 
     def test_a_token_that_was_stored_since_ends_its_failure(self):
         """The failure was about the token before it."""
-        run = PageRun("renew-1", "failed", NOON - HOUR)
+        run = build_run("failed")
         assert build_row(encode_token(20 * HOUR), run=run)["error"]
         assert build_row(encode_token(24 * HOUR), run=run)["error"] is None
 
     def test_a_later_rotation_ends_its_failure(self):
         """Whatever the result of the run was."""
-        token, run = encode_token(), PageRun("renew-1", "failed", NOON - HOUR)
+        token, run = encode_token(), build_run("failed")
         swapped = describe_rotation(token, "rotated", Severity.OK)
         assert (
             build_row(token, describe_token(token, rotations=[swapped]), run=run)["error"] is None
@@ -337,7 +342,7 @@ class TestDag:
         [
             ({}, "ok", "ok", ""),
             ({"checked_at": None, "deadline_at": None}, "new", "warning", "The next run"),
-            ({"is_paused": True}, "paused", "critical", "unpause the DAG"),
+            ({"is_paused": True}, "paused", "critical", "Unpause the DAG"),
             ({"has_import_error": True, "exists": False}, "broken", "critical", "import error"),
             ({"exists": False}, "missing", "critical", "put its file back"),
             ({"deadline_at": NOON - HOUR}, "late", "critical", "Two checks were missed"),

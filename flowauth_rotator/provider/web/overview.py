@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from flowauth_rotator.core.errors import ExpiredToken
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import json_output
 from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
-from flowauth_rotator.monitoring.status import Event, TokenStatus
+from flowauth_rotator.monitoring.status import Event, TokenStatus, to_json
 from flowauth_rotator.provider.web.live_status import LiveStatus, parse_settings
 
 GROUPS = ("active", "attention", "expired")
@@ -147,7 +147,7 @@ class Overview:
             "run_id": run.run_id,
             "state": run.state,
             "active": run.is_active,
-            "requested_at": _to_seconds(run.requested_at),
+            "requested_at": to_json(run.requested_at),
             "requested_by": run.requested_by,
             "message": run.describe(run.find_result(token, self._dags[dag_id].dag)),
             "url": self.pages.run(dag_id, run.run_id),
@@ -169,7 +169,7 @@ class Overview:
                 "outcome": result.outcome if result else "failed",
                 "message": run.describe(result),
                 "hint": result.hint if result else "",
-                "at": _to_seconds(run.requested_at),
+                "at": to_json(run.requested_at),
                 "url": self.pages.run(dag_id, run.run_id),
             }
         if failed is None:
@@ -178,7 +178,7 @@ class Overview:
             "outcome": failed.outcome,
             "message": failed.message,
             "hint": failed.hint,
-            "at": _to_seconds(failed.at),
+            "at": to_json(failed.at),
             "url": self._build_event_url(token, failed),
         }
 
@@ -192,7 +192,3 @@ def _choose_group(token: AssessedToken) -> str:
     if token.remaining is not None and token.remaining <= timedelta(0):
         return "expired"
     return "active" if token.severity is Severity.OK else "attention"
-
-
-def _to_seconds(time: datetime) -> int:
-    return round(time.timestamp())
