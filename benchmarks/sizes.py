@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 import click
 
@@ -26,8 +25,6 @@ class Sizes:
     page_tokens: int  # figures 5 and 6
     page_views: int
     scrape_tokens: int  # figure 7
-    scrape_history: timedelta  # checks before the scrape, with all of their rotations
-    reports_kept: int  # of how many checks: of a month, they would be gigabytes
     scrapes: int
 
     # python -m benchmarks.server
@@ -55,8 +52,6 @@ FULL = Sizes(
     page_tokens=200,
     page_views=12,
     scrape_tokens=1000,
-    scrape_history=timedelta(days=30),
-    reports_kept=100,
     scrapes=8,
     runs=5,
     seconds=5,
@@ -83,8 +78,6 @@ SMOKE = Sizes(
     page_tokens=4,
     page_views=2,
     scrape_tokens=4,
-    scrape_history=timedelta(hours=1),
-    reports_kept=2,
     scrapes=2,
     runs=1,
     seconds=1,

@@ -11,10 +11,10 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what Airflow prints, while it is imported too, goes to the log
 
 from airflow import __version__
-from airflow.models import Connection, Variable
+from airflow.models import Connection, DagModel, Variable
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import delete, func, literal, select, text
+from sqlalchemy import delete, func, literal, select, text, update
 
 AIRFLOW_2 = __version__.startswith("2.")
 if AIRFLOW_2:
@@ -161,6 +161,112 @@ def read_assessment():
     sync_dags()
     now = datetime.now(timezone.utc)
     return json_output.render(assess(api.read_document(None, now), now))
+
+
+def record(reports, dag_id="managed"):
+    """Record the reports of rotations, by Variable, in the status document of a DAG."""
+    from flowauth_rotator.core.report import Report
+    from flowauth_rotator.monitoring.status import StatusDocument
+    from flowauth_rotator.provider.status_updates import Run, record_rotations
+    from flowauth_rotator.provider.status_variable import build_key
+
+    key, now = build_key(dag_id), datetime.now(timezone.utc)
+    before = StatusDocument.load(variable(key)["value"])
+    rotations = {
+        key: (0, Report(checked_at=now, name=key, place="", **report))
+        for key, report in reports.items()
+    }
+    run = Run(dag_id, "run", timedelta(minutes=1), now)
+    put_variable(key, record_rotations(before, rotations, run).dump(), "")
+
+
+def edit_status(changes, dag_id="managed"):
+    """Change fields of the DAG in its status document."""
+    document = status(dag_id)
+    document["dags"][0] |= changes
+    from flowauth_rotator.provider.status_variable import build_key
+
+    put_variable(build_key(dag_id), json.dumps(document), "")
+
+
+def fail_reads(key):
+    """Have all reads of a Variable in tasks fail from now on, and no other: a part of an outage."""
+    from flowauth_rotator.provider import compat
+
+    get_variable = compat._get_variable
+
+    def get(wanted):
+        if wanted == key:
+            raise TimeoutError("Airflow does not respond")
+        return get_variable(wanted)
+
+    compat._get_variable = get
+
+
+def change_dag(dag_id="managed", **columns):
+    """Change the row of a DAG, as the scheduler, the DAG processor or a user does."""
+    if AIRFLOW_2 and "is_stale" in columns:
+        columns["is_active"] = not columns.pop("is_stale")
+    with create_session() as session:
+        session.execute(update(DagModel).where(DagModel.dag_id == dag_id).values(**columns))
+
+
+class Anyone:
+    """A user of the page who may do everything."""
+
+    name = "anyone"
+
+    def may_read(self, _variable=None):
+        return True
+
+    def may_renew(self, _dag_id):
+        return True
+
+
+def read_surfaces():
+    """Return what each surface shows now: page, API, metrics, and `check` in its four formats."""
+    from flowauth_rotator.provider.web import api
+
+    now = datetime.now(timezone.utc)
+    return {
+        "page": api.list_tokens(Anyone(), now),
+        "api/check": api.build_check_document(None, now),
+        "metrics": api.render_metrics(None, now).decode(),
+        **{name: check("--format", name) for name in ("json", "nagios", "checkmk", "prometheus")},
+        "plan": call_cli("plan", "--json"),
+    }
+
+
+def check(*arguments):
+    return call_cli("check", *arguments)
+
+
+def call_cli(*arguments):
+    """Return the standard output of the command line, in a fork: Airflow takes long to import."""
+    from airflow import settings
+
+    from flowauth_rotator.cli.main import main
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        settings.engine.dispose(close=False)
+        os.dup2(writing, 1)
+        os.close(reading)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        code = 1
+        try:
+            main(arguments)
+        except SystemExit as exit_:
+            code = exit_.code if isinstance(exit_.code, int) else 1
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading) as output:
+        text = output.read()
+    os.waitpid(child, 0)
+    return text
 
 
 if __name__ == "__main__":

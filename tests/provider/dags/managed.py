@@ -4,4 +4,6 @@ from datetime import timedelta
 
 from flowauth_rotator.provider import rotation_dag
 
-rotation_dag(dag_id="managed", schedule=timedelta(minutes=1))
+managed = rotation_dag(dag_id="managed", schedule=timedelta(minutes=1))
+for task in managed.tasks:
+    task.retry_delay = timedelta(0)  # tests need not wait between two attempts
