@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ def render(assessment: Assessment) -> dict[str, Any]:
     """
     thresholds = assessment.thresholds
     return {
-        **assessment.document.to_json(),
+        **replace(assessment.document, dags=(), tokens=()).to_json(),
         "now": to_json(assessment.now),
         "severity": assessment.severity,
         "thresholds": {
