@@ -18,7 +18,8 @@ from benchmarks.sizes import Sizes
 from demo.parts import STATUS_VARIABLE, AirflowHome
 from demo.up import add_admin
 from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.monitoring.status import LONGEST_HISTORY, Event, StatusDocument
+from flowauth_rotator.monitoring.status import Event, StatusDocument
+from flowauth_rotator.monitoring.stored_status import LONGEST_HISTORY
 
 METRICS = "flowauth-rotator/metrics"
 LIFE = timedelta(hours=16)  # from one rotation of a token that lives for a day to the next

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Verdict
+from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.service_names import find_collisions, service_name
-from flowauth_rotator.monitoring.status import to_json
 
 
 def render(assessment: Assessment) -> dict[str, Any]:

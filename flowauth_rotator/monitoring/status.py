@@ -8,27 +8,16 @@ JSON. A status contains no part of a token.
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from datetime import datetime, timedelta, timezone
-from enum import Enum
-from functools import lru_cache
-from math import isfinite
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
 
 from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.monitoring.json_values import parse, to_json
+from flowauth_rotator.monitoring.stored_status import dump_dag, dump_token
 
 VERSION = 3  # of the JSON
-LONGEST_HISTORY = 20  # rotations of a token
-LARGEST_TOKEN = 4096  # bytes of JSON for a token
-LONGEST_MESSAGE = 600  # bytes of a message in a written document
-LONGEST_HINT = 400
-LONGEST_LIST = 400  # bytes of the roles of a token
-LONGEST_CLAIM = 200  # bytes of the owner or the audience
-LONGEST_ID = 300  # bytes of the id of a run or a task
-LEAST_NEEDED = ("former_name", "renamed_at", "roles", "settings", "audience", "owner")
-MOST_ERRORS = 20  # of the list of managed tokens
 DEFAULT_GRACE_PERIOD = timedelta(hours=1)  # if the check interval is unknown
 SWAP_OUTCOMES = (Outcome.ROTATED, Outcome.ADOPTED)
 
@@ -292,8 +281,8 @@ class StatusDocument:
         """
         values = {
             "version": VERSION,
-            "dags": [_dump_dag(dag) for dag in self.dags or ()],
-            "tokens": [_dump_token(token) for token in self.tokens],
+            "dags": [dump_dag(dag) for dag in self.dags or ()],
+            "tokens": [dump_token(token) for token in self.tokens],
         }
         text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "replace").decode()
@@ -359,180 +348,3 @@ def build_event(
         task_id=task_id,
         map_index=map_index,
     )
-
-
-def to_json(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return a value as JSON; times are epoch seconds, durations seconds."""
-    if is_dataclass(value):
-        return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, datetime):  # truncated: rounded up, the end of the year 9999 is invalid
-        return round(value.replace(microsecond=0).timestamp())
-    if isinstance(value, timedelta):
-        return round(value.total_seconds())
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    return value
-
-
-def parse(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type, and JSON
-    """Return a JSON value as an instance of a type; the reverse of `to_json`.
-
-    Raises:
-        KeyError: a field without a default is missing.
-        TypeError: a value has another type.
-        ValueError: a value is out of its range.
-    """
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            if type(None) not in arguments:
-                raise TypeError(f"null is not a {kind}")
-            return None
-        kinds = tuple(each for each in arguments if each is not type(None))
-        if len(kinds) == 1:
-            return parse(kinds[0], value)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (isinstance(value, str) or (is_number and isfinite(value))):
-            raise TypeError(f"{value} is not a {kind}")
-        return value
-    if origin is Sequence:
-        if not isinstance(value, list):
-            raise TypeError(f"{type(value)} is not a list")
-        return tuple(parse(arguments[0], item) for item in value)
-    if origin is Mapping:
-        return {str(key): parse(arguments[1], item) for key, item in value.items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = _get_type_hints(kind)
-        return kind(
-            **{name: parse(hint, value[name]) for name, hint in hints.items() if name in value}
-        )
-    if kind is datetime:
-        return datetime.fromtimestamp(value, timezone.utc)
-    if kind is timedelta:
-        return timedelta(seconds=value)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
-    if kind is not Any and (
-        not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)
-    ):
-        raise TypeError(f"{type(value)} is not {kind}")
-    return value
-
-
-@lru_cache(maxsize=16)
-def _get_type_hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _dump_dag(dag: RotationDagStatus) -> dict[str, Any]:
-    """Return a DAG as JSON without live values."""
-    errors = dag.configuration_errors[:MOST_ERRORS]
-    stored = replace(
-        dag,
-        configuration_errors=[_cut(error, LONGEST_MESSAGE) for error in errors],
-        failure=dag.failure and _cut_event(dag.failure),
-        exists=True,
-        is_paused=False,
-        has_import_error=False,
-        next_check_at=None,
-    )
-    return _without_defaults(stored)
-
-
-def _dump_token(token: TokenStatus) -> dict[str, Any]:
-    """Return a token as JSON without live values, at most `LARGEST_TOKEN` bytes of it.
-
-    The limit holds for names up to 200 characters, Variables and DAGs up to 250.
-    """
-    token = replace(
-        token,
-        owner=token.owner and _cut(token.owner, LONGEST_CLAIM),
-        audience=token.audience and _cut(token.audience, LONGEST_CLAIM),
-        roles=_cut_list(token.roles),
-        last_check=token.last_check and _cut_event(token.last_check),
-        rotations=[
-            _cut_event(
-                event if number == 0 and event.has_failed else replace(event, message="", hint="")
-            )
-            for number, event in enumerate(token.rotations[:LONGEST_HISTORY])
-        ],
-        read_error=None,
-        next_check_at=None,
-        renewal_check_at=None,
-    )
-    values: dict[str, Any] = _without_defaults(token)
-    while _size(values) > LARGEST_TOKEN and values.get("rotations"):
-        values["rotations"].pop()
-    last_check = values.get("last_check", {})
-    for document, name in (
-        *((values, name) for name in LEAST_NEEDED),
-        (last_check, "hint"),
-        (last_check, "message"),
-    ):
-        if _size(values) > LARGEST_TOKEN:
-            document.pop(name, None)
-    return values
-
-
-def _without_defaults(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
-    """Return a dataclass as JSON without the fields that have their defaults, to save space."""
-    document: dict[str, Any] = {}
-    for each in fields(value):
-        item = getattr(value, each.name)
-        if item == each.default or (isinstance(item, (list, tuple, Mapping)) and not item):
-            continue
-        if is_dataclass(item):
-            document[each.name] = _without_defaults(item)
-        elif each.name == "rotations":
-            document[each.name] = [_without_defaults(event) for event in item]
-        else:
-            document[each.name] = to_json(item)
-    return document
-
-
-def _cut_event(event: Event) -> Event:
-    """Return an event with a message of bounded size, and without ids that are too long."""
-    run_id, task_id = (
-        each if each is None or _size(each) <= LONGEST_ID else None
-        for each in (event.run_id, event.task_id)
-    )
-    return replace(
-        event,
-        message=_cut(event.message, LONGEST_MESSAGE),
-        hint=_cut(event.hint, LONGEST_HINT),
-        run_id=run_id,
-        task_id=task_id,
-    )
-
-
-def _cut(text: str, limit: int) -> str:
-    """Return a text that has at most `limit` bytes as JSON, with an ellipsis if it is cut."""
-    if _size(text) <= limit:
-        return text
-    size = _size("…")
-    for end, character in enumerate(text):
-        size += _size(character) - _size("")
-        if size > limit:
-            return f"{text[:end]}…"
-    return text
-
-
-def _cut_list(items: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    size = 0
-    for item in items:
-        size += _size(item) + 1
-        if size > LONGEST_LIST:
-            return [*kept, "…"]
-        kept.append(item)
-    return kept
-
-
-def _size(value: object) -> int:
-    """Return the number of bytes that a value has as JSON."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return len(text.encode("utf-8", "replace"))

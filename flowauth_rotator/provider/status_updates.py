@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.report import Report, Severity
 from flowauth_rotator.monitoring.status import (
-    LONGEST_HISTORY,
     SWAP_OUTCOMES,
     Event,
     RotationDagStatus,
@@ -17,6 +16,7 @@ from flowauth_rotator.monitoring.status import (
     TokenStatus,
     build_event,
 )
+from flowauth_rotator.monitoring.stored_status import LONGEST_HISTORY
 from flowauth_rotator.provider.managed_tokens import LONGEST_RUN, ManagedToken
 from flowauth_rotator.provider.schedule import (
     Schedule,

@@ -13,6 +13,7 @@ from flowauth_rotator.core.policy import TokenState
 from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring import json_output, status
 from flowauth_rotator.monitoring.assessment import Condition, assess
+from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.status import (
     Event,
     RotationDagStatus,
@@ -94,7 +95,7 @@ def test_each_default_is_that_of_the_code(kind, definition):
     """Fields with default values are left out of the Variable's document."""
     required = {"at": NOON, "outcome": "healthy", "dag_id": "rotation", "name": "etl"}
     names = {field.name for field in fields(kind)}
-    default = status.to_json(kind(**{key: required[key] for key in required.keys() & names}))
+    default = to_json(kind(**{key: required[key] for key in required.keys() & names}))
     for name, entry in DEFINITIONS[definition]["properties"].items():
         if "default" in entry:
             assert default[name] == entry["default"]

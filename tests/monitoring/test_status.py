@@ -13,9 +13,6 @@ from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.monitoring import json_output
 from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.status import (
-    LARGEST_TOKEN,
-    LEAST_NEEDED,
-    LONGEST_HISTORY,
     Event,
     InvalidStatus,
     RotationDagStatus,
@@ -25,6 +22,7 @@ from flowauth_rotator.monitoring.status import (
     merge,
     sort_by_expiry,
 )
+from flowauth_rotator.monitoring.stored_status import LARGEST_TOKEN, LEAST_NEEDED, LONGEST_HISTORY
 from tests.monitoring import hostile
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)

@@ -12,7 +12,8 @@ from flowauth_rotator.core.errors import ExpiredToken
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import json_output
 from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
-from flowauth_rotator.monitoring.status import Event, TokenStatus, to_json
+from flowauth_rotator.monitoring.json_values import to_json
+from flowauth_rotator.monitoring.status import Event, TokenStatus
 from flowauth_rotator.provider.web.live_status import LiveStatus, parse_settings
 
 GROUPS = ("active", "attention", "expired")
