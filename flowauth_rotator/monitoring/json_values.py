@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -37,46 +37,66 @@ def parse(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type, and JSON
         TypeError: a value has another type.
         ValueError: a value is out of its range.
     """
+    return _build_parser(kind)(value)
+
+
+@lru_cache(maxsize=128)
+def _build_parser(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a type
+    """Return the function that parses values of a type: once, since documents are long."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        if value is None:
-            if type(None) not in arguments:
-                raise TypeError(f"null is not a {kind}")
-            return None
-        kinds = tuple(each for each in arguments if each is not type(None))
-        if len(kinds) == 1:
-            return parse(kinds[0], value)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (isinstance(value, str) or (is_number and isfinite(value))):
-            raise TypeError(f"{value} is not a {kind}")
-        return value
+        return _build_union_parser(kind, arguments)
     if origin is Sequence:
-        if not isinstance(value, list):
-            raise TypeError(f"{type(value)} is not a list")
-        return tuple(parse(arguments[0], item) for item in value)
+        parse_item = _build_parser(arguments[0])
+        return lambda value: tuple(map(parse_item, _check(list, value)))
     if origin is Mapping:
-        return {str(key): parse(arguments[1], item) for key, item in value.items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = _get_type_hints(kind)
-        return kind(
-            **{name: parse(hint, value[name]) for name, hint in hints.items() if name in value}
-        )
+        parse_item = _build_parser(arguments[1])
+        return lambda value: {str(key): parse_item(item) for key, item in value.items()}
     if kind is datetime:
-        return datetime.fromtimestamp(value, timezone.utc)
+        return lambda value: datetime.fromtimestamp(value, timezone.utc)
     if kind is timedelta:
-        return timedelta(seconds=value)
+        return lambda value: timedelta(seconds=value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        parsers = {name: _build_parser(hint) for name, hint in get_type_hints(kind).items()}
+        return lambda value: kind(
+            **{
+                name: parse_field(value[name])
+                for name, parse_field in parsers.items()
+                if name in value
+            }
+        )
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
-    if kind is not Any and (
-        not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)
-    ):
-        raise TypeError(f"{type(value)} is not {kind}")
-    return value
+        return kind
+    return lambda value: value if kind is Any else _check(kind, value)
 
 
-@lru_cache(maxsize=16)
-def _get_type_hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _build_union_parser(kind: Any, arguments: Sequence[Any]) -> Callable[[Any], Any]:  # noqa: ANN401
+    """Return the parser of an optional type, or of a text or a number."""
+    is_optional = type(None) in arguments
+    kinds = [each for each in arguments if each is not type(None)]
+    parse_value = _build_parser(kinds[0]) if len(kinds) == 1 else _check_text_or_number
+
+    def parse_union(value: Any) -> Any:  # noqa: ANN401 - JSON
+        if value is not None:
+            return parse_value(value)
+        if is_optional:
+            return None
+        raise TypeError(f"null is not a {kind}")
+
+    return parse_union
+
+
+def _check_text_or_number(value: Any) -> Any:  # noqa: ANN401 - JSON
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, str) or (is_number and isfinite(value)):
+        return value
+    raise TypeError(f"{value} is neither a text nor a number")
+
+
+def _check(kind: type, value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise TypeError(f"{type(value)} is not {kind}")
 
 
 def without_defaults(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
