@@ -58,7 +58,9 @@ def rotate_twenty(deployment, server, generations):
     exported = deployment.home.folder / "exported.json"
     assert deployment.home.airflow("variables", "export", str(exported)) == 0
     tokens = list(old.values())
-    for name, variable in json.loads(exported.read_text()).items():
+    variables = json.loads(exported.read_text())
+    for name in names:
+        variable = variables[name]
         first, second = server.rows(name)
         assert (first.issued_at, second.parent_id) == (issued_at, first.id)
         tokens.append(variable["value"] if isinstance(variable, dict) else variable)

@@ -49,8 +49,11 @@ def run(dag_id, conf=None, environment=None):
 
     `environment` holds for this run alone: Airflow reads most of its settings when it needs them.
     """
+    dag = bag.dags[dag_id]
+    if "force" in dag.params:  # all parameters: in one process a DAG remembers the last run's
+        conf = {"names": [], "force": False, "lifetime_minutes": None, **(conf or {})}
     with environment_with(environment or {}):
-        run = bag.dags[dag_id].test(run_conf=conf)
+        run = dag.test(run_conf=conf)
     with create_session() as session:
         xcoms = session.scalars(select(XCom).where(XCom.run_id == run.run_id))
         values = {(row.task_id, row.map_index, row.key): value_of(row) for row in xcoms}

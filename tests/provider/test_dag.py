@@ -155,17 +155,12 @@ def test_each_token_is_handled_whatever_the_state_of_the_others(airflow, renewal
 
 @pytest.fixture
 def managed(airflow, connection):
-    """Runs the DAG on a list of tokens, with what a form sends of somebody who starts it by hand.
-
-    All of it, as a form does: of one DAG in one process Airflow remembers the last run's.
-    """
-    by_default = {"names": [], "force": False, "lifetime_minutes": None}
+    """Runs the DAG on a list of tokens, as somebody who fills in the form does."""
 
     def run(*entries, settings=None, **params):
         text = json.dumps([{"flowauth_conn_id": connection, **entry} for entry in entries])
         environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text, **(settings or {})}
-        conf = by_default | params
-        return airflow.run(dag_id="managed", conf=conf, environment=environment)
+        return airflow.run(dag_id="managed", conf=params, environment=environment)
 
     return run
 
@@ -236,7 +231,7 @@ def test_without_a_list_there_is_one_token(airflow, put, results):
     """It is in FLOWAPI_TOKEN, as ever."""
     put("FLOWAPI_TOKEN", age=0)
     environment = {"AIRFLOW_CONN_FLOWAUTH_DEFAULT": '{"conn_type": "flowauth"}'}
-    done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
+    done = airflow.run(dag_id="managed", environment=environment)
     assert done["state"] == "success"
     assert results().keys() == {"FLOWAPI_TOKEN"}
 
@@ -280,7 +275,7 @@ def test_an_invalid_entry_fails_a_run_in_which_nothing_is_due(
 def test_an_invalid_list_fails_the_run(airflow, text):
     """No token is known."""
     environment = {"AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": text}
-    done = airflow.run(dag_id="managed", conf={"names": []}, environment=environment)
+    done = airflow.run(dag_id="managed", environment=environment)
     assert done["state"] == "failed"
     [error] = airflow.status()["dags"][0]["configuration_errors"]
     assert error.startswith("Variable flowauth_rotator_tokens is not ")

@@ -45,7 +45,7 @@ def test_each_outcome_is_counted(airflow, airflow_home, renewal_server, statsd):
             "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(tokens),
             "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(connection),
         }
-        sending.run(dag_id="managed", conf={"names": []}, environment=environment)
+        sending.run(dag_id="managed", environment=environment)
         lines = received(statsd)
     counted = [line.partition("flowauth_rotator.")[2] for line in lines if "flowauth_rot" in line]
     assert sorted(counted) == ["checks.healthy:1|c", "checks.missing:1|c", "checks.rotated:1|c"]

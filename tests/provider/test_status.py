@@ -23,8 +23,7 @@ def run(airflow, renewal_server):
             ),
             **(settings or {}),
         }
-        conf = {"names": [], "force": False, "lifetime_minutes": None} | params
-        return airflow.run(dag_id="managed", conf=conf, environment=environment)
+        return airflow.run(dag_id="managed", conf=params, environment=environment)
 
     return run
 

@@ -44,7 +44,7 @@ def run(airflow, renewal_server, folders):
             "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(listed),
             **(environment or {}),
         }
-        return on.run(dag_id="managed", conf={"names": []}, environment=environment)
+        return on.run(dag_id="managed", environment=environment)
 
     yield run
     airflow.change_dag(is_paused=False, is_stale=False, has_import_errors=False)
