@@ -301,13 +301,19 @@ class StatusDocument:
         return cls.from_json(document)
 
     def _build_missing_token(self, name: str, now: datetime) -> TokenStatus:
+        severity = Severity.CRITICAL
+        new = [dag.dag_id for dag in self.dags or () if dag.checked_at is None]
         if self.dags is None:
             message = f"{self.issuer} has no current or recently expired token of this name."
             hint = "Correct the name, or mint a token of this name at the issuer."
+        elif new:
+            severity = Severity.UNKNOWN
+            message = f"No check yet of the tokens of {' and '.join(new)}."
+            hint = "The next run of the DAG checks them."
         else:
             message = "No managed token has this name."
             hint = "Correct the name, or add the token to the list of managed tokens."
-        error = Event(now, Outcome.MISSING, Severity.CRITICAL, message, hint)
+        error = Event(now, Outcome.MISSING, severity, message, hint)
         return TokenStatus(name, read_error=error)
 
 

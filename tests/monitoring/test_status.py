@@ -267,6 +267,14 @@ class TestSelect:
 
     document = StatusDocument([], [TokenStatus("etl"), TokenStatus("AIRFLOW")])
 
+    def test_an_unknown_name_may_be_one_of_a_dag_that_has_not_checked_yet(self):
+        """As for some minutes after an upgrade, in which no alarm may go off."""
+        new = RotationDagStatus("new")
+        document = replace(self.document, dags=[*self.document.dags, new])
+        [token] = document.select(["gone"], NOON).tokens
+        assert token.read_error.severity is Severity.UNKNOWN
+        assert token.read_error.message == "No check yet of the tokens of new."
+
     def test_an_unknown_name_is_a_missing_token(self):
         """Otherwise its service would vanish without a notification."""
         known, missing = self.document.select(["gone", "etl", "gone"], NOON).tokens
