@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.report import Report, Severity
+from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.monitoring.status import (
     SWAP_OUTCOMES,
     Event,
@@ -108,7 +109,7 @@ def record_rotations(
         for token in document.tokens
     )
     dag = _get_dag(document, run)
-    if dag.checked_by == run.run_id:
+    if is_complete_check(document, run):
         dag = _record_check(dag, run)
     dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
     return StatusDocument((dag,), tokens)
@@ -131,7 +132,7 @@ def describe_survey_failures(document: StatusDocument, run: Run) -> list[str]:
     )
     events = [(token.name, token.last_check) for token in document.tokens]
     return [
-        f"{name}: {event.outcome}. {event}"
+        remove_control_characters(f"{name}: {event.outcome}. {event}")
         for name, event in events
         if event and event.has_failed and (event.run_id, event.task_id) == (run.run_id, SURVEY)
     ] + [*errors]
@@ -182,12 +183,8 @@ def _update_token(
         variable=settings.variable,
         dag_id=run.dag_id,
         settings=entry,
-        fingerprint=report.fingerprint or (known.fingerprint if known else None),
-        issued_at=report.issued_at,
-        renew_at=report.renew_at,
-        critical_at=report.critical_at,
-        expires_at=report.expires_at,
     )
+    token = _take_dates(token, report)
     if not is_rotating or inspection is None:
         token = replace(token, last_check=build_event(report, run_id=run.run_id, task_id=SURVEY))
     if inspection is None:
@@ -218,11 +215,17 @@ def _record_rotation(token: TokenStatus, map_index: int, report: Report, run: Ru
         token.newest_issued_expires_at is None or newest > token.newest_issued_expires_at
     ):
         token = replace(token, newest_issued_at=event.at, newest_issued_expires_at=newest)
-    if report.expires_at is None:
-        return token
+    return _take_dates(token, report) if report.expires_at else token
+
+
+def _take_dates(token: TokenStatus, report: Report) -> TokenStatus:
+    """Return the token with the dates of a report, and its fingerprint, which outlives a bad value.
+
+    A token that is stored again after a value that cannot be read keeps its name.
+    """
     return replace(
         token,
-        fingerprint=report.fingerprint,
+        fingerprint=report.fingerprint or token.fingerprint,
         issued_at=report.issued_at,
         renew_at=report.renew_at,
         critical_at=report.critical_at,

@@ -51,7 +51,7 @@ class StatusVariable:
         try:
             return None if text is None else StatusDocument.load(text)
         except InvalidStatus as error:
-            logger.warning("Variable %s is written anew. %s", self._key, error)
+            logger.warning("Variable %s is replaced. %s", self._key, error)
             return None
 
     def write(self, document: StatusDocument) -> None:
@@ -59,8 +59,8 @@ class StatusVariable:
         if not self._is_readable:
             return
         description = (
-            f"Written by the DAG {self._dag_id} at each check: what flowauth-rotator knows of its "
-            "tokens. It contains no token. Without it, counters and history begin anew."
+            f"Written by the DAG {self._dag_id} at each check: the status of its tokens. It "
+            "contains no token. If it is deleted, counters and history start again."
         )
         try:
             write_stored_variable(self._key, document.dump(), description)

@@ -80,3 +80,12 @@ def airflow_with_backend(airflow_home, tmp_path_factory):
         AIRFLOW__SECRETS__BACKEND_KWARGS=json.dumps({"variables_file_path": str(secrets)}),
     ) as driver:
         yield driver
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """The folders that Airflow writes to."""
+    spool, textfiles = tmp_path / "spool", tmp_path / "textfiles"
+    spool.mkdir()
+    textfiles.mkdir()
+    return spool, textfiles

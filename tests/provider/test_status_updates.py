@@ -48,7 +48,8 @@ def survey_of(signing_key):
         managed = ManagedToken(variable, **settings)
         if left is None:
             error = MalformedToken("It is not a JWT.")
-            report = error.report(name=variable, place=f"Variable {variable}", checked_at=now)
+            name = managed.name or variable
+            report = error.report(name=name, place=f"Variable {variable}", checked_at=now)
             return SurveyedToken(managed, report)
         expires_at = int((now + left).timestamp())
         claims = {"iat": expires_at - 3600, "exp": expires_at, "sub": "flowbot", "aud": "S"}
@@ -217,3 +218,11 @@ def test_the_report_of_a_run_names_what_its_survey_found(survey_of):
         "Entry 2 is invalid. Correct it.",
     ]
     assert describe_survey_failures(document, run(2)) == []
+
+
+def test_a_name_cannot_add_a_line_to_the_failure_of_a_run(survey_of):
+    """The report task raises these sentences, and a mail may quote them."""
+    broken = survey_of(None, variable="BROKEN", name="etl\nfake: rotated\u202e")
+    document = record_survey(None, Survey([], [broken], [], []), run())
+    [sentence] = describe_survey_failures(document, run())
+    assert sentence.isprintable()

@@ -18,15 +18,6 @@ DURATION = re.compile(r"(in|ago|Expired) \d[\w ]*?(?= \()")
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """The folders that Airflow writes to."""
-    spool, textfiles = tmp_path / "spool", tmp_path / "textfiles"
-    spool.mkdir()
-    textfiles.mkdir()
-    return spool, textfiles
-
-
-@pytest.fixture
 def run(airflow, renewal_server, folders):
     """Run the DAG of these entries in an Airflow that writes files."""
     connection = {"conn_type": "flowauth", "host": renewal_server.url, "login": "flowbot"}

@@ -16,15 +16,6 @@ TEXTFILE = "flowauth_rotator_managed.prom"
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """The folders that Airflow writes to."""
-    spool, textfiles = tmp_path / "spool", tmp_path / "textfiles"
-    spool.mkdir()
-    textfiles.mkdir()
-    return spool, textfiles
-
-
-@pytest.fixture
 def run(airflow, renewal_server, folders):
     """Run the DAG of these tokens in an Airflow that writes files."""
     spool, textfiles = folders
