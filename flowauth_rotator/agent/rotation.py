@@ -294,11 +294,12 @@ class _Rotation:
         inspection, policy = self._inspection, self._policy
         gain = claims.expires_at - inspection.claims.expires_at
         suffix = f", {gain} later" if inspection.forced else ""
+        subject = "Newer token found and stored: it" if successor.adopted else "The successor"
         decision = decide(claims, policy, self._clocks.ours)
         report = replace(
             self.annotated_report,
             outcome=Outcome.ADOPTED if successor.adopted else Outcome.ROTATED,
-            message=f"The successor expires at {format_time(claims.expires_at)}{suffix}.",
+            message=f"{subject} expires at {format_time(claims.expires_at)}{suffix}.",
             successor_expires_at=claims.expires_at,
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -20,6 +20,8 @@ from flowauth_rotator.monitoring.status import (
     TokenStatus,
     sort_by_expiry,
 )
+
+SEVERAL_DAGS_HINT = "Remove the Variable from all DAGs but one."
 
 
 class Condition(str, Enum):
@@ -40,6 +42,11 @@ class Condition(str, Enum):
     def is_renewing(self) -> bool:
         """Whether the next check of the DAG renews tokens that are due."""
         return self in (Condition.OK, Condition.NEW, Condition.MISCONFIGURED)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the DAG has no next check before somebody changes it or its file."""
+        return self in (Condition.PAUSED, Condition.MISSING, Condition.BROKEN)
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,7 @@ class AssessedToken:
         warning_below: the remaining lifetime below which the token is a warning.
         critical_below: the remaining lifetime below which it is critical.
         used: the elapsed fraction of its lifetime, from 0 to 1.
+        dag_ids: the ids of all DAGs that manage its Variable, in the order of the alphabet.
     """
 
     token: TokenStatus
@@ -136,6 +144,7 @@ class AssessedToken:
     warning_below: timedelta = timedelta(0)
     critical_below: timedelta = timedelta(0)
     used: float = 1.0
+    dag_ids: Sequence[str] = ()
 
     @property
     def severity(self) -> Severity:
@@ -266,8 +275,15 @@ def assess(
     thresholds, now = thresholds or Thresholds(), to_utc(now)
     dags = [assess_dag(dag, now) for dag in document.dags or ()]
     by_id = {each.dag.dag_id: each for each in dags}
+    dag_ids = _collect_dag_ids(document.tokens)
     tokens = [
-        assess_token(token, by_id.get(token.dag_id or ""), now, thresholds)
+        assess_token(
+            token,
+            by_id.get(token.dag_id or ""),
+            now,
+            thresholds,
+            dag_ids=dag_ids.get(token.variable or "", ()),
+        )
         for token in sort_by_expiry(document.tokens)
     ]
     return Assessment(
@@ -292,7 +308,7 @@ def assess_dag(dag: RotationDagStatus, now: datetime) -> AssessedDag:
         hint = "The DAG does not exist: put its file back into the dags folder."
     elif dag.is_paused:
         condition = Condition.PAUSED
-        hint = "Unpause the DAG."
+        hint = "Unpause to resume."
     elif dag.failure:
         condition, hint = Condition.FAILED, f"{dag.failure.message} {dag.failure.hint}".strip()
         severity = Severity.CRITICAL if is_late else Severity.WARNING
@@ -310,23 +326,32 @@ def assess_dag(dag: RotationDagStatus, now: datetime) -> AssessedDag:
             dag, condition, Verdict(Severity.OK, f"Last check {checked_at}{following}")
         )
     if condition is Condition.NEW:
-        return AssessedDag(dag, condition, Verdict(severity, "No check yet", hint))
+        return AssessedDag(dag, condition, Verdict(severity, "First check pending", hint))
+    if condition.has_stopped:
+        message = f"{condition.capitalize()}: tokens are not being renewed"
+        return AssessedDag(dag, condition, Verdict(severity, message, hint))
     return AssessedDag(dag, condition, Verdict(severity, f"{condition.capitalize()}, {last}", hint))
 
 
 def assess_token(
-    token: TokenStatus, dag: AssessedDag | None, now: datetime, thresholds: Thresholds
+    token: TokenStatus,
+    dag: AssessedDag | None,
+    now: datetime,
+    thresholds: Thresholds,
+    *,
+    dag_ids: Sequence[str] = (),
 ) -> AssessedToken:
-    """Assess one token; the most severe of remaining lifetime, last result and schedule counts.
+    """Assess one token; the most severe of remaining lifetime, last result and its DAGs counts.
 
     Args:
         token: the facts.
         dag: the rotation DAG that manages it; None if there is none.
         now: a time in UTC.
         thresholds: the thresholds.
+        dag_ids: the ids of all DAGs that manage its Variable.
     """
     if token.read_error or token.issued_at is None or token.expires_at is None:
-        return _assess_unreadable(token, dag, now)
+        return replace(_assess_unreadable(token, dag, now, dag_ids), dag_ids=dag_ids)
     remaining = token.expires_at - now
     warning_below, critical_below = thresholds.resolve(token)
     state: str = compute_state(token, now)
@@ -349,9 +374,13 @@ def assess_token(
             else:
                 state = result.outcome
                 clauses.append(f"{result.outcome}: {result.message.rstrip('.')}")
-    if dag and not dag.condition.is_renewing and state != TokenState.HEALTHY:
+    if dag and _is_waiting(dag, state):
         severities.append(Severity.WARNING)
         clauses.append(f"{dag.dag.dag_id} is {dag.condition}")
+    if len(dag_ids) > 1:
+        severities.append(Severity.WARNING)
+        clauses.append(_describe_dags(token, dag_ids))
+        hints.append(SEVERAL_DAGS_HINT)
     if dag and expires_before_renewal(token, dag, now):
         severities.append(Severity.CRITICAL)
         clauses.append("no check can renew it before that")
@@ -367,6 +396,7 @@ def assess_token(
         warning_below,
         critical_below,
         min(max(used, 0.0), 1.0),
+        dag_ids,
     )
 
 
@@ -382,7 +412,9 @@ def compute_state(token: TokenStatus, now: datetime) -> TokenState:
     return TokenState.HEALTHY
 
 
-def _assess_unreadable(token: TokenStatus, dag: AssessedDag | None, now: datetime) -> AssessedToken:
+def _assess_unreadable(
+    token: TokenStatus, dag: AssessedDag | None, now: datetime, dag_ids: Sequence[str]
+) -> AssessedToken:
     """Assess a token that cannot be read, from the error or the last result."""
     last = token.last_check
     is_shadowed = last is not None and last.outcome == Outcome.SHADOWED
@@ -390,8 +422,31 @@ def _assess_unreadable(token: TokenStatus, dag: AssessedDag | None, now: datetim
     if event is None or not event.has_failed:
         message = "No information about this token is available"
         return AssessedToken(token, "unknown", Verdict(Severity.UNKNOWN, message))
-    verdict = Verdict(event.severity, event.message.rstrip("."), event.hint)
+    message, hint = event.message.rstrip("."), event.hint
+    if len(dag_ids) > 1:
+        message = f"{message}; {_describe_dags(token, dag_ids)}"
+        hint = f"{hint} {SEVERAL_DAGS_HINT}".lstrip()
+    verdict = Verdict(event.severity, message, hint)
     return AssessedToken(token, event.outcome, verdict, forecast_renewal(token, dag, now))
+
+
+def _collect_dag_ids(tokens: Iterable[TokenStatus]) -> dict[str, list[str]]:
+    """Return the ids of the DAGs that manage each Variable."""
+    dag_ids: dict[str, set[str]] = {}
+    for token in tokens:
+        if token.variable and token.dag_id:
+            dag_ids.setdefault(token.variable, set()).add(token.dag_id)
+    return {variable: sorted(ids) for variable, ids in dag_ids.items()}
+
+
+def _is_waiting(dag: AssessedDag, state: str) -> bool:
+    """Whether a token waits for a DAG that has stopped or, if it is due, for one that is late."""
+    is_late = not dag.condition.is_renewing and state != TokenState.HEALTHY
+    return dag.condition.has_stopped or is_late
+
+
+def _describe_dags(token: TokenStatus, dag_ids: Sequence[str]) -> str:
+    return f"{len(dag_ids)} DAGs manage Variable {token.variable}: {', '.join(dag_ids)}"
 
 
 def _has_unused_successor(token: TokenStatus, now: datetime, grace_period: timedelta) -> bool:

@@ -43,6 +43,8 @@ class Event:
         run_id: the DAG run; None outside of Airflow.
         task_id: its task.
         map_index: the index of a mapped task, or -1.
+        requested_by: the user who started the run; None for the schedule, and where Airflow does
+            not record it.
     """
 
     at: datetime
@@ -56,6 +58,7 @@ class Event:
     run_id: str | None = None
     task_id: str | None = None
     map_index: int = -1
+    requested_by: str | None = None
 
     @property
     def has_failed(self) -> bool:
@@ -339,8 +342,9 @@ def build_event(
     run_id: str | None = None,
     task_id: str | None = None,
     map_index: int = -1,
+    requested_by: str | None = None,
 ) -> Event:
-    """Build the event of a report; the run and the task are those that the report comes from."""
+    """Build the event of a report; the run, the task and the user are those it comes from."""
     return Event(
         at=report.checked_at,
         outcome=report.outcome,
@@ -353,4 +357,5 @@ def build_event(
         run_id=run_id,
         task_id=task_id,
         map_index=map_index,
+        requested_by=requested_by,
     )

@@ -19,6 +19,7 @@ LONGEST_HINT = 400
 LONGEST_LIST = 400  # bytes of the roles of a token
 LONGEST_CLAIM = 200  # bytes of the owner or the audience
 LONGEST_ID = 300  # bytes of the id of a run or a task
+LONGEST_USER = 100  # bytes of the name of a user
 LEAST_NEEDED = ("former_name", "renamed_at", "roles", "settings", "audience", "owner")
 MOST_ERRORS = 20  # of the list of managed tokens
 
@@ -85,6 +86,7 @@ def _cut_event(event: Event) -> Event:
         hint=_cut(event.hint, LONGEST_HINT),
         run_id=run_id,
         task_id=task_id,
+        requested_by=event.requested_by and _cut(event.requested_by, LONGEST_USER),
     )
 
 

@@ -103,6 +103,7 @@ __all__ = [
     "find_shadowing_backend",
     "get_current_context",
     "get_requested_at",
+    "get_requester",
     "is_masked",
     "is_stored",
     "lists_every_variable",
@@ -344,6 +345,10 @@ if AIRFLOW_2:
         requested_at: datetime = run.queued_at or run.start_date
         return requested_at
 
+    def get_requester(context: Context) -> str | None:  # noqa: ARG001
+        """Return None: Airflow 2 records the user who started a run only in its audit log."""
+        return None
+
     def _get_variable(key: str) -> str | None:
         try:
             return str(Variable.get(key))
@@ -397,6 +402,11 @@ else:
         """Return when an operator or the schedule requested this run."""
         requested_at: datetime = context["dag_run"].run_after
         return requested_at
+
+    def get_requester(context: Context) -> str | None:
+        """Return the user who started this run; None for the schedule, and on Airflow 3.1."""
+        name: str | None = getattr(context["dag_run"], "triggering_user_name", None)
+        return name
 
     def _get_variable(key: str) -> str | None:
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType

@@ -21,6 +21,7 @@ from flowauth_rotator.provider.compat import (
     dag,
     get_current_context,
     get_requested_at,
+    get_requester,
     task,
 )
 from flowauth_rotator.provider.managed_tokens import (
@@ -255,8 +256,10 @@ def report(schedule: str | timedelta | None = None) -> None:
 
 
 def _get_run(schedule: Schedule) -> Run:
-    ti = get_current_context()["ti"]
-    return Run(ti.dag_id, ti.run_id, schedule, datetime.now(timezone.utc))
+    context = get_current_context()
+    ti = context["ti"]
+    now = datetime.now(timezone.utc)
+    return Run(ti.dag_id, ti.run_id, schedule, now, get_requester(context))
 
 
 def _report_invalid_entries(plan: Survey, run: Run) -> list[Report]:

@@ -39,12 +39,25 @@ class Run:
         run_id: its id.
         schedule: the schedule of the DAG.
         now: an aware time.
+        requested_by: the user who started it; None for the schedule, and where Airflow does not
+            record it.
     """
 
     dag_id: str
     run_id: str
     schedule: Schedule
     now: datetime
+    requested_by: str | None = None
+
+    def build_event(self, report: Report, task_id: str, map_index: int = -1) -> Event:
+        """Build the event of a report of this run."""
+        return build_event(
+            report,
+            run_id=self.run_id,
+            task_id=task_id,
+            map_index=map_index,
+            requested_by=self.requested_by,
+        )
 
 
 def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> StatusDocument:
@@ -87,6 +100,7 @@ def record_failure(
         error.hint,
         run_id=run.run_id,
         task_id=SURVEY,
+        requested_by=run.requested_by,
     )
     dag = replace(_get_dag(previous, run), failure=failure)
     return StatusDocument((dag,), previous.tokens if previous else ())
@@ -186,7 +200,7 @@ def _update_token(
     )
     token = _take_dates(token, report)
     if not is_rotating or inspection is None:
-        token = replace(token, last_check=build_event(report, run_id=run.run_id, task_id=SURVEY))
+        token = replace(token, last_check=run.build_event(report, SURVEY))
     if inspection is None:
         return token
     claims = inspection.claims
@@ -197,13 +211,18 @@ def _update_token(
 
 
 def _record_rotation(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
-    """Return the status of a token after a rotation."""
-    event = build_event(report, run_id=run.run_id, task_id=ROTATE, map_index=map_index)
+    """Return the status of a token after a rotation.
+
+    A failure of a renewal that an operator requested before the token was due is an event of that
+    request: it is not the state of the token.
+    """
+    event = run.build_event(report, ROTATE, map_index)
+    is_due = token.renew_at is None or token.renew_at <= event.at
     counts = dict(token.rotation_counts)
     counts[event.outcome] = counts.get(event.outcome, 0) + 1
     token = replace(
         _rename(token, report, run),
-        last_check=event,
+        last_check=event if is_due or not event.has_failed else token.last_check,
         rotations=(event, *token.rotations)[:LONGEST_HISTORY],
         rotation_counts=counts,
         longest_minutes=report.longest_minutes or token.longest_minutes,

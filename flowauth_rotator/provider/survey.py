@@ -295,10 +295,10 @@ def _warn_of_slow_schedule(
     if checks is None or checks >= RECOMMENDED_CHECKS:
         return token
     seconds = max(1, (expires_at - renew_at) // timedelta(seconds=RECOMMENDED_CHECKS))
+    count = {0: "No check fits", 1: "Only 1 check fits"}.get(checks, f"Only {checks} checks fit")
     token = token.with_warning(
-        f"The schedule has {checks} instead of {RECOMMENDED_CHECKS} checks between due and "
-        f"expiry: check every {timedelta(seconds=seconds)}, increase `renew_before`, "
-        "or request a longer lifetime."
+        f"{count} between due and expiry ({RECOMMENDED_CHECKS} recommended). Check every "
+        f"{timedelta(seconds=seconds)}, increase `renew_before`, or request a longer lifetime."
     )
     if checks or not is_scheduled:
         return token

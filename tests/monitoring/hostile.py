@@ -52,6 +52,7 @@ events = st.builds(
     run_id=optional_texts,
     task_id=optional_texts,
     map_index=st.integers(-1, 1000),
+    requested_by=optional_texts,
 )
 settings = st.dictionaries(
     st.sampled_from(["variable", "name", "flowauth_conn_id"]), texts, max_size=3

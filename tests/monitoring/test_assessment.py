@@ -345,7 +345,9 @@ class TestRotationDags:
         assert bool(assessed.verdict.hint) == (condition is not Condition.OK)
         message = assessed.verdict.message
         if condition in (Condition.OK, Condition.NEW):
-            assert message.startswith(("Last check 2026", "No check yet"))
+            assert message.startswith(("Last check 2026", "First check pending"))
+        elif condition.has_stopped:
+            assert message == f"{condition.capitalize()}: tokens are not being renewed"
         else:
             assert message == f"{condition.capitalize()}, last check 2026-11-25 11:57 UTC"
 
@@ -379,14 +381,15 @@ class TestRotationDags:
         assert verdict.severity is CRITICAL
         assert verdict.message.startswith("second: Paused")
         assert f"{DAG}: Last check" in verdict.message
-        assert verdict.hint == "second: Unpause the DAG."
+        assert verdict.hint == "second: Unpause to resume."
 
     @pytest.mark.parametrize("condition", list(Condition))
     @pytest.mark.parametrize(("left", "is_due"), [(20 * DAY, False), (9 * DAY, True)])
-    def test_a_due_token_of_a_dag_that_does_not_renew_is_a_warning(self, condition, left, is_due):
+    def test_a_token_of_a_dag_that_does_not_renew_is_a_warning(self, condition, left, is_due):
+        """If the DAG is paused, missing or broken, also while the token is healthy."""
         facts, _ = CONDITIONS[condition]
         assessed = assess_one(token(left), dags=[dag(**facts)])
-        is_waiting = is_due and not condition.is_renewing
+        is_waiting = condition.has_stopped or (is_due and not condition.is_renewing)
         assert assessed.severity is (WARNING if is_waiting else OK)
         assert (f"{DAG} is {condition}" in assessed.verdict.message) == is_waiting
 
@@ -415,7 +418,31 @@ class TestScheduleThatIsTooSlow:
     @pytest.mark.parametrize("facts", [{"is_paused": True}, {"has_import_error": True}])
     def test_a_dag_that_does_not_renew_has_no_next_check(self, facts):
         one = token(renewal_check_at=NOON + 20 * DAY)
-        assert assess_one(one, dags=[dag(**facts)]).severity is OK
+        assessed = assess_one(one, dags=[dag(**facts)])
+        assert assessed.severity is WARNING
+        assert "no check can renew it" not in assessed.verdict.message
+
+
+class TestSeveralDags:
+    """A Variable that several DAGs manage."""
+
+    @pytest.mark.parametrize(
+        ("facts", "severity"),
+        [({}, WARNING), ({"read_error": event("missing", CRITICAL, "There is none.")}, CRITICAL)],
+    )
+    def test_each_of_its_tokens_names_all_of_them(self, facts, severity):
+        tokens = token(dag_id="second", **facts), token(dag_id="first", **facts)
+        dags = [dag(dag_id="first"), dag(dag_id="second")]
+        for assessed in assess_all(*tokens, dags=dags).tokens:
+            assert assessed.severity is severity
+            assert assessed.verdict.message.endswith("; 2 DAGs manage Variable ETL: first, second")
+            assert assessed.verdict.hint == "Remove the Variable from all DAGs but one."
+            assert assessed.dag_ids == ["first", "second"]
+
+    def test_tokens_of_different_variables_may_have_different_dags(self):
+        tokens = token(dag_id="first"), token(dag_id="second", variable="OTHER")
+        dags = [dag(dag_id="first"), dag(dag_id="second")]
+        assert assess_all(*tokens, dags=dags).severity is OK
 
 
 class TestNames:
@@ -492,7 +519,7 @@ class TestForecast:
             (
                 token(9 * DAY),
                 {"is_paused": True},
-                f"The token is not being renewed. {DAG}: Unpause the DAG.",
+                f"The token is not being renewed. {DAG}: Unpause to resume.",
             ),
             (
                 token(9 * DAY, last_check=event(severity=WARNING)),

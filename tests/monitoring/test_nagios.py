@@ -264,7 +264,7 @@ def test_nagios_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
         **dict.fromkeys(services, "CRITICAL"),
     }
     assert "AGENT CRITICAL - rotation: Paused" in status["FlowAuth_Rotation_Agent"]["plugin_output"]
-    assert "Unpause the DAG" in status["FlowAuth_Rotation_Agent"]["long_plugin_output"]
+    assert "Unpause to resume" in status["FlowAuth_Rotation_Agent"]["long_plugin_output"]
     for service in services.keys() - {"FlowAuth_Tokens"}:  # a name that is not known has no time
         assert "Expires in" in status[service]["plugin_output"]
         assert status[service]["performance_data"].startswith("remaining=")

@@ -191,6 +191,7 @@ class TestDump:
             run_id=character * data.draw(st.sampled_from([10, 250, 600])),
             task_id="rotate",
             map_index=1000,
+            requested_by=character * 10_000,
         )
         token = TokenStatus(
             character * 200,

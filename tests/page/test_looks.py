@@ -130,7 +130,7 @@ def test_all_can_read_the_condition_of_a_dag(site, visit, one, theme, width):
     for number, dag in enumerate(answer["dags"]):
         expect(lines.nth(number)).to_contain_text(dag["condition"], ignore_case=True)
         expect(lines.nth(number)).to_contain_text(dag["hint"])
-    expect(lines.nth(1)).to_contain_text("No check yet")
+    expect(lines.nth(1)).to_contain_text("First check pending")
     expect(page.locator("#notices li")).to_have_text(["Entry 3 is invalid. Correct it."])
 
 

@@ -314,7 +314,10 @@ def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put, resu
     put("LONG_TOKEN", age=0)
     done = managed({"variable": "SHORT_TOKEN"}, {"variable": "LONG_TOKEN"})
     assert done["state"] == "success"
-    assert "4 instead of 8 checks" in results()["SHORT_TOKEN"]["hint"]
+    assert (
+        "Only 4 checks fit between due and expiry (8 recommended)."
+        in results()["SHORT_TOKEN"]["hint"]
+    )
     assert "check every 0:00:30" in results()["SHORT_TOKEN"]["hint"]
     assert results()["LONG_TOKEN"]["hint"] == ""
 
@@ -325,7 +328,7 @@ def test_a_schedule_without_any_check_in_time_turns_its_runs_red(airflow, put, s
     put("BRIEF_TOKEN", age=0, lifetime_minutes=12)
     report = airflow.probe("survey", "BRIEF_TOKEN", schedule=300, scheduled=scheduled)["answer"]
     assert report["severity"] == severity
-    assert "0 instead of 8 checks" in report["hint"]
+    assert "No check fits between due and expiry (8 recommended)." in report["hint"]
 
 
 def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflow_home, results):

@@ -342,7 +342,7 @@ class TestDag:
         [
             ({}, "ok", "ok", ""),
             ({"checked_at": None, "deadline_at": None}, "new", "warning", "The next run"),
-            ({"is_paused": True}, "paused", "critical", "Unpause the DAG"),
+            ({"is_paused": True}, "paused", "critical", "Unpause to resume"),
             ({"has_import_error": True, "exists": False}, "broken", "critical", "import error"),
             ({"exists": False}, "missing", "critical", "put its file back"),
             ({"deadline_at": NOON - HOUR}, "late", "critical", "Two checks were missed"),

@@ -1,5 +1,6 @@
 """What a run changes in the status document, as a function of what it found."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import jwt
@@ -145,6 +146,40 @@ def test_a_failure_stays_until_the_next_rotation_has_a_result(survey_of):
     [token] = record_survey(document, plan(survey_of(HEALTHY)), run(2)).tokens
     assert (token.last_check.outcome, token.last_check.run_id) == ("healthy", "run 2")
     assert token.rotations[0].outcome == "refused"
+
+
+def test_a_failed_request_for_a_token_that_is_not_due_is_not_its_state(survey_of):
+    """It is in the history and the counters; the result of the last check stays."""
+    healthy = survey_of(HEALTHY)
+    document = record_survey(None, plan(healthy), run(1))
+    forced = Survey([healthy], [], [], [])
+    document = record_survey(document, forced, run(2))
+    unchanged = vars(healthy.report) | {"severity": Severity.WARNING, "checked_at": run(2).now}
+    report = Report(**unchanged | {"outcome": Outcome.REFUSED, "message": "No."})
+    [token] = record_rotations(document, {"KEY": (0, report)}, run(2)).tokens
+    assert (token.last_check.outcome, token.last_check.run_id) == ("healthy", "run 1")
+    assert (token.rotations[0].outcome, token.rotations[0].message) == ("refused", "No.")
+    assert token.rotation_counts == {"refused": 1}
+    assert token.failed_rotation == token.rotations[0]
+    swap = rotated(healthy, run(2))
+    [token] = record_rotations(document, {"KEY": (0, swap)}, run(2)).tokens
+    assert token.last_check.outcome == "rotated"
+
+
+def test_events_have_the_user_who_started_the_run(survey_of):
+    """Those of a scheduled run have none."""
+    started = replace(run(1), requested_by="alice")
+    document = record_survey(None, plan(survey_of()), started)
+    assert document.tokens[0].last_check.requested_by == "alice"
+    due = survey_of(DUE)
+    document = record_rotations(document, {"KEY": (0, rotated(due, started))}, started)
+    assert document.tokens[0].rotations[0].requested_by == "alice"
+    failed = record_failure(document, StoreUnavailable("No response."), started)
+    assert failed.dags[0].failure.requested_by == "alice"
+    [stored] = StatusDocument.load(document.dump()).tokens
+    assert stored.last_check.requested_by == stored.rotations[0].requested_by == "alice"
+    [token] = record_survey(document, plan(survey_of()), run(2)).tokens
+    assert token.last_check.requested_by is None
 
 
 def test_a_token_that_cannot_be_read_is_recorded_at_once(survey_of):
