@@ -34,6 +34,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "provider/web/compat": {"airflow", "sqlalchemy"},
     "provider/web/queries": {"core", "monitoring", "airflow", "sqlalchemy"},
     "provider/web/api": {"core", "monitoring", "airflow"},
+    "provider/web/runbooks": {"monitoring", "markdown_it"},  # a dependency of either Airflow
     "provider/web/fastapi_app": {"monitoring", "airflow", "fastapi", "starlette"},
     "provider/web/flask_blueprint": {"monitoring", "airflow", "flask", "flask_appbuilder"},
     "cli": {"core", "agent", "monitoring", "provider", "server", "click", "rich", "tables"},

@@ -357,8 +357,7 @@ def assess_token(
     state: str = compute_state(token, now)
     severities = [_assess_remaining(remaining, warning_below, critical_below)]
     clauses, hints = [_describe_expiry(token.expires_at, now)], []
-    grace_period = dag.dag.grace_period if dag else DEFAULT_GRACE_PERIOD
-    if _has_unused_successor(token, now, grace_period):
+    if has_unused_successor(token, dag.dag if dag else None, now):
         severities.append(Severity.WARNING)
         seen_at = (
             f", issued {format_minute(token.newest_issued_at)}," if token.newest_issued_at else ""
@@ -449,7 +448,9 @@ def _describe_dags(token: TokenStatus, dag_ids: Sequence[str]) -> str:
     return f"{len(dag_ids)} DAGs manage Variable {token.variable}: {', '.join(dag_ids)}"
 
 
-def _has_unused_successor(token: TokenStatus, now: datetime, grace_period: timedelta) -> bool:
+def has_unused_successor(token: TokenStatus, dag: RotationDagStatus | None, now: datetime) -> bool:
+    """Whether a newer token was issued longer ago than two checks, and is not in use."""
+    grace_period = dag.grace_period if dag else DEFAULT_GRACE_PERIOD
     newest, seen_at = token.newest_issued_expires_at, token.newest_issued_at
     if newest is None or token.expires_at is None or newest <= token.expires_at:
         return False

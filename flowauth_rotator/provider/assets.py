@@ -13,6 +13,7 @@ from flowauth_rotator.provider.compat import (
     update_asset,
 )
 
+ASSET_SCHEME = "flowauth://"
 LONGEST_QUOTED_NAME = 1400  # characters; Airflow limits URIs of assets to 1,500
 ROTATIONS = AssetAlias("flowauth_rotations")  # resolves to the assets of all tokens
 
@@ -22,7 +23,12 @@ def token_asset(name: str) -> Asset:
 
     Characters that a URI cannot contain are percent-encoded (RFC 3986, section 2.1).
     """
-    return Asset(f"flowauth://{quote(name, safe='')}")
+    return Asset(build_asset_uri(name))
+
+
+def build_asset_uri(name: str) -> str:
+    """Return the URI of a token's asset."""
+    return f"{ASSET_SCHEME}{quote(name, safe='', errors='replace')}"
 
 
 def update_token_asset(context: Context, report: Report) -> None:

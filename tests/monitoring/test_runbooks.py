@@ -11,6 +11,7 @@ import pytest
 
 from demo.parts import ROOT
 from flowauth_rotator.cli.main import main
+from flowauth_rotator.provider.web.runbooks import render_runbook
 from tests.monitoring.test_prometheus_files import NAMES
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -54,6 +55,24 @@ def test_the_links_of_a_runbook_lead_to_runbooks(name):
     """They are read outside the repository."""
     for target in re.findall(r"\]\(([^)]+)\)", PAGES[name]):
         assert target.removesuffix(".md") in PAGES
+
+
+@pytest.mark.parametrize("name", list(PAGES))
+def test_a_runbook_is_a_page_without_scripts(name):
+    """With links to the pages of the others, and tables."""
+    page = render_runbook(name)
+    assert f"<h1>{'Runbooks' if name == 'README' else name}</h1>" in page
+    assert not re.search(r"<script|<style|style=|\.md", page)
+    targets = set(re.findall(r'href="(?!\.\./)([^"]+)"', page))
+    assert targets <= set(PAGES)
+    if name == "README":
+        assert targets == set(PAGES)
+        assert "<td>" in page
+
+
+@pytest.mark.parametrize("name", ["", "Unknown", "../README", "README.md", "README/"])
+def test_other_names_are_not_runbooks(name):
+    assert render_runbook(name) is None
 
 
 @pytest.mark.parametrize("words", lines("flowauth-rotator"), ids=" ".join)

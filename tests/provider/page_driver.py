@@ -4,20 +4,31 @@
 import json
 import os
 import sys
+import uuid
 from datetime import datetime, timedelta, timezone
 
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what Airflow prints, while it is imported too, goes to the log
 
 from airflow import __version__, settings
-from airflow.models import DagModel, DagRun, Variable
+from airflow.models import DagModel, DagRun, TaskInstance, Variable
 from airflow.models.dag import DagTag
 from airflow.utils.session import create_session
-from sqlalchemy import delete, event, text
+from sqlalchemy import delete, event, insert, select, text
 
 from flowauth_rotator.provider.web import api
 
 AIRFLOW_2 = __version__.startswith("2.")
+if AIRFLOW_2:
+    from airflow.models.dataset import DagScheduleDatasetReference as Reference
+    from airflow.models.dataset import DatasetModel as Asset
+
+    REFERENCE_KEY = "dataset_id"
+else:
+    from airflow.models.asset import AssetModel as Asset
+    from airflow.models.asset import DagScheduleAssetReference as Reference
+
+    REFERENCE_KEY = "asset_id"
 
 
 class Visitor:
@@ -31,6 +42,9 @@ class Visitor:
     def may_read(self, variable=None):
         return variable not in self.hidden
 
+    def may_read_dag(self, dag_id):
+        return dag_id not in self.hidden
+
     def may_renew(self, dag_id):
         return dag_id in self.startable
 
@@ -42,7 +56,7 @@ def to_time(epoch):
 def reset():
     """Delete all that a test has put here."""
     with create_session() as session:
-        for table in (DagRun, DagTag, DagModel, Variable):
+        for table in (TaskInstance, DagRun, Reference, DagTag, DagModel, Asset, Variable):
             session.execute(delete(table))
         if not AIRFLOW_2:
             session.execute(text("DELETE FROM dag_bundle"))
@@ -82,6 +96,35 @@ def put_runs(dag_id, states, requested_at):
             session.flush()
 
 
+def put_task_instances(dag_id, run_id, states):
+    """Store task instances of a run by task and state; a task with several is mapped."""
+    with create_session() as session:
+        for task_id, of_task in states.items():
+            for index, state in enumerate(of_task):
+                values = {
+                    "dag_id": dag_id,
+                    "run_id": run_id,
+                    "task_id": task_id,
+                    "map_index": index if len(of_task) > 1 else -1,
+                    "state": state,
+                    "pool": "default_pool",
+                    "pool_slots": 1,
+                }
+                if not AIRFLOW_2:
+                    values["id"] = uuid.uuid4()
+                session.execute(insert(TaskInstance.__table__).values(**values))
+
+
+def schedule_dag(dag_id, uri):
+    """Store a DAG that is scheduled on an asset."""
+    put_dag(dag_id, tag="other")
+    with create_session() as session:
+        asset = session.scalar(select(Asset).where(Asset.uri == uri)) or Asset(uri=uri)
+        session.add(asset)
+        session.flush()
+        session.add(Reference(**{REFERENCE_KEY: asset.id, "dag_id": dag_id}))
+
+
 def put_variables(values):
     with create_session() as session:
         for key, value in values.items():
@@ -107,6 +150,15 @@ def list_tokens(now, hidden=(), startable=()):
     finally:
         event.remove(settings.engine, "before_cursor_execute", record)
     return {"document": document, "statements": statements}
+
+
+def renew(name, body, now, startable=()):
+    """Return the error of a request to renew a token; None if it was started."""
+    try:
+        api.renew_token(Visitor((), startable), name, body, to_time(now))
+    except api.ApiError as error:
+        return error.document
+    return None
 
 
 def read_check(now):

@@ -54,11 +54,11 @@ def build_run(state, requested_at=NOON - HOUR):
     return PageRun("renew-1", state, requested_at, "admin")
 
 
-def show(document, stores, run=None, renewable_dags=(DAG,)):
+def show(document, stores, run=None, renewable_dags=(DAG,), scheduled_dags=None):
     """Return the page of a document, as its DAGs and Variables are now."""
     status = add_tokens(add_dags(document, document.dags), stores, NOON)
     runs = {(DAG, build_run_prefix(KEY)): run} if run else {}
-    status = replace(status, runs=runs)
+    status = replace(status, runs=runs, scheduled_dags=scheduled_dags or {})
     overview = Overview(status, assess(status.document, NOON), set(renewable_dags), Pages())
     return overview.to_json()
 
@@ -155,6 +155,93 @@ def test_a_swap_is_the_last_rotation_and_no_failure():
     assert row["error"] is None
 
 
+def test_the_most_severe_and_the_first_to_expire_come_first():
+    """Within a severity, tokens that cannot be read are the first."""
+    tokens = {
+        "healthy": encode_token(20 * HOUR),
+        "due": encode_token(7 * HOUR),
+        "late": encode_token(4 * HOUR),
+        "expired": encode_token(-HOUR),
+        "critical": encode_token(HOUR),
+        "unreadable": None,
+    }
+    known = [describe_token(text or encode_token(), key, name=key) for key, text in tokens.items()]
+    stores = {key: store(text) for key, text in tokens.items()}
+    rows = show(build_document(*known), stores)["tokens"]
+    expected = ["unreadable", "expired", "critical", "late", "due", "healthy"]
+    assert [row["name"] for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "dag", "failure", "runbook", "alert"),
+    [
+        (20 * HOUR, {}, None, None, None),
+        (-HOUR, {}, None, "FlowAuthTokenExpired", "FlowAuthTokenExpired"),
+        (2 * HOUR, {}, None, "FlowAuthTokenExpiryCritical", "FlowAuthTokenExpiryCritical"),
+        (4 * HOUR, {}, None, "FlowAuthTokenExpiringSoon", "FlowAuthTokenExpiringSoon"),
+        (7 * HOUR, {}, "refused", "FlowAuthRotationFailing", "FlowAuthRotationFailing"),
+        (20 * HOUR, {}, "misconfigured", "FlowAuthRotationFailing", None),
+        (20 * HOUR, {"is_paused": True}, None, "FlowAuthRotationAgentStalled", None),
+        (
+            20 * HOUR,
+            {"is_paused": True, "deadline_at": NOON - MINUTE},
+            None,
+            "FlowAuthRotationAgentStalled",
+            "FlowAuthRotationAgentStalled",
+        ),
+        (None, {}, None, "FlowAuthTokenMissing", "FlowAuthTokenMissing"),
+    ],
+)
+def test_a_state_has_a_runbook_and_an_alert(left, dag, failure, runbook, alert):
+    """An alert that fires; the runbook is for all that is not OK."""
+    token = encode_token(left or HOUR)
+    event = failure and describe_rotation(token, failure)
+    known = describe_token(token, **({"last_check": event} if event else {}))
+    row = build_row(token if left else None, known, dag=describe_dag(**dag))
+    url = f"flowauth-rotator/runbooks/{runbook}"
+    assert row["runbook"] == (runbook and {"text": runbook, "url": url})
+    assert row["alert"] == alert
+
+
+def test_a_newer_token_that_is_not_in_use_has_its_runbook():
+    """Also an alert."""
+    token = encode_token()
+    newer = {"newest_issued_at": NOON - 3 * HOUR, "newest_issued_expires_at": NOON + 24 * HOUR}
+    row = build_row(token, describe_token(token, **newer))
+    assert row["alert"] == "FlowAuthTokenNotDeployed"
+    assert row["runbook"]["url"].endswith("/FlowAuthTokenNotDeployed")
+
+
+def test_each_rotation_has_its_task_and_the_user_who_started_it():
+    """None for the schedule."""
+    token = encode_token()
+    by_hand = describe_rotation(token, "rotated", Severity.OK, requested_by="alice")
+    scheduled = describe_rotation(token, "rotated", Severity.OK, map_index=-1)
+    row = build_row(token, describe_token(token, rotations=[by_hand, scheduled]))
+    assert [(each["requested_by"], each["url"]) for each in row["rotations"]] == [
+        ("alice", "task rotate 3 of scheduled"),
+        (None, "task rotate -1 of scheduled"),
+    ]
+
+
+def test_the_lifetimes_on_offer_are_bounded():
+    """By the token in use and by what the issuer granted; unknown for a token without dates."""
+    token = encode_token(90 * MINUTE)
+    renewal = build_row(token, describe_token(token, longest_minutes=1440))["renewal"]
+    assert (renewal["shortest_minutes"], renewal["longest_minutes"]) == (91, 1440)
+    assert build_row(encode_token(-HOUR))["renewal"]["shortest_minutes"] == 1
+    assert build_row(None)["renewal"]["shortest_minutes"] is None
+
+
+def test_a_row_has_the_dags_on_its_asset():
+    """By the name of the token."""
+    token = encode_token()
+    document = build_document(describe_token(token, name="etl main"))
+    scheduled = {"flowauth://etl%20main": ["load"]}
+    [row] = show(document, {KEY: store(token)}, scheduled_dags=scheduled)["tokens"]
+    assert row["scheduled_dags"] == [{"dag_id": "load", "url": "dag load"}]
+
+
 @pytest.mark.parametrize(
     ("text", "dag", "why_not", "url"),
     [
@@ -208,6 +295,8 @@ def test_a_variable_of_two_dags_cannot_be_renewed():
     )
     rows = show(document, {KEY: store(token)}, renewable_dags=(DAG, "another"))["tokens"]
     assert [row["renewal"]["possible"] for row in rows] == [False, False]
+    assert [row["dag_ids"] for row in rows] == [["another", DAG]] * 2
+    assert [row["severity"] for row in rows] == ["warning", "warning"]
     assert "another and flowauth_token_rotation" in rows[0]["renewal"]["why_not"]
 
 
@@ -250,6 +339,7 @@ class TestPageRun:
             "active": state in ("queued", "running"),
             "requested_at": round((NOON - HOUR).timestamp()),
             "requested_by": "admin",
+            "step": None,
             "message": message,
             "url": "run renew-1",
         }
@@ -403,18 +493,6 @@ class TestDag:
 
 def describe_dag_new():
     return replace(describe_dag(), next_check_at=None)
-
-
-def test_rows_are_in_the_order_of_groups_and_names():
-    """First the active tokens, then those that need attention, then the expired ones."""
-    lifetimes = {"C": 20 * HOUR, "A": 20 * HOUR, "B": -HOUR, "D": 2 * HOUR}
-    texts = {name: encode_token(left) for name, left in lifetimes.items()}
-    document = build_document(
-        *(describe_token(text, f"TOKEN_{name}", name=name) for name, text in texts.items())
-    )
-    stores = {f"TOKEN_{name}": store(text) for name, text in texts.items()}
-    rows = show(document, stores)["tokens"]
-    assert [row["name"] for row in rows] == ["A", "C", "D", "B"]
 
 
 def test_a_failure_before_the_token_was_read_is_about_the_token_of_that_time():

@@ -86,16 +86,26 @@ def test_the_page_has_the_document_and_what_airflow_knows_now(database):
 
 @pytest.mark.parametrize(("dags", "tokens"), [(1, 10), (1, 200), (5, 10)])
 def test_the_number_of_statements_is_constant(database, dags, tokens):
-    """One for the DAGs, one for the runs, one for the documents, one for the tokens."""
+    """One each for DAGs, runs, scheduled DAGs, documents and tokens; one more for active runs."""
     for number in range(dags):
         keys = put(database, f"dag_{number}", tokens)
         states = {f"{build_run_prefix(key)}1": "success" for key in keys}
         database.put_runs(dag_id=f"dag_{number}", states=states, requested_at=NOW)
+        for key in keys[:3]:
+            database.schedule_dag(dag_id=f"uses_{key}", uri=f"flowauth://{key}")
     answer = database.list_tokens(now=NOW)
     assert len(answer["document"]["tokens"]) == dags * tokens
     assert all(token["run"] for token in answer["document"]["tokens"])
-    assert len(answer["statements"]) == 4
+    assert len(answer["statements"]) == 5
     assert not any("xcom" in each or "task_instance" in each for each in answer["statements"])
+    for number in range(dags):
+        states = {
+            f"{build_run_prefix(f'dag_{number}_{each}')}2": "running" for each in range(tokens)
+        }
+        database.put_runs(dag_id=f"dag_{number}", states=states, requested_at=NOW)
+    answer = database.list_tokens(now=NOW)
+    assert all(token["run"]["active"] for token in answer["document"]["tokens"])
+    assert len(answer["statements"]) == 6
 
 
 @pytest.mark.parametrize(
@@ -178,6 +188,61 @@ def test_a_row_has_the_last_run_that_was_started_from_the_page(database):
     assert (rows[first]["run"]["run_id"], rows[first]["run"]["state"]) == (f"{prefix}10", "queued")
     assert rows[first]["run"]["requested_at"] == NOW
     assert rows[second]["run"] is None
+
+
+@pytest.mark.parametrize(
+    ("state", "tasks", "step"),
+    [
+        ("queued", {}, "queued"),
+        ("running", {"survey": ["running"], "rotate": [None], "report": [None]}, "survey"),
+        ("running", {"survey": ["up_for_retry"], "rotate": [None], "report": [None]}, "survey"),
+        ("running", {"survey": ["success"], "rotate": [None], "report": [None]}, "rotate"),
+        ("running", {"survey": ["success"], "rotate": ["success", "running"]}, "rotate"),
+        ("running", {"survey": ["success"], "rotate": ["failed"], "report": ["queued"]}, "report"),
+        ("running", {}, None),
+        ("success", {"survey": ["success"], "rotate": ["success"], "report": ["success"]}, None),
+    ],
+)
+def test_an_active_run_is_at_a_step(database, state, tasks, step):
+    """The first task that has not ended."""
+    [key] = put(database)
+    run_id = f"{build_run_prefix(key)}1"
+    database.put_runs(dag_id=DAG, states={run_id: state}, requested_at=NOW)
+    database.put_task_instances(dag_id=DAG, run_id=run_id, states=tasks)
+    [token] = overview(database)["tokens"]
+    assert token["run"]["step"] == step
+
+
+def test_a_row_has_the_dags_that_are_scheduled_on_its_asset(database):
+    """Those that the user may read."""
+    first, second = put(database, tokens=2)
+    for dag_id in ("load", "export", "secret"):
+        database.schedule_dag(dag_id=dag_id, uri=f"flowauth://{first}")
+    rows = {row["variable"]: row for row in overview(database, hidden=["secret"])["tokens"]}
+    assert [dag["dag_id"] for dag in rows[first]["scheduled_dags"]] == ["export", "load"]
+    assert rows[first]["scheduled_dags"][0]["url"].startswith("dags/export")
+    assert rows[second]["scheduled_dags"] == []
+
+
+def test_the_page_has_the_time_zone_of_airflow_and_the_address_of_the_api(database):
+    """The default of a new Airflow is UTC."""
+    document = overview(database)
+    assert (document["time_zone"], document["api_url"]) == ("UTC", "flowauth-rotator/api/tokens")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "message"), [(1200, "at least 1201 minutes"), (99999, "at most 1440, or leave out")]
+)
+def test_a_lifetime_that_cannot_be_granted_is_refused(database, minutes, message):
+    """Before a run is started, if the limits are known."""
+    text = encode_token()
+    document = build_document(describe_token(text, longest_minutes=1440))
+    database.put_dag(dag_id=DAG, next_check_at=NEXT_CHECK)
+    database.put_variables(values={build_key(DAG): document.dump(), KEY: text})
+    body = {"lifetime_minutes": minutes}
+    error = database.renew(name=KEY, body=body, now=NOW, startable=[DAG])
+    assert error["code"] == 400
+    assert message in error["message"]
 
 
 def test_a_user_sees_the_variables_that_they_may_read(database):

@@ -15,12 +15,14 @@ from flowauth_rotator.monitoring.assessment import AssessedToken, assess
 from flowauth_rotator.monitoring.status import VERSION, StatusDocument
 from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.web import live_status, queries
-from flowauth_rotator.provider.web.compat import Pages, start_run
+from flowauth_rotator.provider.web.compat import Pages, get_time_zone, start_run
 from flowauth_rotator.provider.web.live_status import LiveStatus
 from flowauth_rotator.provider.web.overview import Overview
 from flowauth_rotator.provider.web.page_runs import build_next_run_id
+from flowauth_rotator.provider.web.runbooks import render_runbook
 
 REQUESTED_WITH = "flowauth-rotator"
+API_URL = "flowauth-rotator/api/tokens"  # relative to Airflow's root
 LONGEST_LIFETIME = 10 * 366 * 24 * 60  # minutes; an issuer's own limit is far below
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -42,6 +44,9 @@ class Viewer(Protocol):
 
     def may_read(self, variable: str | None = None) -> bool:
         """Whether the user may read this Variable, or Variables in general."""
+
+    def may_read_dag(self, dag_id: str) -> bool:
+        """Whether the user may read the DAG."""
 
     def may_renew(self, dag_id: str) -> bool:
         """Whether the user may start runs of the DAG."""
@@ -71,7 +76,20 @@ def list_tokens(viewer: Viewer, now: datetime) -> dict[str, Any]:
     Raises:
         ApiError: 403.
     """
-    return _read_overview(viewer, now).to_json()
+    document = _read_overview(viewer, now).to_json()
+    return {**document, "time_zone": get_time_zone(), "api_url": API_URL}
+
+
+def get_runbook(name: str) -> str:
+    """Return the HTML of `GET runbooks/{name}`.
+
+    Raises:
+        ApiError: 404.
+    """
+    page = render_runbook(name)
+    if page is None:
+        raise ApiError(404, "There is no runbook of this name.")
+    return page
 
 
 def renew_token(viewer: Viewer, name: str, body: object, now: datetime) -> dict[str, Any]:
@@ -96,7 +114,7 @@ def renew_token(viewer: Viewer, name: str, body: object, now: datetime) -> dict[
     if dag_id not in overview.renewable_dags:
         raise ApiError(403, row["renewal"]["why_not"])
     if not (last_run and last_run.is_active):
-        _validate_renewal(row, minutes, expires_at, now)
+        _validate_renewal(row, minutes, expires_at)
         run_id = build_next_run_id(variable, last_run)
         params = {"names": [variable], "force": True, "lifetime_minutes": minutes}
         start_run(dag_id, run_id, params, user=viewer.name, now=now)
@@ -163,6 +181,7 @@ def read_document(viewer: Viewer | None, now: datetime) -> StatusDocument:
 
 def _read_overview(viewer: Viewer, now: datetime) -> Overview:
     status, renewable_dags = _read_visible_status(viewer, now)
+    status = status.select_scheduled_dags(viewer.may_read_dag)
     return Overview(status, assess(status.document, now), renewable_dags, Pages())
 
 
@@ -187,10 +206,11 @@ def _read_status(now: datetime) -> LiveStatus:
     with create_session() as session:
         dags = queries.read_dags(session)
         runs = queries.read_page_runs(session, [dag.dag_id for dag in dags])
+        scheduled_dags = queries.read_scheduled_dags(session)
         document = live_status.add_dags(queries.read_documents(session), dags)
         keys = {token.variable for token in document.tokens if token.variable}
         status = live_status.add_tokens(document, queries.read_tokens(session, keys), now)
-    return replace(status, runs=runs)
+    return replace(status, runs=runs, scheduled_dags=scheduled_dags)
 
 
 def _find_token(tokens: Sequence[AssessedToken], name: str) -> AssessedToken:
@@ -226,18 +246,23 @@ def _validate_renewal(
     row: dict[str, Any],
     minutes: int | None,
     expires_at: int | None,
-    now: datetime,
 ) -> None:
     """Refuse a renewal that cannot succeed, or that is about a token not in use any more."""
     if not row["renewal"]["possible"]:
         raise ApiError(409, row["renewal"]["why_not"])
     if expires_at not in (None, row["expires_at"]):
         raise ApiError(409, f"The token was renewed in the meantime. {row['message']}")
+    shortest, longest = row["renewal"]["shortest_minutes"], row["renewal"]["longest_minutes"]
     lifetime = minutes or row["renewal"]["usual_minutes"]
-    remaining = row["expires_at"] - now.timestamp()
-    if lifetime and 60 * lifetime <= remaining:
+    if lifetime and shortest and lifetime < shortest:
         raise ApiError(
             400,
             f"A token of {lifetime} minutes would not expire later than the token in use: "
-            f"request at least {int(remaining // 60) + 1} minutes.",
+            f"request at least {shortest} minutes.",
+        )
+    if minutes and longest and minutes > longest >= (shortest or 0):
+        raise ApiError(
+            400,
+            f"The issuer granted {longest} minutes when it was last asked for its maximum: request "
+            f"at most {longest}, or leave out `lifetime_minutes` to request the maximum.",
         )

@@ -6,19 +6,23 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
 
 from airflow.api.common.trigger_dag import trigger_dag
 from airflow.exceptions import DagRunAlreadyExists
 from airflow.models import DagModel, DagRun
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from flowauth_rotator.provider.compat import AIRFLOW_2, select_for_airflow
+from flowauth_rotator.provider.compat import AIRFLOW_2, conf, select_for_airflow
 
 __all__ = [
     "Pages",
     "get_request_time",
     "get_requester",
+    "get_time_zone",
     "is_active",
+    "select_scheduled_dags",
     "start_run",
 ]
 
@@ -27,6 +31,20 @@ def get_request_time(run: DagRun) -> datetime:
     """Return the time at which a run was requested."""
     time: Any = run.queued_at or run.start_date
     return time  # type: ignore[no-any-return]
+
+
+def get_time_zone() -> str | None:
+    """Return the time zone of Airflow's UI by its configuration; None if it is not known."""
+    section = select_for_airflow(airflow_2="webserver", airflow_3="api")
+    name = conf.get(section, "default_ui_timezone", fallback="") or conf.get(
+        "core", "default_timezone", fallback=""
+    )
+    if name.lower() == "utc":
+        return "UTC"
+    try:
+        return ZoneInfo(name).key
+    except (KeyError, OSError, ValueError):  # also for `system`
+        return None
 
 
 class _CommonPages:
@@ -85,6 +103,24 @@ if AIRFLOW_2:
         """Whether the DAG file still defines the DAG."""
         return bool(dag.is_active)  # type: ignore[attr-defined, unused-ignore]
 
+    def select_scheduled_dags(prefix: str) -> Any:  # noqa: ANN401 - a query, typed by version
+        """Return the query of the URIs of assets with this prefix, and of the DAGs on them."""
+        from airflow.models.dataset import (  # type: ignore[import-not-found, unused-ignore]
+            DagScheduleDatasetReference,
+            DatasetModel,
+        )
+
+        return (
+            select(DatasetModel.uri, DagScheduleDatasetReference.dag_id)
+            .join(
+                DagScheduleDatasetReference,
+                DagScheduleDatasetReference.dataset_id == DatasetModel.id,
+            )
+            .join(DagModel, DagModel.dag_id == DagScheduleDatasetReference.dag_id)
+            .where(DatasetModel.uri.startswith(prefix), DagModel.is_active)  # type: ignore[attr-defined, unused-ignore]
+            .order_by(DagScheduleDatasetReference.dag_id)
+        )
+
     def get_requester(run: DagRun) -> str | None:  # noqa: ARG001
         """Return None: Airflow 2 records the user who started a run only in its audit log."""
         return None
@@ -115,6 +151,18 @@ else:
     def is_active(dag: DagModel) -> bool:
         """Whether the DAG file still defines the DAG."""
         return not dag.is_stale
+
+    def select_scheduled_dags(prefix: str) -> Any:  # noqa: ANN401 - a query, typed by version
+        """Return the query of the URIs of assets with this prefix, and of the DAGs on them."""
+        from airflow.models.asset import AssetModel, DagScheduleAssetReference
+
+        return (
+            select(AssetModel.uri, DagScheduleAssetReference.dag_id)
+            .join(DagScheduleAssetReference, DagScheduleAssetReference.asset_id == AssetModel.id)
+            .join(DagModel, DagModel.dag_id == DagScheduleAssetReference.dag_id)
+            .where(AssetModel.uri.startswith(prefix), ~DagModel.is_stale)
+            .order_by(DagScheduleAssetReference.dag_id)
+        )
 
     def get_requester(run: DagRun) -> str | None:
         """Return the user who started a run."""

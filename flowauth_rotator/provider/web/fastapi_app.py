@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import (
@@ -21,7 +21,13 @@ from airflow.models import DagModel, Variable
 from fastapi import Body, Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    RedirectResponse,
+    Response,
+)
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -64,6 +70,14 @@ class Viewer:
             method="GET", details=details, user=self.user
         )
 
+    def may_read_dag(self, dag_id: str) -> bool:
+        """Whether the user may read the DAG."""
+        return get_auth_manager().is_authorized_dag(
+            method="GET",
+            details=DagDetails(id=dag_id, team_name=_get_team(DagModel, dag_id)),
+            user=self.user,
+        )
+
     def may_renew(self, dag_id: str) -> bool:
         """Whether the user may start runs of the DAG."""
         return get_auth_manager().is_authorized_dag(
@@ -88,6 +102,17 @@ async def show_page(request: Request) -> Response:
         here = request.scope["root_path"] + "/"
         return RedirectResponse(f"../api/v2/auth/login?{urlencode({'next': here})}", 303)
     return FileResponse(STATIC / "index.html")
+
+
+@app.get("/runbooks/{name}")
+async def show_runbook(request: Request, name: str) -> Response:
+    """Return the page of a runbook, or redirect to the sign-in."""
+    try:
+        await _get_user(request)
+    except HTTPException:
+        here = f"{request.scope['root_path']}/runbooks/{quote(name, safe='')}"
+        return RedirectResponse(f"../../api/v2/auth/login?{urlencode({'next': here})}", 303)
+    return HTMLResponse(api.get_runbook(name))
 
 
 @app.get("/api/tokens")

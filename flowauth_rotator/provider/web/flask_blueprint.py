@@ -52,6 +52,11 @@ class Viewer:
         details = VariableDetails(key=variable) if variable is not None else None
         return bool(get_auth_manager().is_authorized_variable(method="GET", details=details))
 
+    def may_read_dag(self, dag_id: str) -> bool:
+        """Whether the user may read the DAG."""
+        details = DagDetails(id=dag_id)
+        return bool(get_auth_manager().is_authorized_dag(method="GET", details=details))
+
     def may_renew(self, dag_id: str) -> bool:
         """Whether the user may start runs of the DAG."""
         return bool(
@@ -85,6 +90,14 @@ def show_page() -> Any:  # noqa: ANN401 - of Flask
     if not _is_authenticated():
         return redirect(get_auth_manager().get_url_login(next_url=request.url))
     return blueprint.send_static_file("index.html")
+
+
+@blueprint.get("/runbooks/<name>")
+def show_runbook(name: str) -> Any:  # noqa: ANN401 - of Flask
+    """Return the page of a runbook, or redirect to the sign-in."""
+    if not _is_authenticated():
+        return redirect(get_auth_manager().get_url_login(next_url=request.url))
+    return api.get_runbook(name)
 
 
 @blueprint.get("/api/tokens")

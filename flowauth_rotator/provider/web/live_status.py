@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +17,7 @@ from flowauth_rotator.monitoring.status import (
     StatusDocument,
     TokenStatus,
 )
+from flowauth_rotator.provider.assets import build_asset_uri
 from flowauth_rotator.provider.managed_tokens import ManagedToken, parse_tokens, resolve_name
 from flowauth_rotator.provider.schedule import Schedule, find_first_check
 from flowauth_rotator.provider.web.page_runs import PageRun, build_run_prefix
@@ -32,11 +33,13 @@ class LiveStatus:
         document: the merged documents with live facts.
         scopes: by Variable, the scopes of each role of the token in use.
         runs: the last runs that users started from the page, by DAG and by the prefix of their ids.
+        scheduled_dags: the ids of the DAGs that are scheduled on the asset of a token, by its URI.
     """
 
     document: StatusDocument
     scopes: Mapping[str, Scopes] = field(default_factory=dict)
     runs: Mapping[tuple[str, str], PageRun] = field(default_factory=dict)
+    scheduled_dags: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def find_run(self, token: TokenStatus) -> PageRun | None:
         """Return the last run that a user started to renew a token; None if there was none."""
@@ -46,6 +49,17 @@ class LiveStatus:
         """Return the status of these tokens and DAGs alone."""
         dags = [dag for dag in self.document.dags or () if dag.dag_id in dag_ids]
         return replace(self, document=replace(self.document, dags=dags, tokens=tokens))
+
+    def select_scheduled_dags(self, is_visible: Callable[[str], bool]) -> LiveStatus:
+        """Return the status with the scheduled DAGs of the tokens that are visible to a user."""
+        uris = {build_asset_uri(token.name) for token in self.document.tokens}
+        needed = {uri: dags for uri, dags in self.scheduled_dags.items() if uri in uris}
+        visible = {dag for dags in needed.values() for dag in dags}
+        visible = {dag_id for dag_id in visible if is_visible(dag_id)}
+        scheduled = {
+            uri: [dag_id for dag_id in dags if dag_id in visible] for uri, dags in needed.items()
+        }
+        return replace(self, scheduled_dags=scheduled)
 
 
 def add_dags(document: StatusDocument, live_dags: Sequence[RotationDagStatus]) -> StatusDocument:

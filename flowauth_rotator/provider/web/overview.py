@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,10 +13,12 @@ from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import json_output
 from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
 from flowauth_rotator.monitoring.json_values import to_json
+from flowauth_rotator.monitoring.runbooks import find_alert, find_runbook
 from flowauth_rotator.monitoring.status import Event, TokenStatus
+from flowauth_rotator.provider.assets import build_asset_uri
 from flowauth_rotator.provider.web.live_status import LiveStatus, parse_settings
 
-GROUPS = ("active", "attention", "expired")
+RUNBOOKS_URL = "flowauth-rotator/runbooks"  # relative to Airflow's root
 
 Link = dict[str, str]  # `text` and `url`
 
@@ -58,38 +60,46 @@ class Overview:
 
     def to_json(self) -> dict[str, Any]:
         """Return the overview as JSON values; times are epoch seconds."""
-        document = json_output.render(self.assessment)
+        tokens = sorted(self.assessment.tokens, key=_rank)
+        document = json_output.render(replace(self.assessment, tokens=tokens))
         rows = [
-            {**rendered, **self._build_page_fields(token)}
-            for rendered, token in zip(document["tokens"], self.assessment.tokens, strict=True)
+            self._build_row(token, rendered)
+            for rendered, token in zip(document["tokens"], tokens, strict=True)
         ]
         return {
             **document,
             "dags": [{**dag, "url": self.pages.dag(dag["dag_id"])} for dag in document["dags"]],
-            "tokens": sorted(rows, key=lambda row: (GROUPS.index(row["group"]), row["name"])),
+            "tokens": rows,
         }
 
     def build_row(self, token: AssessedToken) -> dict[str, Any]:
         """Return one token as JSON values."""
-        return {**json_output.render_token(token), **self._build_page_fields(token)}
+        return self._build_row(token, json_output.render_token(token))
 
     @cached_property
     def _dags(self) -> Mapping[str, AssessedDag]:
         return {each.dag.dag_id: each for each in self.assessment.dags or ()}
 
-    @cached_property
-    def _dags_by_variable(self) -> dict[str | None, list[str]]:
-        dags: dict[str | None, list[str]] = {}
-        for token in self.status.document.tokens:
-            dags.setdefault(token.variable, []).append(token.dag_id or "")
-        return dags
-
-    def _build_page_fields(self, assessed: AssessedToken) -> dict[str, Any]:
-        token = assessed.token
+    def _build_row(self, assessed: AssessedToken, rendered: dict[str, Any]) -> dict[str, Any]:
+        token, now = assessed.token, self.assessment.now
+        dag = self._dags.get(token.dag_id or "")
+        runbook = find_runbook(assessed, dag, now)
         scopes = self.status.scopes.get(token.variable or "", {})
         last_rotation = next(iter(token.rotations), None)
         return {
+            **rendered,
             "group": _choose_group(assessed),
+            "dag_ids": list(assessed.dag_ids),
+            "alert": find_alert(assessed, dag, now),
+            "runbook": runbook and {"text": runbook, "url": f"{RUNBOOKS_URL}/{runbook}"},
+            "scheduled_dags": [
+                {"dag_id": dag_id, "url": self.pages.dag(dag_id)}
+                for dag_id in self.status.scheduled_dags.get(build_asset_uri(token.name), ())
+            ],
+            "rotations": [
+                {**values, "url": self._build_event_url(token, event)}
+                for values, event in zip(rendered["rotations"], token.rotations, strict=True)
+            ],
             "scopes": [{"name": role, "scopes": sorted(scopes[role])} for role in sorted(scopes)],
             "renewal": self._build_renewal(assessed),
             "run": self._build_run(token),
@@ -98,26 +108,29 @@ class Overview:
         }
 
     def _build_renewal(self, assessed: AssessedToken) -> dict[str, Any]:
-        why_not, way_out = self._find_obstacle(assessed.token)
+        why_not, way_out = self._find_obstacle(assessed)
+        remaining = assessed.remaining
         return {
             "possible": not why_not,
             "why_not": why_not.strip(),
             "way_out": way_out,
             "usual_minutes": parse_settings(assessed.token).lifetime_minutes,
+            # the lifetimes with which the successor expires later, as far as the issuer grants them
+            "shortest_minutes": None if remaining is None else _count_minutes(remaining),
             "longest_minutes": assessed.token.longest_minutes,
         }
 
-    def _find_obstacle(self, token: TokenStatus) -> tuple[str, Link | None]:
+    def _find_obstacle(self, assessed: AssessedToken) -> tuple[str, Link | None]:
         """Return why a renewal cannot be started, if so, and a link to the place to correct it."""
+        token, dag_ids = assessed.token, assessed.dag_ids
         dag_id = token.dag_id or ""
         dag = self._dags[dag_id]
-        dag_ids = self._dags_by_variable[token.variable]
         open_variable = {
             "text": "Open the Variable",
             "url": self.pages.variable(token.variable or ""),
         }
         if len(dag_ids) > 1:
-            names = " and ".join(sorted(dag_ids))
+            names = " and ".join(dag_ids)
             return f"Several DAGs manage the token, {names}: remove it from all but one.", None
         if dag_id not in self.renewable_dags:
             return f"You do not have the permission to create DAG runs of {dag_id}.", None
@@ -148,6 +161,7 @@ class Overview:
             "run_id": run.run_id,
             "state": run.state,
             "active": run.is_active,
+            "step": run.step,
             "requested_at": to_json(run.requested_at),
             "requested_by": run.requested_by,
             "message": run.describe(run.find_result(token, self._dags[dag_id].dag)),
@@ -187,6 +201,22 @@ class Overview:
         if event is None or event.run_id is None or event.task_id is None:
             return None
         return self.pages.task(token.dag_id or "", event.run_id, event.task_id, event.map_index)
+
+
+def _rank(token: AssessedToken) -> tuple[int, bool, timedelta, str]:
+    """Return the sort key of the page: the most severe first, then the first to expire."""
+    is_readable = token.remaining is not None
+    return (
+        -token.severity.rank,
+        is_readable,
+        token.remaining or timedelta(0),
+        token.token.name,
+    )
+
+
+def _count_minutes(remaining: timedelta) -> int:
+    """Return the shortest lifetime, in minutes, that is longer than the remaining one."""
+    return max(int(remaining // timedelta(minutes=1)), 0) + 1
 
 
 def _choose_group(token: AssessedToken) -> str:

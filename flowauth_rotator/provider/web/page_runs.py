@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +11,8 @@ from flowauth_rotator.monitoring.status import Event, RotationDagStatus, TokenSt
 
 PREFIX = "renew-"  # of the ids of these runs
 PREFIX_LENGTH = len(PREFIX) + 13  # with the digest of the Variable
+STEPS = ("survey", "rotate", "report")  # the tasks of a rotation DAG
+FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")  # states of tasks
 NO_RESULT = "The run ended without a report; see its log."
 
 
@@ -22,12 +25,14 @@ class PageRun:
         state: queued, running, success or failed.
         requested_at: when the user requested it.
         requested_by: the user, if Airflow records it.
+        step: the task that an active run is at, or `queued`; None otherwise.
     """
 
     run_id: str
     state: str
     requested_at: datetime
     requested_by: str | None = None
+    step: str | None = None
 
     @property
     def is_active(self) -> bool:
@@ -53,6 +58,18 @@ class PageRun:
         if result and result.message:
             return result.message
         return NO_RESULT if self.has_failed else ""
+
+
+def find_step(states: Mapping[str, Collection[str | None]]) -> str | None:
+    """Return the first task of a running run that has not ended; None if all have.
+
+    Args:
+        states: by task, the states of its task instances.
+    """
+    for task_id in STEPS:
+        if not all(state in FINISHED for state in states.get(task_id, ())):
+            return task_id
+    return None
 
 
 def build_run_prefix(variable: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from airflow.models import DagModel, DagRun, Variable
+from airflow.models import DagModel, DagRun, TaskInstance, Variable
 from airflow.models.dag import DagTag
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -19,12 +21,24 @@ from flowauth_rotator.monitoring.status import (
     StatusDocument,
     merge,
 )
+from flowauth_rotator.provider.assets import ASSET_SCHEME
 from flowauth_rotator.provider.compat import build_unreadable_error
 from flowauth_rotator.provider.managed_tokens import TAG
 from flowauth_rotator.provider.status_variable import KEY_PREFIX, build_key
 from flowauth_rotator.provider.variable_store import VariableStore, parse_value
-from flowauth_rotator.provider.web.compat import get_request_time, get_requester, is_active
-from flowauth_rotator.provider.web.page_runs import PREFIX, PREFIX_LENGTH, PageRun, is_run_id
+from flowauth_rotator.provider.web.compat import (
+    get_request_time,
+    get_requester,
+    is_active,
+    select_scheduled_dags,
+)
+from flowauth_rotator.provider.web.page_runs import (
+    PREFIX,
+    PREFIX_LENGTH,
+    PageRun,
+    find_step,
+    is_run_id,
+)
 
 PageRuns = dict[tuple[str, str], PageRun]  # by DAG and by the prefix of a Variable's run ids
 
@@ -48,7 +62,7 @@ def read_page_runs(session: Session, dag_ids: Collection[str]) -> PageRuns:
         .subquery()
     )
     last = select(ranked.c.id).where(ranked.c.rank == 1)
-    return {
+    runs = {
         (run.dag_id, run.run_id[:PREFIX_LENGTH]): PageRun(
             run_id=run.run_id,
             state=str(run.state),
@@ -58,6 +72,15 @@ def read_page_runs(session: Session, dag_ids: Collection[str]) -> PageRuns:
         for run in session.scalars(select(DagRun).where(DagRun.id.in_(last)))
         if is_run_id(run.run_id)
     }
+    return _add_steps(session, runs)
+
+
+def read_scheduled_dags(session: Session) -> dict[str, list[str]]:
+    """Return the ids of the DAGs that are scheduled on the asset of a token, by its URI."""
+    dag_ids: dict[str, list[str]] = {}
+    for uri, dag_id in session.execute(select_scheduled_dags(ASSET_SCHEME)):
+        dag_ids.setdefault(uri, []).append(dag_id)
+    return dag_ids
 
 
 def read_documents(session: Session) -> StatusDocument:
@@ -95,6 +118,30 @@ class _StoredVariable(VariableStore):
         if value is None:
             raise build_unreadable_error(self.key)
         return parse_value(self.key, value)
+
+
+def _add_steps(session: Session, runs: PageRuns) -> PageRuns:
+    """Return the runs with the steps that the active ones are at."""
+    active = {key: run for key, run in runs.items() if run.is_active}
+    if not active:
+        return runs
+    states: dict[tuple[str, str], dict[str, list[str | None]]] = defaultdict(dict)
+    columns = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.state)
+    condition = (
+        TaskInstance.dag_id.in_({dag_id for dag_id, _ in active}),
+        TaskInstance.run_id.in_({run.run_id for run in active.values()}),
+    )
+    for dag_id, run_id, task_id, state in session.execute(select(*columns).where(*condition)):
+        states[dag_id, run_id].setdefault(task_id, []).append(state)
+    steps = {
+        (dag_id, prefix): replace(run, step=_find_step(run, states[dag_id, run.run_id]))
+        for (dag_id, prefix), run in active.items()
+    }
+    return {**runs, **steps}
+
+
+def _find_step(run: PageRun, states: Mapping[str, Sequence[str | None]]) -> str | None:
+    return "queued" if run.state == "queued" else find_step(states)
 
 
 def _build_dag(dag: DagModel) -> RotationDagStatus:
