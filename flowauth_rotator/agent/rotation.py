@@ -63,6 +63,7 @@ def inspect_token(
     now: datetime,
     name: str | None = None,
     force: datetime | None = None,
+    decode: Callable[[Token], Claims] = read_unverified,
 ) -> Inspection:
     """Read, decode and decide, without a network request.
 
@@ -75,12 +76,13 @@ def inspect_token(
         name: the issuer's name of the token; by default the one in the JWT, or else the store's.
         force: when an operator requested a renewal that need not be due. Tokens issued after that
             are not renewed again.
+        decode: returns the claims of a token, as `read_unverified` does.
 
     Raises:
         RotatorError: the token is missing or malformed, or has another name.
     """
     token = store.read()
-    claims = read_unverified(token)
+    claims = decode(token)
     if name and claims.token_name and name != claims.token_name:
         raise Misconfigured(
             f"The token in {store.place} has the name {claims.token_name!r}, not {name!r}.",

@@ -11,11 +11,16 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})  # the same in JSON
+
 
 def to_json(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return a value as JSON; times are epoch seconds, durations seconds."""
+    kind: Any = type(value)
+    if kind in PLAIN_TYPES:
+        return value
     if is_dataclass(value):
-        return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+        return {name: to_json(getattr(value, name)) for name in _get_field_names(kind)}
     if isinstance(value, datetime):  # truncated: rounded up, the end of the year 9999 is invalid
         return round(value.replace(microsecond=0).timestamp())
     if isinstance(value, timedelta):
@@ -97,6 +102,11 @@ def _check(kind: type, value: Any) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise TypeError(f"{type(value)} is not {kind}")
+
+
+@lru_cache(maxsize=16)
+def _get_field_names(kind: Any) -> list[str]:  # noqa: ANN401 - a dataclass
+    return [each.name for each in fields(kind)]
 
 
 def without_defaults(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass

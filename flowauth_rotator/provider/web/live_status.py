@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from flowauth_rotator.agent.rotation import Inspection, inspect_token
 from flowauth_rotator.agent.stores import TokenStore
 from flowauth_rotator.core.errors import RotatorError
-from flowauth_rotator.core.tokens import Claims
+from flowauth_rotator.core.tokens import Claims, Token, read_unverified
 from flowauth_rotator.monitoring.status import (
     Event,
     RotationDagStatus,
@@ -21,6 +22,9 @@ from flowauth_rotator.provider.assets import build_asset_uri
 from flowauth_rotator.provider.managed_tokens import ManagedToken, parse_tokens, resolve_name
 from flowauth_rotator.provider.schedule import Schedule, find_first_check
 from flowauth_rotator.provider.web.page_runs import PageRun, build_run_prefix
+
+MOST_CLAIMS = 4096  # of tokens, to keep in memory
+_known_claims: dict[str, Claims] = {}  # by the digest of the token, which is not kept itself
 
 Scopes = Mapping[str, Sequence[str]]  # by role
 
@@ -97,7 +101,9 @@ def add_tokens(
         settings, dag = parse_settings(known), dags[known.dag_id or ""]
         store = stores[known.variable or ""]
         try:
-            inspection = inspect_token(store, settings.policy, now=now, name=settings.name)
+            inspection = inspect_token(
+                store, settings.policy, now=now, name=settings.name, decode=_decode
+            )
         except RotatorError as error:
             tokens.append(_build_unreadable_token(known, settings, dag, error, now))
         else:
@@ -108,8 +114,26 @@ def add_tokens(
 
 def parse_settings(token: TokenStatus) -> ManagedToken:
     """Return the settings in the status of a token, or the default if they are not valid."""
-    parsed, _ = parse_tokens(json.dumps([dict(token.settings)]))
-    return parsed[0] if parsed else ManagedToken(token.variable or ManagedToken.variable)
+    parsed = _parse_settings(json.dumps([dict(token.settings)]))
+    return parsed or ManagedToken(token.variable or ManagedToken.variable)
+
+
+@lru_cache(maxsize=4096)
+def _parse_settings(text: str) -> ManagedToken | None:
+    """Return the token of a list in JSON that has one; None if it is not valid."""
+    parsed, _ = parse_tokens(text)
+    return parsed[0] if parsed else None
+
+
+def _decode(token: Token) -> Claims:
+    """Return the claims of a token, decoded once: each view of the page needs those of all."""
+    digest = token.digest
+    claims = _known_claims.get(digest)
+    if claims is None:
+        if len(_known_claims) >= MOST_CLAIMS:
+            _known_claims.clear()
+        claims = _known_claims[digest] = read_unverified(token)
+    return claims
 
 
 def _add_dag_facts(dag: RotationDagStatus, live: RotationDagStatus) -> RotationDagStatus:

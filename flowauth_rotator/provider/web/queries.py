@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from airflow.models import DagModel, DagRun, TaskInstance, Variable
@@ -92,7 +93,7 @@ def read_documents(session: Session) -> StatusDocument:
     documents = []
     for row in _select_variables(session, condition):
         with suppress(InvalidStatus):
-            document = StatusDocument.load(_decrypt(row) or "")
+            document = _load_document(_decrypt(row) or "")
             if _is_key_of(row.key, document):  # and not a copy of another DAG's document
                 documents.append(document)
     return merge(documents)
@@ -162,6 +163,12 @@ def _select_variables(session: Session, condition: ColumnElement[bool]) -> Itera
     # whose cost grows with the square of the number of values.
     columns = select(Variable.key, Variable._val, Variable.is_encrypted)
     yield from session.execute(columns.where(condition))
+
+
+@lru_cache(maxsize=16)
+def _load_document(text: str) -> StatusDocument:
+    """Parse a status document, once until its DAG has written another one."""
+    return StatusDocument.load(text)
 
 
 def _decrypt(row: Any) -> str | None:  # noqa: ANN401 - columns
