@@ -1,5 +1,7 @@
 /** DOM helpers that change only what differs, so that focus and selection are kept. */
 
+import { formatAbsolute, formatRelative } from "./time.js";
+
 export const byId = (id) => document.getElementById(id);
 
 /** Clone a template; return its root, and its parts by their `data-part`. */
@@ -35,6 +37,20 @@ export function setLink(link, url) {
   const hasUrl = typeof url === "string"; // "" is Airflow's root
   setVisible(link, hasUrl);
   if (hasUrl) setAttribute(link, "href", new URL(`../${url}`, document.baseURI).href);
+}
+
+/** Show a time as `in 5 min` or `3 h ago`, with the absolute time on hover; null hides it. */
+export function setTime(element, epoch, now, precise = false) {
+  setOptionalText(element, epoch === null ? null : formatRelative(epoch, now, precise));
+  setAttribute(element, "title", epoch === null ? null : formatAbsolute(epoch, true));
+}
+
+/** Show only these items of a list, and create their elements anew if they have changed. */
+export function setList(list, items, createItem) {
+  const content = JSON.stringify(items);
+  if (list.shownContent === content) return;
+  list.shownContent = content;
+  list.replaceChildren(...items.map(createItem));
 }
 
 export function createElement(tag, text, attributes = {}) {

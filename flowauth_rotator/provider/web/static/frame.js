@@ -1,5 +1,11 @@
 /** The integration with Airflow's page, when this page is shown in a frame of it. */
 
+const AIRFLOW_COLORS = {
+  "--ground": "bg",
+  "--panel": "bg-panel",
+  "--raised": "bg-subtle",
+  "--line": "border",
+};
 const isFramed = window.parent !== window;
 
 function getParentDocument() {
@@ -20,12 +26,24 @@ function readParentTheme() {
   return dark ? "dark" : "light";
 }
 
+/** Take over the colours of Airflow's page, which depend on its theme. */
+function copyParentColors(root) {
+  const parent = getParentDocument()?.documentElement;
+  if (!parent || parent.hasAttribute("data-color-scheme")) return;
+  const style = getComputedStyle(parent);
+  for (const [name, source] of Object.entries(AIRFLOW_COLORS)) {
+    const color = style.getPropertyValue(`--chakra-colors-${source}`).trim();
+    if (color) root.style.setProperty(name, color);
+  }
+}
+
 /** Apply the theme of Airflow's page, or the browser's, now and whenever it changes. */
 export function followTheme() {
   const root = document.documentElement;
   const preference = window.matchMedia("(prefers-color-scheme: dark)");
   const applyTheme = () => {
     root.dataset.theme = readParentTheme() ?? (preference.matches ? "dark" : "light");
+    copyParentColors(root);
   };
   root.toggleAttribute("data-framed", isFramed);
   applyTheme();
@@ -53,13 +71,23 @@ export function openLinksInParent() {
   });
 }
 
+/** Call `show` with the Variable in the fragment of the URL, or of Airflow's, when it changes. */
+export function followRequestedVariable(show) {
+  window.addEventListener("hashchange", () => show(decodeHash(document.location.hash)));
+  const parent = getParentDocument();
+  parent?.defaultView.addEventListener("hashchange", () => show(decodeHash(parent.location.hash)));
+}
+
 /** Return the Variable in the fragment of this page's URL, or of Airflow's page. */
 export function readRequestedVariable() {
-  const hash = document.location.hash || getParentDocument()?.location.hash || "";
+  return decodeHash(document.location.hash || getParentDocument()?.location.hash || "");
+}
+
+function decodeHash(hash) {
   try {
     return decodeURIComponent(hash.slice(1));
   } catch {
-    return "";
+    return hash.slice(1);
   }
 }
 

@@ -1,15 +1,31 @@
 /** The labels and sentences of the page. */
 
-import { formatDuration } from "./time.js";
+import { formatDuration, localizeTimes } from "./time.js";
 
-const IDENTIFIERS = new Set(["variable", "dag_id", "run_id"]);
+const IDENTIFIERS = new Set(["variable", "dag_id", "dag_ids", "run_id"]);
 const BIDIRECTIONAL = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const CONTROL = /[\x00-\x1f\x7f-\x9f\u2028\u2029]/g;
 
-const LABELS = {
-  ok: "OK",
-  budget_exhausted: "Budget exhausted",
+const LABELS = { ok: "OK", new: "First check pending" };
+
+/** What a rotation did, or why it failed. */
+const OUTCOMES = {
+  healthy: "Not due",
+  rotated: "Renewed",
+  adopted: "Newer token found and stored",
+  superseded: "Already renewed by another run",
+  missing: "The Variable is empty",
+  malformed: "Not a valid token",
+  expired: "Expired",
+  shadowed: "Another source hides the Variable",
+  conflict: "The Variable was changed meanwhile",
+  refused: "Refused by the issuer",
+  capped: "Lifetime limited by the issuer",
+  rejected: "The new token was rejected",
+  unavailable: "The issuer did not respond",
+  budget_exhausted: "Too many requests to the issuer",
 };
+export const RENEWALS = new Set(["rotated", "adopted"]);
 
 /** A reviver for JSON: make texts safe to show, as `core/text.py` does, except identifiers. */
 export function makeShowable(key, value) {
@@ -19,36 +35,37 @@ export function makeShowable(key, value) {
 
 /** Format a state, a condition or an outcome as a label: `Budget exhausted`. */
 export function formatLabel(state) {
-  return LABELS[state] ?? state.charAt(0).toUpperCase() + state.slice(1).replaceAll("_", " ");
+  return LABELS[state] ?? capitalize(state).replaceAll("_", " ");
 }
 
-const pluralize = (count, singular, plural) => `${count} ${count === 1 ? singular : plural}`;
+export function formatOutcome(outcome) {
+  return OUTCOMES[outcome] ?? formatLabel(outcome);
+}
 
-/** Build the summary as a list of parts; a part with a `group` links to that group. */
-export function buildSummary(tokens, dags) {
-  const failing = dags.filter((dag) => dag.severity !== "ok").length;
-  const count = (group) => tokens.filter((token) => token.group === group).length;
-  const groups = [
-    ["attention", "needs attention", "need attention"],
-    ["expired", "has expired", "have expired"],
-  ]
-    .filter(([group]) => count(group) > 0)
-    .map(([group, ...verbs]) => ({ group, text: pluralize(count(group), ...verbs) }));
+export function capitalize(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
 
-  const total = tokens.length ? pluralize(tokens.length, "token", "tokens") : "No tokens yet";
-  const parts = [{ text: total }];
-  if (groups.length) parts.push({ text: ": " }, ...joinParts(groups, { text: ", " }));
-  else if (tokens.length) parts.push({ text: ", all OK" });
-  parts.push({ text: "." });
-  if (failing) {
-    const subject = pluralize(failing, "rotation DAG needs", "rotation DAGs need");
-    parts.push({ text: ` ${dags.length === 1 ? "The rotation DAG needs" : subject} attention.` });
+export const pluralize = (count, singular, plural) => `${count} ${count === 1 ? singular : plural}`;
+
+/** Write clauses or sentences as one text that ends with a full stop. */
+export function formatSentence(text) {
+  const trimmed = localizeTimes(text).trim();
+  return trimmed && !/[.!?]$/.test(trimmed) ? `${capitalize(trimmed)}.` : capitalize(trimmed);
+}
+
+/** Describe the condition of a rotation DAG; an empty text if it is OK. */
+export function describeDag(dag) {
+  if (dag.condition === "ok") return "";
+  if (dag.condition === "new") return `First check pending. ${dag.hint}`;
+  if (dag.condition === "paused") {
+    return "Paused: tokens are not being renewed. Unpause to resume.";
   }
-  return parts;
-}
-
-function joinParts(items, separator) {
-  return items.flatMap((item, index) => (index ? [separator, item] : [item]));
+  const isStopped = ["missing", "broken"].includes(dag.condition);
+  const message = isStopped
+    ? `${formatLabel(dag.condition)}: tokens are not being renewed`
+    : dag.message;
+  return `${formatSentence(message)} ${localizeTimes(dag.hint)}`.trim();
 }
 
 /** Format a schedule: a cron expression, or the seconds between two checks. */
@@ -62,18 +79,7 @@ export function joinNames(names, limit = 3) {
   return rest > 1 ? `${names.slice(0, limit).join(", ")} and ${rest} more` : names.join(", ");
 }
 
-/** Return the lifetimes to offer, in minutes, from the least to below the longest. */
-export function listLifetimes(least, longest) {
-  const common = [60, 360, 720, 1440, 10080, 43200];
-  return common.filter((minutes) => minutes >= least && (longest === null || minutes < longest));
-}
-
-/** Return an error message for a number of minutes; an empty text if it is valid. */
-export function validateMinutes(text, least, longest) {
-  const isWhole = /^0*[1-9]\d{0,8}$/.test(text.trim());
-  const minutes = Number(text);
-  if (isWhole && minutes >= least && (longest === null || minutes <= longest)) return "";
-  const reason = least > 1 ? ", more than the token in use has left" : "";
-  const range = longest === null ? `${least} or more` : `from ${least} to ${longest}`;
-  return `Enter whole minutes, ${range}${reason}.`;
+/** The DAGs that manage a token. */
+export function listDags(token) {
+  return token.dag_ids?.length ? token.dag_ids : [token.dag_id];
 }

@@ -1,32 +1,35 @@
+import { describeFailure, fetchOverview, requestRenewal } from "./api.js";
+import { Batch } from "./batch.js";
+import { byId, createElement, reorder, setOptionalText, setText, setVisible, Views } from "./dom.js";
+import { clearFilter, matches, sortTokens, startFilter, updateChoices } from "./filter.js";
 import {
-  byId,
-  createElement,
-  reorder,
-  setOptionalText,
-  setText,
-  setVisible,
-  Views,
-} from "./dom.js";
-import { followTheme, getBrowserUrl, openLinksInParent, readRequestedVariable } from "./frame.js";
-import { buildSummary, makeShowable } from "./labels.js";
-import { RotationDag } from "./rotation_dag.js";
+  followRequestedVariable,
+  followTheme,
+  getBrowserUrl,
+  openLinksInParent,
+  readRequestedVariable,
+} from "./frame.js";
+import { showSummary, tickSummary } from "./header.js";
+import { noteOwnRun } from "./request.js";
+import { showDags, tickDags } from "./rotation_dag.js";
 import { getKey, Row } from "./row.js";
-import { formatTime } from "./time.js";
+import { moveWithArrows, setEntry } from "./row_keys.js";
+import { formatClock, setTimeZone } from "./time.js";
 
-const VERSION = 3; // of the API
 const ACTIVE_INTERVAL = 2000; // ms between two requests during a renewal
 const IDLE_INTERVAL = 30000;
-const TIMEOUT = 20000; // ms for one response
 const FIRST_ROWS = 24; // before the first paint: more than fit on a screen
-const GROUPS = ["active", "attention", "expired"];
+const MOST_PROMINENT = 24; // rows that need attention and are shown with their problem
 
-const dagViews = new Views((dag) => dag.dag_id, () => new RotationDag());
-const rowViews = new Views(getKey, () => new Row(renew, announce));
+const actions = { renew, announce, ended, select: () => batch.update() };
+const rowViews = new Views(getKey, () => new Row(actions));
+const batch = new Batch({ rows: () => rowViews.all, renew });
 
 let clockOffset = 0; // seconds by which the server's clock is ahead of the browser's
 let loadedAt = null; // the server's time of the data on the page
 let requestedVariable = readRequestedVariable(); // to scroll to, until its row exists
 let tokens = []; // of the last response
+let hasLoaded = false;
 let loadNumber = 0;
 let timer;
 
@@ -34,15 +37,25 @@ const now = () => Date.now() / 1000 + clockOffset;
 
 followTheme();
 openLinksInParent();
+startFilter(() => showTokens(tokens));
+moveWithArrows(byId("rows"));
+followRequestedVariable((variable) => {
+  requestedVariable = variable;
+  showRequestedRow();
+});
 document.addEventListener("visibilitychange", () => (document.hidden ? cancelReload() : load()));
+byId("refresh").addEventListener("click", () => load());
+byId("dismiss").addEventListener("click", () => setVisible(byId("note"), false));
 setInterval(tick, 1000);
 load();
 
 async function load() {
   cancelReload();
   const number = ++loadNumber;
-  const { status, body } = await callApi("api/tokens");
+  byId("refresh").classList.add("busy");
+  const { status, body } = await fetchOverview();
   if (number !== loadNumber) return; // a later request or a renewal has newer data
+  byId("refresh").classList.remove("busy");
   if (status === 200) showOverview(body);
   showError(status, body);
   scheduleReload();
@@ -59,57 +72,27 @@ function scheduleReload() {
   timer = setTimeout(load, isActive ? ACTIVE_INTERVAL : IDLE_INTERVAL);
 }
 
-/** Call the API. Status 0 stands for an unusable response; a redirect to a sign-in is a 401. */
-async function callApi(url, options = {}) {
-  try {
-    const signal = AbortSignal.timeout(TIMEOUT);
-    const response = await fetch(url, { ...options, signal, redirect: "manual" });
-    if (response.type === "opaqueredirect") return { status: 401, body: {} };
-    const body = parseBody(await response.text());
-    const isUsable = !response.ok || body.version === VERSION;
-    return isUsable ? { status: response.status, body } : { status: 0, body: {} };
-  } catch {
-    return { status: 0, body: {} };
-  }
-}
-
-/** Parse a response, whose texts are then safe to show; one that is not JSON is an empty object. */
-function parseBody(text) {
-  try {
-    return JSON.parse(text, makeShowable);
-  } catch {
-    return {};
-  }
-}
-
 async function renew(row, minutes) {
-  if (row.isRequesting) return;
-  row.isRequesting = true;
-  row.requestError = null;
+  if (row.isBusy) return;
+  Object.assign(row, { isRequesting: true, requestError: null, expiryBefore: row.token.expires_at });
   row.refresh(now());
-  const variable = encodeURIComponent(row.token.variable);
-  const { status, body } = await callApi(`api/tokens/${variable}/renew`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-Requested-With": "flowauth-rotator" },
-    body: JSON.stringify({ lifetime_minutes: minutes, expires_at: row.token.expires_at }),
-  });
+  const response = await requestRenewal(row.token, minutes);
   row.isRequesting = false;
-  if (status === 202) {
+  if (response.status === 202) {
     loadNumber += 1; // an active request was sent before the renewal
-    setClock(body.now);
-    row.update(body.token, now());
+    byId("refresh").classList.remove("busy");
+    setClock(response.body.now);
+    noteOwnRun(response.body.token.run, row.expiryBefore);
+    row.update(response.body.token, now());
+    batch.update();
     scheduleReload();
     return;
   }
-  row.requestError = { text: body.message ?? describeFailure(status), at: now() };
+  row.requestError = { text: describeFailure(response), at: now() };
+  if (!row.isOpen) row.expand();
   row.refresh(now());
+  batch.update();
   load();
-}
-
-function describeFailure(status) {
-  if (status === 401) return "You are no longer signed in.";
-  if (status === 0) return "Airflow did not respond. If the renewal has started, it appears here.";
-  return `Airflow returned an error (HTTP ${status}).`;
 }
 
 function setClock(serverNow) {
@@ -119,80 +102,77 @@ function setClock(serverNow) {
 
 function showOverview(overview) {
   setClock(overview.now);
+  setTimeZone(overview.time_zone);
   document.body.removeAttribute("aria-busy");
-  showSummary(overview);
-  showDags(overview.dags);
-  showNotices(overview.dags);
   tokens = overview.tokens;
+  showSummary(overview, now());
+  showDags(overview.dags, now());
+  updateChoices(tokens);
   if (rowViews.all.length === 0 && tokens.length > FIRST_ROWS) {
-    showTokens(tokens.slice(0, FIRST_ROWS));
+    showTokens(tokens, FIRST_ROWS);
     requestAnimationFrame(() => setTimeout(() => showTokens(tokens)));
   } else {
     showTokens(tokens);
   }
   setVisible(byId("start"), tokens.length === 0);
   setVisible(byId("start-dag"), overview.dags.length === 0);
+  setVisible(byId("rows"), tokens.length);
 }
 
-function showSummary(overview) {
-  const parts = buildSummary(overview.tokens, overview.dags);
-  const text = parts.map((part) => part.text).join("");
-  if (byId("summary").textContent === text) return;
-  byId("summary").replaceChildren(
-    ...parts.map(({ text, group }) =>
-      group ? createElement("a", text, { href: `#${group}` }) : text,
-    ),
-  );
-}
-
-function showDags(dags) {
-  const views = dagViews.update(dags, now());
-  reorder(byId("rotation-dag-list"), views.map((view) => view.root));
-  setVisible(byId("rotation-dags"), views.length);
-}
-
-/** Show the invalid entries of the lists of managed tokens, unless the line of the DAG does. */
-function showNotices(dags) {
-  const notices = dags.flatMap((dag) =>
-    dag.configuration_errors.filter((error) => !dag.hint.includes(error)),
-  );
-  const list = byId("notice-list");
-  const current = [...list.children].map((item) => item.textContent);
-  if (JSON.stringify(current) !== JSON.stringify(notices)) {
-    list.replaceChildren(...notices.map((notice) => createElement("li", notice)));
+/** Show the rows in the chosen order, and hide those that the filter leaves out. */
+function showTokens(all, limit = all.length) {
+  const sorted = sortTokens(all).slice(0, limit);
+  const views = rowViews.update(sorted, now());
+  reorder(byId("rows"), views.map((row) => row.root));
+  let prominent = 0;
+  let shown = 0;
+  for (const row of views) {
+    const isShown = matches(row.token);
+    setVisible(row.root, isShown);
+    shown += isShown;
+    row.setProminent(isShown && row.token.severity !== "ok" && prominent++ < MOST_PROMINENT);
   }
-  setVisible(byId("notices"), notices.length);
+  hasLoaded = limit === all.length;
+  updateChoices(all);
+  setVisible(byId("no-match"), shown === 0 && all.length > 0);
+  setEntry(byId("rows"));
+  batch.update();
+  if (requestedVariable) showRequestedRow();
 }
 
-function showTokens(shownTokens) {
-  const views = rowViews.update(shownTokens, now());
-  const groups = GROUPS.map((group) => [
-    byId(group),
-    views.filter((row) => row.token.group === group).map((row) => row.root),
-  ]);
-  for (const [section, members] of groups) if (members.length) setVisible(section, true);
-  for (const [section, members] of groups) {
-    reorder(section.querySelector("ul"), members);
-    const count = tokens.filter((token) => token.group === section.id).length;
-    setText(section.querySelector(".count"), String(count));
-  }
-  for (const [section, members] of groups) setVisible(section, members.length);
-  scrollToRequestedRow(views);
-}
-
-function scrollToRequestedRow(views) {
-  const row = views.find((view) => view.token.variable === requestedVariable);
-  if (!requestedVariable || !row) return;
+/** Scroll to the row of the Variable in the address, or say that there is none. */
+function showRequestedRow() {
+  const row = rowViews.all.find((each) => each.token.variable === requestedVariable);
+  if (!requestedVariable || (!row && !hasLoaded)) return;
+  const variable = requestedVariable;
   requestedVariable = "";
+  if (!row) {
+    const reason = "It is not managed by a rotation DAG, or you may not read it.";
+    showNote(`There is no token in the Variable “${variable}” on this page. ${reason}`);
+    return;
+  }
+  setVisible(byId("note"), false);
+  if (row.root.hidden) clearFilter();
+  row.expand();
   row.root.scrollIntoView({ block: "center" });
+  row.parts.toggle.focus({ preventScroll: true });
   row.highlight();
 }
 
+function showNote(text, variable = null) {
+  setText(byId("note-text"), text);
+  if (variable !== null) {
+    const link = createElement("a", "Show", { href: `#${encodeURIComponent(variable)}` });
+    byId("note-text").append(" ", link);
+  }
+  setVisible(byId("note"), true);
+}
+
 function showError(status, body) {
-  const since = loadedAt && formatTime(loadedAt, now(), true);
+  const since = loadedAt && formatClock(loadedAt);
   const messages = {
     200: null,
-    401: "You are no longer signed in.",
+    401: "You have been signed out.",
     403: body.message ?? "You do not have the permission to see these tokens.",
   };
   const noResponse = since
@@ -212,8 +192,18 @@ function announce(token, message) {
   setText(byId("announcement"), `${token.name} ${message}`);
 }
 
+/** Say how a renewal that this page followed has ended; its row keeps the message. */
+function ended(row, result) {
+  const { token } = row;
+  announce(token, `${result?.ok ? "was renewed." : "was not renewed."} ${result?.text ?? ""}`);
+  if (!row.isOpen && batch.step !== "run") row.expand();
+  if (result?.ok && batch.step !== "run") showNote(`${token.name}: ${result.text}`, token.variable);
+}
+
 function tick() {
   if (document.hidden) return;
   const time = now();
-  for (const view of [...dagViews.all, ...rowViews.all]) view.tick(time);
+  tickSummary(time);
+  tickDags(time);
+  for (const row of rowViews.all) if (!row.root.hidden) row.tick(time);
 }

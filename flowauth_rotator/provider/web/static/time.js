@@ -5,18 +5,51 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const SHORT_LIFETIME = 2 * HOUR;
 
-const date = { weekday: "short", day: "numeric", month: "short", year: "numeric" };
-const minutes = { hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
-const withMinutes = createFormats(minutes);
-const withSeconds = createFormats({ ...minutes, second: "2-digit" });
+let timeZone; // undefined: of the browser
+let formats = createFormats();
 
-function createFormats(time) {
-  const createFormat = (options) => new Intl.DateTimeFormat(undefined, options); // of the browser
-  return { time: createFormat(time), dateTime: createFormat({ ...date, ...time }) };
+/** Use the time zone of Airflow's UI; null is that of the browser. */
+export function setTimeZone(name) {
+  if ((name ?? undefined) === timeZone) return;
+  timeZone = name ?? undefined;
+  try {
+    formats = createFormats();
+  } catch {
+    timeZone = undefined; // the browser does not know the zone
+    formats = createFormats();
+  }
 }
 
-function getDay(epoch) {
-  return new Date(epoch * 1000).toDateString();
+function createFormats() {
+  const parts = new Intl.DateTimeFormat("en-GB", {
+    weekday: "short",
+    day: "numeric",
+    month: "short",
+    year: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    hourCycle: "h23",
+    timeZone,
+  });
+  const zones = ["en-GB", "en-US", "en-AU"].map(
+    (locale) => new Intl.DateTimeFormat(locale, { timeZoneName: "short", timeZone }),
+  );
+  return { parts, zones };
+}
+
+function getParts(epoch) {
+  const parts = formats.parts.formatToParts(epoch * 1000);
+  return Object.fromEntries(parts.map(({ type, value }) => [type, value]));
+}
+
+/** `CET`; only zones without an abbreviation are `GMT+3`. */
+function getZoneName(epoch) {
+  const names = formats.zones.map(
+    (format) =>
+      format.formatToParts(epoch * 1000).find((part) => part.type === "timeZoneName").value,
+  );
+  return names.find((name) => !/[+-]/.test(name)) ?? names[0];
 }
 
 /** Whether the lifetime of a token is so short that the page shows seconds. */
@@ -42,26 +75,39 @@ export function formatDuration(duration, precise = false) {
     .join(" ");
 }
 
-/** `Thu, 26 Nov 2026, 02:40 CET`. */
-export function formatDateTime(epoch, precise = false) {
-  return (precise ? withSeconds : withMinutes).dateTime.format(epoch * 1000);
-}
-
-/** `02:40 CET`, with the date unless it is the date of `now`. */
-export function formatTime(epoch, now, precise = false) {
-  const { time, dateTime } = precise ? withSeconds : withMinutes;
-  return (getDay(epoch) === getDay(now) ? time : dateTime).format(epoch * 1000);
-}
-
-/** `2026-11-25 01:40 UTC`. */
-export function formatUtc(epoch, precise = false) {
-  const text = new Date(epoch * 1000).toISOString();
-  const end = text.indexOf(".");
-  return `${text.slice(0, precise ? end : end - 3).replace("T", " ")} UTC`;
-}
-
 /** `in 2 h 13 min`, or `3 min ago`. */
 export function formatRelative(epoch, now, precise = false) {
   const duration = formatDuration(epoch - now, precise);
   return epoch >= now ? `in ${duration}` : `${duration} ago`;
+}
+
+/** `Sun 29 Nov 2026, 16:39 CET`. */
+export function formatAbsolute(epoch, precise = false) {
+  const { weekday, day, month, year, hour, minute, second } = getParts(epoch);
+  const time = precise ? `${hour}:${minute}:${second}` : `${hour}:${minute}`;
+  return `${weekday} ${day} ${month} ${year}, ${time} ${getZoneName(epoch)}`;
+}
+
+/** `16:39:02 CET`. */
+export function formatClock(epoch) {
+  const { hour, minute, second } = getParts(epoch);
+  return `${hour}:${minute}:${second} ${getZoneName(epoch)}`;
+}
+
+/** `Sun 16:39`, with the date if it is not within six days. */
+export function formatDay(epoch, now) {
+  const { weekday, day, month, hour, minute } = getParts(epoch);
+  const isNear = Math.abs(epoch - now) < 6 * DAY;
+  return isNear ? `${weekday} ${hour}:${minute}` : `${weekday} ${day} ${month}, ${hour}:${minute}`;
+}
+
+/** Replace the UTC times of a message by times in the zone of the page. */
+export function localizeTimes(text) {
+  return text.replace(
+    /(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(:\d\d)?(?: UTC|Z|\+00:00)/g,
+    (whole, date, minute, second) => {
+      const epoch = Date.parse(`${date}T${minute}${second ?? ":00"}Z`) / 1000;
+      return Number.isNaN(epoch) ? whole : formatAbsolute(epoch, Boolean(second));
+    },
+  );
 }

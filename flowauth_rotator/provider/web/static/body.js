@@ -1,0 +1,124 @@
+import { Details } from "./details.js";
+import { cloneTemplate, setAttribute, setLink, setOptionalText, setText, setVisible } from "./dom.js";
+import { formatOutcome, formatSentence } from "./labels.js";
+import { RenewalForm } from "./renewal_form.js";
+import { describeRequest } from "./request.js";
+import { formatDuration, formatRelative, localizeTimes } from "./time.js";
+
+const STEPS = ["queued", "survey", "rotate", "report"];
+
+/** What is below the line of a row: the problem, the renewal and, if it is opened, the details. */
+export class Body {
+  constructor(row) {
+    Object.assign(this, cloneTemplate("body"), { row });
+    this.root.id = `body-${row.number}`;
+    this.form = new RenewalForm(row, this.parts);
+    this.details = null;
+  }
+
+  update(now) {
+    const { row } = this;
+    this.#updateProblem(now);
+    this.#updateProgress();
+    this.#updateRequest(now);
+    this.form.update(now);
+    if (row.isExpanded && !this.details) {
+      this.details = new Details(row);
+      this.root.append(this.details.root);
+    }
+    if (this.details) {
+      setVisible(this.details.root, row.isExpanded);
+      if (row.isExpanded) this.details.update(now);
+    }
+    this.tick(now);
+  }
+
+  tick(now) {
+    if (this.row.isExpanded) this.details?.tick(now);
+    const { error } = this.row.token;
+    if (!error) return;
+    setText(this.parts.failureTime, formatRelative(error.at, now));
+    setOptionalText(this.parts.since, describeStreak(this.row.token, now));
+  }
+
+  #updateProblem(now) {
+    const { parts, row } = this;
+    const { token } = row;
+    const { error, run, runbook, severity } = token;
+    // A failure of a request that a healthy token survived is shown as the event of that request.
+    const isFailure = Boolean(error) && severity !== "ok" && !row.isBusy;
+    setVisible(parts.failure, isFailure);
+    if (isFailure) {
+      setText(parts.failureHead, formatOutcome(error.outcome));
+      setText(parts.failureMessage, localizeTimes(error.message));
+      setLink(parts.failureLog, error.url ?? token.rotation_url ?? run?.url);
+    }
+    setOptionalText(parts.reason, formatSentence(listReasons(token, isFailure).join("; ")));
+    const hint = token.hint || (isFailure ? error.hint : "");
+    setOptionalText(parts.hint, severity === "ok" && !hint ? null : localizeTimes(hint));
+    setOptionalText(parts.forecast, localizeTimes(token.forecast));
+    setOptionalText(parts.unknownName, token.name_is_known ? null : "The issuer’s name of the token is not known yet.");
+    setOptionalText(parts.runbook, runbook?.text ?? null);
+    if (runbook) setRunbook(parts.runbook, runbook);
+  }
+
+  #updateProgress() {
+    const { parts, row } = this;
+    const { run } = row.token;
+    setVisible(parts.progress, row.isBusy);
+    if (!row.isBusy) return;
+    const requested = row.isRequesting ? null : run;
+    const fallback = requested?.state === "queued" ? "queued" : null;
+    const step = requested?.step ?? fallback;
+    const text = row.isRequesting ? "Sending the request to Airflow." : run.message;
+    setText(parts.progressText, text || "Renewing.");
+    setOptionalText(parts.requestedBy, requested?.requested_by ?? null);
+    setLink(parts.run, requested?.url);
+    const current = STEPS.indexOf(step);
+    [...parts.steps.children].forEach((item, index) => {
+      setAttribute(item, "aria-current", index === current ? "step" : null);
+      item.classList.toggle("done", index < current);
+    });
+  }
+
+  #updateRequest(now) {
+    const { parts, row } = this;
+    const result = row.isBusy ? null : describeRequest(row, now);
+    const isRepeated = result && !result.ok && !parts.failure.hidden;
+    setVisible(parts.event, result && !isRepeated);
+    if (result) {
+      setAttribute(parts.event, "data-result", result.ok ? "success" : "failure");
+      setText(parts.eventText, result.text);
+      setOptionalText(parts.eventHint, result.hint);
+      setText(parts.eventTime, formatRelative(result.at, now));
+      setLink(parts.eventLog, result.url);
+    }
+    setOptionalText(parts.requestError, row.isBusy ? null : (row.requestError?.text ?? null));
+  }
+}
+
+/** The clauses of the message, without the expiry that the line shows, and without the failure. */
+function listReasons({ error, expires_at: expires, message }, isFailure) {
+  const clauses = message.split("; ").slice(expires === null ? 0 : 1);
+  const failure = isFailure ? error.message.replace(/\.$/, "") : null;
+  const text = clauses.join("; ");
+  if (!failure) return text ? [text] : [];
+  const rest = text.replace(`${error.outcome}: ${failure}`, "").replace(failure, "");
+  return rest.split("; ").filter((clause) => clause.trim());
+}
+
+/** `Failing for 3 h, 5 attempts`; null for a single attempt. */
+function describeStreak({ rotations }, now) {
+  const end = rotations.findIndex((rotation) => rotation.severity === "ok");
+  const failed = end < 0 ? rotations : rotations.slice(0, end);
+  if (failed.length < 2) return null;
+  const since = formatDuration(now - failed[failed.length - 1].at);
+  return `Failing for ${since}, ${failed.length} attempts.`;
+}
+
+/** A runbook may be on another site: Airflow's root is the base only of a relative address. */
+function setRunbook(link, { url }) {
+  const isAbsolute = /^https?:\/\//.test(url ?? "");
+  if (isAbsolute) setAttribute(link, "href", url);
+  else setLink(link, url);
+}
