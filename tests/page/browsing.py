@@ -108,20 +108,30 @@ def row(where, name):
     return where.get_by_role("listitem").filter(has=heading)
 
 
+def open_row(where, name):
+    """Open the details of a token, if they are not; the answer is its row."""
+    toggle = where.get_by_role("button", name=name, exact=True)
+    if toggle.get_attribute("aria-expanded") == "false":
+        toggle.click()
+    return row(where, name)
+
+
 def renew_button(where, name):
-    return where.get_by_role("button", name=f"Renew {name}", exact=True)
+    """The button in the row, which is opened."""
+    return open_row(where, name).get_by_role("button", name=f"Renew {name}", exact=True)
 
 
 def pick(where, name, lifetime):
     """Choose the lifetime that is asked for."""
-    picker = where.get_by_role("combobox", name=f"Lifetime {name}", exact=True)
+    picker = open_row(where, name).get_by_role("combobox", name=f"Lifetime {name}", exact=True)
     picker.select_option(label=lifetime)
 
 
-def renew(where, name, lifetime=None):
-    """Choose a lifetime, if one is given, and press the button."""
-    if lifetime:
-        pick(where, name, lifetime)
+def renew(where, name, minutes=None):
+    """Enter a lifetime, if one is given, and press the button."""
+    if minutes:
+        pick(where, name, "other…")
+        where.get_by_role("textbox", name=f"Minutes {name}", exact=True).fill(str(minutes))
     renew_button(where, name).click()
 
 

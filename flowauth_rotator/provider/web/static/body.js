@@ -1,5 +1,12 @@
 import { Details } from "./details.js";
-import { cloneTemplate, setAttribute, setLink, setOptionalText, setText, setVisible } from "./dom.js";
+import {
+  cloneTemplate,
+  setAttribute,
+  setLink,
+  setOptionalText,
+  setText,
+  setVisible,
+} from "./dom.js";
 import { formatOutcome, formatSentence } from "./labels.js";
 import { RenewalForm } from "./renewal_form.js";
 import { describeRequest } from "./request.js";
@@ -55,10 +62,12 @@ export class Body {
     }
     setOptionalText(parts.reason, formatSentence(listReasons(token, isFailure).join("; ")));
     const hint = token.hint || (isFailure ? error.hint : "");
-    setOptionalText(parts.hint, severity === "ok" && !hint ? null : localizeTimes(hint));
-    setOptionalText(parts.forecast, localizeTimes(token.forecast));
-    setOptionalText(parts.unknownName, token.name_is_known ? null : "The issuer’s name of the token is not known yet.");
-    setOptionalText(parts.runbook, runbook?.text ?? null);
+    setText(parts.hint, localizeTimes(hint));
+    setVisible(parts.todo, hint || runbook);
+    const isRepeated = !token.renewal.possible && token.renewal.why_not.includes(token.forecast);
+    setOptionalText(parts.forecast, isRepeated ? null : localizeTimes(token.forecast));
+    setVisible(parts.unknownName, !token.name_is_known);
+    setVisible(parts.runbook, runbook);
     if (runbook) setRunbook(parts.runbook, runbook);
   }
 
@@ -117,7 +126,8 @@ function describeStreak({ rotations }, now) {
 }
 
 /** A runbook may be on another site: Airflow's root is the base only of a relative address. */
-function setRunbook(link, { url }) {
+function setRunbook(link, { text, url }) {
+  setText(link, text);
   const isAbsolute = /^https?:\/\//.test(url ?? "");
   if (isAbsolute) setAttribute(link, "href", url);
   else setLink(link, url);

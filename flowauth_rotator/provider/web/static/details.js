@@ -1,4 +1,13 @@
-import { cloneTemplate, createElement, setAttribute, setLink, setList, setOptionalText, setText, setVisible } from "./dom.js";
+import {
+  cloneTemplate,
+  createElement,
+  setAttribute,
+  setLink,
+  setList,
+  setOptionalText,
+  setText,
+  setVisible,
+} from "./dom.js";
 import { copyText } from "./clipboard.js";
 import { formatOutcome, joinNames } from "./labels.js";
 import { formatAbsolute, formatRelative } from "./time.js";

@@ -51,7 +51,8 @@ export const pluralize = (count, singular, plural) => `${count} ${count === 1 ? 
 /** Write clauses or sentences as one text that ends with a full stop. */
 export function formatSentence(text) {
   const trimmed = localizeTimes(text).trim();
-  return trimmed && !/[.!?]$/.test(trimmed) ? `${capitalize(trimmed)}.` : capitalize(trimmed);
+  const sentence = /^[a-z]+[ ,:]/.test(trimmed) ? capitalize(trimmed) : trimmed; // not an identifier
+  return sentence && !/[.!?]$/.test(sentence) ? `${sentence}.` : sentence;
 }
 
 /** Describe the condition of a rotation DAG; an empty text if it is OK. */

@@ -107,7 +107,7 @@ function showOverview(overview) {
   tokens = overview.tokens;
   showSummary(overview, now());
   showDags(overview.dags, now());
-  updateChoices(tokens);
+  setVisible(byId("rows"), tokens.length);
   if (rowViews.all.length === 0 && tokens.length > FIRST_ROWS) {
     showTokens(tokens, FIRST_ROWS);
     requestAnimationFrame(() => setTimeout(() => showTokens(tokens)));
@@ -116,7 +116,6 @@ function showOverview(overview) {
   }
   setVisible(byId("start"), tokens.length === 0);
   setVisible(byId("start-dag"), overview.dags.length === 0);
-  setVisible(byId("rows"), tokens.length);
 }
 
 /** Show the rows in the chosen order, and hide those that the filter leaves out. */

@@ -1,4 +1,12 @@
-import { createElement, setAttribute, setLink, setList, setOptionalText, setText, setVisible } from "./dom.js";
+import {
+  createElement,
+  setAttribute,
+  setLink,
+  setList,
+  setOptionalText,
+  setText,
+  setVisible,
+} from "./dom.js";
 import { computeBounds, describeBounds, listLifetimes, validateMinutes } from "./lifetimes.js";
 import { formatDuration } from "./time.js";
 

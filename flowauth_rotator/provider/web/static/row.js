@@ -87,6 +87,8 @@ export class Row {
     setText(parts.left, describeTimeLeft(token.expires_at, now, precise));
     parts.bar.style.setProperty("--elapsed", this.computeFraction(now));
     setOptionalText(parts.summary, this.isOpen ? null : this.#summarize(now));
+    const isNoted = token.severity !== "ok" || this.isBusy || describeRequest(this, now) !== null;
+    this.root.classList.toggle("noted", isNoted);
     if (this.isOpen && this.body) this.body.tick(now);
   }
 
@@ -126,6 +128,8 @@ export class Row {
     if (this.token.severity !== "ok") {
       return error ? `${formatOutcome(error.outcome)}: ${error.message}` : formatSentence(message);
     }
+    const request = describeRequest(this, now);
+    if (request) return request.text;
     const check = due !== null && due <= now ? next : renewal_check_at;
     if (check > now) return `Renewal in ${formatDuration(check - now, this.precise)}`;
     return due > now ? `Renewal due in ${formatDuration(due - now, this.precise)}` : null;

@@ -75,8 +75,9 @@ export function formatDuration(duration, precise = false) {
     .join(" ");
 }
 
-/** `in 2 h 13 min`, or `3 min ago`. */
+/** `in 2 h 13 min`, `3 min ago` or `just now`. */
 export function formatRelative(epoch, now, precise = false) {
+  if (epoch <= now && now - epoch < (precise ? 1 : MINUTE)) return "just now";
   const duration = formatDuration(epoch - now, precise);
   return epoch >= now ? `in ${duration}` : `${duration} ago`;
 }
