@@ -131,9 +131,9 @@ def test_all_can_read_the_condition_of_a_dag(site, visit, one, theme, width):
         words = {
             "new": "First check pending.",
             "paused": "Paused: tokens are not being renewed. Unpause to resume.",
-        }
-        expect(line).to_contain_text(words.get(dag["condition"], dag["hint"]))
-        expect(line).to_contain_text(words.get(dag["condition"], dag["condition"]), ignore_case=True)
+        }.get(dag["condition"])
+        expect(line).to_contain_text(words or dag["hint"])
+        expect(line).to_contain_text(words or dag["condition"], ignore_case=True)
     expect(lines.last).to_contain_text("OK")
     expect(page.locator("#notices li")).to_have_text(["Entry 3 is invalid. Correct it."])
 
