@@ -52,6 +52,21 @@ def test_an_ended_session_shows_the_way_to_sign_in(site, visit):
     page.wait_for_url("**/login**")
 
 
+def test_the_runbooks_are_for_signed_in_users(site):
+    """Others are led to the form; a name that is not known is 404."""
+    path = "flowauth-rotator/runbooks/FlowAuthTokenExpired"
+    answer = site.call("admin", "GET", path)
+    assert answer.status_code == 200
+    assert "<h1>FlowAuthTokenExpired</h1>" in answer.text
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert site.call("admin", "GET", "flowauth-rotator/runbooks/Unknown").status_code == 404
+    stranger = site.call(None, "GET", path)
+    assert stranger.status_code in (302, 303)
+    assert "login" in stranger.headers["Location"]
+    assert "runbooks" in stranger.headers["Location"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

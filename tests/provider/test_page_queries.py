@@ -102,7 +102,7 @@ def test_the_number_of_statements_is_constant(database, dags, tokens):
         states = {
             f"{build_run_prefix(f'dag_{number}_{each}')}2": "running" for each in range(tokens)
         }
-        database.put_runs(dag_id=f"dag_{number}", states=states, requested_at=NOW)
+        database.put_runs(dag_id=f"dag_{number}", states=states, requested_at=NOW + 1)
     answer = database.list_tokens(now=NOW)
     assert all(token["run"]["active"] for token in answer["document"]["tokens"])
     assert len(answer["statements"]) == 6

@@ -111,6 +111,19 @@ def test_a_run_does_what_its_configuration_says(airflow, run, put):
     assert "rotate other_token" not in done["tasks"]
 
 
+def test_a_refused_request_for_a_healthy_token_is_not_its_state(airflow, run, put):
+    """The run fails; the token is as healthy as before, and the refusal is in its history."""
+    put("KEPT_TOKEN", "kept")
+    run("KEPT_TOKEN")
+    done = run("KEPT_TOKEN", force=True, lifetime_minutes=99999)
+    assert (done["state"], done["tasks"]["report"]["state"]) == ("failed", "failed")
+    token = tokens_of(airflow)["KEPT_TOKEN"]
+    assert token["last_check"]["outcome"] == "healthy"
+    assert token["rotations"][0]["outcome"] == "refused"
+    assert token["rotations"][0]["run_id"] == done["run_id"]
+    assert token["rotation_counts"] == {"refused": 1}
+
+
 @pytest.mark.parametrize("text", ["", "null", "[1]", "{", '{"version": 0}', '{"version": 3}'])
 def test_an_unusable_document_is_written_anew(airflow, run, put, text):
     """As after an upgrade, or when somebody has edited it."""
