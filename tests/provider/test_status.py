@@ -32,8 +32,8 @@ def run(airflow, renewal_server):
 def put(airflow, renewal_server):
     """Store a token of the server that is so old in a Variable."""
 
-    def put(key, name, age=0):
-        token = renewal_server.mint(name, issued_at=int(time.time()) - age)
+    def put(key, name, age=0, **options):
+        token = renewal_server.mint(name, issued_at=int(time.time()) - age, **options)
         airflow.put_variable(key=key, value=token, description=None)
         return token
 
@@ -111,11 +111,13 @@ def test_a_run_does_what_its_configuration_says(airflow, run, put):
     assert "rotate other_token" not in done["tasks"]
 
 
-def test_a_refused_request_for_a_healthy_token_is_not_its_state(airflow, run, put):
+def test_a_refused_request_for_a_healthy_token_is_not_its_state(airflow, renewal_server, run, put):
     """The run fails; the token is as healthy as before, and the refusal is in its history."""
-    put("KEPT_TOKEN", "kept")
+    renewal_server.add_role("withdrawn", max_lifetime_minutes=1440)
+    put("KEPT_TOKEN", "kept", roles=["withdrawn"])
+    renewal_server.revoke("withdrawn")
     run("KEPT_TOKEN")
-    done = run("KEPT_TOKEN", force=True, lifetime_minutes=99999)
+    done = run("KEPT_TOKEN", force=True)
     assert (done["state"], done["tasks"]["report"]["state"]) == ("failed", "failed")
     token = tokens_of(airflow)["KEPT_TOKEN"]
     assert token["last_check"]["outcome"] == "healthy"
