@@ -156,7 +156,10 @@ def sync_dags():
     """Write the DAGs to the database, as the DAG processor does."""
     if AIRFLOW_2:
         bag.sync_to_db()
-    # Airflow 3 does so when it runs a DAG
+    else:
+        from airflow.dag_processing.dagbag import sync_bag_to_db
+
+        sync_bag_to_db(bag, "dags-folder", None)
 
 
 def read_assessment():

@@ -35,7 +35,9 @@ def run(airflow, renewal_server, folders):
             "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(listed),
             **(environment or {}),
         }
-        return on.run(dag_id="managed", environment=environment)
+        done = on.run(dag_id="managed", environment=environment)
+        airflow.change_dag(is_paused=False)  # Airflow may have paused it when it was new
+        return done
 
     yield run
     airflow.change_dag(is_paused=False, is_stale=False, has_import_errors=False)
@@ -253,6 +255,7 @@ def test_what_airflow_forgets_changes_no_surface(airflow, airflow_home, run, put
     before = airflow.read_surfaces()
     airflow.clean_records()
     airflow.sync_dags()
+    airflow.change_dag(is_paused=False)
     with driven(
         airflow_home, AIRFLOW__CORE__XCOM_BACKEND="tests.provider.forgetful.ForgetfulXCom"
     ) as forgetful:
