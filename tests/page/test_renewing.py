@@ -105,7 +105,7 @@ def test_a_token_is_renewed_in_sight(site, issuer, visit):
         expect(airflow.locator(".steps li")).to_have_text(["Queued", "Check", "Renew", "Report"])
         expect(renew_button(page, "AIRFLOW")).to_have_attribute("aria-disabled", "true")
     expect(page.locator("#announcement")).to_contain_text("AIRFLOW was renewed.")
-    success = re.compile(r"Renewed: expires \w{3} \d\d:\d\d, 4\sh .* later than before\.")
+    success = re.compile(r"Renewed: expires \w{3} \d\d:\d\d, 4\sh.* later than before\.")
     expect(airflow.locator(".event")).to_contain_text(success)
     expect(airflow).to_contain_text("5 h 59 min left")
     expect(airflow).to_contain_text("the newest token is in use")
