@@ -69,7 +69,7 @@ def build_dozen():
             error=error,
             rotations=failed,
             alert="FlowAuthTokenExpiryCritical",
-            runbook={"text": "Runbook", "url": "https://example.org/runbook"},
+            runbook={"text": "FlowAuthTokenExpiryCritical", "url": "flowauth-rotator/runbooks/x"},
         ),
     ]
 
@@ -100,8 +100,8 @@ def test_a_row_in_trouble_says_why_since_when_and_what_to_do(show):
     ):
         expect(alerts).to_contain_text(words)
     assert alerts.inner_text().count("The role is not assigned") == 1
-    expect(alerts.get_by_role("link", name="Runbook")).to_have_attribute(
-        "href", "https://example.org/runbook"
+    expect(alerts.get_by_role("link", name="Runbook: FlowAuth")).to_have_attribute(
+        "href", "http://page.test/flowauth-rotator/runbooks/x"
     )
     expect(alerts.get_by_role("link", name="Log of the failure")).to_have_attribute(
         "href", "http://page.test/dags/rotation/runs/9"

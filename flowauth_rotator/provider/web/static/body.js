@@ -127,7 +127,7 @@ function describeStreak({ rotations }, now) {
 
 /** A runbook may be on another site: Airflow's root is the base only of a relative address. */
 function setRunbook(link, { text, url }) {
-  setText(link, text);
+  setText(link, text.startsWith("Runbook") ? text : `Runbook: ${text}`);
   const isAbsolute = /^https?:\/\//.test(url ?? "");
   if (isAbsolute) setAttribute(link, "href", url);
   else setLink(link, url);
