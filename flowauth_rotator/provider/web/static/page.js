@@ -194,7 +194,8 @@ function announce(token, message) {
 /** Say how a renewal that this page followed has ended; its row keeps the message. */
 function ended(row, result) {
   const { token } = row;
-  announce(token, `${result?.ok ? "was renewed." : "was not renewed."} ${result?.text ?? ""}`);
+  const isRenewed = result?.ok ?? token.run?.state === "success"; // a run may have no report
+  announce(token, `${isRenewed ? "was renewed." : "was not renewed."} ${result?.text ?? ""}`);
   if (!row.isOpen && batch.step !== "run") row.expand();
   if (result?.ok && batch.step !== "run") showNote(`${token.name}: ${result.text}`, token.variable);
 }
