@@ -46,6 +46,7 @@ followRequestedVariable((variable) => {
 document.addEventListener("visibilitychange", () => (document.hidden ? cancelReload() : load()));
 byId("refresh").addEventListener("click", () => load());
 byId("dismiss").addEventListener("click", () => setVisible(byId("note"), false));
+byId("api").href = new URL("api/tokens", document.baseURI).href;
 setInterval(tick, 1000);
 load();
 
