@@ -113,11 +113,13 @@ class Verdict:
         severity: the severity.
         message: why, without a full stop: "Expires in 3 d 4 h (2026-11-24 13:00 UTC)".
         hint: what the operator can do; empty if no action is needed.
+        reasons: the clauses of the message of a token, without its expiry.
     """
 
     severity: Severity
     message: str
     hint: str = ""
+    reasons: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -356,40 +358,46 @@ def assess_token(
     warning_below, critical_below = thresholds.resolve(token)
     state: str = compute_state(token, now)
     severities = [_assess_remaining(remaining, warning_below, critical_below)]
-    clauses, hints = [_describe_expiry(token.expires_at, now)], []
+    reasons: list[str] = []
+    hints: list[str] = []
     if has_unused_successor(token, dag.dag if dag else None, now):
         severities.append(Severity.WARNING)
         seen_at = (
             f", issued {format_minute(token.newest_issued_at)}," if token.newest_issued_at else ""
         )
-        clauses.append(f"a newer token{seen_at} is not in use")
+        reasons.append(f"a newer token{seen_at} is not in use")
         hints.append("Check the last runs of the rotation DAG for the reason.")
     if result := token.current_result:
         hints = [result.hint] if result.hint else hints
         if result.has_failed:
             severities.append(result.severity)
             if result.outcome == Outcome.HEALTHY:  # the only reason, and the hint says more
-                clauses.append("the clocks here and at the issuer differ")
+                reasons.append("the clocks here and at the issuer differ")
             else:
                 state = result.outcome
-                clauses.append(f"{result.outcome}: {result.message.rstrip('.')}")
+                reasons.append(describe_failure(result.outcome, result.message))
     if dag and _is_waiting(dag, state):
         severities.append(Severity.WARNING)
-        clauses.append(f"{dag.dag.dag_id} is {dag.condition}")
+        reasons.append(f"{dag.dag.dag_id} is {dag.condition}")
     if len(dag_ids) > 1:
         severities.append(Severity.WARNING)
-        clauses.append(_describe_dags(token, dag_ids))
+        reasons.append(_describe_dags(token, dag_ids))
         hints.append(SEVERAL_DAGS_HINT)
     if dag and expires_before_renewal(token, dag, now):
         severities.append(Severity.CRITICAL)
-        clauses.append("no check can renew it before that")
+        reasons.append("no check can renew it before that")
         hints.append(f"Start a run of {dag.dag.dag_id}, and give it a schedule with more checks.")
     lifetime = token.expires_at - token.issued_at
     used = (now - token.issued_at) / lifetime if lifetime > timedelta(0) else 1.0
     return AssessedToken(
         token,
         state,
-        Verdict(most_severe(*severities), "; ".join(clauses), " ".join(hints)),
+        Verdict(
+            most_severe(*severities),
+            "; ".join((_describe_expiry(token.expires_at, now), *reasons)),
+            " ".join(hints),
+            reasons,
+        ),
         forecast_renewal(token, dag, now),
         remaining,
         warning_below,
@@ -397,6 +405,11 @@ def assess_token(
         min(max(used, 0.0), 1.0),
         dag_ids,
     )
+
+
+def describe_failure(outcome: str, message: str) -> str:
+    """Return the clause about a failed check or rotation: "unavailable: No response"."""
+    return f"{outcome}: {message.rstrip('.')}"
 
 
 def compute_state(token: TokenStatus, now: datetime) -> TokenState:
@@ -421,11 +434,11 @@ def _assess_unreadable(
     if event is None or not event.has_failed:
         message = "No information about this token is available"
         return AssessedToken(token, "unknown", Verdict(Severity.UNKNOWN, message))
-    message, hint = event.message.rstrip("."), event.hint
+    reasons, hint = [event.message.rstrip(".")], event.hint
     if len(dag_ids) > 1:
-        message = f"{message}; {_describe_dags(token, dag_ids)}"
+        reasons.append(_describe_dags(token, dag_ids))
         hint = f"{hint} {SEVERAL_DAGS_HINT}".lstrip()
-    verdict = Verdict(event.severity, message, hint)
+    verdict = Verdict(event.severity, "; ".join(reasons), hint, reasons)
     return AssessedToken(token, event.outcome, verdict, forecast_renewal(token, dag, now))
 
 

@@ -83,6 +83,7 @@ def build_token(name, left=12 * HOUR, severity="ok", lifetime=DAY, **differences
         "state": "healthy" if severity == "ok" else "due",
         "severity": severity,
         "message": "Expires in 12 h (2026-11-29 13:00 UTC)",
+        "reasons": [],
         "hint": "",
         "forecast": "The next check leaves the token unchanged.",
         "group": "active",

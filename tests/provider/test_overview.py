@@ -123,6 +123,18 @@ def test_a_failure_is_shown_until_another_token_is_in_use():
     assert (another["state"], another["error"]) == ("healthy", None)
 
 
+def test_the_reasons_do_not_repeat_the_failure_or_the_expiry():
+    """The row has those in places of their own; a message may contain what separates clauses."""
+    token = encode_token(7 * HOUR)
+    refused = describe_rotation(token, message="It refused; try later; 2024-01-01.")
+    known = describe_token(token, rotations=[refused], last_check=refused)
+    assert build_row(token, known)["reasons"] == []
+    paused = describe_dag(is_paused=True, next_check_at=None)
+    assert build_row(token, known, dag=paused)["reasons"] == [f"{DAG} is paused"]
+    [reason] = build_row("Bearer x")["reasons"]
+    assert reason == build_row("Bearer x")["message"]
+
+
 def test_a_failed_renewal_of_a_healthy_token_stays_in_its_row():
     """The next check finds it healthy again; the failure stays until the next rotation."""
     token = encode_token()

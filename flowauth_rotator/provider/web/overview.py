@@ -11,7 +11,14 @@ from typing import Any, Protocol
 from flowauth_rotator.core.errors import ExpiredToken
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import json_output
-from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
+from flowauth_rotator.monitoring.assessment import (
+    AssessedDag,
+    AssessedToken,
+    Assessment,
+    Condition,
+    Verdict,
+    describe_failure,
+)
 from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.runbooks import find_alert, find_runbook
 from flowauth_rotator.monitoring.status import Event, TokenStatus
@@ -86,9 +93,11 @@ class Overview:
         runbook = find_runbook(assessed, dag, now)
         scopes = self.status.scopes.get(token.variable or "", {})
         last_rotation = next(iter(token.rotations), None)
+        error = self._build_error(token)
         return {
             **rendered,
             "group": _choose_group(assessed),
+            "reasons": _list_reasons(assessed.verdict, error),
             "dag_ids": list(assessed.dag_ids),
             "alert": find_alert(assessed, dag, now),
             "runbook": runbook and {"text": runbook, "url": f"{RUNBOOKS_URL}/{runbook}"},
@@ -104,7 +113,7 @@ class Overview:
             "renewal": self._build_renewal(assessed),
             "run": self._build_run(token),
             "rotation_url": self._build_event_url(token, last_rotation),
-            "error": self._build_error(token),
+            "error": error,
         }
 
     def _build_renewal(self, assessed: AssessedToken) -> dict[str, Any]:
@@ -217,6 +226,15 @@ def _rank(token: AssessedToken) -> tuple[int, bool, timedelta, str]:
 def _count_minutes(remaining: timedelta) -> int:
     """Return the shortest lifetime, in minutes, that is longer than the remaining one."""
     return max(int(remaining // timedelta(minutes=1)), 0) + 1
+
+
+def _list_reasons(verdict: Verdict, error: Mapping[str, Any] | None) -> list[str]:
+    """Return why a token is not OK, without its expiry and its `error`, which the row shows."""
+    shown: tuple[str, ...] = ()
+    if error:
+        outcome, message = error["outcome"], error["message"]
+        shown = (describe_failure(outcome, message), message.rstrip("."))
+    return [reason for reason in verdict.reasons if reason not in shown]
 
 
 def _choose_group(token: AssessedToken) -> str:

@@ -60,7 +60,7 @@ export class Body {
       setText(parts.failureMessage, localizeTimes(error.message));
       setLink(parts.failureLog, error.url ?? token.rotation_url ?? run?.url);
     }
-    setOptionalText(parts.reason, formatSentence(listReasons(token, isFailure).join("; ")));
+    setOptionalText(parts.reason, formatSentence(token.reasons.join("; ")));
     const hint = token.hint || (isFailure ? error.hint : "");
     setText(parts.hint, localizeTimes(hint));
     setVisible(parts.todo, hint || runbook);
@@ -104,16 +104,6 @@ export class Body {
     }
     setOptionalText(parts.requestError, row.isBusy ? null : (row.requestError?.text ?? null));
   }
-}
-
-/** The clauses of the message, without the expiry that the line shows, and without the failure. */
-function listReasons({ error, expires_at: expires, message }, isFailure) {
-  const clauses = message.split("; ").slice(expires === null ? 0 : 1);
-  const failure = isFailure ? error.message.replace(/\.$/, "") : null;
-  const text = clauses.join("; ");
-  if (!failure) return text ? [text] : [];
-  const rest = text.replace(`${error.outcome}: ${failure}`, "").replace(failure, "");
-  return rest.split("; ").filter((clause) => clause.trim());
 }
 
 /** `Failing for 3 h, 5 attempts`; null for a single attempt. */
