@@ -15,6 +15,7 @@ from flowauth_rotator.agent.http import LARGEST_BODY, CodeMissing, SignedOut
 from flowauth_rotator.agent.issuer import HttpIssuer
 from flowauth_rotator.core.errors import IssuerUnavailable, Misconfigured, Refused, RotatorError
 from flowauth_rotator.core.succession import RenewalResponse, Row
+from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 
 logger = logging.getLogger(__name__)
@@ -73,12 +74,12 @@ class SessionIssuer(HttpIssuer):
         names = [str(row.get("server_name")) for row in self._get("/tokens/servers")]
         if not names:
             raise Refused(
-                f"User {self.username!r} holds no role on any server of {self.url}.",
+                f"User {quote(self.username)} holds no role on any server of {self.url}.",
                 issuer_message="",
                 status=200,
                 hint="Ask an administrator of the issuer to grant the user a role.",
             )
-        return f"signed in as {self.username!r}, for {', '.join(sorted(names))}"
+        return f"signed in as {quote(self.username)}, for {', '.join(sorted(names))}"
 
     def rows(self, claims: Claims) -> Sequence[Row]:
         """Return the user's history for the audience of `claims`.
@@ -89,15 +90,16 @@ class SessionIssuer(HttpIssuer):
         """
         if claims.subject not in (None, self.username):
             raise Misconfigured(
-                f"The token belongs to user {claims.subject!r}, the sign-in to {self.username!r}.",
+                f"The token belongs to user {quote(claims.subject)}, the sign-in to "
+                f"{quote(self.username)}.",
                 hint="Sign in as the owner of the token.",
             )
         servers = self._get("/tokens/servers")
         ids = [row.get("id") for row in servers if row.get("server_name") == claims.audience]
         if not ids:
             raise Refused(
-                f"User {self.username!r} holds no role on server {claims.audience!r} of "
-                f"{self.url}.",
+                f"User {quote(self.username)} holds no role on server "
+                f"{quote(claims.audience or '')} of {self.url}.",
                 issuer_message="",
                 status=200,
                 hint="Check that the issuer has this server, and ask an administrator to grant "
@@ -142,7 +144,8 @@ class SessionIssuer(HttpIssuer):
         """
         if row is None:
             raise Refused(
-                f"{self.url} has no renewable token matching this one for user {self.username!r}.",
+                f"{self.url} has no renewable token matching this one for user "
+                f"{quote(self.username)}.",
                 issuer_message="",
                 status=200,
                 hint="Mint a new token there for this user and store it.",
@@ -203,7 +206,8 @@ class SessionIssuer(HttpIssuer):
                 logger.info("Waiting %.0f s for the next two-factor code.", pause)
                 self._sleep(pause)
         raise Refused(
-            f"{self.url} did not accept {self.max_codes} two-factor codes of {self.username!r}.",
+            f"{self.url} did not accept {self.max_codes} two-factor codes of "
+            f"{quote(self.username)}.",
             issuer_message=CODE_REFUSED,
             status=401,
             hint="Correct `totp_secret`.",
@@ -220,7 +224,7 @@ class SessionIssuer(HttpIssuer):
             raise IssuerUnavailable(f"{self.url}/signin returned HTML instead of JSON.") from None
         except CodeMissing:
             raise Misconfigured(
-                f"{self.url} requires a two-factor code for user {self.username!r}.",
+                f"{self.url} requires a two-factor code for user {quote(self.username)}.",
                 hint="Set `totp_secret` in the connection, or use an account without two-factor "
                 "authentication.",
             ) from None
@@ -228,7 +232,7 @@ class SessionIssuer(HttpIssuer):
             if self._totp and refusal.issuer_message == CODE_REFUSED:
                 return False
             raise Refused(
-                f"Sign-in of {self.username!r} failed: {refusal.message}",
+                f"Sign-in of {quote(self.username)} failed: {refusal.message}",
                 issuer_message=refusal.issuer_message,
                 status=refusal.status,
                 hint="Correct the login and password for the issuer.",

@@ -24,7 +24,7 @@ from flowauth_rotator.core.errors import (
 from flowauth_rotator.core.policy import Decision, RotationPolicy, TokenState, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.succession import Candidate
-from flowauth_rotator.core.text import remove_control_characters
+from flowauth_rotator.core.text import quote, remove_control_characters
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def inspect_token(
     claims = decode(token)
     if name and claims.token_name and name != claims.token_name:
         raise Misconfigured(
-            f"The token in {store.place} has the name {claims.token_name!r}, not {name!r}.",
+            f"The token in {store.place} has the name {quote(claims.token_name)}, not "
+            f"{quote(name)}.",
             hint="Correct the name, or store the token of that name.",
         )
     decision = decide(claims, policy, now)

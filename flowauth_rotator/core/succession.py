@@ -12,6 +12,7 @@ from functools import cached_property
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
 from flowauth_rotator.core.policy import RotationPolicy, decide, resolve_duration
+from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 
 MINTS_AN_HOUR = 6
@@ -291,6 +292,6 @@ def check_budget(name: str, rows: Iterable[Row], now: datetime) -> None:
         count = sum(time > now - period for time in issued)
         if count >= limit:
             raise BudgetExhausted(
-                f"The issuer minted {count} tokens with the name {name!r} within {label}; "
+                f"The issuer minted {count} tokens with the name {quote(name)} within {label}; "
                 f"the limit is {limit}."
             )

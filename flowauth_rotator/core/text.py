@@ -18,3 +18,8 @@ def remove_control_characters(text: str) -> str:
     of text are removed; all others stay. The result is for people: compare the original.
     """
     return _CONTROL.sub(" ", _BIDIRECTIONAL.sub("", text))
+
+
+def quote(name: str) -> str:
+    """Return a name for a sentence: as it is, in quotes, without control characters."""
+    return f"'{remove_control_characters(name)}'"

@@ -11,6 +11,7 @@ from flowauth_rotator.core.clock import to_utc
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import TokenState
 from flowauth_rotator.core.report import Outcome, Severity, most_severe
+from flowauth_rotator.core.text import quote
 from flowauth_rotator.monitoring.forecast import expires_before_renewal, forecast_renewal
 from flowauth_rotator.monitoring.formatting import format_duration, format_minute
 from flowauth_rotator.monitoring.status import (
@@ -176,7 +177,7 @@ class AssessedToken:
             substitute = f"The issuer's name of the token is not known yet; {source} stands in."
         if token.former_name and token.renamed_at:
             time = format_minute(token.renamed_at)
-            former_name = f"Until {time} its name was {token.former_name!r}."
+            former_name = f"Until {time} its name was {quote(token.former_name)}."
         sentences = (self.verdict.hint, self.forecast, place, substitute, former_name)
         return [each for each in sentences if each]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from flowauth_rotator.core.report import Severity
+from flowauth_rotator.core.text import quote
 from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, Verdict
 from flowauth_rotator.monitoring.formatting import format_percent, to_one_line
 
@@ -62,7 +63,7 @@ def _summary(assessment: Assessment, tokens: list[AssessedToken], dags: Verdict 
 
 
 def _clause(token: AssessedToken) -> str:
-    return f"{token.token.name!r}: {token.verdict.message}"
+    return f"{quote(token.token.name)}: {token.verdict.message}"
 
 
 def _summary_data(tokens: list[AssessedToken]) -> str:

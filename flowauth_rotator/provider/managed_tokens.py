@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import LONGEST_NAME
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
         )
     if token.name and ("name", token.name) in used:
         raise Misconfigured(
-            f"Two tokens have the name {token.name!r}.",
+            f"Two tokens have the name {quote(token.name)}.",
             hint="Change or remove one of the two names.",
         )
     used |= {("variable", token.variable), ("name", token.name or "")}

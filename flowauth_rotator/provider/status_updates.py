@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.report import Report, Severity
-from flowauth_rotator.core.text import remove_control_characters
+from flowauth_rotator.core.text import quote, remove_control_characters
 from flowauth_rotator.monitoring.status import (
     SWAP_OUTCOMES,
     Event,
@@ -156,8 +156,8 @@ def describe_renamings(before: StatusDocument | None, after: StatusDocument) -> 
     """Return a sentence for each token whose name has changed."""
     names = {token.variable: token.name for token in before.tokens} if before else {}
     return [
-        f"The token in Variable {token.variable} is reported as {token.name!r}, and no longer as "
-        f"{token.former_name!r}: monitoring sees a new service and new series."
+        f"The token in Variable {token.variable} is reported as {quote(token.name)}, and no longer "
+        f"as {quote(token.former_name or '')}: monitoring sees a new service and new series."
         for token in after.tokens
         if names.get(token.variable, token.name) != token.name
     ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowauth_rotator.core import errors
 from flowauth_rotator.core.report import Outcome, Report
-from flowauth_rotator.core.text import remove_control_characters
+from flowauth_rotator.core.text import quote, remove_control_characters
 from flowauth_rotator.tables import format_table
 from tests.core.conftest import NOON
 from tests.monitoring import hostile
@@ -66,6 +66,7 @@ def test_only_control_characters_are_removed(text):
 def test_printable_text_stays(text):
     """In any script, also in one from right to left."""
     assert remove_control_characters(text) == text
+    assert quote(text) == f"'{text}'"
 
 
 @given(texts, st.sampled_from([*ERRORS, "Misconfigured"]))
