@@ -9,6 +9,7 @@ from typing import Any
 from flowauth_rotator.provider.compat import PAGE, AirflowPlugin, select_for_airflow
 
 TITLE = "FlowAPI tokens"
+NAV_LABEL = "FlowAPI"  # Airflow 3 cuts off a longer one
 MOUNT = "flowauth-rotator"
 
 
@@ -35,7 +36,7 @@ class _FastAPIPage(AirflowPlugin):
 
     external_views = [  # noqa: RUF012 - Airflow's
         {
-            "name": TITLE,
+            "name": NAV_LABEL,
             "href": f"{MOUNT}/",
             "url_route": PAGE,
             "destination": "nav",

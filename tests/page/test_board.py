@@ -343,11 +343,13 @@ def test_the_conditions_of_dags_come_before_those_that_are_ok(show):
         *(build_dag(f"ok_{number}") for number in range(6)),
         build_dag("new", condition="new", severity="warning", checked_at=None),
         build_dag("idle", condition="paused", severity="critical", next_check_at=None),
+        build_dag("slow", condition="late", severity="critical", next_check_at=time.time() - 90),
     ]
     page = show(build_token("ONE"), dags=dags).page
     expect(page.get_by_text("6 rotation DAGs are OK")).to_be_visible()
     lines = page.locator("#rotation-dag-list > li")
-    expect(lines).to_have_count(2)
+    expect(lines).to_have_count(3)
+    expect(lines.nth(2)).to_contain_text("next check due")
     expect(lines.nth(0)).to_contain_text("First check pending.")
     expect(lines.nth(1)).to_contain_text("Paused: tokens are not being renewed. Unpause to resume.")
 

@@ -10,7 +10,7 @@ import {
 } from "./dom.js";
 import { copyText } from "./clipboard.js";
 import { formatOutcome, joinNames } from "./labels.js";
-import { formatAbsolute, formatRelative } from "./time.js";
+import { formatAbsolute, formatRelative, formatUpcoming } from "./time.js";
 
 const TIMES = { expires: "expires_at", issued: "issued_at", due: "renew_at", critical: "critical_at" };
 
@@ -49,7 +49,7 @@ export class Details {
       setText(parts[`${part}At`], epoch ? formatAbsolute(epoch, row.precise) : "");
     }
     const next = row.token.next_check_at;
-    setOptionalText(parts.nextCheck, next && formatRelative(next, now, row.precise));
+    setOptionalText(parts.nextCheck, next && formatUpcoming(next, now, row.precise));
     setText(parts.nextCheckAt, next ? formatAbsolute(next, row.precise) : "");
     for (const cell of parts.rotations.querySelectorAll("[data-epoch]")) {
       setText(cell, formatRelative(Number(cell.dataset.epoch), now));

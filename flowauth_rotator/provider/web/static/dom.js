@@ -1,6 +1,6 @@
 /** DOM helpers that change only what differs, so that focus and selection are kept. */
 
-import { formatAbsolute, formatRelative } from "./time.js";
+import { formatAbsolute } from "./time.js";
 
 export const byId = (id) => document.getElementById(id);
 
@@ -39,9 +39,9 @@ export function setLink(link, url) {
   if (hasUrl) setAttribute(link, "href", new URL(`../${url}`, document.baseURI).href);
 }
 
-/** Show a time as `in 5 min` or `3 h ago`, with the absolute time on hover; null hides it. */
-export function setTime(element, epoch, now, precise = false) {
-  setOptionalText(element, epoch === null ? null : formatRelative(epoch, now, precise));
+/** Show a time as the text `format` has for it, and in full on hover; null hides it. */
+export function setTime(element, epoch, now, format) {
+  setOptionalText(element, epoch === null ? null : format(epoch, now, true));
   setAttribute(element, "title", epoch === null ? null : formatAbsolute(epoch, true));
 }
 

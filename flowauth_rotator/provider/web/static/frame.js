@@ -2,8 +2,8 @@
 
 const AIRFLOW_COLORS = {
   "--ground": "bg",
-  "--panel": "bg-panel",
-  "--raised": "bg-subtle",
+  "--panel": "bg",
+  "--raised": "bg-muted",
   "--line": "border",
 };
 const isFramed = window.parent !== window;

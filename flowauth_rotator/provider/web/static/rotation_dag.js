@@ -13,6 +13,7 @@ import {
   Views,
 } from "./dom.js";
 import { describeDag, formatLabel, formatSchedule, pluralize } from "./labels.js";
+import { formatRelative, formatUpcoming } from "./time.js";
 
 const MANY = 4; // more DAGs that are OK are folded
 
@@ -37,8 +38,8 @@ class RotationDag {
   }
 
   tick(now) {
-    setTime(this.parts.lastCheck, this.dag.checked_at, now, true);
-    setTime(this.parts.nextCheck, this.dag.next_check_at, now, true);
+    setTime(this.parts.lastCheck, this.dag.checked_at, now, formatRelative);
+    setTime(this.parts.nextCheck, this.dag.next_check_at, now, formatUpcoming);
   }
 }
 

@@ -82,6 +82,11 @@ export function formatRelative(epoch, now, precise = false) {
   return epoch >= now ? `in ${duration}` : `${duration} ago`;
 }
 
+/** As `formatRelative`, of an event that has not happened: `due` if its time has come. */
+export function formatUpcoming(epoch, now, precise = false) {
+  return epoch > now ? formatRelative(epoch, now, precise) : "due";
+}
+
 /** `Sun 29 Nov 2026, 16:39 CET`. */
 export function formatAbsolute(epoch, precise = false) {
   const { weekday, day, month, year, hour, minute, second } = getParts(epoch);
