@@ -77,7 +77,7 @@ def unnamed(site, signing_key):
 def test_all_can_read_it(site, visit, one, hostile, unnamed, theme, width):
     """No sideways scrolling, no script of a name's, and nothing that axe-core calls serious."""
     page = look(site, visit, [one, *hostile, unnamed], theme, width)
-    note = "name is not known yet"
+    note = "name of the token is not known yet"
     expect(open_row(page, unnamed).get_by_text(note)).to_be_visible()
     expect(open_row(page, one).get_by_text(note)).to_be_hidden()
 

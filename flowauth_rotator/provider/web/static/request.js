@@ -52,7 +52,7 @@ function describeSuccess({ expires_at: expires }, rotation, before, now) {
   if (expires === null || !RENEWALS.has(rotation?.outcome)) return null;
   const verb = rotation.outcome === "adopted" ? "Newer token found and stored" : "Renewed";
   const gain = before === null ? 0 : expires - before;
-  const later = gain > 0 ? `, ${formatDuration(gain)} later than before` : "";
+  const later = gain >= 60 ? `, ${formatDuration(gain)} later than before` : "";
   return `${verb}: expires ${formatDay(expires, now)}${later}.`;
 }
 
