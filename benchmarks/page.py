@@ -107,7 +107,7 @@ def _measure_answer(url: str, password: str, tokens: int, repetitions: int) -> F
         f"the page's API, {tokens} tokens",
         f"Airflow's own list of the {tokens} Variables",
         pairs,
-        1.0,
+        2.0,
         note=f"{size} KiB",
     )
 
