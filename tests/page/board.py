@@ -75,7 +75,6 @@ def build_token(name, left=12 * HOUR, severity="ok", lifetime=DAY, **differences
         "renewal_check_at": expires_at - lifetime // 3 + 60,
         "newest_issued_expires_at": None,
         "rotations": [],
-        "rotation_url": None,
         "service": f"FlowAuth_Token_{name}",
         "alert": None,
         "runbook": None,

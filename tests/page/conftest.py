@@ -8,7 +8,7 @@ from flowauth_rotator.server.signing import Signer
 from tests.conftest import RenewalServer
 from tests.external import announce
 from tests.page.browsing import open_browser
-from tests.page.site import Site
+from tests.page.site import TIME_ZONE, Site
 
 
 class RecordingSigner(Signer):
@@ -88,7 +88,11 @@ def site(make_site, issuer, scrape_token):
     Attributes:
         first_overview: what its API answered while there was neither a DAG nor a token.
     """
-    site = make_site(AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=scrape_token)
+    site = make_site(
+        AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=scrape_token,
+        AIRFLOW__API__DEFAULT_UI_TIMEZONE=TIME_ZONE,
+        AIRFLOW__WEBSERVER__DEFAULT_UI_TIMEZONE=TIME_ZONE,  # Airflow 2
+    )
     site.connect(issuer)
     with site.running("/team/a"):
         site.first_overview = site.overview()

@@ -17,6 +17,7 @@ from tests.page.browsing import Visitor, sign_in
 from tests.page.proxy import proxy_to, serving
 
 HERE = Path(__file__).parent
+TIME_ZONE = "Asia/Kathmandu"  # of the UI; its times show that no other zone is used
 # By name: the role of Airflow 3's simple auth manager, and that of Airflow 2.
 PEOPLE = {
     "admin": ("admin", "Admin"),

@@ -370,21 +370,6 @@ def test_an_outage_stays_in_sight(show):
     board.complaints = [each for each in board.complaints if "502" not in each]
 
 
-def test_a_server_of_an_earlier_version_is_enough(show):
-    """Without the fields that came later."""
-    token = build_token("ONE", severity="warning", rotations=[build_event(), build_event()])
-    for field in ("dag_ids", "alert", "runbook", "scheduled_dags"):
-        del token[field]
-    for rotation in token["rotations"]:
-        del rotation["url"], rotation["requested_by"]
-    del token["renewal"]["shortest_minutes"]
-    token["run"] = build_run()
-    del token["run"]["step"]
-    one = open_row(show(token).page, "ONE")
-    expect(one).to_contain_text("Renewed")
-    expect(one).to_contain_text("rotation")
-
-
 @pytest.mark.parametrize("count", [0, 1, 12, 213])
 @pytest.mark.parametrize(
     ("theme", "width"), [("light", 360), ("dark", 390), ("light", 1440), ("dark", 1920)]

@@ -3,7 +3,8 @@
 import json
 import re
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import expect
@@ -12,6 +13,7 @@ from demo.parts import ROOT, free_port, wait_until
 from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.e2e.search import parts_of
 from tests.page.browsing import Visitor, by_navigation, open_row, pick, renew, renew_button, row
+from tests.page.site import TIME_ZONE
 
 DAG = "flowauth_token_rotation"
 HOUR = 3600
@@ -29,7 +31,13 @@ dag = rotation_dag(
 )
 dag.get_task("rotate").partial_kwargs["retries"] = 0
 """
-OF_DAGS = {"sleeping": "PAUSED", "torn": "BROKEN", "gone": "GONE"}  # what becomes of them
+OF_DAGS = {  # what becomes of them; two manage the same token
+    "sleeping": "PAUSED",
+    "torn": "BROKEN",
+    "gone": "GONE",
+    "first": "SHARED",
+    "second": "SHARED",
+}
 WHERE = {  # in Airflow 3 and 2
     "Open the Variable": ("/variables", "/variable/list/"),
     "See the import errors": ("/", "/home"),
@@ -42,7 +50,7 @@ def tokens(site, issuer):
     """Tokens of two hours, and each thing that may be wrong with one; all have been looked at."""
     stored = {"FLOWAPI_TOKEN": issuer.mint("AIRFLOW", lifetime_minutes=120)} | {
         f"{name}_TOKEN": issuer.mint(name, lifetime_minutes=120)
-        for name in ("TWICE", "MEANWHILE", "DOWN", *OF_DAGS.values())
+        for name in ("TWICE", "MEANWHILE", "DOWN", *set(OF_DAGS.values()))
     }
     for role in ("FRAGILE", "SHORT"):
         issuer.add_role(role.lower(), max_lifetime_minutes=120)
@@ -264,6 +272,29 @@ def test_what_cannot_be_renewed_says_why_and_shows_the_way_out(
     row(page, name).get_by_role("link", name=way_out).click()
     visitor.page.wait_for_url(re.compile(f"({'|'.join(WHERE[way_out])})([?#].*)?$"))
     expect(visitor.page.locator("body")).to_contain_text(there)
+
+
+def test_a_token_of_two_dags_says_so_in_both_rows(site, visit):
+    """Both are a warning, name both DAGs, and are not renewed until one of them gives it up."""
+    page = visit("admin").open(site.page)
+    rows = page.get_by_role("listitem").filter(
+        has=page.get_by_role("heading", name="SHARED", exact=True)
+    )
+    expect(rows).to_have_count(2)
+    for shared in rows.all():
+        expect(shared).to_have_attribute("data-severity", "warning")
+        expect(shared).to_contain_text("2 DAGs: first, second")
+        expect(shared).to_contain_text("Remove the Variable from all DAGs but one.")
+        button = shared.get_by_role("button", name="Renew SHARED", exact=True)
+        expect(button).to_have_attribute("aria-disabled", "true")
+
+
+def test_times_are_in_the_zone_of_airflows_ui(site, visit):
+    """Which has 45 minutes more than whole hours."""
+    page = visit("admin").open(site.page)
+    issued_at = site.tokens()["TWICE"]["issued_at"]
+    local = datetime.fromtimestamp(issued_at, ZoneInfo(TIME_ZONE))
+    expect(open_row(page, "TWICE")).to_contain_text(f"{local:%H:%M} GMT+5:45")
 
 
 def test_no_part_of_a_token_was_shown(site, issuer):

@@ -161,7 +161,7 @@ def test_a_swap_is_the_last_rotation_and_no_failure():
     )
     row = build_row(token, known)
     assert row["rotations"][0]["outcome"] == "rotated"
-    assert row["rotation_url"] == "task rotate 3 of scheduled"
+    assert row["rotations"][0]["url"] == "task rotate 3 of scheduled"
     assert row["newest_issued_expires_at"] == round((NOON + 24 * HOUR).timestamp())
     assert row["renewal"]["longest_minutes"] == 1440
     assert row["error"] is None

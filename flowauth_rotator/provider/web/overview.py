@@ -92,7 +92,6 @@ class Overview:
         dag = self._dags.get(token.dag_id or "")
         runbook = find_runbook(assessed, dag, now)
         scopes = self.status.scopes.get(token.variable or "", {})
-        last_rotation = next(iter(token.rotations), None)
         error = self._build_error(token)
         return {
             **rendered,
@@ -112,7 +111,6 @@ class Overview:
             "scopes": [{"name": role, "scopes": sorted(scopes[role])} for role in sorted(scopes)],
             "renewal": self._build_renewal(assessed),
             "run": self._build_run(token),
-            "rotation_url": self._build_event_url(token, last_rotation),
             "error": error,
         }
 

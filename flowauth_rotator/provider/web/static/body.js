@@ -51,14 +51,14 @@ export class Body {
   #updateProblem(now) {
     const { parts, row } = this;
     const { token } = row;
-    const { error, run, runbook, severity } = token;
+    const { error, runbook, severity } = token;
     // A failure of a request that a healthy token survived is shown as the event of that request.
     const isFailure = Boolean(error) && severity !== "ok" && !row.isBusy;
     setVisible(parts.failure, isFailure);
     if (isFailure) {
       setText(parts.failureHead, formatOutcome(error.outcome));
       setText(parts.failureMessage, localizeTimes(error.message));
-      setLink(parts.failureLog, error.url ?? token.rotation_url ?? run?.url);
+      setLink(parts.failureLog, error.url);
     }
     setOptionalText(parts.reason, formatSentence(token.reasons.join("; ")));
     const hint = token.hint || (isFailure ? error.hint : "");
@@ -68,7 +68,10 @@ export class Body {
     setOptionalText(parts.forecast, isRepeated ? null : localizeTimes(token.forecast));
     setVisible(parts.unknownName, !token.name_is_known);
     setVisible(parts.runbook, runbook);
-    if (runbook) setRunbook(parts.runbook, runbook);
+    if (runbook) {
+      setText(parts.runbook, `Runbook: ${runbook.text}`);
+      setLink(parts.runbook, runbook.url);
+    }
   }
 
   #updateProgress() {
@@ -81,7 +84,7 @@ export class Body {
     const step = requested?.step ?? fallback;
     const text = row.isRequesting ? "Sending the request to Airflow." : run.message;
     setText(parts.progressText, text || "Renewing.");
-    setOptionalText(parts.requestedBy, requested?.requested_by ?? null);
+    setOptionalText(parts.requestedBy, requested?.requested_by);
     setLink(parts.run, requested?.url);
     const current = STEPS.indexOf(step);
     [...parts.steps.children].forEach((item, index) => {
@@ -102,7 +105,7 @@ export class Body {
       setText(parts.eventTime, formatRelative(result.at, now));
       setLink(parts.eventLog, result.url);
     }
-    setOptionalText(parts.requestError, row.isBusy ? null : (row.requestError?.text ?? null));
+    setOptionalText(parts.requestError, row.isBusy ? null : row.requestError?.text);
   }
 }
 
@@ -113,12 +116,4 @@ function describeStreak({ rotations }, now) {
   if (failed.length < 2) return null;
   const since = formatDuration(now - failed[failed.length - 1].at);
   return `Failing for ${since}, ${failed.length} attempts.`;
-}
-
-/** A runbook may be on another site: Airflow's root is the base only of a relative address. */
-function setRunbook(link, { text, url }) {
-  setText(link, text.startsWith("Runbook") ? text : `Runbook: ${text}`);
-  const isAbsolute = /^https?:\/\//.test(url ?? "");
-  if (isAbsolute) setAttribute(link, "href", url);
-  else setLink(link, url);
 }

@@ -28,16 +28,16 @@ export class Details {
     const { parts, row } = this;
     const { token } = row;
     for (const part of ["variable", "audience", "owner", "service", "alert"]) {
-      setOptionalText(parts[part], token[part] ?? null);
+      setOptionalText(parts[part], token[part]);
     }
     setOptionalText(parts.newest, describeNewest(token, row.precise));
-    setOptionalText(parts.formerName, token.former_name ?? null);
+    setOptionalText(parts.formerName, token.former_name);
     setList(parts.roles, token.scopes.length ? token.scopes : token.roles, createRole);
     setVisible(parts.rolesFact, token.roles.length);
-    setList(parts.scheduledDags, token.scheduled_dags ?? [], createDag);
-    setVisible(parts.scheduledDags.closest("[data-fact]"), token.scheduled_dags?.length);
+    setList(parts.scheduledDags, token.scheduled_dags, createDag);
+    setVisible(parts.scheduledDags.closest("[data-fact]"), token.scheduled_dags.length);
     this.#updateRequest(now);
-    this.#updateHistory(now);
+    this.#updateHistory();
     this.tick(now);
   }
 
@@ -68,17 +68,10 @@ export class Details {
 
   #updateHistory() {
     const { parts, row } = this;
-    const { rotation_url: lastUrl, rotations } = row.token;
+    const { rotations } = row.token;
     setVisible(parts.history, rotations.length);
     setVisible(parts.noHistory, !rotations.length);
-    setList(
-      parts.rotations,
-      rotations.map((rotation, index) => ({
-        ...rotation,
-        url: rotation.url ?? (index === 0 ? lastUrl : null),
-      })),
-      createRotation,
-    );
+    setList(parts.rotations, rotations, createRotation);
   }
 }
 

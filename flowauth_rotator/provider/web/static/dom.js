@@ -25,11 +25,10 @@ export function setVisible(element, visible) {
   if (element.hidden === Boolean(visible)) element.hidden = !visible;
 }
 
-/** Set a text; if it is null or empty, hide the element, or the `data-fact` that contains it. */
+/** Set a text; without one, hide the element, or the `data-fact` that contains it. */
 export function setOptionalText(element, text) {
-  const hasText = text !== null && text !== "";
-  setVisible(element.closest("[data-fact]") ?? element, hasText);
-  setText(element, hasText ? text : "");
+  setVisible(element.closest("[data-fact]") ?? element, text);
+  setText(element, text || "");
 }
 
 /** Link to a page of Airflow, whose root is the parent of this page; hide a link without a URL. */

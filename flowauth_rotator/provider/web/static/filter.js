@@ -1,7 +1,7 @@
 /** Filter and order of the rows; a tab keeps them. */
 
 import { byId, createElement, setAttribute, setList, setVisible } from "./dom.js";
-import { formatOutcome, formatLabel, listDags } from "./labels.js";
+import { formatOutcome, formatLabel } from "./labels.js";
 import { load, save } from "./storage.js";
 
 const RANKS = ["critical", "warning", "unknown", "ok"];
@@ -63,7 +63,7 @@ export function updateChoices(tokens) {
   for (const button of byId("severities").children) {
     setAttribute(button, "aria-pressed", String(button.dataset.filter === view.severity));
   }
-  const dags = [...new Set(tokens.flatMap(listDags))].sort();
+  const dags = [...new Set(tokens.flatMap((token) => token.dag_ids))].sort();
   setList(byId("filter-dag"), ["", ...dags], (dag) =>
     createElement("option", dag || "All DAGs", { value: dag }),
   );
@@ -87,10 +87,10 @@ export function sortTokens(tokens) {
 }
 
 export function matches(token) {
-  if (view.dag && !listDags(token).includes(view.dag)) return false;
+  if (view.dag && !token.dag_ids.includes(view.dag)) return false;
   if (!matchesSeverity(token, view.severity)) return false;
   const state = `${formatLabel(token.state)} ${formatOutcome(token.state)}`;
-  const texts = [token.name, token.variable, ...listDags(token), state, token.owner, token.audience];
+  const texts = [token.name, token.variable, ...token.dag_ids, state, token.owner, token.audience];
   const content = [...texts, ...token.roles].join("\n").toLowerCase();
   return view.text.toLowerCase().split(/\s+/).every((word) => content.includes(word));
 }

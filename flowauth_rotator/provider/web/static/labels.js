@@ -79,8 +79,3 @@ export function joinNames(names, limit = 3) {
   const rest = names.length - limit;
   return rest > 1 ? `${names.slice(0, limit).join(", ")} and ${rest} more` : names.join(", ");
 }
-
-/** The DAGs that manage a token. */
-export function listDags(token) {
-  return token.dag_ids?.length ? token.dag_ids : [token.dag_id];
-}

@@ -12,7 +12,7 @@ const COMMON = [60, 360, 720, 1440, 10080, 43200];
 export function computeBounds(token, now) {
   const { shortest_minutes: shortest, longest_minutes: longest } = token.renewal;
   const remaining = Math.floor((token.expires_at - now) / 60) + 1;
-  return { least: Math.max(1, shortest ?? 1, remaining), longest: longest ?? null };
+  return { least: Math.max(1, shortest ?? 1, remaining), longest };
 }
 
 /** Return the lifetimes to offer beside the maximum. Nothing beyond a granted lifetime is offered. */

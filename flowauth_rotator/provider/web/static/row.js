@@ -1,6 +1,6 @@
 import { Body } from "./body.js";
 import { cloneTemplate, setAttribute, setOptionalText, setText, setVisible } from "./dom.js";
-import { formatLabel, formatOutcome, formatSentence, listDags } from "./labels.js";
+import { formatLabel, formatOutcome, formatSentence } from "./labels.js";
 import { describeRequest } from "./request.js";
 import { formatAbsolute, formatDuration, isShortLived } from "./time.js";
 
@@ -52,7 +52,7 @@ export class Row {
     setText(parts.name, token.name);
     setAttribute(parts.name, "title", token.name);
     setText(parts.state, formatLabel(token.state));
-    const dags = listDags(token);
+    const dags = token.dag_ids;
     setText(parts.dag, dags.length > 1 ? `${dags.length} DAGs: ${dags.join(", ")}` : dags[0]);
     setAttribute(parts.dag, "title", dags.join(", "));
     const { critical_at: critical, expires_at: expires, issued_at: issued, renew_at: due } = token;
