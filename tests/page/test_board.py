@@ -325,6 +325,11 @@ def test_the_address_leads_to_a_row_whenever_it_changes(show):
     page = board.page
     heading = page.get_by_role("heading", name="T_50", exact=True)
     expect(heading).to_be_in_viewport()
+    page.set_viewport_size({"width": 360, "height": 240})  # of an open row one sees the upper part
+    for variable in ("T_40", "T_20", "T_50"):
+        page.evaluate(f"location.hash = '{variable}_TOKEN'")
+        expect(page.get_by_role("heading", name=variable, exact=True)).to_be_in_viewport()
+    page.set_viewport_size({"width": 1280, "height": 720})
     expect(heading.get_by_role("button")).to_be_focused()
     expect(heading.get_by_role("button")).to_have_attribute("aria-expanded", "true")
     page.get_by_role("searchbox").fill("T_1")

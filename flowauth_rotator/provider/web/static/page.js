@@ -154,7 +154,7 @@ function showRequestedRow() {
   setVisible(byId("note"), false);
   if (row.root.hidden) clearFilter();
   row.expand();
-  row.root.scrollIntoView({ block: "center" });
+  row.root.scrollIntoView(); // an open row may be taller than the window
   row.parts.toggle.focus({ preventScroll: true });
   row.highlight();
 }
