@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,23 +20,70 @@ def monitoring() -> None:
 @click.option(
     "--runbook-url", default="", help="URL of the folder where runbooks/ will be published."
 )
+@click.option("--grafana-url", default="", help="URL of the Grafana that has the dashboard.")
+@click.option(
+    "--window",
+    default="10m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long an Airflow may be silent: ten scrape intervals.",
+)
+@click.option(
+    "--job",
+    "jobs",
+    multiple=True,
+    metavar="JOB",
+    help="Prometheus job of an Airflow, to be told if it was never seen. Repeatable.",
+)
+@click.option(
+    "--severity",
+    "severities",
+    multiple=True,
+    metavar="OURS=YOURS",
+    help="Label value instead of warning or critical, such as warning=ticket. Repeatable.",
+)
 @click.option("--force", is_flag=True, help="Permission to overwrite files that differ.")
-def export(*, folder: Path, runbook_url: str, force: bool) -> None:
+def export(
+    *,
+    folder: Path,
+    runbook_url: str,
+    grafana_url: str,
+    window: str,
+    jobs: Sequence[str],
+    severities: Sequence[str],
+    force: bool,
+) -> None:
     """Write rules, checks, a dashboard and runbooks to DIR.
 
-    Links to runbooks are relative, or begin with --runbook-url. Files in DIR that differ are not
-    overwritten without --force.
+    The options are applied to all rules. Links to runbooks are relative, or begin with
+    --runbook-url. Files in DIR that differ are not overwritten without --force.
 
     \b
     Examples:
       flowauth-rotator monitoring export monitoring
       flowauth-rotator monitoring export monitoring \\
-          --runbook-url https://wiki.example.org/flowauth
+          --runbook-url https://wiki.example.org/flowauth \\
+          --grafana-url https://grafana.example.org --job airflow
     """  # noqa: D301 - \b is click's, for text to be left as it is
-    from flowauth_rotator.monitoring.export import PURPOSES, ExportError, export_files
+    from flowauth_rotator.core.durations import parse_duration
+    from flowauth_rotator.monitoring.export import (
+        PURPOSES,
+        AlertSettings,
+        ExportError,
+        export_files,
+    )
 
     try:
-        counts = export_files(folder, runbook_url=runbook_url, force=force)
+        settings = AlertSettings(
+            runbook_url,
+            grafana_url,
+            parse_duration(window),
+            jobs,
+            {ours: yours for ours, _, yours in (each.partition("=") for each in severities)},
+        )
+        counts = export_files(folder, settings, force=force)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--window") from None
     except ExportError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

@@ -17,6 +17,7 @@ from flowauth_rotator import __version__
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
+from flowauth_rotator.monitoring.status import DEFAULT_GRACE_PERIOD, SWAP_OUTCOMES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -43,6 +44,8 @@ class _AssessmentCollector(Collector):
         tokens, dags = self._assessment.by_name, self._assessment.dags
         yield from _severity_metrics(tokens)
         yield from _token_metrics({} if dags is None else tokens)
+        yield _info_metric([] if dags is None else self._assessment.tokens)
+        yield from _unused_metrics({} if dags is None else tokens, dags or ())
         yield _issued_metric(tokens, is_list=dags is None)
         yield from _dag_metrics(dags or ())
         if self._build_info:
@@ -87,16 +90,11 @@ def _token_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
         "name",
         {name: token.renew_at for name, token in readable.items()},
     )
-    renamed = sorted(
-        (token.renamed_at, token.former_name)
-        for token in facts.values()
-        if token.renamed_at and token.former_name is not None
-    )
-    yield _timestamps(
-        "token_renamed",
-        "When the token that had this name got its present name.",
+    yield _gauge(
+        "token_readable",
+        "1 if the Variable has a token that can be read, else 0.",
         "name",
-        {name: time for time, name in renamed},
+        {name: name in readable for name in tokens if tokens[name].state != "unknown"},
     )
     yield _rotations({name: token.rotation_counts for name, token in facts.items()})
     yield _timestamps(
@@ -104,6 +102,46 @@ def _token_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
         "When the token was last swapped.",
         "name",
         {name: token.last_success_at for name, token in facts.items()},
+    )
+
+
+def _info_metric(tokens: Iterable[AssessedToken]) -> Metric:
+    """Return the Variable of each name: it stays the same if the name of its token changes."""
+    return _labelled_gauge(
+        "token_info",
+        "The Variable of each managed token.",
+        ("name", "variable"),
+        {(each.token.name, each.token.variable or ""): 1 for each in tokens},
+    )
+
+
+def _unused_metrics(
+    tokens: Mapping[str, AssessedToken], dags: Sequence[AssessedDag]
+) -> Iterable[Metric]:
+    """Yield what a rotation has left behind: its failure, or a token that should be in use."""
+    facts = {name: token.token for name, token in tokens.items()}
+    failures = {name: token.failed_rotation for name, token in facts.items()}
+    yield _labelled_gauge(
+        "last_failure_timestamp_seconds",
+        "When the last rotation ended, if it failed and its token is still in use.",
+        ("name", "outcome"),
+        {
+            (name, event.outcome): event.at.timestamp()
+            for name, event in failures.items()
+            if event and event.outcome not in SWAP_OUTCOMES
+        },
+    )
+    grace_periods = {each.dag.dag_id: each.dag.grace_period for each in dags}
+    yield _gauge(
+        "issued_deadline_timestamp_seconds",
+        "When the token with the latest expiry at the issuer should be in use.",
+        "name",
+        {
+            name: token.newest_issued_at.timestamp()
+            + grace_periods.get(token.dag_id or "", DEFAULT_GRACE_PERIOD).total_seconds()
+            for name, token in facts.items()
+            if token.newest_issued_at and token.newest_issued_expires_at
+        },
     )
 
 
@@ -164,9 +202,16 @@ def _dag_metrics(dags: Sequence[AssessedDag]) -> Iterable[Metric]:
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(f"flowauth_rotator_{name}", text, labels=[label])
-    for key, value in {_encodable(key): value for key, value in values.items()}.items():
-        family.add_metric([key], value)
+    return _labelled_gauge(name, text, (label,), {(key,): value for key, value in values.items()})
+
+
+def _labelled_gauge(
+    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]
+) -> Metric:
+    family = GaugeMetricFamily(f"flowauth_rotator_{name}", text, labels=labels)
+    encodable = {tuple(map(_encodable, key)): value for key, value in values.items()}
+    for key, value in encodable.items():
+        family.add_metric(key, value)
     return family
 
 

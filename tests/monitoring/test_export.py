@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from demo.parts import BIN, ROOT
@@ -73,7 +74,7 @@ def test_a_script_may_be_run_and_a_text_may_be_read(export, tmp_path):
     "url", ["https://wiki.example.org/flowauth", "https://wiki.example.org/flowauth/"]
 )
 def test_an_address_is_put_before_the_links_of_alerts(export, tmp_path, url):
-    """Everywhere outside the pages, also in the unit tests; and once."""
+    """Everywhere outside the pages, also in the unit tests and for Kubernetes; and once."""
     assert export("--runbook-url", url).exit_code == 0
     for path, content in read_files().items():
         exported = (tmp_path / "monitoring" / path).read_bytes()
@@ -89,21 +90,147 @@ def test_an_address_is_put_before_the_links_of_alerts(export, tmp_path, url):
     )
 
 
-def test_the_unit_tests_pass_with_an_address_before_the_links(export, monitors, tmp_path):
-    """They expect the links that the rules have."""
-    export("--runbook-url", "https://wiki.example.org/flowauth")
-    tests = sorted((tmp_path / "monitoring" / "prometheus").glob("*.test.yml"))
-    subprocess.run([monitors.promtool, "test", "rules", *tests], check=True, capture_output=True)
+def promtool_test(monitors, tests):
+    done = subprocess.run([monitors.promtool, "test", "rules", *tests], capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def read_rules(folder, kind="prometheus"):
+    """All rules, and the groups that have them, by file."""
+    documents = {
+        path.name: yaml.safe_load(path.read_text()) for path in (folder / kind).glob("*.rules.yml")
+    }
+    groups = {
+        name: document.get("spec", document)["groups"] for name, document in documents.items()
+    }
+    return [rule for each in groups.values() for group in each for rule in group["rules"]], groups
+
+
+def test_the_unit_tests_pass_with_other_addresses_and_severities(export, monitors, tmp_path):
+    """They expect the labels and links that the rules have."""
+    urls = ("--runbook-url", "https://wiki.example.org/flowauth")
+    urls += ("--grafana-url", "https://grafana.example.org/")
+    done = export(*urls, "--severity", "warning=ticket", "--severity", "critical=no")
+    assert done.exit_code == 0
+    folder = tmp_path / "monitoring"
+    alerts = [rule for rule in read_rules(folder)[0] if "alert" in rule]
+    assert {rule["labels"]["severity"] for rule in alerts} == {"ticket", "no"}
+    links = {rule["annotations"]["dashboard_url"] for rule in alerts}
+    assert links == {"https://grafana.example.org/d/flowauth-rotator"}
+    promtool_test(monitors, sorted((folder / "prometheus").glob("*.test.yml")))
+    code = subprocess.run([monitors.amtool, "check-config", folder / "alertmanager/inhibition.yml"])
+    assert code.returncode == 0
+    text = (folder / "alertmanager/inhibition.yml").read_text()
+    assert "'severity = \"ticket\"'" in text
 
 
 @pytest.mark.parametrize(
+    "options", [(), ("--window", "5m", "--job", "north", "--severity", "warning=ticket")], ids=len
+)
+def test_the_rules_for_kubernetes_are_those_for_prometheus(export, tmp_path, options):
+    """As manifests of the Prometheus Operator, with each option applied."""
+    assert export(*options).exit_code == 0
+    folder = tmp_path / "monitoring"
+    assert read_rules(folder, "kubernetes") == read_rules(folder)
+    names = set()
+    for path in (folder / "kubernetes").iterdir():
+        manifest = yaml.safe_load(path.read_text())
+        assert manifest["apiVersion"] == "monitoring.coreos.com/v1"
+        assert manifest["kind"] == "PrometheusRule"
+        assert set(manifest) == {"apiVersion", "kind", "metadata", "spec"}
+        names.add(manifest["metadata"]["name"])
+    assert names == {"flowauth-rotator", "flowauth-renewal-server"}
+
+
+def test_another_window_is_in_every_rule_and_panel(export, monitors, tmp_path):
+    """Its half, too; the bundled unit tests, which expect ten minutes, are left out."""
+    assert export("--window", "5m").exit_code == 0
+    folder = tmp_path / "monitoring"
+    texts = [path.read_text() for path in (folder / "prometheus").iterdir()]
+    texts.append((folder / "grafana" / "dashboard.json").read_text())
+    ranges = set(re.findall(r"\[(\w+)\]|offset (\w+)", "".join(texts)))
+    assert {each or offset for each, offset in ranges} == {"5m", "150s", "6h", "7d", "24h"}
+    assert not list(folder.rglob("*.test.yml"))
+    rules = (folder / "prometheus").glob("*.rules.yml")
+    subprocess.run([monitors.promtool, "check", "rules", *rules], check=True)
+
+
+DEAD_AIRFLOW = """
+rule_files: [flowauth_rotator.rules.yml]
+evaluation_interval: 1h
+tests:
+  - interval: 5m
+    input_series: # north is down from the third hour on, and so'u.th was never up
+      - series: up{job="north"}
+        values: 1x36 0x3000
+      - series: flowauth_rotator_agent_expected{dag_id="rotation", job="north"}
+        values: 1x36 stale
+      - series: up{job="east"}
+        values: 1x3036
+      - series: flowauth_rotator_agent_expected{dag_id="rotation", job="east"}
+        values: 1x3036
+      - series: flowauth_rotator_last_check_timestamp_seconds{dag_id="rotation", job="east"}
+        values: 1x3036
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "after_a_day", "after_eight_days"),
+    [
+        ((), {"north"}, set()),
+        (("--job", "north", "--job", "east", "--job", "so'u.th"), *[{"north", "so'u.th"}] * 2),
+    ],
+    ids=["seen", "named"],
+)
+def test_an_airflow_that_is_named_is_absent_for_as_long_as_it_is(
+    export, monitors, tmp_path, options, after_a_day, after_eight_days
+):
+    """Also if Prometheus has never seen it; one that is not named is forgotten after seven days."""
+    assert export(*options).exit_code == 0
+    document = yaml.safe_load(DEAD_AIRFLOW)
+    [test] = document["tests"]
+    for time, jobs in (("24h", after_a_day), ("164h", after_a_day), ("192h", after_eight_days)):
+        text = 'count by (job) (ALERTS{alertname="FlowAuthRotationAgentAbsent"})'
+        samples = [{"labels": f'{{job="{job}"}}', "value": 1} for job in jobs]
+        test.setdefault("promql_expr_test", []).append(
+            {"expr": text, "eval_time": time, "exp_samples": samples}
+        )
+    path = tmp_path / "monitoring" / "prometheus" / "dead.yml"
+    path.write_text(yaml.safe_dump(document))
+    promtool_test(monitors, [path])
+
+
+@pytest.mark.parametrize("option", ["--runbook-url", "--grafana-url"])
+@pytest.mark.parametrize(
     "url", ["wiki.example.org", "https://a b", "https://x/{{ $labels }}", 'https://x/"', "ftp://x/"]
 )
-def test_an_invalid_url_is_refused(export, tmp_path, url):
+def test_an_invalid_url_is_refused(export, tmp_path, option, url):
     """It would break the files, or be a template to Prometheus."""
-    done = export("--runbook-url", url)
+    done = export(option, url)
     assert done.exit_code == 1
-    assert "is not a valid address" in done.stderr
+    assert f"{option} {url!r} is not a valid address" in done.stderr
+    assert not (tmp_path / "monitoring").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--window", "ten", "'ten' is not a duration like 30m, 8h or 2d."),
+        ("--window", "1s", "--window 1s is not between 2s and 1h"),
+        ("--window", "2h", "--window 120m is not between 2s and 1h"),
+        ("--job", "", "--job '' is empty"),
+        ("--job", 'a"}', "or contains a quote, a backslash"),
+        ("--job", "a\nb", "or a character that cannot be printed"),
+        ("--severity", "warning", "--severity warning= is not valid"),
+        ("--severity", "info=page", "write warning=VALUE or critical=VALUE"),
+        ("--severity", "warning={{ x }}", "a value of letters, digits, _ and -"),
+    ],
+)
+def test_an_invalid_setting_of_the_alerts_is_refused(export, tmp_path, option, value, problem):
+    """It would break the rules."""
+    done = export(option, value)
+    assert done.exit_code in (1, 2)
+    assert problem in done.stderr
     assert not (tmp_path / "monitoring").exists()
 
 
@@ -185,4 +312,6 @@ def test_whatever_is_built_holds_all_of_it(tmp_path):
                 for name in wheel.namelist()
                 if name.startswith(prefix)
             }
-        assert files == read_files()
+        assert files == {
+            path: content for path, content in read_files().items() if "kubernetes/" not in path
+        }

@@ -62,19 +62,22 @@ def test_each_fact_of_a_token_has_its_series():
         newest_issued_at=NOON - 9 * HOUR,
         newest_issued_expires_at=NOON + HOUR,
     )
-    values = measure(StatusDocument([RotationDagStatus("rotation", checked_at=NOON)], [token]))
+    dag = RotationDagStatus("rotation", checked_at=NOON, grace_period=timedelta(minutes=20))
+    values = measure(StatusDocument([dag], [token]))
     of_token = {key[0]: value for key, value in values.items() if key[1:] == ("etl main",)}
     assert of_token == {
         "token_expected": 1,
         "token_severity": 2,
         "token_name_known": 1,
+        "token_readable": 1,
         "token_expiration_timestamp_seconds": SECONDS + 3600,
         "token_issued_timestamp_seconds": SECONDS - 9 * 3600,
         "token_renewal_timestamp_seconds": SECONDS - 8 * 3600,
         "issued_expiration_timestamp_seconds": SECONDS + 3600,
+        "issued_deadline_timestamp_seconds": SECONDS - 9 * 3600 + 1200,
         "last_success_timestamp_seconds": SECONDS - 9 * 3600,
     }
-    assert values["token_renamed_timestamp_seconds", "ETL"] == SECONDS - 3600
+    assert values["token_info", "etl main", "ETL"] == 1
     counts = {key[2]: value for key, value in values.items() if key[0] == "rotations_total"}
     assert counts == {str(outcome): token.rotation_counts.get(outcome, 0) for outcome in Outcome}
 
@@ -103,6 +106,44 @@ def test_each_fact_of_a_dag_has_its_series():
     }
 
 
+def fail(*outcomes, fingerprint="ab"):
+    """The series of failures of a token with these rotations, the newest first."""
+    events = [
+        Event(NOON - number * HOUR, outcome, severity, fingerprint="ab")
+        for number, (outcome, severity) in enumerate(outcomes)
+    ]
+    token = TokenStatus(
+        "etl main",
+        fingerprint=fingerprint,
+        issued_at=NOON - 9 * HOUR,
+        renew_at=NOON - HOUR,
+        expires_at=NOON + HOUR,
+        rotations=events,
+    )
+    values = measure(StatusDocument([RotationDagStatus("rotation", checked_at=NOON)], [token]))
+    return {
+        key[1:]: value
+        for key, value in values.items()
+        if key[0] == "last_failure_timestamp_seconds"
+    }
+
+
+def test_a_failure_has_its_time_until_a_rotation_succeeds_or_another_token_is_in_use():
+    """Counters, and what Airflow keeps of runs, have no part in it."""
+    refused = ("refused", Severity.WARNING)
+    assert fail(refused, ("unavailable", Severity.WARNING)) == {("etl main", "refused"): SECONDS}
+    assert fail(("rotated", Severity.OK), refused) == {}
+    assert fail(("rotated", Severity.WARNING), refused) == {}
+    assert fail(refused, fingerprint="cd") == {}
+    assert fail() == {}
+
+
+def test_a_token_of_which_nothing_is_known_is_neither_readable_nor_missing():
+    values = measure(StatusDocument([RotationDagStatus("rotation")], [TokenStatus("etl main")]))
+    assert values["token_expected", "etl main"] == 1
+    assert ("token_readable", "etl main") not in values
+
+
 def test_a_token_that_cannot_be_read_has_no_dates():
     """FlowAuthTokenMissing fires, whatever the last check knew."""
     error = Event(NOON, "missing", Severity.CRITICAL, "There is none.")
@@ -110,6 +151,7 @@ def test_a_token_that_cannot_be_read_has_no_dates():
     values = measure(StatusDocument([], [token]))
     assert ("token_expiration_timestamp_seconds", "ETL") not in values
     assert values["token_expected", "ETL"] == 1
+    assert values["token_readable", "ETL"] == 0
     assert values["token_severity", "ETL"] == 2
     assert values["token_name_known", "ETL"] == 0
 

@@ -1,4 +1,7 @@
-"""A real Prometheus with the bundled alerts: each fault fires its alert and no other."""
+"""A real Prometheus with the bundled alerts: each fault fires its alert and no other.
+
+Each job is an Airflow of its own. All have a DAG of the same name, and tokens of the same names.
+"""
 
 import contextlib
 import itertools
@@ -9,13 +12,16 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from demo.parts import wait_until
+from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import prometheus
 from flowauth_rotator.monitoring.assessment import assess
-from flowauth_rotator.monitoring.status import RotationDagStatus, StatusDocument, TokenStatus
+from flowauth_rotator.monitoring.status import Event, RotationDagStatus, StatusDocument, TokenStatus
 from tests.monitoring.watching import Alertmanager, Exporter, Watch, node_exporter
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
-NAMES = ("etl main", "AIRFLOW")
+VARIABLES = {"etl main": "ETL_TOKEN", "AIRFLOW": "FLOWAPI_TOKEN"}
+NAMES = tuple(VARIABLES)
+UNREADABLE = {"issued_at": None, "renew_at": None, "expires_at": None}
 
 
 def now():
@@ -36,8 +42,19 @@ def dates(issued_at, expires_at, renew_at):
 def token(name="etl main", **facts):
     """A token with a lifetime of ten hours, of which nine remain."""
     well = dates(now() - HOUR, now() + 9 * HOUR, now() + 5 * HOUR)
-    counts = {"rotation_counts": {"rotated": 1}}
-    return TokenStatus(**{"name": name, "dag_id": "rotation", **well, **counts, **facts})
+    more = {"variable": VARIABLES.get(name), "fingerprint": "ab", "rotation_counts": {"rotated": 1}}
+    return TokenStatus(**{"name": name, "dag_id": "rotation", **well, **more, **facts})
+
+
+def failed():
+    """The last rotation of a token was refused a moment ago."""
+    event = Event(now(), "refused", Severity.WARNING, fingerprint="ab")
+    return {"rotations": [event], "rotation_counts": {"rotated": 1, "refused": 3}}
+
+
+def unreadable():
+    """A token that is not in its Variable."""
+    return UNREADABLE | {"read_error": Event(now(), "missing", Severity.CRITICAL, "There is none.")}
 
 
 def render(tokens, dag_id, deadline=HOUR, skew=2, **options):
@@ -79,13 +96,13 @@ def rotating():
 
 def renamed():
     """The first token has got another name."""
-    return well(token("new name", former_name="etl main", renamed_at=now()), token("AIRFLOW"))
+    return well(token("new name", variable="ETL_TOKEN"), token("AIRFLOW"))
 
 
-def unsteady():
-    """An error at every fourth request."""
-    numbers = itertools.count(1)
-    return lambda: well() if next(numbers) % 4 else None
+def nameless():
+    """The first token cannot be read, and the key of its Variable stands in for its name."""
+    first = token("ETL_TOKEN", variable="ETL_TOKEN", name_is_known=False, **unreadable())
+    return well(first, token("AIRFLOW"))
 
 
 @dataclass
@@ -108,25 +125,24 @@ class Fault:
 FAULTS = {
     "well": Fault(well),
     "a_hundred_rotations": Fault(rotating),
-    "scrapes_that_are_missed": Fault(unsteady),
-    "failures_before_it_is_due": Fault(lambda: with_first(rotation_counts={"refused": 3})),
+    "failures_before_it_is_due": Fault(lambda: with_first(**failed())),
     "a_document_that_was_deleted": Fault(lambda: with_first(rotation_counts={})),
     "a_name_that_became_known": Fault(renamed, repaired=renamed),
     "an_exporter_that_died": Fault(
-        lambda: None, "FlowAuthRotationAgentAbsent", ("dag_id", "rotation")
+        lambda: None, "FlowAuthRotationAgentAbsent", ("job", "an_exporter_that_died")
     ),
+    "a_target_that_died": Fault(well, "FlowAuthRotationAgentAbsent", ("job", "a_target_that_died")),
     "a_deadline_that_passed": Fault(
         lambda: well(deadline=-SECOND), "FlowAuthRotationAgentStalled", ("dag_id", "rotation")
     ),
     "a_name_that_is_gone": Fault(lambda: well(token("AIRFLOW")), "FlowAuthTokenVanished"),
-    "a_name_without_a_token": Fault(
-        lambda: with_first(issued_at=None, expires_at=None), "FlowAuthTokenMissing"
-    ),
+    "a_name_without_a_token": Fault(lambda: with_first(**unreadable()), "FlowAuthTokenMissing"),
+    "a_name_that_became_unknown": Fault(nameless, "FlowAuthTokenMissing", ("name", "ETL_TOKEN")),
     "a_newer_token_not_in_use": Fault(
         lambda: with_first(newest_issued_expires_at=now() + 20 * HOUR), "FlowAuthTokenNotDeployed"
     ),
     "failures_once_it_is_due": Fault(
-        lambda: with_first(**due(), rotation_counts={"rotated": 1, "refused": 3}),
+        lambda: with_first(**due(), **failed()),
         "FlowAuthRotationFailing",
     ),
     "a_clock_that_is_wrong": Fault(
@@ -144,6 +160,8 @@ class Observation:
     Attributes:
         before: the alerts that fired before the faults.
         firing: the labels of the alerts that fired during the faults.
+        muted: the alerts of these that Alertmanager did not send, by name and job.
+        interrupted: the alerts of these that did not go on, by name and job.
         after: the alerts that fired after the faults.
         ever: the alerts that fired at any time.
         series: the number of series of a hundred rotations, before and after.
@@ -151,6 +169,8 @@ class Observation:
 
     before: dict
     firing: dict
+    muted: list
+    interrupted: list
     after: set
     ever: dict
     series: tuple
@@ -158,23 +178,33 @@ class Observation:
 
 @pytest.fixture(scope="module")
 def observed(monitors, tmp_path_factory):
-    """Healthy exporters, then a fault in each, then all are healthy again."""
+    """Healthy exporters, then a fault in each and failed scrapes, then all are healthy again."""
     exporters = {name: Exporter(name, well()) for name in FAULTS}
-    jobs = [exporter.job for exporter in exporters.values()]
+    second = Exporter("a_target_that_died", well())
+    jobs = [each.job_with(*[second] * (each.name == second.name)) for each in exporters.values()]
     rotations = '{__name__=~"flowauth_rotator_.*", job="a_hundred_rotations"}'
     dead = [name for name, fault in FAULTS.items() if fault.text() is None]
+    folder = tmp_path_factory.mktemp("watch")
     with contextlib.ExitStack() as parts:
+        mutes = parts.enter_context(Alertmanager(monitors, folder / "alertmanager").running())
         with contextlib.ExitStack() as mortal:
+            mortal.enter_context(second.running())
             for name, exporter in exporters.items():
                 (mortal if name in dead else parts).enter_context(exporter.running())
-            watch = Watch(monitors, tmp_path_factory.mktemp("watch") / "watch", *jobs)
+            watch = Watch(monitors, folder / "watch", *jobs, alertmanager=mutes.port)
             parts.enter_context(watch.running())
             watch.wait_for_scrapes(*FAULTS)
             before, series = watch.ever(), watch.series(rotations)
         for name, fault in FAULTS.items():
-            exporters[name].text = fault.text()
+            exporters[name].text, exporters[name].is_unsteady = fault.text(), True
         watch.wait_for_scrapes(*(name for name in FAULTS if name not in dead))
         firing = wait_for_alerts_of_all_jobs(watch)
+        sent = {(each["alertname"], name) for name, alerts in firing.items() for each in alerts}
+        wait_until(lambda: {key[:2] for key in mutes.states()} >= sent, "Alertmanager has them")
+        muted = [key for key, state in mutes.states().items() if state != "active"]
+        watch.wait_for_scrapes(*(name for name in FAULTS if name not in dead))
+        interrupted = watch.interrupted()
+        parts.enter_context(second.running())
         for name in FAULTS:
             exporters[name].text = FAULTS[name].repaired()
             if name in dead:
@@ -183,14 +213,12 @@ def observed(monitors, tmp_path_factory):
         watch.wait_for_scrapes(*FAULTS)
         ever = {name: set(watch.ever(f'job="{name}"')) for name in FAULTS}
         ever[""] = set(watch.ever('job=""'))
-        return Observation(before, firing, watch.alerts(), ever, (series, watch.series(rotations)))
+        series = (series, watch.series(rotations))
+        return Observation(before, firing, muted, interrupted, watch.alerts(), ever, series)
 
 
 def wait_for_alerts_of_all_jobs(watch):
-    """Wait until all faults fire at the same time; returns the labels of the alerts, by job.
-
-    After a scrape that a busy machine missed, an alert begins to wait anew.
-    """
+    """Wait until all faults fire at the same time; returns the labels of the alerts, by job."""
     firing = {}
 
     def are_all_firing():
@@ -220,6 +248,16 @@ def test_a_fault_raises_its_alert_and_no_other(observed, name):
     assert observed.ever[name] == ({wanted.alert} if wanted.alert else set())
 
 
+def test_failed_scrapes_interrupt_no_alert(observed):
+    """One scrape in six fails."""
+    assert observed.interrupted == []
+
+
+def test_no_airflow_mutes_the_alerts_of_another(observed):
+    """All have a DAG and tokens of the same names, one is absent, and another is stalled."""
+    assert observed.muted == []
+
+
 def test_all_resolve_when_all_is_well_again(observed):
     assert observed.after == set()
 
@@ -233,38 +271,47 @@ def test_a_hundred_rotations_have_the_series_of_one(observed):
 def test_the_only_exporter_that_dies_is_an_absent_agent_and_nothing_else(monitors, tmp_path):
     """Until it is back."""
     exporter = Exporter("own", well())
-    watch = Watch(monitors, tmp_path / "watch", exporter.job)
+    watch = Watch(monitors, tmp_path / "watch", exporter.job_with())
     with contextlib.ExitStack() as parts:
         with exporter.running():
             parts.enter_context(watch.running())
-        watch.wait_for("FlowAuthRotationAgentAbsent", evaluations=3)  # no other waits for longer
+        watch.wait_for("FlowAuthRotationAgentAbsent", evaluations=3)
         parts.enter_context(exporter.running())
         wait_until(lambda: watch.alerts() == set(), "it resolves")
         assert set(watch.ever()) == {"FlowAuthRotationAgentAbsent"}
 
 
 def test_time_runs_out_for_a_token_and_each_alert_mutes_the_one_before(monitors, tmp_path):
-    """Warning, critical, expired, one after the other; a successor ends them all."""
+    """Warning, critical, expired, with a lifetime of a minute; a successor ends them all.
+
+    One scrape in six fails. A token of the same name in another Airflow has a lifetime of a year.
+    """
     mutes = Alertmanager(monitors, tmp_path / "alertmanager")
-    names = ("FlowAuthTokenExpiringSoon", "FlowAuthTokenExpiryCritical", "FlowAuthTokenExpired")
-    exporter = Exporter("own", well())
+    soon, critical, expired = (
+        f"FlowAuthToken{each}" for each in ("ExpiringSoon", "ExpiryCritical", "Expired")
+    )
+    own, other = (Exporter(name, well(), is_unsteady=True) for name in ("own", "other"))
     with contextlib.ExitStack() as parts:
-        parts.enter_context(mutes.running())
-        parts.enter_context(exporter.running())
-        watch = Watch(monitors, tmp_path / "watch", exporter.job, alertmanager=mutes.port)
+        for part in (mutes, own, other):
+            parts.enter_context(part.running())
+        jobs = [each.job_with() for each in (own, other)]
+        watch = Watch(monitors, tmp_path / "watch", *jobs, alertmanager=mutes.port)
         parts.enter_context(watch.running())
-        for number, left in enumerate((0.5, 0.2, -0.1), start=1):
-            exporter.text = with_first(
-                **dates(now() - 20 * HOUR, now() + left * 10 * HOUR, now() + (left - 1) * 10 * HOUR)
-            )
-            expected = set(names[:number])
-            wait_until(lambda expected=expected: watch.alerts() == expected, names[number - 1])
-            assert set(watch.ever()) == expected
-        wanted = dict.fromkeys(names[:2], "suppressed") | {names[2]: "active"}
-        wait_until(lambda: mutes.states() == wanted, "the loudest mutes the others")
-        exporter.text = well()
+        year = timedelta(days=360)
+        other.text = with_first(**dates(now() - year * 5 / 6, now() + year / 6, now() - year / 6))
+        own.text = with_first(**dates(now() - 45 * SECOND, now() + 15 * SECOND, now() - 5 * SECOND))
+        wait_until(lambda: expired in watch.ever('job="own"'), expired)
+        fired = watch.ever('job="own"')
+        assert sorted(fired, key=lambda alert: -fired[alert]) == [soon, critical, expired]
+        wanted = {(soon, "own"): "suppressed", (critical, "own"): "suppressed"}
+        wanted |= {(expired, "own"): "active", (soon, "other"): "active"}
+        wait_until(lambda: mutes.states() == wanted, "the loudest mutes the others of its Airflow")
+        watch.wait_for_scrapes("own", "other")
+        assert watch.interrupted() == []
+        own.text = other.text = well()
         wait_until(lambda: watch.alerts() == set(), "all are resolved")
-        assert set(watch.ever()) == set(names)
+        assert set(watch.ever('job="own"')) == {soon, critical, expired}
+        assert set(watch.ever('job="other"')) == {soon}
 
 
 def test_textfiles_of_two_dags_are_read_and_an_old_one_raises_an_alert(monitors, tmp_path):

@@ -1,12 +1,13 @@
 """A real Prometheus with the shipped alerts, an Alertmanager, and something to scrape."""
 
 import contextlib
+import itertools
 import json
-import re
 import signal
 import threading
 import urllib.parse
 import urllib.request
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import yaml
@@ -19,15 +20,15 @@ from demo.parts import (
     wait_until,
     wait_until_healthy,
 )
-from flowauth_rotator.monitoring.export import export_files
+from flowauth_rotator.monitoring.export import AlertSettings, export_files
 
 EVER = "[1h]"  # longer than any test
 
 
 class Watch:
-    """A Prometheus on loopback that has the rules as they are exported, in a faster time.
+    """A Prometheus on loopback that has the rules as they are exported, with a short window.
 
-    What is a minute in the rules is the time from one scrape to the next here.
+    As in the field, the window is ten times the time from one scrape to the next.
 
     Args:
         monitors: where the programs are.
@@ -41,14 +42,11 @@ class Watch:
     def __init__(self, monitors, folder, *jobs, alertmanager=None, every=0.5, server=False):
         self._program, self._folder, self._port = monitors.prometheus, folder, free_port()
         self._jobs = [job["job_name"] for job in jobs]
-        export_files(folder)
+        export_files(folder, AlertSettings(window=timedelta(seconds=10 * every)))
         self._rules = [
             "flowauth_rotator.rules.yml",
             *(["flowauth_renewal_server.rules.yml"] * server),
         ]
-        for name in self._rules:
-            path = folder / "prometheus" / name
-            path.write_text(hasten(path.read_text(), every))
         at = [{"targets": [f"127.0.0.1:{alertmanager}"]}] if alertmanager else []
         self._config = {
             "global": {
@@ -65,7 +63,7 @@ class Watch:
         """Watch until the block ends.
 
         All jobs have been scraped once when it begins, and the rules begin with it: Prometheus
-        takes five seconds or ten to find its targets, which is minutes in the faster time.
+        takes five seconds or ten to find its targets, which may be longer than the window.
         """
         command = [
             str(self._program),
@@ -108,12 +106,19 @@ class Watch:
             for name in {labels["alertname"] for labels, _ in counted}
         }
 
+    def interrupted(self, span="6s"):
+        """The alerts of jobs with metrics that did not fire at each of the last evaluations."""
+        evaluations = f"count_over_time(flowauth_rotator:agent_expected:latest[{span}])"
+        firing = f'count_over_time(ALERTS{{alertstate="firing"}}[{span}])'
+        found = self.ask(f"{firing} < on (job) group_left () {evaluations}")
+        return [(labels["alertname"], labels["job"]) for labels, _ in found]
+
     def wait_for(self, alert, evaluations=12):
         """Wait until an alert has fired so long that any other would have come by now.
 
         Args:
             alert: its name.
-            evaluations: how often it fires; no alert of the rules waits for more than ten.
+            evaluations: how often it fires; no alert waits for longer than the window, of ten.
         """
         wait_until(lambda: self.ever().get(alert, 0) >= evaluations, alert)
 
@@ -137,11 +142,6 @@ class Watch:
             return json.load(answer)["data"]
 
 
-def hasten(rules, every):
-    """Turn each minute that an alert waits for into `every` seconds."""
-    return re.sub(r"for: (\d+)m", lambda match: f"for: {duration(int(match[1]) * every)}", rules)
-
-
 def duration(seconds):
     """Write a duration as Prometheus reads it."""
     return f"{round(seconds * 1000)}ms"
@@ -153,14 +153,18 @@ class Exporter:
     Attributes:
         name: of the job that scrapes it.
         text: the metrics, or a function that returns them; None for an error.
+        is_unsteady: whether one request in six is answered with an error.
     """
 
-    def __init__(self, name, text):
+    def __init__(self, name, text, *, is_unsteady=False):
         self.name, self.text, self._port, exporter = name, text, free_port(), self
+        self.is_unsteady, self._numbers = is_unsteady, itertools.count(1)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 text = exporter.text() if callable(exporter.text) else exporter.text
+                if exporter.is_unsteady and next(exporter._numbers) % 6 == 0:
+                    text = None
                 self.send_response(500 if text is None else 200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()
@@ -172,10 +176,14 @@ class Exporter:
         self._handler = Handler
 
     @property
-    def job(self):
-        """How to scrape it."""
-        at = {"targets": [f"127.0.0.1:{self._port}"]}
-        return {"job_name": self.name, "static_configs": [at]}
+    def target(self):
+        """Its address."""
+        return f"127.0.0.1:{self._port}"
+
+    def job_with(self, *others):
+        """How to scrape it, and others as further targets of the same job."""
+        targets = [each.target for each in (self, *others)]
+        return {"job_name": self.name, "static_configs": [{"targets": targets}]}
 
     @contextlib.contextmanager
     def running(self):
@@ -235,11 +243,11 @@ class Alertmanager:
             yield self
 
     def states(self):
-        """Return the state of each alert: active (to be sent) or suppressed."""
+        """Return the state of each alert, by name and job: active (to be sent) or suppressed."""
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.port}/api/v2/alerts", timeout=WAIT_LIMIT
         ) as answer:
             return {
-                alert["labels"]["alertname"]: alert["status"]["state"]
+                (alert["labels"]["alertname"], alert["labels"]["job"]): alert["status"]["state"]
                 for alert in json.load(answer)
             }

@@ -150,7 +150,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(monitors, sources, name):
 
 def test_nobody_is_woken_by_a_rotation(site, watch, issuer):
     """Old and new token overlap, both scraped; the series of the name stay the same."""
-    selector = '{__name__=~"flowauth_.*", __name__!~".*_duration_.*", name="well"}'
+    selector = '{__name__=~"flowauth_[a-z_]+", __name__!~".*_duration_.*", name="well"}'
     watch.wait_for_scrapes("airflow")
     series, old = watch.series(selector), site.variable("well_token")
     assert site.ask_to_renew("admin", "well_token").status_code == 202
@@ -169,7 +169,9 @@ def test_nobody_is_woken_by_a_rotation(site, watch, issuer):
     wait_until(lambda: sum(told("flowauth_rotator_rotations_total")) == 1, "it is counted")
     watch.wait_for_scrapes("airflow")
     new = {"flowauth_rotator_last_success_timestamp_seconds"}
-    new |= {"flowauth_rotator_issued_expiration_timestamp_seconds"}  # known since the rotation
+    new |= {  # known since the rotation
+        f"flowauth_rotator_issued_{each}_timestamp_seconds" for each in ("expiration", "deadline")
+    }
     assert watch.series(selector) == series + len(new)
     assert watch.ever() == {}
 
