@@ -98,6 +98,22 @@ def test_the_alerts_are_the_same_if_one_scrape_in_six_fails(path, monitors, tmp_
     assert code == 0, output
 
 
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda it: it.name)
+def test_the_unit_tests_pass_where_a_range_excludes_its_first_moment(path, monitors, tmp_path):
+    """As it does from Prometheus 3 on; a millisecond less has the same effect."""
+    milliseconds = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+    for each in (path, *RULES):
+        text, ranges = re.subn(
+            r"\[(\d+)([mhd])\]",
+            lambda match: f"[{int(match[1]) * milliseconds[match[2]] - 1}ms]",
+            each.read_text(),
+        )
+        assert ranges
+        (tmp_path / each.name).write_text(text)
+    code, output = run(monitors.promtool, "test", "rules", tmp_path / path.name)
+    assert code == 0, output
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_alert_has_a_shipped_test_with_failed_scrapes(name):
     """In which it fires, and goes on."""
