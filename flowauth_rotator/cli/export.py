@@ -33,14 +33,14 @@ def monitoring() -> None:
     "jobs",
     multiple=True,
     metavar="JOB",
-    help="Prometheus job of an Airflow, to be told if it was never seen. Repeatable.",
+    help="Prometheus job of an Airflow: alert for as long as it is absent. Repeatable.",
 )
 @click.option(
     "--severity",
     "severities",
     multiple=True,
     metavar="OURS=YOURS",
-    help="Label value instead of warning or critical, such as warning=ticket. Repeatable.",
+    help="Value of the label severity, such as warning=ticket. Repeatable.",
 )
 @click.option("--force", is_flag=True, help="Permission to overwrite files that differ.")
 def export(

@@ -80,6 +80,8 @@ def test_a_run_writes_what_it_found_and_did(airflow, renewal_server, run, folder
     assert {key[1] for key in found if key[0] == "flowauth_rotator_token_expected"} == {
         *("kept", "due", "NO_TOKEN")
     }
+    readable = {key[1]: value for key, value in found.items() if "token_readable" in key[0]}
+    assert readable == {"kept": 1, "due": 1, "NO_TOKEN": 0}
     checked = found["flowauth_rotator_last_check_timestamp_seconds", "managed"]
     deadline = found["flowauth_rotator_check_deadline_timestamp_seconds", "managed"]
     assert deadline - checked == 240
@@ -111,7 +113,10 @@ def test_a_rotation_that_cannot_begin_leaves_what_the_survey_read(
     assert line.state == 2
     expiration = "flowauth_rotator_token_expiration_timestamp_seconds"
     in_use = read_unverified(Token(airflow.variable(key="DUE_TOKEN")["value"]))
-    assert samples(folders[1] / TEXTFILE)[expiration, "due"] == in_use.expires_at.timestamp()
+    found = samples(folders[1] / TEXTFILE)
+    assert found[expiration, "due"] == in_use.expires_at.timestamp()
+    failure = found["flowauth_rotator_last_failure_timestamp_seconds", "due", "misconfigured"]
+    assert failure > found["flowauth_rotator_token_renewal_timestamp_seconds", "due"]
 
 
 def test_an_invalid_entry_turns_the_service_of_the_dag_critical(
