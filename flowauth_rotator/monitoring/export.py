@@ -114,9 +114,7 @@ class AlertSettings:
 
     def _apply_times(self, text: str) -> str:
         windows = {"10m": self.window, "5m": self.window / 2}
-        text = re.sub(
-            r"\b(10m|5m)\b", lambda match: _format_seconds(windows[match[1]]), text
-        )
+        text = re.sub(r"\b(10m|5m)\b", lambda match: _format_seconds(windows[match[1]]), text)
         named = [
             ANY_AIRFLOW.replace("[7d]", f'{{job="{job}"}}[7d]') for job in dict.fromkeys(self.jobs)
         ]
