@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flowauth_rotator.agent.clocks import Clocks
 from flowauth_rotator.agent.renewal import Renewal
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import (
     Capped,
     ConflictingWrite,
@@ -296,7 +297,7 @@ class _Rotation:
         """Report `rotated` or `adopted`, or `capped` if the successor is hardly better."""
         inspection, policy = self._inspection, self._policy
         gain = claims.expires_at - inspection.claims.expires_at
-        suffix = f", {gain} later" if inspection.forced else ""
+        suffix = f", {format_duration(gain)} later" if inspection.forced else ""
         subject = "Newer token found and stored: it" if successor.adopted else "The successor"
         decision = decide(claims, policy, self._clocks.ours)
         report = replace(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from flowauth_rotator.core.text import format_count
 from flowauth_rotator.tables import format_table
 
 
@@ -90,8 +91,13 @@ def export(
         raise click.ClickException(
             f"{error.filename} cannot be written: {error.strerror}."
         ) from None
+    longest = max(counts.values(), default=0)
     rows = [
-        (str(folder / top), f"{number:>2} file{'s' if number > 1 else ''}", PURPOSES[top])
+        (
+            str(folder / top),
+            " " * (len(str(longest)) - len(str(number))) + format_count(number, "file"),
+            PURPOSES[top],
+        )
         for top, number in counts.items()
     ]
     for line in format_table(rows):

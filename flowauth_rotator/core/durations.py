@@ -1,4 +1,4 @@
-"""Durations as operators write them: `30m`, `12h`, or a fraction of a lifetime, `1/3`."""
+"""Durations as operators write them, `30m` or a fraction `1/3`, and as messages show them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+SHOWN_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def parse_duration(text: str) -> timedelta:
@@ -34,3 +35,17 @@ def parse_fraction_or_duration(text: str) -> float | timedelta:
     if text[-1:] in UNITS:
         return parse_duration(text)
     return float(text)
+
+
+def format_duration(duration: timedelta) -> str:
+    """Format a duration in its two largest units: `1 d 1 h`, `25 min`, `-40 s`."""
+    total = int(duration.total_seconds())
+    seconds, sign = abs(total), "-" if total < 0 else ""
+    sizes = [size for _, size in SHOWN_UNITS]
+    first = next((i for i, size in enumerate(sizes) if seconds >= size), len(sizes) - 1)
+    parts: list[str] = []
+    for unit, size in SHOWN_UNITS[first : first + 2]:
+        count, seconds = divmod(seconds, size)
+        if count or not parts:
+            parts.append(f"{count} {unit}")
+    return sign + " ".join(parts)

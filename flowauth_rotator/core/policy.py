@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.core.clock import format_time, to_utc
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def _check_fraction_or_duration(setting: str, value: float | timedelta) -> None:
     if isinstance(value, timedelta):
         if value <= timedelta(0):
             raise Misconfigured(
-                f"`{setting}` is {value}, which is not positive.", hint="Use a longer duration."
+                f"`{setting}` is {format_duration(value)}, which is not positive.",
+                hint="Use a longer duration.",
             )
     elif type(value) not in (int, float) or not 0 < value <= LARGEST_FRACTION:
         raise Misconfigured(

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.text import remove_control_characters
 
 
@@ -132,7 +133,7 @@ class Report:
         if abs(skew) <= MAX_CLOCK_SKEW:
             return ""
         word = "behind" if skew > timedelta(0) else "ahead of"
-        return f"The clock here is {abs(skew)} {word} the issuer's."
+        return f"The clock here is {format_duration(abs(skew))} {word} the issuer's."
 
     def __str__(self) -> str:
         head = f"{self.name}: {self.outcome}."

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
 from flowauth_rotator.core.policy import RotationPolicy, decide, resolve_duration
 from flowauth_rotator.core.text import quote
@@ -171,7 +172,7 @@ def find_violations(
         violations.append(
             Violation(
                 f"it expires at {format_time(successor.expires_at)}, "
-                f"which is not at least {least} later than the token in use",
+                f"which is not at least {format_duration(least)} later than the token in use",
                 capped=True,
             )
         )

@@ -1,4 +1,4 @@
-"""Text from outside, made safe to show."""
+"""Text from outside, made safe to show, and numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def remove_control_characters(text: str) -> str:
 def quote(name: str) -> str:
     """Return a name for a sentence: as it is, in quotes, without control characters."""
     return f"'{remove_control_characters(name)}'"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Format a number with its noun, in the plural if needed: `1 token`, `1,200 tokens`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

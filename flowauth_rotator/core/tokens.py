@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 
 from flowauth_rotator.core.errors import MalformedToken, Misconfigured
+from flowauth_rotator.core.text import format_count
 
 LONGEST_TOKEN = 64 * 1024
 LONGEST_USER_CLAIMS = 1024 * 1024
@@ -260,7 +261,7 @@ def _check_text(text: str) -> None:
     segments = text.split(".")
     if len(segments) != 3 or not all(segments):
         count = sum(map(bool, segments))
-        raise MalformedToken(f"The text has {count} segments; a signed JWT has 3.")
+        raise MalformedToken(f"The text has {format_count(count, 'segment')}; a signed JWT has 3.")
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:

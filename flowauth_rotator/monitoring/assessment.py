@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from flowauth_rotator.core.clock import to_utc
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import TokenState
 from flowauth_rotator.core.report import Outcome, Severity, most_severe
 from flowauth_rotator.core.text import quote
 from flowauth_rotator.monitoring.forecast import expires_before_renewal, forecast_renewal
-from flowauth_rotator.monitoring.formatting import format_duration, format_minute
+from flowauth_rotator.monitoring.formatting import format_minute
 from flowauth_rotator.monitoring.status import (
     DEFAULT_GRACE_PERIOD,
     RotationDagStatus,
@@ -70,7 +71,7 @@ class Thresholds:
             if isinstance(value, timedelta):
                 if value <= timedelta(0):
                     raise Misconfigured(
-                        f"`{name}` is {value}, which is not positive.",
+                        f"`{name}` is {format_duration(value)}, which is not positive.",
                         hint="Use a longer duration.",
                     )
             elif not 0 < value <= 1:
@@ -480,7 +481,7 @@ def _assess_remaining(remaining: timedelta, warning: timedelta, critical: timede
 def _describe_expiry(expires_at: datetime, now: datetime) -> str:
     remaining, time = expires_at - now, format_minute(expires_at)
     if remaining <= timedelta(0):
-        return f"Expired {format_duration(remaining)} ago ({time})"
+        return f"Expired {format_duration(-remaining)} ago ({time})"
     return f"Expires in {format_duration(remaining)} ({time})"
 
 

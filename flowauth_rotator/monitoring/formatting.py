@@ -1,26 +1,11 @@
-"""Format durations, times and text from outside for the output formats."""
+"""Format times, numbers and text from outside for the output formats."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from flowauth_rotator.core.clock import to_utc
 from flowauth_rotator.core.text import remove_control_characters
-
-UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
-
-def format_duration(duration: timedelta) -> str:
-    """Format a duration in its two largest units: `1 d 1 h`, `25 min`, `40 s`."""
-    seconds = abs(int(duration.total_seconds()))
-    sizes = [size for _, size in UNITS]
-    first = next((i for i, size in enumerate(sizes) if seconds >= size), len(UNITS) - 1)
-    parts: list[str] = []
-    for unit, size in UNITS[first : first + 2]:
-        count, seconds = divmod(seconds, size)
-        if count or not parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts)
 
 
 def format_minute(time: datetime) -> str:

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, Verdict
-from flowauth_rotator.monitoring.formatting import format_duration, format_minute, to_one_line
+from flowauth_rotator.monitoring.formatting import format_minute, to_one_line
 
 HEADERS = ("name", "severity", "left", "renewal due", "details")
 BAR_WIDTH = 24  # characters

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.provider import compat
@@ -127,7 +128,7 @@ def _describe_skew(skew: timedelta) -> str:
     if size <= SMALLEST_SKEW:
         return "Its clock agrees with the clock of this machine."
     direction = "ahead of" if skew > timedelta(0) else "behind"
-    sentence = f"Its clock is {size} {direction} the clock of this machine."
+    sentence = f"Its clock is {format_duration(size)} {direction} the clock of this machine."
     return f"{sentence} Correct the wrong clock." if size > MAX_CLOCK_SKEW else sentence
 
 

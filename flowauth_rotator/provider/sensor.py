@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowauth_rotator.core.clock import format_time
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.tokens import read_unverified
 from flowauth_rotator.provider.compat import (
@@ -70,8 +71,8 @@ class FlowAPITokenSensor(BaseSensorOperator):
             *(
                 store.place,
                 format_time(expires_at),
-                max(remaining, timedelta(0)),
-                self._min_remaining,
+                format_duration(max(remaining, timedelta(0))),
+                format_duration(self._min_remaining),
             ),
         )
         return remaining >= self._min_remaining
@@ -100,7 +101,7 @@ class FlowAPITokenSensor(BaseSensorOperator):
         if now >= end:
             message = (
                 f"After {self.timeout:g} s, the token in Variable {self.variable} still does not "
-                f"have a remaining lifetime of {self._min_remaining}."
+                f"have a remaining lifetime of {format_duration(self._min_remaining)}."
             )
             raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
         next_poke = min(now + timedelta(seconds=self.poke_interval), end)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import (
     MalformedToken,
     Misconfigured,
@@ -15,6 +16,7 @@ from flowauth_rotator.core.errors import (
     StoreUnavailable,
 )
 from flowauth_rotator.core.report import Outcome, Report, Severity
+from flowauth_rotator.core.text import format_count
 from flowauth_rotator.provider.compat import is_masked, read_connection, read_variable
 from flowauth_rotator.provider.managed_tokens import (
     LIST_VARIABLE,
@@ -295,10 +297,12 @@ def _warn_of_slow_schedule(
     if checks is None or checks >= RECOMMENDED_CHECKS:
         return token
     seconds = max(1, (expires_at - renew_at) // timedelta(seconds=RECOMMENDED_CHECKS))
-    count = {0: "No check fits", 1: "Only 1 check fits"}.get(checks, f"Only {checks} checks fit")
+    count = f"Only {format_count(checks, 'check')}" if checks else "No check"
+    verb = "fits" if checks <= 1 else "fit"
+    interval = format_duration(timedelta(seconds=seconds))
     token = token.with_warning(
-        f"{count} between due and expiry ({RECOMMENDED_CHECKS} recommended). Check every "
-        f"{timedelta(seconds=seconds)}, increase `renew_before`, or request a longer lifetime."
+        f"{count} {verb} between due and expiry ({RECOMMENDED_CHECKS} recommended). Check every "
+        f"{interval}, increase `renew_before`, or request a longer lifetime."
     )
     if checks or not is_scheduled:
         return token

@@ -1,10 +1,14 @@
-"""One parser reads the durations of the command line, the token list and the server's settings."""
+"""One parser for all durations from outside, and one format for all messages."""
 
 from datetime import timedelta
 
 import pytest
 
-from flowauth_rotator.core.durations import parse_duration, parse_fraction_or_duration
+from flowauth_rotator.core.durations import (
+    format_duration,
+    parse_duration,
+    parse_fraction_or_duration,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +39,19 @@ def test_a_fraction_is_a_ratio_or_a_number(text, fraction):
 def test_any_other_text_is_neither(text):
     with pytest.raises(ValueError):  # noqa: PT011 - of float, too
         parse_fraction_or_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (0.5, "0 s"),
+        (75, "1 min 15 s"),
+        (1800, "30 min"),
+        (90_000, "1 d 1 h"),
+        (86_401, "1 d"),
+        (-3_600, "-1 h"),
+    ],
+)
+def test_a_message_shows_the_two_largest_units(seconds, shown):
+    assert format_duration(timedelta(seconds=seconds)) == shown

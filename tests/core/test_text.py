@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowauth_rotator.core import errors
 from flowauth_rotator.core.report import Outcome, Report
-from flowauth_rotator.core.text import quote, remove_control_characters
+from flowauth_rotator.core.text import format_count, quote, remove_control_characters
 from flowauth_rotator.tables import format_table
 from tests.core.conftest import NOON
 from tests.monitoring import hostile
@@ -96,3 +96,10 @@ def test_a_table_has_a_line_for_each_row(rows):
     lines = list(format_table(rows, ["NAME", "STATE"]))
     assert len(lines) == len(rows) + 1
     assert all(map(is_showable, lines))
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "0 tokens"), (1, "1 token"), (1200, "1,200 tokens")]
+)
+def test_a_count_has_its_noun_in_the_singular_or_plural(number, shown):
+    assert format_count(number, "token") == shown

@@ -196,7 +196,7 @@ JWT = token_of(GOOD).reveal()
         (f"{JWT}.{JWT}", "6 segments; a signed JWT has 3"),
         (f"{JWT}.a.b", "5 segments; a signed JWT has 3"),
         (JWT.rpartition(".")[0] + ".", "2 segments; a signed JWT has 3"),
-        ("opaque-secret-value", "1 segments; a signed JWT has 3"),
+        ("opaque-secret-value", "1 segment; a signed JWT has 3"),
         ("a" * 10_000_000, "longer than"),
         ("ä.ö.ü", "do not decode"),
         ("\ud800.b.c", "do not decode"),

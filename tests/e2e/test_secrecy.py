@@ -105,7 +105,7 @@ def test_what_is_not_a_token_is_not_shown_either(airflow, home, rotate, renewal_
     canary = "opaque-canary-" + encoded(bytes(range(60)))
     assert rotate(canary, renewal_server)["state"] == "failed"
     assert (
-        "FLOWAPI_TOKEN: malformed. The text has 1 segments; a signed JWT has 3"
+        "FLOWAPI_TOKEN: malformed. The text has 1 segment; a signed JWT has 3"
         in home.log.read_text()
     )
     assert leaks(home.folder.parent, canary) == set()

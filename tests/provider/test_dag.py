@@ -318,7 +318,7 @@ def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put, resu
         "Only 4 checks fit between due and expiry (8 recommended)."
         in results()["SHORT_TOKEN"]["hint"]
     )
-    assert "Check every 0:00:30" in results()["SHORT_TOKEN"]["hint"]
+    assert "Check every 30 s" in results()["SHORT_TOKEN"]["hint"]
     assert results()["LONG_TOKEN"]["hint"] == ""
 
 

@@ -104,7 +104,7 @@ def test_an_invalid_list_is_a_single_error(text, words):
         (
             {"variable": "X", "renew_before": "0h"},
             "X",
-            "`renew_before` is 0:00:00, which is not positive",
+            "`renew_before` is 0 s, which is not positive",
         ),
         ({"variable": "X", "critical_before": None}, "X", "`critical_before` is neither"),
         ({"variable": "X", "critical_before": float("nan")}, "X", "`critical_before` is nan"),

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import click
 
+from flowauth_rotator.core.text import format_count
 from flowauth_rotator.server import Services
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import format_count, print_rows
+from flowauth_rotator.server.commands.output import print_rows
 
 
 @click.command("add-audience", cls=options.Command)

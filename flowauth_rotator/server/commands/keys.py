@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 from cryptography.fernet import InvalidToken
 
+from flowauth_rotator.core.text import format_count
 from flowauth_rotator.server import Services, maintenance
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import (
-    format_count,
     format_epoch,
     print_result,
     show_progress,

@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from flowauth_rotator.core.text import format_count
 from flowauth_rotator.server import Services, Settings, SetupError, maintenance, signing
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import format_count, print_result, show_progress
+from flowauth_rotator.server.commands.output import print_result, show_progress
 from flowauth_rotator.server.data_dir import DATABASE
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.services import upgrade_server

@@ -46,11 +46,6 @@ def format_epoch(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
-def format_count(number: int, noun: str) -> str:
-    """Format a number with its noun, in the plural if needed."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 @contextmanager
 def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar if standard error is a terminal.
