@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from rich.cells import cell_len, set_cell_size
+
 from flowauth_rotator.core.text import remove_control_characters
 
 _BATCH = 500  # rows that are aligned together, so that a long table needs little memory
@@ -28,8 +30,8 @@ def format_table(
     widths = [0] * len(batch[0]) if batch else []
     while batch:
         columns = zip(widths, zip(*batch, strict=True), strict=True)
-        widths = [max(width, *map(len, cells)) for width, cells in columns]
+        widths = [max(width, *map(cell_len, cells)) for width, cells in columns]
         for row in batch:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            cells = (set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True))
             yield "  ".join(cells).rstrip()
         batch = list(islice(remaining, _BATCH))

@@ -1,12 +1,21 @@
 """The command line for a token in a file, against a real renewal server."""
 
+import contextlib
+import fcntl
 import json
+import os
+import re
+import struct
+import subprocess
+import termios
 import time
 
 import click
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
 
+from demo.parts import BIN, clean_environment
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.cli.options import name_options
 from flowauth_rotator.core.report import Severity
@@ -219,3 +228,38 @@ def test_help_lists_every_command(run):
     listing = run("--help").stdout
     for command in main.list_commands(click.Context(main)):
         assert f"\n  {command} " in listing
+
+
+def plan_in_terminal(path, columns=80, encoding="utf-8", errors="strict"):
+    """Run `plan` in a terminal of this width and encoding; returns its lines."""
+    main_end, terminal_end = os.openpty()
+    width = struct.pack("HHHH", 24, columns, 0, 0)
+    fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, width)
+    env = clean_environment(PYTHONIOENCODING=f"{encoding}:{errors}", TERM="xterm", NO_COLOR="1")
+    command = [BIN / "flowauth-rotator", "plan", path]
+    with subprocess.Popen(command, env=env, stdout=terminal_end, stderr=subprocess.PIPE) as process:
+        os.close(terminal_end)
+        output = b""
+        with contextlib.suppress(OSError):  # of a terminal that nobody writes to any more
+            while data := os.read(main_end, 4096):
+                output += data
+        os.close(main_end)
+        assert (process.wait(), process.stderr.read()) == (0, b"")
+    return re.sub(r"\x1b\[[0-9;]*m", "", output.decode(encoding)).splitlines()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "name", ["AIRFLOW", "Düngemittel 東京", "a name of more than ten characters"]
+)
+@pytest.mark.parametrize("columns", [80, 120])
+def test_plan_fits_into_any_terminal(renewal_server, tmp_path, name, encoding, columns):
+    """No traceback for a character that it cannot show; bars and dates stay on the line."""
+    path = tmp_path / "flowapi.token"
+    path.write_text(renewal_server.mint(name))
+    lines = plan_in_terminal(path, columns, encoding)
+    [head] = [line for line in lines if "severity" in line]
+    [row] = [line for line in lines if "OK" in line]
+    assert max(map(cell_len, lines)) <= columns
+    for title, value in (("severity", "OK"), ("left", "59 min"), ("renewal due", "20")):
+        assert cell_len(row[: row.index(value)]) == cell_len(head[: head.index(title)])

@@ -38,3 +38,9 @@ def test_a_long_table_is_written_before_it_is_read_to_its_end():
     first = next(table)
     assert len(taken) == 500
     assert {line.index("end") for line in [first, *table]} == {11}
+
+
+def test_wide_characters_take_two_columns():
+    assert list(format_table([["東京", "a"], ["long", "b"], ["x", "c"]])) == [
+        *("東京  a", "long  b", "x     c"),
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib import import_module
 
 import click
@@ -53,6 +55,8 @@ def main() -> None:
     In Airflow a rotation DAG renews the tokens. These commands monitor it, and rotate a token in
     a file.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may not exist in a terminal's encoding
+        sys.stdout.reconfigure(errors="replace")
 
 
 for command in (check, monitoring, plan, rotate):

@@ -30,6 +30,7 @@ class Condition(str, Enum):
     """The conditions of a rotation DAG."""
 
     OK = "ok"
+    EMPTY = "empty"
     NEW = "new"
     FAILED = "failed"
     MISCONFIGURED = "misconfigured"
@@ -43,7 +44,10 @@ class Condition(str, Enum):
     @property
     def is_renewing(self) -> bool:
         """Whether the next check of the DAG renews tokens that are due."""
-        return self in (Condition.OK, Condition.NEW, Condition.MISCONFIGURED)
+        return self in (
+            *(Condition.OK, Condition.EMPTY),
+            *(Condition.NEW, Condition.MISCONFIGURED),
+        )
 
     @property
     def has_stopped(self) -> bool:
@@ -236,13 +240,13 @@ class Assessment:
         tokens: dict[str, AssessedToken] = {}
         for token in sorted(self.tokens, key=lambda each: each.token.name):
             rival = tokens.get(token.token.name, token)
-            tokens[token.token.name] = max(rival, token, key=_urgency)
+            tokens[token.token.name] = min(rival, token, key=rank_token)
         return tokens
 
     @property
     def by_severity(self) -> list[AssessedToken]:
-        """The tokens of different names, the most severe first."""
-        return sorted(self.by_name.values(), key=lambda token: -token.severity.rank)
+        """The tokens of different names, in the order of `rank_token`."""
+        return sorted(self.by_name.values(), key=rank_token)
 
     @property
     def dags_verdict(self) -> Verdict | None:
@@ -324,6 +328,10 @@ def assess_dag(dag: RotationDagStatus, now: datetime) -> AssessedDag:
         hint = "Two checks were missed: check that the scheduler and a worker run."
     elif dag.configuration_errors:
         condition, hint = Condition.MISCONFIGURED, " ".join(dag.configuration_errors)
+    elif dag.token_count == 0:
+        condition, hint = Condition.EMPTY, "Add a token to the list of managed tokens."
+        message = f"No tokens are managed, {last}"
+        return AssessedDag(dag, condition, Verdict(Severity.WARNING, message, hint))
     if condition is Condition.OK:
         following = f", next {format_minute(dag.next_check_at)}" if dag.next_check_at else ""
         return AssessedDag(
@@ -414,6 +422,20 @@ def describe_failure(outcome: str, message: str) -> str:
     return f"{outcome}: {message.rstrip('.')}"
 
 
+def rank_token(token: AssessedToken) -> tuple[int, bool, timedelta, str]:
+    """Return the sort key of a token: the most severe first, then the first to expire.
+
+    A token that cannot be read comes before those of its severity that have an expiry.
+    """
+    remaining = token.remaining
+    return (
+        -token.severity.rank,
+        remaining is not None,
+        timedelta(0) if remaining is None else remaining,
+        token.token.name,
+    )
+
+
 def compute_state(token: TokenStatus, now: datetime) -> TokenState:
     """Return the state of a token, whose expiry is known, between issue and expiry."""
     for time, state in (
@@ -483,12 +505,6 @@ def _describe_expiry(expires_at: datetime, now: datetime) -> str:
     if remaining <= timedelta(0):
         return f"Expired {format_duration(-remaining)} ago ({time})"
     return f"Expires in {format_duration(remaining)} ({time})"
-
-
-def _urgency(token: AssessedToken) -> tuple[int, float]:
-    """Return the sort key of the token that counts among those of one name."""
-    remaining = token.remaining.total_seconds() if token.remaining is not None else 0.0
-    return token.severity.rank, -remaining
 
 
 def _format_threshold(value: float | timedelta) -> str:

@@ -13,14 +13,17 @@ from flowauth_rotator.monitoring.service_names import PREFIX, service_name
 
 DAGS_SERVICE = "FlowAuth_Rotation_Agent"
 ISSUER_SERVICE = "FlowAuth_Issuer"  # replaces it if only an issuer is queried
+COMPUTED = "P"  # a state that Checkmk computes from the levels, which it then draws in graphs
 LINE_BREAK = "\\n"  # these two characters; the text after the first one is shown as details
 
 
 def render(assessment: Assessment, *, dags_service: str = DAGS_SERVICE) -> str:
     """Render a line for each name, and one for the rotation DAGs or the issuer.
 
-    The format is `STATE "SERVICE" METRICS TEXT`, from Checkmk's documentation of local checks. If
-    names share a service name, the most severe token counts, and the last line is a warning.
+    The format is `STATE "SERVICE" METRICS TEXT`, from Checkmk's documentation of local checks.
+    Checkmk draws levels only with the state `P`, and computes the state from them: it is used while
+    that is the severity. If names share a service name, the most severe token counts, and the last
+    line is a warning.
 
     Args:
         assessment: the verdicts.
@@ -43,18 +46,23 @@ def render_failure(message: str, names: Iterable[str] = (), *, service: str = DA
         names: the names of the requested tokens.
         service: the critical service, of the rotation DAGs or of the issuer.
     """
-    lines = [_line(Severity.UNKNOWN, service_name(name), "-", message) for name in names]
-    lines.append(_line(Severity.CRITICAL, service, "-", message))
+    unknown, critical = (
+        str(PLUGIN_CODES[severity]) for severity in (Severity.UNKNOWN, Severity.CRITICAL)
+    )
+    lines = [_line(unknown, service_name(name), "-", message) for name in names]
+    lines.append(_line(critical, service, "-", message))
     return "".join(f"{line}\n" for line in lines)
 
 
 def _token_line(service: str, token: AssessedToken) -> str:
-    metrics = "-"
+    state, metrics = str(PLUGIN_CODES[token.severity]), "-"
     if token.remaining is not None:
-        levels = ";".join(map(format_percent, token.used_levels))
+        used, *levels = map(format_percent, (token.used, *token.used_levels))
         remaining = int(token.remaining.total_seconds())
-        metrics = f"used={format_percent(token.used)};{levels};0;100|remaining={remaining}"
-    return _line(token.severity, service, metrics, token.verdict.message, *token.details)
+        metrics = f"used={used};{';'.join(levels)};0;100|remaining={remaining}"
+        if sum(float(used) >= float(level) for level in levels) == PLUGIN_CODES[token.severity]:
+            state = COMPUTED
+    return _line(state, service, metrics, token.verdict.message, *token.details)
 
 
 def _last_line(
@@ -79,10 +87,10 @@ def _last_line(
         for service, tokens in sorted(shared.items())
     ]
     service = ISSUER_SERVICE if assessment.dags is None else dags_service
-    return _line(severity, service, "-", text, *details)
+    return _line(str(PLUGIN_CODES[severity]), service, "-", text, *details)
 
 
-def _line(severity: Severity, service: str, metrics: str, text: str, *details: str) -> str:
-    text = to_one_line(text) or severity.name
+def _line(state: str, service: str, metrics: str, text: str, *details: str) -> str:
+    text = to_one_line(text) or "No message."
     parts = [text, *filter(None, map(to_one_line, details))]
-    return f'{PLUGIN_CODES[severity]} "{service}" {metrics} {LINE_BREAK.join(parts)}'
+    return f'{state} "{service}" {metrics} {LINE_BREAK.join(parts)}'

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from flowauth_rotator.core.report import Severity
-from flowauth_rotator.core.text import quote
-from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, Verdict
+from flowauth_rotator.core.text import format_count, quote
+from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment
 from flowauth_rotator.monitoring.formatting import format_percent, to_one_line
 
 
@@ -14,22 +14,20 @@ def render(assessment: Assessment) -> str:
     """Render the output of a plugin, whose exit code is that of the assessment's severity.
 
     It is about one token, about the rotation DAGs, or about everything: then the status line has
-    the highest severity, and the long output a line for each token, the most severe first.
+    the highest severity with its reason, and the long output a line for each token, the most severe
+    first.
     """
-    tokens, dags, failure = (
-        assessment.by_severity,
-        assessment.dags_verdict,
-        assessment.issuer_failure,
-    )
-    lines = [f"{failure[0].upper()}{failure[1:]}."] if failure else []
+    tokens, dags = assessment.by_severity, assessment.dags_verdict
+    reasons, lines = _list_reasons(assessment), []
+    clauses = [clause for _, clause in reasons]
     if dags is None and len(tokens) == 1:
-        head = f"TOKEN {assessment.severity.name} - {_clause(tokens[0])}"
-        data, lines = _token_data(tokens[0]), tokens[0].details + lines
+        subject, data, lines = "TOKEN", _token_data(tokens[0]), tokens[0].details
     elif dags and not tokens:
-        head, data = f"AGENT {assessment.severity.name} - {dags.message}", ""
-        lines = [dags.hint, *lines]
+        subject, data, lines = "AGENT", "", [dags.hint]
     else:
-        head, data = _summary(assessment, tokens, dags), _summary_data(tokens)
+        subject, data = "TOKENS", _summary_data(tokens)
+        clauses = [clause for severity, clause in reasons if severity is not Severity.OK]
+        clauses = [_count(tokens), *([f"agent {dags.severity}"] if dags else []), *clauses]
         if dags:
             lines.append(f"agent {dags.severity.name} - {dags.message}. {dags.hint}")
         lines += [
@@ -37,7 +35,7 @@ def render(assessment: Assessment) -> str:
             for token in tokens
         ]
     lines.append(f"Thresholds: {assessment.thresholds}.")
-    head = to_one_line(head)
+    head = to_one_line(f"{subject} {assessment.severity.name} - {'; '.join(clauses)}")
     lines = [f"{head} | {data}" if data else head, *filter(None, map(to_one_line, lines))]
     return "".join(f"{line}\n" for line in lines)
 
@@ -47,19 +45,22 @@ def render_failure(message: str) -> str:
     return f"TOKENS {Severity.UNKNOWN.name} - {to_one_line(message)}\n"
 
 
-def _summary(assessment: Assessment, tokens: list[AssessedToken], dags: Verdict | None) -> str:
+def _list_reasons(assessment: Assessment) -> list[tuple[Severity, str]]:
+    """Return a clause for the worst token, the DAGs and a failure, the most severe first."""
+    reasons = [(token.severity, _clause(token)) for token in assessment.by_severity[:1]]
+    if dags := assessment.dags_verdict:
+        reasons.append((dags.severity, dags.message))
+    if assessment.issuer_failure:
+        reasons.append((Severity.UNKNOWN, assessment.issuer_failure))
+    return sorted(reasons, key=lambda reason: -reason[0].rank)
+
+
+def _count(tokens: list[AssessedToken]) -> str:
     counts = Counter(token.severity for token in tokens)
     numbers = ", ".join(
         f"{counts[severity]} {severity}" for severity in Severity if counts[severity]
     )
-    clauses = [f"{len(tokens)} tokens: {numbers}" if tokens else "no tokens"]
-    if dags:
-        clauses.append(f"agent {dags.severity}")
-    if tokens and tokens[0].severity is not Severity.OK:
-        clauses.append(_clause(tokens[0]))
-    elif dags and dags.severity is not Severity.OK:
-        clauses.append(dags.message)
-    return f"TOKENS {assessment.severity.name} - {'; '.join(clauses)}"
+    return f"{format_count(len(tokens), 'token')}: {numbers}" if tokens else "no tokens"
 
 
 def _clause(token: AssessedToken) -> str:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 PREFIX = "FlowAuth_Token_"
+LONGEST = 200  # bytes of UTF-8; Checkmk keeps files that are named by services
 ALLOWED = frozenset(string.ascii_letters + string.digits + "_.:@/+ -")
 
 
@@ -18,14 +19,17 @@ def service_name(name: str) -> str:
     Checkmk has no escapes. A name of ASCII letters, digits, `_.:@/+-`, single blanks inside, and
     printable characters beyond ASCII is used unchanged. In others each disallowed character
     becomes `_`, blanks are collapsed, and `_` and the first 8 hex digits of the SHA-256 of the
-    name (UTF-8) are appended to keep names apart.
+    name (UTF-8) are appended to keep names apart. A service name of more than 200 bytes is cut, and
+    ends in these digits, too.
     """
     safe = "".join(character if _is_allowed(character) else "_" for character in name)
     safe = re.sub(" +", " ", safe).strip(" ")
-    if safe == name and name:
-        return f"{PREFIX}{name}"
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{PREFIX}{safe}_{digest[:8]}"
+    service = f"{PREFIX}{safe}"
+    if safe == name and name and len(service.encode()) <= LONGEST:
+        return service
+    ending = f"_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    cut = service.encode()[: LONGEST - len(ending)].decode("utf-8", "ignore")
+    return f"{cut.rstrip(' ')}{ending}"
 
 
 def find_collisions(names: Iterable[str]) -> dict[str, list[str]]:

@@ -168,6 +168,7 @@ class RotationDagStatus:
         deadline_at: when two checks will have been missed, if the schedule is known.
         interval: the time from one check to the next, if known.
         grace_period: how long an issued token may remain unused: two checks.
+        token_count: the number of managed tokens at its last check; None if unknown.
         configuration_errors: messages about invalid entries of the list of managed tokens.
         failure: the last check, if it failed as a whole.
         clock_skews: by connection, the seconds by which the issuer's clock was ahead of ours.
@@ -184,6 +185,7 @@ class RotationDagStatus:
     deadline_at: datetime | None = None
     interval: timedelta | None = None
     grace_period: timedelta = DEFAULT_GRACE_PERIOD
+    token_count: int | None = None
     configuration_errors: Sequence[str] = ()
     failure: Event | None = None
     clock_skews: Mapping[str, int] = field(default_factory=dict)

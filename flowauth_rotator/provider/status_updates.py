@@ -83,6 +83,7 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
     if survey.is_complete:
         dag = replace(
             _record_check(dag, run, is_rotating=bool(survey.due)),
+            token_count=len(tokens),
             configuration_errors=tuple(str(entry.error) for entry in survey.invalid_entries),
         )
     return StatusDocument((dag,), tuple(tokens.values()))

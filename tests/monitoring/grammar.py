@@ -6,7 +6,8 @@ from dataclasses import dataclass
 NUMBER = r"-?\d+(?:\.\d+)?"
 METRIC = rf"[a-z_]+={NUMBER}(?:;(?:{NUMBER})?){{0,4}}"
 CHECKMK = re.compile(
-    rf'(?P<state>[0123]) "(?P<service>[^"]+)" (?P<metrics>-|{METRIC}(?:\|{METRIC})*) (?P<text>\S.*)'
+    r'(?P<state>[0123P]) "(?P<service>[^"]+)" '
+    rf"(?P<metrics>-|{METRIC}(?:\|{METRIC})*) (?P<text>\S.*)"
 )
 RANGE = rf"(?:{NUMBER}:?)?"
 VALUE = rf"[a-z_]+={NUMBER}[s%]?(?:;{RANGE}(?:;{RANGE}(?:;(?:{NUMBER})?){{0,2}})?)?"
@@ -21,7 +22,8 @@ class Line:
     """One line of a local check.
 
     Attributes:
-        state: 0 to 3.
+        state: 0 to 3; for `P` what Checkmk computes from the levels.
+        is_computed: whether it is `P`.
         service: its name.
         metrics: value and levels as they are written, by name.
         text: the text beside the state.
@@ -29,6 +31,7 @@ class Line:
     """
 
     state: int
+    is_computed: bool
     service: str
     metrics: dict[str, list[str]]
     text: str
@@ -48,10 +51,20 @@ def checkmk(printed: str) -> dict[str, Line]:
         assert not any("\\" in part for part in (text, *details))
         assert match["service"] not in lines, f"twice: {match['service']!r}"
         metrics = {} if match["metrics"] == "-" else _numbers(match["metrics"].split("|"))
-        lines[match["service"]] = Line(
-            int(match["state"]), match["service"], metrics, text, details
-        )
+        is_computed = match["state"] == "P"
+        state = _compute_state(metrics) if is_computed else int(match["state"])
+        lines[match["service"]] = Line(state, is_computed, match["service"], metrics, text, details)
     return lines
+
+
+def _compute_state(metrics: dict[str, list[str]]) -> int:
+    """Compute the state like Checkmk, from upper levels."""
+    with_levels = [map(float, values[:3]) for values in metrics.values() if len(values) > 2]
+    assert with_levels, "computed of no levels"
+    return max(
+        2 if value >= critical else int(value >= warning)
+        for value, warning, critical in with_levels
+    )
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ dags = st.builds(
     deadline_at=optional_times,
     interval=st.none() | durations,
     grace_period=durations,
+    token_count=st.none() | st.integers(0, 3),
     configuration_errors=st.lists(texts, max_size=2).map(tuple),
     failure=st.none() | events,
     clock_skews=st.dictionaries(texts, st.integers(-(10**6), 10**6), max_size=2),

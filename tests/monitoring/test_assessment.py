@@ -320,6 +320,7 @@ class TestIssuer:
 
 CONDITIONS = {
     Condition.OK: ({}, OK),
+    Condition.EMPTY: ({"token_count": 0}, WARNING),
     Condition.NEW: ({"checked_at": None, "deadline_at": None}, WARNING),
     Condition.FAILED: (
         {"failure": event("unavailable", WARNING, "No response.", "Wait.")},
@@ -346,6 +347,8 @@ class TestRotationDags:
         message = assessed.verdict.message
         if condition in (Condition.OK, Condition.NEW):
             assert message.startswith(("Last check 2026", "First check pending"))
+        elif condition is Condition.EMPTY:
+            assert message == "No tokens are managed, last check 2026-11-25 11:57 UTC"
         elif condition.has_stopped:
             assert message == f"{condition.capitalize()}: tokens are not being renewed"
         else:
@@ -355,7 +358,8 @@ class TestRotationDags:
     def test_a_more_basic_condition_counts(self, condition):
         """A DAG with all faults up to this one in the list."""
         order = (
-            *(Condition.MISCONFIGURED, Condition.LATE, Condition.NEW, Condition.FAILED),
+            *(Condition.EMPTY, Condition.MISCONFIGURED, Condition.LATE, Condition.NEW),
+            Condition.FAILED,
             *(Condition.PAUSED, Condition.MISSING, Condition.BROKEN),
         )
         facts = {}
@@ -468,6 +472,18 @@ class TestNames:
             assert len(assessment.tokens) == 2
             assert assessment.by_name["etl"].token is worse
             assert [each.token for each in assessment.by_severity] == [worse]
+
+    def test_the_most_severe_comes_first_then_the_first_to_expire(self):
+        """One that cannot be read has no expiry, and comes before those of its severity."""
+        tokens = (
+            token(8 * HOUR, name="a"),
+            token(5 * DAY, name="b"),
+            token(-33 * HOUR, name="c"),
+            token(25 * DAY, name="d"),
+            TokenStatus("e", last_check=event()),
+            token(20 * DAY, name="f"),
+        )
+        assert [each.token.name for each in assess_all(*tokens).by_severity] == list("ecabfd")
 
     def test_the_details_say_that_the_name_is_a_substitute(self):
         details = assess_one(token(name="ETL", name_is_known=False)).details

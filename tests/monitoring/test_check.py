@@ -85,6 +85,17 @@ def test_a_former_name_raises_no_alert(check, airflow, from_airflow):
     assert check(*from_airflow, "--name", "gone")[0] == 2
 
 
+@pytest.mark.parametrize("words", [(), ("--agent",)])
+def test_an_airflow_that_manages_no_tokens_is_a_warning(check, airflow, from_airflow, words):
+    """The list may have been emptied by mistake: nothing would be watched, and all be OK."""
+    airflow.watch({})
+    airflow.document = replace(
+        airflow.document, dags=[replace(airflow.document.dags[0], token_count=0)]
+    )
+    code, text = check(*from_airflow, *words)
+    assert (code, "AGENT WARNING - rotation: No tokens are managed" in text) == (1, True)
+
+
 def test_a_response_of_another_version_is_unknown(check, airflow, from_airflow, monkeypatch):
     airflow.watch({})
     monkeypatch.setattr("flowauth_rotator.monitoring.status.VERSION", 2)
@@ -114,8 +125,13 @@ def test_an_issuer_that_fails_hides_no_token(check, airflow, from_airflow, from_
     wrong = ("--username", "nobody")
     code, text = check(*from_airflow, *from_issuer, *wrong)
     assert code == 3
-    assert "1 tokens: 1 ok" in text
-    assert "The tokens at the issuer could not be listed: " in text
+    first = text.splitlines()[0]
+    assert first.startswith(
+        "TOKENS UNKNOWN - 1 token: 1 ok; agent ok; the tokens at the issuer could not be listed: "
+    )
+    code, text = check(*from_airflow, *from_issuer, *wrong, "--name", "etl main")
+    assert code == 3
+    assert text.startswith("TOKEN UNKNOWN - the tokens at the issuer could not be listed: ")
     _, text = check(*from_airflow, *from_issuer, *wrong, "--format", "json")
     document = json.loads(text)
     assert (document["severity"], document["tokens"][0]["severity"]) == ("unknown", "ok")

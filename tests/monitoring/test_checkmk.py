@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -17,6 +18,7 @@ from flowauth_rotator.monitoring import checkmk
 from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.service_names import service_name
 from flowauth_rotator.monitoring.status import (
+    Event,
     InvalidStatus,
     RotationDagStatus,
     StatusDocument,
@@ -63,10 +65,12 @@ def test_each_service_has_a_line(assessment):
     for token in assessment.tokens:  # of several that share a service the most severe counts
         shown = list(Severity)[lines[service_name(token.token.name)].state]
         assert shown.rank >= token.severity.rank
+        if token.remaining is None:
+            assert not lines[service_name(token.token.name)].is_computed
 
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
-DAY = timedelta(days=1)
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
 def assess_tokens(*tokens, **facts):
@@ -94,6 +98,24 @@ def test_a_line_has_the_message_and_all_details():
         "Stored in Variable ETL.",
         "The issuer's name of the token is not known yet; the key of its Variable stands in.",
     ]
+
+
+def test_checkmk_computes_the_state_while_the_levels_alone_decide_it():
+    """It draws levels only then. A failure, or a number at the edge of a level, has a digit."""
+    failure = Event(NOON, "refused", Severity.CRITICAL, fingerprint="0123abcd")
+    facts = {"issued_at": NOON - 20 * DAY, "renew_at": NOON, "expires_at": NOON + 10 * DAY}
+    tokens = [
+        TokenStatus("healthy", **facts),
+        TokenStatus("refused", fingerprint="0123abcd", last_check=failure, **facts),
+        TokenStatus("soon", **{**facts, "expires_at": NOON + 2 * DAY, "renew_at": NOON - 8 * DAY}),
+        TokenStatus("edge", issued_at=NOON - 24 * DAY + SECOND, expires_at=NOON + 6 * DAY + SECOND),
+    ]
+    tokens[-1] = replace(tokens[-1], renew_at=tokens[-1].expires_at - 10 * DAY)
+    lines = grammar.checkmk(checkmk.render(assess_tokens(*tokens)))
+    assert {
+        name: (lines[f"FlowAuth_Token_{name}"].state, lines[f"FlowAuth_Token_{name}"].is_computed)
+        for name in ("healthy", "refused", "soon", "edge")
+    } == {"healthy": (0, True), "refused": (2, False), "soon": (2, True), "edge": (0, False)}
 
 
 def test_names_that_share_a_service_are_a_warning_that_names_them():

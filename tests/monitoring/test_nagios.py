@@ -12,8 +12,10 @@ from hypothesis import given
 
 from demo.parts import BIN, WAIT_LIMIT, clean_environment, wait_until
 from flowauth_rotator.cli.main import main
+from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import nagios
 from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.formatting import to_one_line
 from flowauth_rotator.monitoring.service_names import service_name
 from flowauth_rotator.monitoring.status import RotationDagStatus, StatusDocument, TokenStatus
 from tests.monitoring import grammar, hostile
@@ -80,7 +82,8 @@ def test_the_long_output_has_the_details_of_each_token():
     assessment = assess(StatusDocument([dag], tokens, issuer_failure="No response."), NOON)
     printed = grammar.plugin(nagios.render(assessment))
     assert printed.text == (
-        "2 tokens: 1 ok, 1 warning; agent ok; 'soon': Expires in 5 d (2026-11-30 12:00 UTC)"
+        "2 tokens: 1 ok, 1 warning; agent ok; 'soon': Expires in 5 d (2026-11-30 12:00 UTC); "
+        "the tokens at the issuer could not be listed: No response"
     )
     assert printed.performance == {
         "ok": ["1"],
@@ -89,8 +92,7 @@ def test_the_long_output_has_the_details_of_each_token():
         "unknown": ["0"],
         "remaining": ["432000s"],
     }
-    failure, agent, soon, calm, thresholds = printed.long
-    assert failure == "The tokens at the issuer could not be listed: No response."
+    agent, soon, calm, thresholds = printed.long
     assert agent == "agent OK - rotation: Last check 2026-11-25 12:00 UTC."
     assert soon == (
         "WARNING - 'soon': Expires in 5 d (2026-11-30 12:00 UTC). The next check renews the token. "
@@ -99,6 +101,26 @@ def test_the_long_output_has_the_details_of_each_token():
     )
     assert calm.startswith("OK - 'calm': Expires in 9 d")
     assert thresholds.startswith("Thresholds: ")
+
+
+@given(hostile.assessments)
+def test_the_status_line_has_the_reason_of_its_severity(assessment):
+    """That of a token, of the DAGs or of the issuer, whichever is as severe."""
+    document, now = assessment.document, assessment.now
+    one = [token.name for token in document.tokens][:1]
+    for each in (
+        assessment,
+        assess(document.select([], now), now),
+        replace(assess(document.select(one, now), now), dags=None),
+    ):
+        verdicts = [token.verdict for token in each.by_severity[:1]]
+        verdicts += [each.dags_verdict] if each.dags_verdict else []
+        reasons = [verdict.message for verdict in verdicts if verdict.severity is each.severity]
+        if each.issuer_failure and each.severity is Severity.UNKNOWN:
+            reasons.append(each.issuer_failure)
+        printed = grammar.plugin(nagios.render(each))
+        if reasons and each.severity is not Severity.OK:
+            assert any(to_one_line(reason) in printed.text for reason in reasons)
 
 
 @given(hostile.texts)

@@ -22,6 +22,10 @@ VECTORS = {  # the public contract: no change of the code may change one of them
     "back\\slash": "FlowAuth_Token_back_slash_1498e0b5",
     "": "FlowAuth_Token__e3b0c442",
     "half \ud800": "FlowAuth_Token_half __711a43f0",
+    "n" * 185: f"FlowAuth_Token_{'n' * 185}",
+    "n" * 186: f"FlowAuth_Token_{'n' * 176}_b5090230",
+    "京" * 62: f"FlowAuth_Token_{'京' * 58}_d45657b4",
+    f"{'n' * 175}  {'|' * 20}": f"FlowAuth_Token_{'n' * 175}_a64a0747",
 }
 
 
@@ -30,11 +34,12 @@ def test_a_name_has_the_service_that_it_always_had(name, service):
     assert service_name(name) == service
 
 
-@given(st.text())
+@given(st.text() | st.text(min_size=60, max_size=260))
 def test_any_name_makes_one_field_of_a_line(name):
-    """No quote, backslash, bar, line break or double blank; what is changed is marked."""
+    """No quote, backslash, bar, line break or double blank, 200 bytes; a change is marked."""
     service = service_name(name)
     assert service.isprintable()
+    assert len(service.encode()) <= 200
     assert not re.search(r'["\\|\n\r]|  ', service)
     if service != f"FlowAuth_Token_{name}":
         assert service.endswith("_" + hashlib.sha256(name.encode()).hexdigest()[:8])

@@ -103,6 +103,15 @@ def test_a_check_records_every_token(survey_of):
     assert token.settings == {"variable": "KEY", "name": "AIRFLOW"}
 
 
+def test_a_complete_check_counts_the_managed_tokens(survey_of):
+    """A list that was emptied is 0; a run for some tokens changes nothing."""
+    document = record_survey(None, plan(survey_of()), run(1))
+    assert document.dags[0].token_count == 1
+    document = record_survey(document, plan(is_complete=False), run(2))
+    assert document.dags[0].token_count == 1
+    assert record_survey(document, plan(), run(3)).dags[0].token_count == 0
+
+
 def test_a_rotation_is_recorded_with_its_task(survey_of):
     """History, counters, the last success and the newest token at the issuer."""
     due = survey_of(DUE)
