@@ -72,7 +72,10 @@ def fetch_remote_airflow(url: str, scrape_token: str) -> StatusDocument:
     with closing(client):
         try:
             response = client.send("GET", CHECK_PATH, headers=headers, max_bytes=LARGEST_LIST)
-            return StatusDocument.from_json(response.document)
+            document = response.document
+            if isinstance(document, dict):
+                document = {**document, "taken_at": document.get("now")}
+            return StatusDocument.from_json(document)
         except IssuerError as error:
             message = error.message
         except InvalidStatus as error:

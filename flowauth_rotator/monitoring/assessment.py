@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from flowauth_rotator.core.clock import to_utc
+from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, to_utc
 from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import TokenState
@@ -23,6 +23,7 @@ from flowauth_rotator.monitoring.status import (
     sort_by_expiry,
 )
 
+STALE_HINT = "Look for a cache between here and Airflow, and compare the clocks of both."
 SEVERAL_DAGS_HINT = "Remove the Variable from all DAGs but one."
 
 
@@ -283,6 +284,7 @@ def assess(
     thresholds, now = thresholds or Thresholds(), to_utc(now)
     dags = [assess_dag(dag, now) for dag in document.dags or ()]
     by_id = {each.dag.dag_id: each for each in dags}
+    doubt = _describe_age(document.taken_at, now)
     dag_ids = _collect_dag_ids(document.tokens)
     tokens = [
         assess_token(
@@ -294,6 +296,9 @@ def assess(
         )
         for token in sort_by_expiry(document.tokens)
     ]
+    if doubt:
+        tokens = [replace(each, verdict=_add_doubt(each.verdict, doubt)) for each in tokens]
+        dags = [replace(each, verdict=_add_doubt(each.verdict, doubt)) for each in dags]
     return Assessment(
         document,
         now,
@@ -498,6 +503,23 @@ def _assess_remaining(remaining: timedelta, warning: timedelta, critical: timede
     if remaining <= timedelta(0) or remaining < critical:
         return Severity.CRITICAL
     return Severity.WARNING if remaining < warning else Severity.OK
+
+
+def _describe_age(taken_at: datetime | None, now: datetime) -> str:
+    """Return a clause if the response of a remote Airflow is not of this time, or an empty text."""
+    age = timedelta(0) if taken_at is None else now - taken_at
+    if taken_at is None or abs(age) <= MAX_CLOCK_SKEW:
+        return ""
+    direction = "ago" if age > timedelta(0) else "from now"
+    time = format_minute(taken_at)
+    return f"Airflow's response was made {format_duration(abs(age))} {direction} ({time})"
+
+
+def _add_doubt(verdict: Verdict, doubt: str) -> Verdict:
+    """Return the verdict on facts that may not hold any more: at least UNKNOWN."""
+    severity = most_severe(verdict.severity, Severity.UNKNOWN)
+    clauses = (verdict.message, doubt) if verdict.severity is severity else (doubt, verdict.message)
+    return Verdict(severity, "; ".join(clauses), f"{STALE_HINT} {verdict.hint}".rstrip())
 
 
 def _describe_expiry(expires_at: datetime, now: datetime) -> str:

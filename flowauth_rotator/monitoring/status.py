@@ -204,12 +204,14 @@ class StatusDocument:
         tokens: the tokens.
         issuer: the address of the issuer whose tokens were listed; empty if none were.
         issuer_failure: why the issuer's list failed; empty if it did not.
+        taken_at: live: when a remote Airflow read its facts, by its clock; None if read here.
     """
 
     dags: Sequence[RotationDagStatus] | None = ()
     tokens: Sequence[TokenStatus] = ()
     issuer: str = ""
     issuer_failure: str = ""
+    taken_at: datetime | None = None
 
     def select(self, names: Collection[str], now: datetime) -> StatusDocument:
         """Return the tokens of these names alone; an unknown name becomes a missing token.

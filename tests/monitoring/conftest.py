@@ -29,9 +29,11 @@ class Airflow(ThreadingHTTPServer):
         url: its address.
         scrape_token: the token that a client must send.
         document: the facts in its responses.
+        age: how old its responses are, as from a cache.
     """
 
     document: StatusDocument
+    age = timedelta(0)
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Api)
@@ -70,7 +72,7 @@ class Api(BaseHTTPRequestHandler):
         self.send_response(200 if is_served else 403)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        assessment = assess(self.server.document, datetime.now(timezone.utc))
+        assessment = assess(self.server.document, datetime.now(timezone.utc) - self.server.age)
         document = json_output.render(assessment) if is_served else {}
         self.wfile.write(json.dumps(document).encode())
 

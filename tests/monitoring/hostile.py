@@ -110,6 +110,7 @@ documents = st.builds(
     tokens=st.lists(tokens, max_size=3).map(tuple),
     issuer=texts,
     issuer_failure=texts,
+    taken_at=optional_times,
 )
 thresholds = st.builds(Thresholds, st.floats(0.5, 1), st.floats(0.001, 0.5)) | st.builds(
     Thresholds, st.just(timedelta(seconds=10**9)), durations

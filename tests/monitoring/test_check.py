@@ -16,7 +16,7 @@ from tests.monitoring import grammar
 
 pytestmark = pytest.mark.holds_secrets("password")
 
-HOUR = timedelta(hours=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -94,6 +94,33 @@ def test_an_airflow_that_manages_no_tokens_is_a_warning(check, airflow, from_air
     )
     code, text = check(*from_airflow, *words)
     assert (code, "AGENT WARNING - rotation: No tokens are managed" in text) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("age", "hours_left", "code", "clause"),
+    [
+        (4 * MINUTE, 40, 0, ""),
+        (-4 * MINUTE, 40, 0, ""),
+        (72 * HOUR, 40, 3, "TOKEN UNKNOWN - 'etl main': Airflow's response was made 3 d ago ("),
+        (-HOUR, 40, 3, "TOKEN UNKNOWN - 'etl main': Airflow's response was made 59 min"),
+        (72 * HOUR, 5, 2, "; Airflow's response was made 3 d ago ("),
+    ],
+)
+def test_an_old_response_is_not_believed(
+    check, airflow, from_airflow, age, hours_left, code, clause
+):
+    """A cache between would keep a token OK that has been lost since. What is worse stays."""
+    airflow.watch({"etl main": hours_left})
+    airflow.age = age
+    actual, text = check(*from_airflow, "--name", "etl main")
+    assert (actual, clause in text.splitlines()[0]) == (code, True)
+    assert ("Look for a cache" in text) == bool(clause)
+    _, lines = check(*from_airflow, "--format", "checkmk")
+    assert {line.state for line in grammar.checkmk(lines).values()} == (
+        {code} if code != 2 else {2, 3}
+    )
+    _, text = check(*from_airflow, "--format", "prometheus")
+    assert f'token_severity{{name="etl main"}} {code}.0' in text
 
 
 def test_a_response_of_another_version_is_unknown(check, airflow, from_airflow, monkeypatch):
