@@ -173,9 +173,9 @@ def test_bad_input_gets_one_sentence(run, words, code, sentence):
 
 
 def test_an_error_names_what_the_command_line_has():
-    """The connection has `verify`; a command has the environment variable of requests."""
+    """The connection has `verify`; a command has an option."""
     assert name_options("Set `verify`. `renew_before` is 0.9.") == (
-        "Set the environment variable REQUESTS_CA_BUNDLE. --renew-before is 0.9."
+        "Set --ca-file. --renew-before is 0.9."
     )
 
 

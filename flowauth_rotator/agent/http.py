@@ -323,7 +323,7 @@ def _check_verify(verify: bool | str) -> bool | str:
     except (OSError, TypeError):  # ssl.SSLError is an OSError
         raise Misconfigured(
             f"`verify` is {verify!r}, which is not a file or a folder of certificates.",
-            hint="Use true, false, or the path of the certificates to trust.",
+            hint="Use the path of the certificates to trust, in PEM.",
         ) from None
     return verify
 

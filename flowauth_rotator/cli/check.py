@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -15,6 +19,7 @@ import click
 from flowauth_rotator.cli.options import (
     FractionOrDuration,
     airflow,
+    ca_file,
     name_options,
     read_secret,
     renew_before,
@@ -45,6 +50,9 @@ class CheckOptions:
     warning: float | timedelta
     critical: float | timedelta
     renew_before: float | timedelta
+    ca_file: str | None
+    timeout: int
+    verbose: bool
 
     @property
     def only_issuer(self) -> bool:
@@ -62,10 +70,16 @@ class _CheckCommand(click.Command):
         parent: click.Context | None = None,
         **extra: Any,  # noqa: ANN401 - click's
     ) -> click.Context:
-        """Parse the arguments."""
+        """Parse the arguments.
+
+        By the convention of plugins, help and version are UNKNOWN: a service that runs them by
+        mistake is not OK.
+        """
         arguments = list(args)  # click consumes the list
         try:
             return super().make_context(info_name, args, parent, **extra)
+        except click.exceptions.Exit:
+            raise click.exceptions.Exit(UNKNOWN) from None
         except click.ClickException as error:
             output_format = _find_format(arguments)
             if output_format in ("nagios", "checkmk"):
@@ -99,7 +113,7 @@ class _CheckCommand(click.Command):
 )
 @click.option("--agent", is_flag=True, help="The rotation DAGs only, without tokens.")
 @click.option(
-    "--warning",
+    *("--warning", "-w"),
     type=FractionOrDuration(),
     default="0.6",
     show_default=True,
@@ -107,13 +121,28 @@ class _CheckCommand(click.Command):
     "expiry, or a duration like 2d.",
 )
 @click.option(
-    "--critical",
+    *("--critical", "-c"),
     type=FractionOrDuration(),
     default="0.3",
     show_default=True,
     help="Remaining lifetime below which a token is critical, like --warning.",
 )
 @renew_before
+@ca_file
+@click.option(
+    *("--timeout", "-t"),
+    type=click.IntRange(1, 3600),
+    metavar="SECONDS",
+    default=50,
+    show_default=True,
+    help="Seconds after which the check ends as UNKNOWN.",
+)
+@click.option(
+    *("--verbose", "-v"),
+    is_flag=True,
+    help="Also print the requests, and the place of an internal error, on standard error.",
+)
+@click.version_option(None, "--version", "-V", package_name="flowauth-rotator")
 def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOptions
     """Check the tokens in use in Airflow, the newest tokens at their issuer, or both.
 
@@ -123,7 +152,8 @@ def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOption
     alone; in Airflow each token has its own setting.
 
     The exit code of the format nagios is 0, 1, 2, or 3 if the check itself failed; of checkmk it is
-    always 0.
+    always 0. For a check each minute use --airflow URL: the Airflow of this environment takes
+    seconds to load.
 
     \b
     Examples:
@@ -136,9 +166,15 @@ def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOption
     if sys.stdout is None:  # closed: the next file that is opened would take its descriptor
         sys.exit(UNKNOWN)
     options, now = CheckOptions(**arguments), datetime.now(timezone.utc)
+    if options.verbose:
+        _log_requests()
     try:
-        text, code = _render(options, _read_document(options, now), now)
+        with _limit_time(options.timeout):
+            text, code = _render(options, _read_document(options, now), now)
     except BaseException as error:  # noqa: BLE001 - exit code 1 would be a warning, and 0 OK
+        if options.verbose and _is_internal(error):
+            for line in traceback.format_tb(error.__traceback__):  # without the text of the error
+                click.echo(line.rstrip(), err=True)
         _exit_with_failure(
             options.output_format,
             _describe(error),
@@ -156,16 +192,21 @@ def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
     if not options.issuer:
         if options.username or options.password_file:
             raise click.UsageError("--username and --password-file need --issuer.")
-        return read_airflow(options.airflow or "here", options.scrape_token_file, now)
+        return read_airflow(
+            options.airflow or "here", options.scrape_token_file, options.ca_file, now
+        )
     in_use = None
     if options.airflow:
-        in_use = read_airflow(options.airflow, options.scrape_token_file, now)
+        in_use = read_airflow(options.airflow, options.scrape_token_file, options.ca_file, now)
     if not (options.username and options.password_file):
         raise click.UsageError("--issuer needs --username and --password-file.")
     policy = RotationPolicy(renew_before=options.renew_before)
     password = read_secret(options.password_file)
     try:
-        issued = sources.list_issued_tokens(options.issuer, options.username, password, policy, now)
+        issued = sources.list_issued_tokens(
+            *(options.issuer, options.username, password, policy, now),
+            verify=options.ca_file or True,
+        )
     except IssuerError as error:
         if in_use is None:
             raise
@@ -174,13 +215,14 @@ def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
 
 
 def read_airflow(
-    airflow: str, scrape_token_file: IO[bytes] | None, now: datetime
+    airflow: str, scrape_token_file: IO[bytes] | None, ca_file: str | None, now: datetime
 ) -> StatusDocument:
     """Read the status document of the local or of a remote Airflow.
 
     Args:
         airflow: `here`, or the URL of Airflow.
         scrape_token_file: contains the scrape token of the Airflow at that URL.
+        ca_file: the certificates to trust; None for those of requests.
         now: an aware time.
 
     Raises:
@@ -195,7 +237,8 @@ def read_airflow(
         return sources.read_local_airflow(now)
     if scrape_token_file is None:
         raise click.UsageError(f"--airflow {airflow} needs --scrape-token-file.")
-    return sources.fetch_remote_airflow(airflow, read_secret(scrape_token_file))
+    scrape_token = read_secret(scrape_token_file)
+    return sources.fetch_remote_airflow(airflow, scrape_token, verify=ca_file or True)
 
 
 def _render(options: CheckOptions, document: StatusDocument, now: datetime) -> tuple[str, int]:
@@ -219,6 +262,12 @@ def _render(options: CheckOptions, document: StatusDocument, now: datetime) -> t
     return nagios.render(assessment), PLUGIN_CODES[assessment.severity]
 
 
+def _is_internal(error: BaseException) -> bool:
+    from flowauth_rotator.core.errors import RotatorError
+
+    return not isinstance(error, (click.ClickException, RotatorError))
+
+
 def _describe(error: BaseException) -> str:
     """Describe an error; an unexpected one by its class alone, since its text may hold a secret."""
     from flowauth_rotator.core.errors import RotatorError
@@ -227,7 +276,40 @@ def _describe(error: BaseException) -> str:
         return f"Usage error: {error.format_message()}"
     if isinstance(error, RotatorError):
         return name_options(str(error))
+    if isinstance(error, _TimeoutReached):
+        return f"The check did not end within {error.seconds} s. Set a longer --timeout."
     return f"The check failed with an internal error: {type(error).__name__}."
+
+
+class _TimeoutReached(BaseException):
+    """The check took too long; not an `Exception`, which a library may handle."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+@contextmanager
+def _limit_time(seconds: int) -> Iterator[None]:
+    """Raise `_TimeoutReached` in the block after a number of seconds."""
+
+    def stop(*_: object) -> NoReturn:
+        raise _TimeoutReached(seconds)
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _log_requests() -> None:
+    """Log method, path and status of each request on standard error, without headers."""
+    logger = logging.getLogger("urllib3")
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.DEBUG)
 
 
 def _find_format(arguments: Sequence[str]) -> str:

@@ -48,7 +48,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="flowauth-rotator")
+@click.version_option(None, "--version", "-V", package_name="flowauth-rotator")
 def main() -> None:
     """Renew FlowAPI tokens at FlowAuth before they expire.
 

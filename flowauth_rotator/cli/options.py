@@ -69,6 +69,11 @@ scrape_token_file = click.option(
     type=click.File("rb"),
     help="File containing the scrape token of the Airflow at that URL, or - for stdin.",
 )
+ca_file = click.option(
+    "--ca-file",
+    type=click.Path(exists=True),
+    help="File or folder of the certificates to trust (PEM).  [default: those of requests]",
+)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="JSON output (times in epoch seconds)."
 )
@@ -81,7 +86,7 @@ def read_secret(file: IO[bytes]) -> str:
 
 def name_options(message: str) -> str:
     """Replace setting names in a message of the library by what the command line offers."""
-    message = message.replace("`verify`", "the environment variable REQUESTS_CA_BUNDLE")
+    message = message.replace("`verify`", "--ca-file")
     return re.sub(
         "`(renew_before|lifetime_minutes|warning|critical)`",
         lambda match: f"--{match[1].replace('_', '-')}",

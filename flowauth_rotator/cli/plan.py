@@ -12,7 +12,7 @@ import click
 
 from flowauth_rotator.cli.check import read_airflow
 from flowauth_rotator.cli.file_report import report_errors
-from flowauth_rotator.cli.options import airflow, as_json, renew_before, scrape_token_file
+from flowauth_rotator.cli.options import airflow, as_json, ca_file, renew_before, scrape_token_file
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.stores import FileStore
@@ -36,6 +36,7 @@ def _render_error(error: RotatorError, store: FileStore, now: datetime) -> dict[
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @airflow
 @scrape_token_file
+@ca_file
 @renew_before
 @as_json
 @report_errors(_render_error)
@@ -44,6 +45,7 @@ def plan(
     file: Path | None,
     airflow: str | None,
     scrape_token_file: IO[bytes] | None,
+    ca_file: str | None,
     renew_before: float | timedelta,
     as_json: bool,
     now: datetime,
@@ -63,7 +65,7 @@ def plan(
     from flowauth_rotator.core.policy import RotationPolicy
 
     if file is None:
-        document = read_airflow(airflow or "here", scrape_token_file, now)
+        document = read_airflow(airflow or "here", scrape_token_file, ca_file, now)
     elif airflow or scrape_token_file:
         raise click.UsageError("FILE cannot be combined with --airflow or --scrape-token-file.")
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowauth_rotator.cli.file_report import print_report, report_errors
-from flowauth_rotator.cli.options import as_json, read_secret, renew_before
+from flowauth_rotator.cli.options import as_json, ca_file, read_secret, renew_before
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.bearer import BearerIssuer
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     type=click.File(errors="replace"),
     help="File containing the issuer's public key (PEM or JWK Set), or - for stdin.",
 )
+@ca_file
 @renew_before
 @click.option("--lifetime-minutes", type=int, help="Requested lifetime.  [default: the maximum]")
 @click.option("--dry-run", is_flag=True, help="Inspection of the token only, without a request.")
@@ -44,6 +45,7 @@ def rotate(
     username: str | None,
     password_stdin: bool,
     public_key: Any,  # noqa: ANN401 - an open text file
+    ca_file: str | None,
     renew_before: float | timedelta,
     lifetime_minutes: int | None,
     dry_run: bool,
@@ -65,7 +67,7 @@ def rotate(
 
     store = FileStore(file)
     policy = RotationPolicy(renew_before=renew_before, lifetime_minutes=lifetime_minutes)
-    issuer = _create_issuer(url, username, password_stdin=password_stdin)
+    issuer = _create_issuer(url, username, ca_file, password_stdin=password_stdin)
     key = PublicKey(public_key.read()) if public_key else None
     with closing(issuer):
         if dry_run:
@@ -81,7 +83,7 @@ def rotate(
 
 
 def _create_issuer(
-    url: str, username: str | None, *, password_stdin: bool
+    url: str, username: str | None, ca_file: str | None, *, password_stdin: bool
 ) -> SessionIssuer | BearerIssuer:
     from flowauth_rotator.agent.bearer import BearerIssuer
     from flowauth_rotator.agent.flowauth import SessionIssuer
@@ -89,7 +91,7 @@ def _create_issuer(
     if username is None:
         if password_stdin:
             raise click.UsageError("--password-stdin needs --username.")
-        return BearerIssuer(url)
+        return BearerIssuer(url, verify=ca_file or True)
     if password_stdin:
         password = read_secret(sys.stdin.buffer)
     elif sys.stdin.isatty():
@@ -98,4 +100,4 @@ def _create_issuer(
         raise click.UsageError(
             "--username needs --password-stdin, or a terminal for the password prompt."
         )
-    return SessionIssuer(url, username, password)
+    return SessionIssuer(url, username, password, verify=ca_file or True)

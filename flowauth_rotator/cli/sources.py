@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
 
 from flowauth_rotator.agent.flowauth import LARGEST_LIST, SessionIssuer
 from flowauth_rotator.agent.http import HttpClient
@@ -37,9 +39,10 @@ def read_local_airflow(now: datetime) -> StatusDocument:
     The standard output of Airflow is redirected to standard error.
 
     Raises:
-        Misconfigured: Airflow is not installed in this environment.
+        Misconfigured: Airflow is not installed in this environment, or has no settings.
         StoreUnavailable: its database cannot be read.
     """
+    _check_airflow_settings()
     with _redirect_stdout():
         try:
             from flowauth_rotator.provider.web import api
@@ -60,13 +63,44 @@ def read_local_airflow(now: datetime) -> StatusDocument:
     )
 
 
-def fetch_remote_airflow(url: str, scrape_token: str) -> StatusDocument:
+def _check_airflow_settings() -> None:
+    """Check that Airflow has settings here: without, its import writes some, and a database.
+
+    Raises:
+        Misconfigured: it has none.
+    """
+    if find_spec("airflow") is None:
+        return
+    variable = os.environ.get("AIRFLOW_HOME")
+    home = Path(os.path.expandvars(variable or "~/airflow")).expanduser()
+    config = Path(os.environ.get("AIRFLOW_CONFIG") or home / "airflow.cfg").expanduser()
+    is_in_environment = variable and any(
+        name.startswith("AIRFLOW__") and "__SQL_ALCHEMY_CONN" in name for name in os.environ
+    )
+    if is_in_environment or config.exists() or (home / "airflow.db").exists():
+        return
+    place = f"AIRFLOW_HOME is {variable}" if variable else "AIRFLOW_HOME is not set"
+    raise Misconfigured(
+        f"This environment has no settings of Airflow: {place}, and there is no {config}.",
+        hint="Run the command as Airflow's user with the AIRFLOW_HOME of its services, or set "
+        "--airflow to Airflow's URL.",
+    )
+
+
+def fetch_remote_airflow(
+    url: str, scrape_token: str, *, verify: bool | str = True
+) -> StatusDocument:
     """Fetch the status document from the plugin of a remote Airflow.
+
+    Args:
+        url: the address of Airflow.
+        scrape_token: its scrape token.
+        verify: as `HttpClient` describes it.
 
     Raises:
         RotatorError: Airflow did not respond, or not with a status of this version.
     """
-    client = HttpClient(url, timeout=TIMEOUT)
+    client = HttpClient(url, timeout=TIMEOUT, verify=verify)
     client.secrets = (scrape_token,)
     headers = {"Authorization": f"Bearer {scrape_token}"}
     with closing(client):
@@ -88,7 +122,13 @@ def fetch_remote_airflow(url: str, scrape_token: str) -> StatusDocument:
 
 
 def list_issued_tokens(
-    url: str, username: str, password: str, policy: RotationPolicy, now: datetime
+    url: str,
+    username: str,
+    password: str,
+    policy: RotationPolicy,
+    now: datetime,
+    *,
+    verify: bool | str = True,
 ) -> StatusDocument:
     """List the newest token of each audience and name that an issuer has minted for a user.
 
@@ -101,11 +141,12 @@ def list_issued_tokens(
         password: the owner's password.
         policy: when a token is due.
         now: an aware time.
+        verify: as `HttpClient` describes it.
 
     Raises:
         RotatorError: the issuer did not respond, or refused the request.
     """
-    with closing(SessionIssuer(url, username, password, timeout=TIMEOUT)) as issuer:
+    with closing(SessionIssuer(url, username, password, timeout=TIMEOUT, verify=verify)) as issuer:
         rows = issuer.issued()
     tokens = [_build_row_status(*row, policy, now) for row in rows]
     newest = {(token.audience, token.name): token for token in sort_by_expiry(filter(None, tokens))}

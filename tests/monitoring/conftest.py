@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import ssl
 import threading
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,6 +40,15 @@ class Airflow(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Api)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.scrape_token = secrets.token_urlsafe(16)
+
+    def use_tls(self, certificate):
+        """Serve with a certificate, from the next connection on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self.socket = context.wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.url = self.url.replace("http:", "https:")
 
     def watch(self, hours_left, *, is_paused=False):
         """Serve tokens with a lifetime of 60 hours, and one DAG.

@@ -1,12 +1,15 @@
 """`flowauth-rotator check` with a remote Airflow, an issuer, or both."""
 
 import json
+import socket
+import subprocess
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from demo.parts import BIN, clean_environment
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.cli.sources import list_issued_tokens
 from flowauth_rotator.core.policy import RotationPolicy
@@ -56,6 +59,77 @@ def test_the_thresholds_are_applied_here(check, airflow, from_airflow, hours_lef
     """The remote Airflow prints its own severities, which do not count."""
     airflow.watch({"etl main": hours_left})
     assert check(*from_airflow, "--name", "etl main", *options)[0] == code
+
+
+@pytest.mark.parametrize("words", [("-V",), ("--version",), ("-h",), ("--help",)])
+def test_help_and_version_are_not_ok(check, words):
+    """The convention of plugins: a service that runs them by mistake is UNKNOWN."""
+    code, text = check(*words)
+    assert (code, text.strip() != "") == (3, True)
+
+
+def test_the_short_options_of_plugins_are_those_with_names(check, airflow, from_airflow):
+    airflow.watch({"etl main": 40})
+    long = ("--warning", "50h", "--critical", "45h", "--timeout", "30")
+    short = ("-w", "50h", "-c", "45h", "-t", "30")
+    assert check(*from_airflow, *long)[0] == check(*from_airflow, *short)[0] == 2
+
+
+@pytest.mark.parametrize(("output_format", "code"), [("nagios", 3), ("checkmk", 0)])
+def test_a_check_ends_at_its_timeout(check, scrape_token_file, output_format, code):
+    """With what the monitoring system would not say, which kills a check that takes too long."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        options = ("--airflow", url, "--scrape-token-file", scrape_token_file, "-t", "1")
+        actual, text = check(*options, "--format", output_format)
+    assert (actual, "The check did not end within 1 s." in text) == (code, True)
+
+
+def test_a_certificate_is_trusted_if_its_file_is_named(check, airflow, from_airflow, certificate):
+    """Without, the message names the option."""
+    airflow.watch({"etl main": 40})
+    airflow.use_tls(certificate)
+    options = ("--airflow", airflow.url, *from_airflow[2:])
+    code, text = check(*options)
+    assert (code, "could not be verified. Set --ca-file to" in text) == (3, True)
+    assert check(*options, "--ca-file", certificate)[0] == 0
+    code, text = check(*options, "--ca-file", __file__)
+    assert (code, f"--ca-file is '{__file__}', which is not" in text) == (3, True)
+
+
+def test_verbose_logs_requests_without_secrets(airflow, from_airflow):
+    """On standard error: standard output is for the monitoring system."""
+    airflow.watch({"etl main": 40})
+    done = run(*from_airflow, "-v")
+    assert done.stdout.startswith("TOKENS OK")
+    assert '"GET /flowauth-rotator/api/check HTTP/1.1" 200' in done.stderr
+    assert airflow.scrape_token not in done.stderr
+
+
+@pytest.mark.parametrize("home", [None, "nowhere", "empty"])
+def test_without_settings_of_airflow_nothing_is_written(tmp_path, home):
+    """An import of Airflow would write its configuration and a database into the home folder."""
+    (tmp_path / "empty").mkdir()
+    settings = {"HOME": str(tmp_path)} | ({"AIRFLOW_HOME": str(tmp_path / home)} if home else {})
+    done = run(**settings)
+    assert done.returncode == 3
+    assert done.stdout.startswith(
+        "TOKENS UNKNOWN - This environment has no settings of Airflow: AIRFLOW_HOME is "
+        + (f"{tmp_path / home}, and" if home else "not set, and")
+    )
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def run(*words, **settings):
+    """Call the command in a process of its own."""
+    return subprocess.run(
+        [BIN / "flowauth-rotator", "check", *map(str, words)],
+        env=clean_environment(**settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_all_formats_agree(check, airflow, from_airflow):

@@ -195,8 +195,11 @@ def test_what_an_issuer_cannot_say_is_unknown(
 def test_a_crash_is_unknown(tmp_path, end):
     """Python's 1 would be a warning, and a library that ends the process with 0 would be OK."""
     (tmp_path / "requests.py").write_text(f"raise {end}\n")
-    code, printed = check(*UNREACHABLE, env=clean_environment(PYTHONPATH=str(tmp_path)))
+    with (tmp_path / "log").open("wb") as log:
+        env = clean_environment(PYTHONPATH=str(tmp_path))
+        code, printed = check(*UNREACHABLE, "-v", env=env, stderr=log)
     assert code == 3
+    assert str(tmp_path / "requests.py") in (tmp_path / "log").read_text()
     assert grammar.plugin(printed).state == "UNKNOWN"
     assert "sunk" not in printed  # the text of an error that nobody foresaw may hold a secret
 
