@@ -113,7 +113,7 @@ def test_only_settings_and_commands_read_the_environment():
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
         if ast.unparse(node.value) == "os"
     }
-    assert readers == {"server/settings.py"}
+    assert readers == {"cli/sources.py", "server/settings.py"}
 
 
 def test_the_clock_is_read_only_at_entries():

@@ -16,7 +16,7 @@ def load_public_key(text: str, *, timeout: float = 30.0, verify: bool | str = Tr
         Misconfigured: the setting holds no public key.
         IssuerError: the address did not return one.
     """
-    if not text.strip().lower().startswith(("http://", "https://")):
+    if not is_url(text):
         return PublicKey(text)
     client = HttpClient(text.strip(), timeout=timeout, verify=verify)
     try:
@@ -28,3 +28,8 @@ def load_public_key(text: str, *, timeout: float = 30.0, verify: bool | str = Tr
         ) from None
     finally:
         client.close()
+
+
+def is_url(text: str) -> bool:
+    """Whether a setting is the address of a JWK Set."""
+    return text.strip().lower().startswith(("http://", "https://"))

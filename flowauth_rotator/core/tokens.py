@@ -164,11 +164,15 @@ class PublicKey:
     Args:
         text: the key as PEM, or a JWK Set (RFC 7517); keys for encryption are ignored.
 
+    Attributes:
+        text: the same.
+
     Raises:
         Misconfigured: the text is neither, or holds no public signing key.
     """
 
     def __init__(self, text: str) -> None:
+        self.text = text
         self._keys = _keys_of_set(text) if text.lstrip().startswith("{") else [_key_of_pem(text)]
 
     def verifies(self, token: Token) -> bool:
@@ -178,13 +182,19 @@ class PublicKey:
         asymmetric algorithms are accepted, so that a public key is never taken for a shared secret
         (RFC 8725, section 3.1).
         """
+        return any(_verifies(key, token) for key in self._find_keys(token))
+
+    def has_key_of(self, token: Token) -> bool:
+        """Whether a key has the token's `kid`, so that `verifies` is about its signature."""
+        return bool(self._find_keys(token))
+
+    def _find_keys(self, token: Token) -> list[Any]:
         import jwt
 
         kid = None
         with contextlib.suppress(jwt.PyJWTError, ValueError):
             kid = jwt.get_unverified_header(token.reveal()).get("kid")
-        keys = [key for key_id, key in self._keys if None in (key_id, kid) or key_id == kid]
-        return any(_verifies(key, token) for key in keys)
+        return [key for key_id, key in self._keys if None in (key_id, kid) or key_id == kid]
 
 
 def _verifies(key: Any, token: Token) -> bool:  # noqa: ANN401 - of whatever algorithm

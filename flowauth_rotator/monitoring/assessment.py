@@ -18,6 +18,7 @@ from flowauth_rotator.monitoring.formatting import format_minute
 from flowauth_rotator.monitoring.status import (
     DEFAULT_GRACE_PERIOD,
     RotationDagStatus,
+    Signature,
     StatusDocument,
     TokenStatus,
     sort_by_expiry,
@@ -127,6 +128,22 @@ class Verdict:
     message: str
     hint: str = ""
     reasons: Sequence[str] = ()
+
+
+SIGNATURE_PROBLEMS: dict[Signature | None, Verdict] = {
+    Signature.INVALID: Verdict(
+        Severity.CRITICAL,
+        "its signature is not valid",
+        "FlowAPI rejects it: store a new token. If the issuer has a new key instead, correct "
+        "`public_key` of its connection.",
+    ),
+    Signature.UNVERIFIED: Verdict(
+        Severity.UNKNOWN,
+        "its signature is not verified",
+        "No public key of its `kid` has been read from `public_key` of its connection; the next "
+        "check tries again.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -391,6 +408,10 @@ def assess_token(
             else:
                 state = result.outcome
                 reasons.append(describe_failure(result.outcome, result.message))
+    if problem := SIGNATURE_PROBLEMS.get(token.signature):
+        severities.append(problem.severity)
+        reasons.append(problem.message)
+        hints.append(problem.hint)
     if dag and _is_waiting(dag, state):
         severities.append(Severity.WARNING)
         reasons.append(f"{dag.dag.dag_id} is {dag.condition}")

@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from flowauth_rotator.core.report import Outcome, Report, Severity
@@ -20,6 +21,16 @@ from flowauth_rotator.monitoring.stored_status import dump_dag, dump_token
 VERSION = 3  # of the JSON
 DEFAULT_GRACE_PERIOD = timedelta(hours=1)  # if the check interval is unknown
 SWAP_OUTCOMES = (Outcome.ROTATED, Outcome.ADOPTED)
+
+
+class Signature(str, Enum):
+    """What the public key of the connection says about the signature of a token."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    UNVERIFIED = "unverified"  # the key could not be read, or is another one
+
+    __str__ = str.__str__
 
 
 class InvalidStatus(ValueError):
@@ -85,6 +96,7 @@ class TokenStatus:
         owner: its `sub`.
         audience: its `aud`.
         roles: the names of its roles.
+        signature: whether its signature is valid; None if the connection has no public key.
         issued_at: when it was issued; None if no token can be read.
         renew_at: when its renewal is due.
         critical_at: from when on a failure is critical.
@@ -112,6 +124,7 @@ class TokenStatus:
     owner: str | None = None
     audience: str | None = None
     roles: Sequence[str] = ()
+    signature: Signature | None = None
     issued_at: datetime | None = None
     renew_at: datetime | None = None
     critical_at: datetime | None = None
@@ -172,6 +185,8 @@ class RotationDagStatus:
         configuration_errors: messages about invalid entries of the list of managed tokens.
         failure: the last check, if it failed as a whole.
         clock_skews: by connection, the seconds by which the issuer's clock was ahead of ours.
+        public_keys: by connection, its public key as PEM or a JWK Set; empty if it could not be
+            read.
         exists: live: whether Airflow knows the DAG.
         is_paused: live: whether it is paused.
         has_import_error: live: whether its file cannot be imported.
@@ -189,6 +204,7 @@ class RotationDagStatus:
     configuration_errors: Sequence[str] = ()
     failure: Event | None = None
     clock_skews: Mapping[str, int] = field(default_factory=dict)
+    public_keys: Mapping[str, str] = field(default_factory=dict)
     exists: bool = True
     is_paused: bool = False
     has_import_error: bool = False

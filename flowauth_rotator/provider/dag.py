@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -37,6 +38,7 @@ from flowauth_rotator.provider.managed_tokens import (
 from flowauth_rotator.provider.monitoring_files import write_monitoring_files
 from flowauth_rotator.provider.operator import RotateTokenOperator
 from flowauth_rotator.provider.schedule import Schedule
+from flowauth_rotator.provider.signatures import read_public_keys
 from flowauth_rotator.provider.status_updates import (
     ROTATE,
     SURVEY,
@@ -54,7 +56,6 @@ from flowauth_rotator.provider.survey import (
     RunParameters,
     Survey,
     plan_survey,
-    read_connection_errors,
     read_managed_tokens,
     survey_token,
 )
@@ -219,7 +220,10 @@ def _survey_tokens(
         parameters,
         max_rotations=conf.getint("core", "max_map_length", fallback=1024),
     )
-    return plan.complete_reports(read_connection_errors(plan.connection_ids), run.now)
+    dags = (previous.dags if previous else None) or ()
+    known_keys = dags[0].public_keys if dags else {}
+    keys, errors = read_public_keys(plan.tokens_in_use, known_keys)
+    return replace(plan.complete_reports(errors, run.now), public_keys=keys)
 
 
 def report(schedule: str | timedelta | None = None) -> None:

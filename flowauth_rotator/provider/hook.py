@@ -30,7 +30,7 @@ class FlowAuthHook(compat.BaseHook):
 
     Host is the issuer's address. Login and password are those of the tokens' owner; without a
     login the token itself is the credential, which only the bundled server accepts. The extra may
-    contain `public_key` (PEM, or the URL of a JWK Set; verifies successors), `totp_secret` (of an
+    contain `public_key` (PEM, or the URL of a JWK Set; verifies tokens), `totp_secret` (of an
     account with two-factor authentication), `timeout` (seconds) and `verify` (true, false, or the
     path of the certificates to trust).
 
@@ -57,6 +57,13 @@ class FlowAuthHook(compat.BaseHook):
         self.flowauth_conn_id = flowauth_conn_id
         self._connection = compat.read_connection(flowauth_conn_id)
         self._extra = _parse_extra(flowauth_conn_id, self._connection.extra)
+
+    @property
+    def has_key_set_url(self) -> bool:
+        """Whether the public key is at a URL, which takes a request."""
+        from flowauth_rotator.agent.public_key import is_url
+
+        return is_url(self._extra.get("public_key") or "")
 
     def public_key(self) -> PublicKey | None:
         """Load the issuer's public key, if the connection contains it or its URL."""

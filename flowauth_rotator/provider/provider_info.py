@@ -10,7 +10,7 @@ DISTRIBUTION = "flowauth-rotator"
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {  # of the extra
     "public_key": {
         "label": "Public key",
-        "description": "PEM text or URL of a JWK Set. Verifies the signatures of new tokens.",
+        "description": "PEM text or URL of a JWK Set. Verifies the signatures of tokens.",
         "schema": {"type": ["string", "null"], "format": "multiline"},
     },
     "totp_secret": {

@@ -13,6 +13,7 @@ from flowauth_rotator.monitoring.status import (
     SWAP_OUTCOMES,
     Event,
     RotationDagStatus,
+    Signature,
     StatusDocument,
     TokenStatus,
     build_event,
@@ -25,6 +26,7 @@ from flowauth_rotator.provider.schedule import (
     compute_grace_period,
     compute_interval,
 )
+from flowauth_rotator.provider.signatures import PublicKeys, verify_signature
 from flowauth_rotator.provider.survey import Survey, SurveyedToken
 
 SURVEY, ROTATE = "survey", "rotate"  # the ids of the tasks
@@ -66,9 +68,12 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
     A run for some tokens keeps the entries of the others. A list that cannot be read keeps all.
     """
     known = index_tokens(previous)
+    dag = _get_dag(previous, run)
+    others = {} if survey.is_complete else dag.public_keys
+    keys = {**others, **survey.public_keys}
     updated = {
         token.token.variable: _update_token(
-            known.get(token.token.variable), token, run, is_rotating=is_rotating
+            known.get(token.token.variable), token, run, keys, is_rotating=is_rotating
         )
         for tokens, is_rotating in (
             (survey.due, True),
@@ -79,7 +84,12 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
     }
     keeps_others = survey.has_lost_list or not survey.is_complete
     tokens = {**known, **updated} if keeps_others else updated
-    dag = replace(_get_dag(previous, run), schedule=_schedule_to_json(run.schedule), failure=None)
+    dag = replace(
+        dag,
+        schedule=_schedule_to_json(run.schedule),
+        failure=None,
+        public_keys={connection: key for connection, key in keys.items() if key is not None},
+    )
     if survey.is_complete:
         dag = replace(
             _record_check(dag, run, is_rotating=bool(survey.due)),
@@ -117,13 +127,13 @@ def record_rotations(
         reports: by Variable, the index of the mapped task, and its report.
         run: the run.
     """
+    dag = _get_dag(document, run)
     tokens = tuple(
-        _record_rotation(token, *rotation, run)
+        _record_rotation(token, *rotation, run, dag.public_keys)
         if (rotation := reports.get(token.variable or ""))
         else token
         for token in document.tokens
     )
-    dag = _get_dag(document, run)
     if is_complete_check(document, run):
         dag = _record_check(dag, run)
     dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
@@ -185,7 +195,12 @@ def _record_check(
 
 
 def _update_token(
-    known: TokenStatus | None, surveyed: SurveyedToken, run: Run, *, is_rotating: bool
+    known: TokenStatus | None,
+    surveyed: SurveyedToken,
+    run: Run,
+    keys: PublicKeys,
+    *,
+    is_rotating: bool,
 ) -> TokenStatus:
     """Return the status of a token after a survey.
 
@@ -203,16 +218,22 @@ def _update_token(
     if not is_rotating or inspection is None:
         token = replace(token, last_check=run.build_event(report, SURVEY))
     if inspection is None:
-        return token
+        return replace(token, signature=None)
     claims = inspection.claims
     token = _rename(token, report, run)
     return replace(
-        token, owner=claims.subject, audience=claims.audience, roles=tuple(sorted(claims.roles))
+        token,
+        owner=claims.subject,
+        audience=claims.audience,
+        roles=tuple(sorted(claims.roles)),
+        signature=verify_signature(inspection.token, keys.get(settings.flowauth_conn_id)),
     )
 
 
-def _record_rotation(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
-    """Return the status of a token after a rotation.
+def _record_rotation(
+    token: TokenStatus, map_index: int, report: Report, run: Run, keys: PublicKeys
+) -> TokenStatus:
+    """Return the status of a token after a rotation, which verifies the signature of a successor.
 
     A failure of a renewal that an operator requested before the token was due is an event of that
     request: it is not the state of the token.
@@ -229,7 +250,9 @@ def _record_rotation(token: TokenStatus, map_index: int, report: Report, run: Ru
         longest_minutes=report.longest_minutes or token.longest_minutes,
     )
     if event.outcome in SWAP_OUTCOMES:
-        token = replace(token, last_success_at=event.at)
+        has_key = _get_connection(token) in keys
+        signature = Signature.VALID if has_key else None
+        token = replace(token, last_success_at=event.at, signature=signature)
     newest = report.newest_issued_expires_at
     if newest and (
         token.newest_issued_expires_at is None or newest > token.newest_issued_expires_at
@@ -278,9 +301,13 @@ def _collect_clock_skews(
     for token in tokens:
         _, report = reports.get(token.variable or "", (0, None))
         if report and report.clock_skew is not None:
-            connection = token.settings.get("flowauth_conn_id", ManagedToken.flowauth_conn_id)
-            skews[connection] = report.clock_skew
+            skews[_get_connection(token)] = report.clock_skew
     return skews
+
+
+def _get_connection(token: TokenStatus) -> str:
+    connection: str = token.settings.get("flowauth_conn_id", ManagedToken.flowauth_conn_id)
+    return connection
 
 
 def _schedule_to_json(schedule: Schedule) -> str | float | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.text import format_count
-from flowauth_rotator.provider.compat import is_masked, read_connection, read_variable
+from flowauth_rotator.provider.compat import is_masked, read_variable
 from flowauth_rotator.provider.managed_tokens import (
     LIST_VARIABLE,
     InvalidEntry,
@@ -27,10 +27,12 @@ from flowauth_rotator.provider.managed_tokens import (
     resolve_name,
 )
 from flowauth_rotator.provider.schedule import Schedule, count_checks
+from flowauth_rotator.provider.signatures import PublicKeys
 from flowauth_rotator.provider.variable_store import VariableStore
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.rotation import Inspection
+    from flowauth_rotator.core.tokens import Token
     from flowauth_rotator.monitoring.status import TokenStatus
 
 RECOMMENDED_CHECKS = 8  # between due and expiry: renewal survives an outage of a few checks
@@ -144,6 +146,7 @@ class Survey:
         invalid_entries: invalid entries of the list of managed tokens.
         is_complete: whether the run checks all managed tokens.
         lifetime_minutes: the lifetime to request in this run instead of each token's own.
+        public_keys: the public keys of the connections of these tokens.
     """
 
     due: Sequence[SurveyedToken]
@@ -152,12 +155,15 @@ class Survey:
     invalid_entries: Sequence[InvalidEntry]
     is_complete: bool = True
     lifetime_minutes: int | None = None
+    public_keys: PublicKeys = field(default_factory=dict)
 
     @property
-    def connection_ids(self) -> list[str]:
-        """The connections of the tokens that this run does not rotate."""
-        tokens = [*self.healthy, *self.deferred]
-        return list(dict.fromkeys(token.token.flowauth_conn_id for token in tokens))
+    def tokens_in_use(self) -> list[tuple[str, Token | None]]:
+        """The connection and the token in use of each entry."""
+        return [
+            (each.token.flowauth_conn_id, each.inspection.token if each.inspection else None)
+            for each in (*self.due, *self.deferred, *self.healthy)
+        ]
 
     @property
     def arguments(self) -> list[dict[str, Any]]:
@@ -308,24 +314,6 @@ def _warn_of_slow_schedule(
         return token
     report = replace(token.report, outcome=Outcome.MISCONFIGURED, severity=Severity.CRITICAL)
     return replace(token, report=report)
-
-
-def read_connection_errors(connection_ids: Iterable[str]) -> dict[str, Misconfigured]:
-    """Return an error for each connection that does not exist.
-
-    Raises:
-        StoreUnavailable: Airflow did not respond.
-    """
-    errors = {conn_id: _find_connection_error(conn_id) for conn_id in connection_ids}
-    return {conn_id: error for conn_id, error in errors.items() if error}
-
-
-def _find_connection_error(connection_id: str) -> Misconfigured | None:
-    try:
-        read_connection(connection_id)
-    except Misconfigured as error:
-        return error
-    return None
 
 
 def _add_connection_error(

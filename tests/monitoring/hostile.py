@@ -9,6 +9,7 @@ from flowauth_rotator.monitoring.assessment import Thresholds, assess
 from flowauth_rotator.monitoring.status import (
     Event,
     RotationDagStatus,
+    Signature,
     StatusDocument,
     TokenStatus,
 )
@@ -70,6 +71,7 @@ tokens = st.builds(
     owner=optional_texts,
     audience=optional_texts,
     roles=st.lists(texts, max_size=3).map(tuple),
+    signature=st.none() | st.sampled_from(Signature),
     issued_at=optional_times,
     renew_at=optional_times,
     critical_at=optional_times,
@@ -99,6 +101,7 @@ dags = st.builds(
     configuration_errors=st.lists(texts, max_size=2).map(tuple),
     failure=st.none() | events,
     clock_skews=st.dictionaries(texts, st.integers(-(10**6), 10**6), max_size=2),
+    public_keys=st.dictionaries(texts, texts, max_size=2),
     exists=st.booleans(),
     is_paused=st.booleans(),
     has_import_error=st.booleans(),

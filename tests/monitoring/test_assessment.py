@@ -14,6 +14,7 @@ from flowauth_rotator.monitoring.status import (
     DEFAULT_GRACE_PERIOD,
     Event,
     RotationDagStatus,
+    Signature,
     StatusDocument,
     TokenStatus,
 )
@@ -220,6 +221,26 @@ class TestLastResult:
         assert assessed.severity is WARNING
         assert assessed.verdict.message.endswith("; the clocks here and at the issuer differ")
         assert (assessed.verdict.hint, assessed.state) == ("Correct the clock.", "healthy")
+
+
+class TestSignature:
+    """What the public key of the connection says about the token in use."""
+
+    @pytest.mark.parametrize(
+        ("signature", "severity", "clause"),
+        [
+            (None, OK, ")"),
+            (Signature.VALID, OK, ")"),
+            (Signature.INVALID, CRITICAL, "; its signature is not valid"),
+            (Signature.UNVERIFIED, UNKNOWN, "; its signature is not verified"),
+        ],
+    )
+    def test_an_altered_token_is_not_ok(self, signature, severity, clause):
+        """FlowAPI rejects it, however long it would last."""
+        assessed = assess_one(token(signature=signature))
+        assert (assessed.severity, assessed.state) == (severity, "healthy")
+        assert assessed.verdict.message.endswith(clause)
+        assert bool(assessed.verdict.hint) == (severity is not OK)
 
 
 class TestUnreadable:

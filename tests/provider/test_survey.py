@@ -58,10 +58,9 @@ def test_the_most_urgent_tokens_are_rotated_first():
 
 
 def test_a_connection_error_is_the_report_of_a_token_without_a_rotation():
-    """Only the connections of these tokens are read."""
+    """A rotation reads the connection itself."""
     tokens = [surveyed("FINE", is_due=False, flowauth_conn_id="a"), surveyed("DUE")]
     survey = plan(*tokens)
-    assert survey.connection_ids == ["a"]
     errors = {"a": Misconfigured("Connection a does not exist.")}
     [report] = [token.report for token in survey.complete_reports(errors, NOON).healthy]
     assert (report.name, report.outcome) == ("FINE", Outcome.MISCONFIGURED)

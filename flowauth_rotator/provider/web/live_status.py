@@ -15,12 +15,14 @@ from flowauth_rotator.core.tokens import Claims, Token, read_unverified
 from flowauth_rotator.monitoring.status import (
     Event,
     RotationDagStatus,
+    Signature,
     StatusDocument,
     TokenStatus,
 )
 from flowauth_rotator.provider.assets import build_asset_uri
 from flowauth_rotator.provider.managed_tokens import ManagedToken, parse_tokens, resolve_name
 from flowauth_rotator.provider.schedule import Schedule, find_first_check
+from flowauth_rotator.provider.signatures import verify_signature
 from flowauth_rotator.provider.web.page_runs import PageRun, build_run_prefix
 
 MOST_CLAIMS = 4096  # of tokens, to keep in memory
@@ -155,11 +157,16 @@ def _build_token(
     name, name_is_known = resolve_name(
         settings, claims.token_name, known.fingerprint if is_swapped else fingerprint, known
     )
+    signature = known.signature
+    if signature is not Signature.VALID or fingerprint != known.fingerprint:
+        key = dag.public_keys.get(settings.flowauth_conn_id)
+        signature = verify_signature(inspection.token, key)
     return replace(
         known,
         name=name,
         name_is_known=name_is_known,
         fingerprint=fingerprint,
+        signature=signature,
         owner=claims.subject,
         audience=claims.audience,
         roles=tuple(sorted(claims.roles)),
@@ -205,6 +212,7 @@ def _build_unreadable_token(
         name=name,
         name_is_known=name_is_known,
         fingerprint=None,
+        signature=None,
         owner=None,
         audience=None,
         roles=(),
