@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from demo.parts import free_port
+from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.provider.conftest import driven
 
@@ -420,7 +421,7 @@ def test_the_lifetime_of_a_run_goes_before_that_of_the_token(managed, put, airfl
     assert (done["state"], report["outcome"]) == ("success", "rotated")
     new = read_unverified(Token(stored(airflow, "LIFETIME")))
     assert new.lifetime == timedelta(minutes=55)
-    assert f"{new.expires_at - old.expires_at} later" in report["message"]
+    assert f"{format_duration(new.expires_at - old.expires_at)} later" in report["message"]
 
 
 def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airflow_home, results):
