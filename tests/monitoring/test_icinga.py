@@ -100,7 +100,7 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
         status = core.services()
     states = {name: STATES[int(service["current_state"])] for name, service in status.items()}
     assert states == {
-        "FlowAuth_Token_AIRFLOW": "OK",
+        "FlowAuth_Token_AIRFLOW": "WARNING",  # healthy, and its DAG is paused
         "FlowAuth_Token_etl main": "WARNING",  # by the threshold of this service
         "FlowAuth_Token_a_b_0eab8a0a": "CRITICAL",
         "FlowAuth_Rotation_Agent": "CRITICAL",
@@ -111,5 +111,5 @@ def test_icinga_watches_what_an_airflow_tells(monitors, tmp_path, airflow, scrap
     for service in services:  # a name that is not known has no time
         assert "Expires in" in status[service]["plugin_output"]
         assert status[service]["performance_data"].startswith("remaining=")
-    summary = f"{len(NAMES) + 3} tokens: 1 ok, 1 warning, {len(NAMES) + 1} critical; agent critical"
+    summary = f"{len(NAMES) + 3} tokens: 2 warning, {len(NAMES) + 1} critical; agent critical"
     assert summary in status["FlowAuth_Tokens"]["plugin_output"]
