@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from demo.parts import BIN, clean_environment, wait_until
+from flowauth_rotator.core.text import format_count
 from tests.monitoring import grammar
 
 DAG = "checked"
@@ -72,7 +73,9 @@ def test_all_is_well(request, site, where):
     number = len(site.tokens())
     code, text = call("check")
     assert code == 0
-    assert text.startswith(f"TOKENS OK - {number} tokens: {number} ok; agent ok | ok={number} ")
+    assert text.startswith(
+        f"TOKENS OK - {format_count(number, 'token')}: {number} ok; agent ok | ok={number} "
+    )
     code, text = call("check", "--name", "etl main")
     assert code == 0
     assert text.startswith("TOKEN OK - 'etl main': Expires in ")
