@@ -130,6 +130,7 @@ class Verdict:
     reasons: Sequence[str] = ()
 
 
+INVALID_SIGNATURE = "invalid_signature"  # a state
 SIGNATURE_PROBLEMS: dict[Signature | None, Verdict] = {
     Signature.INVALID: Verdict(
         Severity.CRITICAL,
@@ -152,7 +153,8 @@ class AssessedToken:
 
     Attributes:
         token: the facts.
-        state: a `TokenState`, or the `Outcome` of the failure that decides the severity.
+        state: a `TokenState`, `INVALID_SIGNATURE`, or the `Outcome` of the failure that decides
+            the severity.
         verdict: the verdict.
         forecast: what the next check will do, in a sentence; may be empty.
         remaining: the time until it expires, negative afterwards; None if it cannot be read.
@@ -412,6 +414,8 @@ def assess_token(
         severities.append(problem.severity)
         reasons.append(problem.message)
         hints.append(problem.hint)
+        if token.signature is Signature.INVALID:
+            state = INVALID_SIGNATURE
     if dag and _is_waiting(dag, state):
         severities.append(Severity.WARNING)
         reasons.append(f"{dag.dag.dag_id} is {dag.condition}")

@@ -17,7 +17,7 @@ from flowauth_rotator import __version__
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
-from flowauth_rotator.monitoring.status import DEFAULT_GRACE_PERIOD, SWAP_OUTCOMES
+from flowauth_rotator.monitoring.status import DEFAULT_GRACE_PERIOD, SWAP_OUTCOMES, Signature
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -95,6 +95,16 @@ def _token_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
         "1 if the Variable has a token that can be read, else 0.",
         "name",
         {name: name in readable for name in tokens if tokens[name].state != "unknown"},
+    )
+    yield _gauge(
+        "token_signature_valid",
+        "1 if the public key of its connection verifies the token in use, 0 if it does not.",
+        "name",
+        {
+            name: token.signature is Signature.VALID
+            for name, token in readable.items()
+            if token.signature in (Signature.VALID, Signature.INVALID)
+        },
     )
     yield _rotations({name: token.rotation_counts for name, token in facts.items()})
     yield _timestamps(

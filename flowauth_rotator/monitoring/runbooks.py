@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from flowauth_rotator.core.policy import TokenState
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring.assessment import (
+    INVALID_SIGNATURE,
     AssessedDag,
     AssessedToken,
     has_unused_successor,
@@ -45,6 +46,8 @@ def find_runbook(token: AssessedToken, dag: AssessedDag | None, now: datetime) -
         return None if token.state == "unknown" else "FlowAuthTokenMissing"
     if remaining <= timedelta(0):
         return "FlowAuthTokenExpired"
+    if token.state == INVALID_SIGNATURE:
+        return "FlowAuthTokenSignatureInvalid"
     if remaining < token.critical_below:
         return "FlowAuthTokenExpiryCritical"
     if expires_before_renewal(token.token, dag, now):

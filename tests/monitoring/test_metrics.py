@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 
+import pytest
 from hypothesis import given
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -9,7 +10,13 @@ from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
 from flowauth_rotator.monitoring.prometheus import render
-from flowauth_rotator.monitoring.status import Event, RotationDagStatus, StatusDocument, TokenStatus
+from flowauth_rotator.monitoring.status import (
+    Event,
+    RotationDagStatus,
+    Signature,
+    StatusDocument,
+    TokenStatus,
+)
 from tests.monitoring import hostile
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
@@ -80,6 +87,19 @@ def test_each_fact_of_a_token_has_its_series():
     assert values["token_info", "etl main", "ETL"] == 1
     counts = {key[2]: value for key, value in values.items() if key[0] == "rotations_total"}
     assert counts == {str(outcome): token.rotation_counts.get(outcome, 0) for outcome in Outcome}
+
+
+@pytest.mark.parametrize(
+    ("signature", "values"),
+    [(None, []), (Signature.UNVERIFIED, []), (Signature.VALID, [1]), (Signature.INVALID, [0])],
+)
+def test_a_signature_has_a_series_if_a_key_is_known(signature, values):
+    """An alert on a signature that could not be verified would blame the token."""
+    token = TokenStatus(
+        "etl main", issued_at=NOON - HOUR, expires_at=NOON + HOUR, signature=signature
+    )
+    measured = measure(StatusDocument([], [token]))
+    assert [value for key, value in measured.items() if key[0] == "token_signature_valid"] == values
 
 
 def test_each_fact_of_a_dag_has_its_series():

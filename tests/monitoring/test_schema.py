@@ -12,7 +12,7 @@ from hypothesis import given
 from flowauth_rotator.core.policy import TokenState
 from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring import json_output, status
-from flowauth_rotator.monitoring.assessment import Condition, assess
+from flowauth_rotator.monitoring.assessment import INVALID_SIGNATURE, Condition, assess
 from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.status import (
     Event,
@@ -81,7 +81,10 @@ def test_each_entry_has_a_description_and_a_unit(definition):
         (DEFINITIONS["severity"], Severity),
         (DEFINITIONS["outcome"], Outcome),
         (DEFINITIONS["dag"]["properties"]["condition"], Condition),
-        (DEFINITIONS["token"]["properties"]["state"], {*TokenState, *Outcome, "unknown"}),
+        (
+            DEFINITIONS["token"]["properties"]["state"],
+            {*TokenState, *Outcome, INVALID_SIGNATURE, "unknown"},
+        ),
     ],
 )
 def test_each_enum_has_the_values_of_the_code(entry, values):

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.report import Outcome, Severity
@@ -213,6 +215,17 @@ def test_a_state_has_a_runbook_and_an_alert(left, dag, failure, runbook, alert):
     url = f"flowauth-rotator/runbooks/{runbook}"
     assert row["runbook"] == (runbook and {"text": runbook, "url": url})
     assert row["alert"] == alert
+
+
+def test_a_token_with_an_invalid_signature_is_not_healthy():
+    """It has a state, a reason, an alert and a runbook of its own."""
+    token = encode_token()  # not signed with that key
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    row = build_row(token, dag=describe_dag(public_keys={"flowauth_default": pem}))
+    assert (row["state"], row["severity"]) == ("invalid_signature", "critical")
+    assert row["reasons"] == ["its signature is not valid"]
+    assert row["alert"] == row["runbook"]["text"] == "FlowAuthTokenSignatureInvalid"
 
 
 def test_a_newer_token_that_is_not_in_use_has_its_runbook():

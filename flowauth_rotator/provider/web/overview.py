@@ -18,6 +18,7 @@ from flowauth_rotator.monitoring.assessment import (
     Condition,
     Verdict,
     describe_failure,
+    rank_token,
 )
 from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.runbooks import find_alert, find_runbook
@@ -67,7 +68,7 @@ class Overview:
 
     def to_json(self) -> dict[str, Any]:
         """Return the overview as JSON values; times are epoch seconds."""
-        tokens = sorted(self.assessment.tokens, key=_rank)
+        tokens = sorted(self.assessment.tokens, key=rank_token)
         document = json_output.render(replace(self.assessment, tokens=tokens))
         rows = [
             self._build_row(token, rendered)
@@ -208,17 +209,6 @@ class Overview:
         if event is None or event.run_id is None or event.task_id is None:
             return None
         return self.pages.task(token.dag_id or "", event.run_id, event.task_id, event.map_index)
-
-
-def _rank(token: AssessedToken) -> tuple[int, bool, timedelta, str]:
-    """Return the sort key of the page: the most severe first, then the first to expire."""
-    is_readable = token.remaining is not None
-    return (
-        -token.severity.rank,
-        is_readable,
-        token.remaining or timedelta(0),
-        token.token.name,
-    )
 
 
 def _count_minutes(remaining: timedelta) -> int:
