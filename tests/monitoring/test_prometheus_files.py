@@ -136,6 +136,12 @@ MISTAKES = {  # in the rules, by the first words of the unit test that must dete
         "last_over_time(flowauth_rotator_token_readable[10m])": "flowauth_rotator_token_readable",
         "          and flowauth_rotator:token_readable:latest == 1\n": "",
     },
+    "a token was altered": {
+        "last_over_time(flowauth_rotator_token_signature_valid[10m])": (
+            "flowauth_rotator_token_signature_valid"
+        ),
+        "token_signature_valid:latest == 0": "token_signature_valid:latest < 2",
+    },
     "a Variable that is no longer managed": {
         "last_over_time(flowauth_rotator_token_info[6h])": "flowauth_rotator_token_info",
         "last_over_time(flowauth_rotator_token_info[10m])": "flowauth_rotator_token_info",
