@@ -108,6 +108,15 @@ def test_a_row_in_trouble_says_why_since_when_and_what_to_do(show):
     )
 
 
+def test_a_token_that_needs_attention_is_not_called_healthy(show):
+    """Though nothing is wrong with the token itself, as if its DAG is paused."""
+    paused = build_token("ONE", severity="warning", state="healthy", reasons=["my_dag is paused"])
+    board = show(paused, build_token("TWO"))
+    expect(row(board.page, "ONE").locator(".pill")).to_have_text("Warning")
+    expect(row(board.page, "ONE")).to_contain_text("my_dag is paused.")
+    expect(row(board.page, "TWO").locator(".pill")).to_have_text("Healthy")
+
+
 def test_a_row_opens_and_closes(show):
     """With its button, by mouse and keyboard; its details exist only then."""
     board = show(build_token("ONE", rotations=[build_event()]), build_token("TWO"))

@@ -159,8 +159,8 @@ def test_an_invalid_document_is_no_check(database, value):
     assert document["tokens"] == []
 
 
-def test_what_cannot_be_decrypted_is_no_check_or_no_token(database):
-    """As after a change of the Fernet key."""
+def test_what_cannot_be_decrypted_is_said(database):
+    """As after a change of the Fernet key: of a token, and of the status of the DAG."""
     [key] = put(database)
     database.garble(key=key)
     [token] = overview(database)["tokens"]
@@ -168,6 +168,10 @@ def test_what_cannot_be_decrypted_is_no_check_or_no_token(database):
     assert "cannot decrypt" in token["message"]
     database.garble(key=build_key(DAG))
     assert overview(database)["tokens"] == []
+    [dag] = overview(database, startable=[DAG])["dags"]
+    assert (dag["condition"], dag["severity"]) == ("failed", "warning")
+    assert f"Variable {build_key(DAG)}" in dag["hint"]
+    assert "`fernet_key`" in dag["hint"]
 
 
 def test_a_copy_of_a_document_is_ignored(database):

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -15,8 +16,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
+from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.monitoring.status import (
+    Event,
     InvalidStatus,
     RotationDagStatus,
     StatusDocument,
@@ -84,19 +87,41 @@ def read_scheduled_dags(session: Session) -> dict[str, list[str]]:
     return dag_ids
 
 
-def read_documents(session: Session) -> StatusDocument:
+def read_documents(session: Session, dag_ids: Collection[str], now: datetime) -> StatusDocument:
     """Return the status documents of all rotation DAGs as one.
 
-    A document that cannot be decrypted, or is not of this version, is left out.
+    A document that is not of this version is left out. One that cannot be decrypted is a failure of
+    its DAG.
+
+    Args:
+        session: the session.
+        dag_ids: the rotation DAGs that Airflow knows.
+        now: an aware time.
     """
     condition = Variable.key.startswith(KEY_PREFIX, autoescape=True)
+    by_key = {build_key(dag_id): dag_id for dag_id in dag_ids}
     documents = []
     for row in _select_variables(session, condition):
+        text = _decrypt(row)
+        if text is None and row.key in by_key:
+            documents.append(_build_unreadable_document(by_key[row.key], row.key, now))
         with suppress(InvalidStatus):
-            document = _load_document(_decrypt(row) or "")
+            document = _load_document(text or "")
             if _is_key_of(row.key, document):  # and not a copy of another DAG's document
                 documents.append(document)
     return merge(documents)
+
+
+def _build_unreadable_document(dag_id: str, key: str, now: datetime) -> StatusDocument:
+    failure = Event(
+        now,
+        Outcome.UNAVAILABLE,
+        Severity.CRITICAL,
+        f"Variable {key}, which has the status of the tokens, cannot be decrypted.",
+        "Give the web server and the workers the same `fernet_key`. If the key was changed, the "
+        "next check stores the status again.",
+    )
+    return StatusDocument([RotationDagStatus(dag_id, failure=failure)])
 
 
 def read_tokens(session: Session, keys: Collection[str]) -> dict[str, VariableStore]:

@@ -1,7 +1,7 @@
 /** Filter and order of the rows; a tab keeps them. */
 
 import { byId, createElement, setAttribute, setList, setVisible } from "./dom.js";
-import { formatOutcome, formatLabel } from "./labels.js";
+import { formatOutcome, formatState } from "./labels.js";
 import { load, save } from "./storage.js";
 
 const RANKS = ["critical", "warning", "unknown", "ok"];
@@ -89,7 +89,7 @@ export function sortTokens(tokens) {
 export function matches(token) {
   if (view.dag && !token.dag_ids.includes(view.dag)) return false;
   if (!matchesSeverity(token, view.severity)) return false;
-  const state = `${formatLabel(token.state)} ${formatOutcome(token.state)}`;
+  const state = `${formatState(token)} ${formatOutcome(token.state)}`;
   const texts = [token.name, token.variable, ...token.dag_ids, state, token.owner, token.audience];
   const content = [...texts, ...token.roles].join("\n").toLowerCase();
   return view.text.toLowerCase().split(/\s+/).every((word) => content.includes(word));

@@ -38,6 +38,11 @@ export function formatLabel(state) {
   return LABELS[state] ?? capitalize(state).replaceAll("_", " ");
 }
 
+/** Format the state of a token; one that is healthy and needs attention has its severity. */
+export function formatState({ severity, state }) {
+  return formatLabel(state === "healthy" && severity !== "ok" ? severity : state);
+}
+
 export function formatOutcome(outcome) {
   return OUTCOMES[outcome] ?? formatLabel(outcome);
 }

@@ -1,6 +1,6 @@
 import { Body } from "./body.js";
 import { cloneTemplate, setAttribute, setOptionalText, setText, setVisible } from "./dom.js";
-import { formatLabel, formatOutcome, formatSentence } from "./labels.js";
+import { formatOutcome, formatSentence, formatState } from "./labels.js";
 import { describeRequest } from "./request.js";
 import { formatAbsolute, formatDuration, isShortLived } from "./time.js";
 
@@ -51,7 +51,7 @@ export class Row {
     setAttribute(this.root, "data-severity", token.severity);
     setText(parts.name, token.name);
     setAttribute(parts.name, "title", token.name);
-    setText(parts.state, formatLabel(token.state));
+    setText(parts.state, formatState(token));
     const dags = token.dag_ids;
     setText(parts.dag, dags.length > 1 ? `${dags.length} DAGs: ${dags.join(", ")}` : dags[0]);
     setAttribute(parts.dag, "title", dags.join(", "));
