@@ -108,8 +108,9 @@ class Watch:
 
     def interrupted(self, span="6s"):
         """The alerts of jobs with metrics that did not fire at each of the last evaluations."""
-        evaluations = f"count_over_time(flowauth_rotator:agent_expected:latest[{span}])"
-        firing = f'count_over_time(ALERTS{{alertstate="firing"}}[{span}])'
+        span = f"[{span}] offset 3s"  # the present evaluation may not be complete
+        evaluations = f"count_over_time(flowauth_rotator:agent_expected:latest{span})"
+        firing = f'count_over_time(ALERTS{{alertstate="firing"}}{span})'
         found = self.ask(f"{firing} < on (job) group_left () {evaluations}")
         return [(labels["alertname"], labels["job"]) for labels, _ in found]
 

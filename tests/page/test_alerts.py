@@ -97,13 +97,9 @@ def watch(monitors, sources, tmp_path_factory):
         yield watch
 
 
-def stop(site, part):
-    """Stop one of the processes of this Airflow, which this one has started, with its children."""
-    home = site.home.env["AIRFLOW_HOME"]
-    children = [
-        it for it in psutil.Process().children() if it.environ().get("AIRFLOW_HOME") == home
-    ]
-    started = {child: " ".join(child.cmdline()) for child in children}
+def stop(part):
+    """Stop one of Airflow's processes, which this one has started, with its children."""
+    started = {child: " ".join(child.cmdline()) for child in psutil.Process().children()}
     [found] = [it for it, line in started.items() if re.search(rf"airflow {part}\b", line)]
     os.killpg(found.pid, signal.SIGTERM)
     found.wait(60)
@@ -188,7 +184,7 @@ def test_what_keeps_a_dag_from_checking_is_told_and_nothing_else(site, watch):
     wait_until(lambda: len(checks_of(site, "well")) > checks + 2, "the other one goes on")
     between_checks(site, "well")
     assert watch.ever() == {}
-    stop(site, "scheduler")
+    stop("scheduler")
     first = set(DAGS) - {"well"}
     wait_until(lambda: stalled(watch) >= first, "the first are told")
     assert stalled(watch) == first
@@ -201,7 +197,7 @@ def test_a_plugin_that_was_uninstalled_is_an_absent_agent_and_nothing_else(site,
     """Airflow answers, and knows nothing of it."""
     before = set(watch.ever())
     assert is_there(site)
-    stop(site, "webserver" if site.two else "api[-_]server")
+    stop("webserver" if site.two else "api[-_]server")
     site.home.env |= {
         "PYTHONPATH": os.pathsep.join(
             [str(HERE / "uninstalled"), site.home.env.get("PYTHONPATH", "")]

@@ -92,6 +92,7 @@ def describe_dags(now):
     }
     differences = {
         Condition.OK: {"schedule": 90.0},
+        Condition.EMPTY: {"token_count": 0},
         Condition.NEW: {"checked_at": None, "deadline_at": None, "schedule": None},
         Condition.FAILED: {"failure": Event(now, "unavailable", message="No response.")},
         Condition.MISCONFIGURED: {"configuration_errors": ["Entry 2 is invalid. Correct it."]},
@@ -129,6 +130,7 @@ def test_all_can_read_the_condition_of_a_dag(site, visit, one, theme, width):
         line = lines.filter(has=page.get_by_role("link", name=dag["dag_id"], exact=True))
         expect(line).to_have_attribute("data-severity", dag["severity"])
         words = {
+            "empty": "No tokens are managed",
             "new": "First check pending.",
             "paused": "Paused: tokens are not being renewed. Unpause to resume.",
         }.get(dag["condition"])
