@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import shutil
 import subprocess
 import textwrap
@@ -17,7 +18,7 @@ from tests.e2e.deployment import Deployment
 RUNBOOKS = ROOT / "docs" / "runbooks"
 DAG = "flowauth_token_rotation"
 LIST = "flowauth_rotator_tokens"
-SCRAPE_TOKEN = "the-token-of-the-test"
+SCRAPE_TOKEN = secrets.token_hex(32)
 MINUTE, HOUR, DAY = 60, 3600, 86400
 NAMES = {  # of the token that a runbook calls "etl main"; others are about T1
     "FlowAuthTokenExpiringSoon": "T1",
