@@ -106,7 +106,7 @@ class Watch:
             for name in {labels["alertname"] for labels, _ in counted}
         }
 
-    def interrupted(self, span="6s"):
+    def interrupted(self, span="3s"):
         """The alerts of jobs with metrics that did not fire at each of the last evaluations."""
         span = f"[{span}] offset 3s"  # the present evaluation may not be complete
         evaluations = f"count_over_time(flowauth_rotator:agent_expected:latest{span})"
