@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from demo.parts import ROOT, AirflowHome, wait_until
+from demo.parts import BIN, ROOT, AirflowHome, wait_until
 from flowauth_rotator.server.signing import Signer
 from tests.conftest import RenewalServer
 from tests.e2e.deployment import Deployment
@@ -187,6 +187,7 @@ def test_its_commands_print_what_it_says(page, deployment, issuer, outputs, tmp_
 def substitute(command, name, deployment, issuer):
     """Return a command with the names and places of the deployment."""
     for ours, theirs in {
+        "flowauth-rotator server": f"{BIN}/flowauth-rotator server",  # an environment of its own
         "etl main": name,
         "https://flowauth.example.org": issuer.url,
         "https://airflow.example.org": deployment.url,
