@@ -72,7 +72,7 @@ def server() -> None:
       flowauth-rotator server add-user flowbot
       flowauth-rotator server grant flowbot viewer
       flowauth-rotator server mint --user flowbot --audience TEST_SERVER \\
-          --name AIRFLOW --role viewer
+          --name AIRFLOW --role viewer --output flowapi.token
 
     All commands except `init` and `upgrade` can run while the server is running: changes take
     effect with its next request.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
 from flowauth_rotator.server import Services, Settings, SetupError, maintenance, signing
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import format_count, print_result, show_progress
+from flowauth_rotator.server.commands.output import (
+    create_private_file,
+    format_count,
+    print_result,
+    show_progress,
+)
 from flowauth_rotator.server.data_dir import DATABASE
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.services import upgrade_server
@@ -110,7 +111,7 @@ def backup(settings: Settings, file: Path, as_json: bool) -> None:
     """  # noqa: D301
     with (
         closing(_get_sqlite_database(settings)) as database,
-        _create_file(file) as copy,
+        create_private_file(file) as copy,
         show_progress("Copying") as update,
     ):
         database.backup(copy, lambda left, total: update(total - left, total))
@@ -134,25 +135,3 @@ def _get_sqlite_database(settings: Settings) -> Database:
     if not (settings.data_dir / DATABASE).is_file():
         settings.directory.verify_files()
     return settings.build_database()
-
-
-@contextmanager
-def _create_file(path: Path) -> Iterator[Path]:
-    """Create a private file that replaces an empty one at `path` when the block has ended."""
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as error:
-        raise click.ClickException(f"Cannot create {path}: {error.strerror}.") from None
-    try:
-        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            draft = Path(folder, path.name)
-            draft.touch(0o600)
-            yield draft
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, (OSError, sqlite3.Error)):
-            raise SetupError(f"Cannot write {path}: {error}; the file was removed.") from None
-        raise

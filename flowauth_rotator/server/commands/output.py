@@ -1,17 +1,22 @@
-"""The output of the commands: tables or JSON, results, and progress bars."""
+"""The output of the commands: tables or JSON, results, progress bars, and private files."""
 
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
+from flowauth_rotator.server.errors import SetupError
 from flowauth_rotator.tables import format_table
 
 Facts = Mapping[str, object]
@@ -69,6 +74,48 @@ def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
             bars[0].update(done - bars[0].pos)
 
         yield update if sys.stderr.isatty() else lambda _done, _total: None
+
+
+@contextmanager
+def create_private_file(path: Path) -> Iterator[Path]:
+    """Create a file with mode 0600 that gets its content when the block ends.
+
+    Until then `path` is empty; if the block raises, it is removed.
+
+    Yields:
+        The empty file to write, in a private directory beside `path`.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise SetupError(_describe_create_error(path, error)) from None
+    try:
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            draft = Path(folder, path.name)
+            draft.touch(0o600)
+            yield draft
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, (OSError, sqlite3.Error)):
+            raise SetupError(f"Cannot write {path}: {error}; the file was removed.") from None
+        raise
+
+
+def _describe_create_error(path: Path, error: OSError) -> str:
+    """Return why a file cannot be created, and what to do about it."""
+    advice = "Choose another file."
+    if path.is_dir() and not path.is_symlink():
+        return f"Cannot create {path}: it is a directory. Name a new file in it."
+    if isinstance(error, FileExistsError):
+        advice = "An existing file is never overwritten: choose another name, or remove it first."
+    elif isinstance(error, FileNotFoundError):
+        advice = f"Create its directory first: mkdir -p {path.parent}"
+    elif isinstance(error, PermissionError):
+        advice = f"Choose a directory that you can write, instead of {path.parent}."
+    return f"Cannot create {path}: {error.strerror}. {advice}"
 
 
 def _format_json(rows: Iterable[Facts]) -> Iterator[str]:

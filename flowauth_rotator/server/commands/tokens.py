@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from flowauth_rotator.server import Services
 from flowauth_rotator.server.commands import options
-from flowauth_rotator.server.commands.output import Facts, print_rows
+from flowauth_rotator.server.commands.output import (
+    Facts,
+    create_private_file,
+    format_epoch,
+    print_rows,
+)
 from flowauth_rotator.server.history import HistoryRow
+from flowauth_rotator.server.issuing import IssuedToken
 
 
 @click.command(cls=options.Command)
@@ -32,6 +39,12 @@ from flowauth_rotator.server.history import HistoryRow
     metavar="MINUTES",
     help="Lifetime in minutes; default: the longest permitted.",
 )
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="New file for the token, which only you can read; default: standard output.",
+)
 @options.with_services
 def mint(
     services: Services,
@@ -40,21 +53,34 @@ def mint(
     name: str,
     roles: Sequence[str],
     lifetime_minutes: int | None,
+    output: Path | None,
 ) -> None:
-    """Mint a first token and print it.
+    """Mint a first token.
 
-    Standard output contains only the token.
+    Standard output contains only the token. With --output, FILE contains only the token, without
+    a line break.
 
     \b
     Example:
       flowauth-rotator server mint --user flowbot --audience TEST_SERVER \\
-          --name AIRFLOW --role viewer --lifetime-minutes 60 > token.jwt
+          --name AIRFLOW --role viewer --lifetime-minutes 60 --output flowapi.token
     """  # noqa: D301 - \b is click's mark for preformatted text
-    owner = services.accounts.get_user(username)
-    server_id = services.accounts.get_audience(audience).id
-    now = options.read_clock()
-    issued = services.issuer.mint(owner, server_id, name, roles, lifetime_minutes, now=now)
-    click.echo(issued.token)
+
+    def issue() -> IssuedToken:
+        owner = services.accounts.get_user(username)
+        server_id = services.accounts.get_audience(audience).id
+        now = options.read_clock()
+        return services.issuer.mint(owner, server_id, name, roles, lifetime_minutes, now=now)
+
+    if output is None:
+        click.echo(issue().token)
+        return
+    with create_private_file(output) as draft:  # first: a token that cannot be stored is lost
+        issued = issue()
+        draft.write_text(issued.token, encoding="ascii")
+    click.echo(
+        f"Wrote token {name!r} to {output}. It expires at {format_epoch(issued.expires_at)} UTC."
+    )
 
 
 @click.command(cls=options.Command)

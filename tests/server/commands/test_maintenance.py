@@ -187,17 +187,26 @@ class TestBackup:
 
     def test_nothing_is_ever_overwritten(self, fails, file):
         file.write_text("precious")
-        assert fails("backup", file) == f"Error: Cannot create {file}: File exists."
+        assert fails("backup", file) == (
+            f"Error: Cannot create {file}: File exists. An existing file is never overwritten: "
+            "choose another name, or remove it first."
+        )
         assert file.read_text() == "precious"
 
     def test_a_dangling_link_is_not_followed(self, fails, file):
         file.symlink_to(file.parent / "elsewhere")
-        assert fails("backup", file) == f"Error: Cannot create {file}: File exists."
+        assert fails("backup", file).startswith(f"Error: Cannot create {file}: File exists. ")
+
+    def test_a_directory_is_named_as_one(self, fails, file):
+        assert fails("backup", file.parent) == (
+            f"Error: Cannot create {file.parent}: it is a directory. Name a new file in it."
+        )
 
     def test_a_place_that_is_not_there_is_named(self, fails, tmp_path):
-        sentence = fails("backup", tmp_path / "none" / "file.db")
-        assert sentence.endswith("file.db: No such file or directory.")
-        assert sentence.startswith("Error: Cannot create ")
+        assert fails("backup", tmp_path / "none" / "file.db") == (
+            f"Error: Cannot create {tmp_path}/none/file.db: No such file or directory. "
+            f"Create its directory first: mkdir -p {tmp_path}/none"
+        )
 
     def test_of_a_failed_one_nothing_is_left(self, start, fill, file):
         fill(500, size=2000)

@@ -107,3 +107,42 @@ def test_mint_prints_the_token_alone_from_a_real_shell(start):
     assert stderr == ""
     counts = [stdout.count(character) for character in "\n."]
     assert counts == [1, 2]
+
+
+class TestOutput:
+    """`mint --output FILE`, by a process of its own with the usual umask."""
+
+    @pytest.fixture
+    def mint(self, start):
+        def mint(file, *options):
+            process = start(*MINT.split(), "--output", str(file), *options, umask=0o022)
+            stdout, stderr = process.communicate()
+            return process.returncode, stdout, stderr
+
+        return mint
+
+    def test_the_file_is_the_token_and_only_its_owner_reads_it(self, mint, tmp_path, claims_of):
+        file = tmp_path / "flowapi.token"
+        code, stdout, stderr = mint(file)
+        claims = claims_of(file.read_text())
+        assert (code, stderr, claims["token_name"]) == (0, "", "AIRFLOW")
+        assert re.fullmatch(
+            rf"Wrote token 'AIRFLOW' to {file}\. It expires at [-0-9]+ [:0-9]+ UTC\.\n", stdout
+        )
+        assert file.stat().st_mode & 0o777 == 0o600
+        counts = [file.read_text().count(character) for character in "\n. "]
+        assert counts == [0, 2, 0]
+
+    def test_without_a_place_for_it_nothing_is_minted(self, mint, tmp_path, services):
+        file = tmp_path / "flowapi.token"
+        file.write_text("precious")
+        code, stdout, stderr = mint(file)
+        assert (code, stdout, file.read_text()) == (1, "", "precious")
+        assert "An existing file is never overwritten" in stderr
+        code, _, stderr = mint(tmp_path / "none" / "flowapi.token")
+        assert (code, f"mkdir -p {tmp_path}/none" in stderr) == (1, True)
+        assert list(services.issuer.iterate_rows()) == []
+
+    def test_a_refused_one_leaves_no_file(self, mint, tmp_path):
+        code, _, _ = mint(tmp_path / "flowapi.token", "--lifetime-minutes", "999999")
+        assert (code, (tmp_path / "flowapi.token").exists()) == (1, False)
