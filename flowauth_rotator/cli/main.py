@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 import click
 
@@ -30,11 +31,8 @@ class _Commands(click.Group):
             return super().get_command(ctx, cmd_name)
         try:
             commands = import_module("flowauth_rotator.server.commands")
-        except ModuleNotFoundError as error:
-            raise click.ClickException(
-                f"The renewal server needs {error.name}, which is not installed. "
-                "Run: pip install 'flowauth-rotator[server]'"
-            ) from None
+        except ImportError as error:  # ModuleNotFoundError, or a package that is too old
+            raise click.ClickException(_describe_import_error(error)) from None
         command: click.Command = getattr(commands, cmd_name)
         return command
 
@@ -43,6 +41,20 @@ class _Commands(click.Group):
         helps = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted({**helps, **SERVER_COMMANDS}.items()))
+
+
+def _describe_import_error(error: ImportError) -> str:
+    """Return what the server lacks, and where to install it."""
+    fault = f"The renewal server cannot be imported: {error}."
+    if isinstance(error, ModuleNotFoundError):
+        fault = f"The renewal server needs {error.name}, which is not installed."
+    command = "pip install 'flowauth-rotator[server]'"
+    if find_spec("airflow") is None:
+        return f"{fault} Run: {command}"
+    return (
+        f"{fault} Install it outside of this environment, since it needs other versions of "
+        f"Airflow's packages: python3 -m venv DIR && DIR/bin/{command}"
+    )
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -73,7 +73,7 @@ class DataDirectory:
             for name in self.file_names:
                 self.create_file(name, contents[name])
         except OSError as error:
-            raise SetupError(f"Cannot create {self.path}: {error.strerror or error}.") from None
+            raise SetupError(self._describe_create_error(error)) from None
 
     def verify_files(self, *optional: str) -> None:
         """Verify that every file exists, except optional ones.
@@ -91,6 +91,8 @@ class DataDirectory:
                 f"{self.path} lacks {METRICS_TOKEN}, which version 0.1 did not create: run "
                 f"`flowauth-rotator server upgrade --data-dir {self.path}`."
             )
+        if self._is_below_file():
+            raise SetupError(f"A part of {self.path} is a file: choose another data directory.")
         if missing == required:
             raise SetupError(
                 f"{self.path} is not a data directory yet: "
@@ -180,6 +182,11 @@ class DataDirectory:
     def _create_directory(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         existing = [name for name in self.file_names if (self.path / name).exists()]
+        if len(existing) == len(self.file_names):
+            raise SetupError(
+                f"{self.path} is a data directory already; nothing was changed. Start it with "
+                f"`flowauth-rotator serve --data-dir {self.path}`, or choose a new directory."
+            )
         if existing:
             raise SetupError(
                 f"{self.path} already contains {', '.join(existing)}; nothing was changed."
@@ -190,6 +197,23 @@ class DataDirectory:
                 f"Other users can access {self.path} (mode {mode:04o}): "
                 f"run `chmod 700 {self.path}` first, or choose a new directory."
             )
+
+    def _describe_create_error(self, error: OSError) -> str:
+        """Return why the directory cannot be created, and what to do about it."""
+        advice = "Choose another directory."
+        if self._is_below_file():
+            advice = "A part of this path is a file: choose another directory."
+        elif isinstance(error, PermissionError):
+            advice = (
+                "Choose a directory that you can write, or let root create this one for you: "
+                f"install -d -m 700 -o {os.geteuid()} {self.path}"
+            )
+        return f"Cannot create {self.path}: {error.strerror or error}. {advice}"
+
+    def _is_below_file(self) -> bool:
+        """Return whether the path or a part of it is not a directory."""
+        existing = next(part for part in (self.path, *self.path.parents) if part.exists())
+        return not existing.is_dir()
 
     def _load(self, name: str, parse: Callable[[bytes], T]) -> T:
         """Return the parsed content of a file; parse it again only after a replacement."""

@@ -11,6 +11,8 @@ class Refused(Exception):
         message: The reason, for the client.
         bad_field: The invalid field of the request, if there is one.
         retry_after: Seconds after which a retry may succeed.
+        operator_message: The reason for the operator at the shell, with the command that helps;
+            by default `message`.
     """
 
     def __init__(
@@ -20,12 +22,14 @@ class Refused(Exception):
         bad_field: str | None = None,
         *,
         retry_after: int | None = None,
+        operator_message: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.bad_field = bad_field
         self.retry_after = retry_after
+        self.operator_message = operator_message or message
 
 
 class SetupError(Exception):

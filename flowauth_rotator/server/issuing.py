@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.tokens import LONGEST_NAME
-from flowauth_rotator.server.accounts import MINUTE, Accounts, Audience, Role, User
+from flowauth_rotator.server.accounts import MINUTE, Accounts, Audience, HeldRoles, Role, User
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import BATCH, History, HistoryRow, NewRow, RecordedRole
@@ -114,9 +114,10 @@ class TokenIssuer:
             held = self._accounts.read_held_roles(connection, owner.id, audience_id)
             if held is None:
                 raise Refused(404, "There is no server with this id.")
-            roles = _select_roles(role_names, held.roles)
+            roles = _select_roles(role_names, held, owner)
             limit = _compute_latest_expiry(held.audience, roles, owner, now, "minted")
-            expires_at = _compute_expiry(_validate_minutes(lifetime_minutes), limit, now)
+            minutes = _validate_minutes(lifetime_minutes)
+            expires_at = _compute_expiry(minutes, limit.latest_expiry, now, limit.description)
             return IssuePlan(owner, held.audience, _validate_name(name), roles, now, expires_at)
 
         with self._database.reading() as connection:
@@ -290,7 +291,8 @@ class TokenIssuer:
         owner = User(parent.owner_id, parent.owner)
         limit = _compute_latest_expiry(held.audience, roles, owner, now, "renewed")
         family_ends_at = self._compute_family_end(parent, now)
-        expires_at = _compute_expiry(minutes, min(limit, family_ends_at), now)
+        latest = min(limit.latest_expiry, family_ends_at)
+        expires_at = _compute_expiry(minutes, latest, now, limit.description)
         renewal = Renewal(parent.id, parent.family_began_at, idempotency_key, minutes)
         return IssuePlan(owner, held.audience, parent.name, roles, now, expires_at, renewal)
 
@@ -381,14 +383,22 @@ def _select_renewed_roles(parent: HistoryRow, held: Sequence[Role]) -> tuple[Rol
     return tuple(by_id[role.id] for role in parent.roles)
 
 
-def _select_roles(names: Sequence[str], held: Sequence[Role]) -> tuple[Role, ...]:
+def _select_roles(names: Sequence[str], held: HeldRoles, owner: User) -> tuple[Role, ...]:
     """Return the named roles, sorted by name; refuse a role that is not held or named twice."""
     if not names:
         raise Refused(400, "No roles.", "roles")
-    by_name = {role.name: role for role in held}
+    by_name = {role.name: role for role in held.roles}
     for name in names:
         if name not in by_name:
-            raise Refused(401, f"Role '{name}' is not permitted for the current user", "roles")
+            audience = held.audience.name
+            raise Refused(
+                401,
+                f"Role '{name}' is not permitted for the current user",
+                "roles",
+                operator_message=f"User {owner.username!r} does not have role {name!r} on audience "
+                f"{audience!r}, only: {', '.join(by_name) or 'none'}. Grant it with: "
+                f"flowauth-rotator server grant {owner.username} {name} --audience {audience}",
+            )
     if len(set(names)) != len(names):
         raise Refused(400, "Each role can be named only once.", "roles")
     return tuple(by_name[name] for name in sorted(names))
@@ -409,22 +419,50 @@ def _validate_minutes(lifetime_minutes: object) -> int | None:
     raise Refused(400, "lifetime_minutes must be a positive integer", "lifetime_minutes")
 
 
+@dataclass(frozen=True)
+class _TightestLimit:
+    """The limit that decides the latest expiry of a token.
+
+    Attributes:
+        latest_expiry: In seconds since the epoch.
+        description: The limit, and the command that changes it, for the operator.
+    """
+
+    latest_expiry: int
+    description: str
+
+
 def _compute_latest_expiry(
     audience: Audience, roles: Sequence[Role], owner: User, now: int, verb: str
-) -> int:
+) -> _TightestLimit:
     """Return the latest expiry that the audience and every role permit."""
-    limits = [audience.limit, *(role.limit for role in roles)]
-    latest = min(limit.compute_latest_expiry(now) for limit in limits)
-    if latest <= now:
+    holders: list[Audience | Role] = [audience, *roles]
+    holder = min(holders, key=lambda holder: holder.limit.compute_latest_expiry(now))
+    limit = _TightestLimit(
+        holder.limit.compute_latest_expiry(now), _describe_limit(holder, audience.name)
+    )
+    if limit.latest_expiry <= now:
         raise Refused(
             401,
             f"Token for {owner.username} cannot be {verb}: "
             "maximum permitted expiry has already passed.",
+            operator_message=f"No token can be {verb}. {limit.description}",
         )
-    return latest
+    return limit
 
 
-def _compute_expiry(minutes: int | None, latest: int, now: int) -> int:
+def _describe_limit(holder: Audience | Role, audience: str) -> str:
+    maximum = f"{holder.limit.max_lifetime_minutes} minutes"
+    if holder.limit.latest_expiry is not None:
+        maximum += f", and no expiry after {_format_epoch(holder.limit.latest_expiry)}"
+    if isinstance(holder, Role):
+        who, command = f"Role {holder.name!r}", f"set-role {holder.name} --audience {audience}"
+    else:
+        who, command = f"Audience {holder.name!r}", f"set-audience {holder.name}"
+    return f"{who} permits {maximum}. Change its limits with: flowauth-rotator server {command}"
+
+
+def _compute_expiry(minutes: int | None, latest: int, now: int, description: str) -> int:
     if minutes is None:
         return latest
     if now + minutes * MINUTE > latest:
@@ -432,5 +470,6 @@ def _compute_expiry(minutes: int | None, latest: int, now: int) -> int:
             400,
             "Requested lifetime exceeds the maximum permitted by the server and original roles",
             "lifetime_minutes",
+            operator_message=f"A lifetime of {minutes} minutes is too long. {description}",
         )
     return now + minutes * MINUTE

@@ -20,7 +20,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from flowauth_rotator.server.errors import SetupError
 from flowauth_rotator.server.services import Services
+from flowauth_rotator.server.settings import METRICS_DIR_VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")
@@ -38,6 +40,7 @@ class Metrics:
         self._services = services
         self._counters = registry
         if services.settings.metrics_dir is not None:
+            _verify_metrics_dir(services.settings.metrics_dir)
             self._counters = CollectorRegistry()
             self._counters.register(_WorkerMetrics(services.settings.metrics_dir))
         self._requests = Histogram(
@@ -77,6 +80,14 @@ class Metrics:
         tokens = CollectorRegistry()
         tokens.register(_TokenMetrics(self._services, now))
         return generate_latest(self._counters) + generate_latest(tokens)
+
+
+def _verify_metrics_dir(folder: Path) -> None:
+    if not folder.is_dir():
+        raise SetupError(
+            f"{METRICS_DIR_VARIABLE}={folder} is not a directory: create it, empty, before each "
+            "start, or unset the variable to count in each worker alone."
+        )
 
 
 class _WorkerMetrics(Collector):

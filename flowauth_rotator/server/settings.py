@@ -120,12 +120,16 @@ def _parse_path(value: str, _variable: str) -> Path:
 
 def _parse_postgresql(value: str, variable: str) -> URL:
     """Parse a PostgreSQL URL; the message omits the value, which may contain a password."""
+    example = "a URL like postgresql://user:password@host/database"
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
-        url = None
-    if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
-        raise SetupError(f"{variable} is not a URL like postgresql://user:password@host/database.")
+        raise SetupError(f"{variable} is not {example}.") from None
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise SetupError(
+            f"{variable} is a {url.get_backend_name()} URL, but only PostgreSQL is supported: set "
+            f"{example}, or unset it to use SQLite in the data directory."
+        )
     return url
 
 

@@ -164,7 +164,7 @@ def test_a_setting_that_is_none_is_named(tmp_path, variable, value):
     ],
 )
 def test_a_database_url_that_is_none_is_named_and_not_repeated(tmp_path, url):
-    with pytest.raises(SetupError, match="DATABASE_URL is not a URL like") as caught:
+    with pytest.raises(SetupError, match="DATABASE_URL is .*a URL like") as caught:
         Settings.load(tmp_path, {"DATABASE_URL": url})
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None

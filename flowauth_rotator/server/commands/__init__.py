@@ -64,7 +64,7 @@ def server() -> None:
 
     \b
     Example, from an empty directory to a first token:
-      export FLOWAUTH_ROTATOR_DATA_DIR=/var/lib/flowauth-rotator
+      export FLOWAUTH_ROTATOR_DATA_DIR=$HOME/flowauth-rotator
       flowauth-rotator server init
       flowauth-rotator server add-audience TEST_SERVER --max-lifetime-minutes 10080
       flowauth-rotator server add-role viewer --audience TEST_SERVER \\

@@ -59,6 +59,7 @@ def set_audience(
         )
     services.accounts.set_audience(name, **limits)
     click.echo(f"Changed audience {name!r}.")
+    _print_overridden_limits(services, name)
 
 
 @click.command(cls=options.Command)
@@ -110,6 +111,7 @@ def add_role(
     """  # noqa: D301
     services.accounts.add_role(name, audience, scopes, Limit(max_lifetime_minutes, latest_expiry))
     click.echo(f"Added role {name!r} to audience {audience!r}.")
+    _print_overridden_limits(services, audience, name)
 
 
 @click.command("set-role", cls=options.Command)
@@ -150,6 +152,7 @@ def set_role(
         )
     services.accounts.set_role(name, audience, scopes=scopes, **limits)
     click.echo(f"Changed role {name!r}.")
+    _print_overridden_limits(services, audience, name)
 
 
 @click.command("delete-role", cls=options.Command)
@@ -198,6 +201,30 @@ def roles(services: Services, audience: str | None, as_json: bool) -> None:
         if audience in (None, summary.audience)
     )
     print_rows(rows, as_json=as_json, empty_message="No roles.")
+
+
+def _print_overridden_limits(
+    services: Services, audience: str | None, role: str | None = None
+) -> None:
+    """Print which roles permit longer lifetimes than their audience, whose limit applies.
+
+    Args:
+        services: The services of the server.
+        audience: Only roles of this audience.
+        role: Only roles of this name.
+    """
+    limits = {s.audience.name: s.audience.limit for s in services.accounts.list_audiences()}
+    for summary in services.accounts.list_roles():
+        own, upper = summary.role.limit.max_lifetime_minutes, limits[summary.audience]
+        if (
+            audience in (None, summary.audience)
+            and role in (None, summary.role.name)
+            and own > upper.max_lifetime_minutes
+        ):
+            click.echo(
+                f"Role {summary.role.name!r} permits {own} minutes, audience {summary.audience!r} "
+                f"only {upper.max_lifetime_minutes}: the shorter limit applies to each token."
+            )
 
 
 def _collect_limits(

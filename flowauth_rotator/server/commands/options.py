@@ -16,6 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import click
 from sqlalchemy.exc import DatabaseError
 
+from flowauth_rotator.core.durations import UNITS, parse_duration
 from flowauth_rotator.server import Services
 from flowauth_rotator.server.database import DatabaseBusy
 from flowauth_rotator.server.errors import Refused, SetupError
@@ -54,6 +55,22 @@ def parse_future_time(value: str) -> int:
     return int(parsed.timestamp())
 
 
+def parse_minutes(value: str) -> int:
+    """Parse a number of minutes, or a duration like 12h, as minutes."""
+    text = value if value[-1:] in UNITS else f"{value}m"
+    try:
+        minutes, rest = divmod(parse_duration(text).total_seconds(), 60)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a number of minutes like 1440, or a duration like 12h or 7d."
+        ) from None
+    if rest or not 1 <= minutes <= _TEN_YEARS:
+        raise click.BadParameter(
+            f"{value!r} is not a whole number of minutes from 1 to {_TEN_YEARS} (ten years)."
+        )
+    return int(minutes)
+
+
 def load_settings(value: str) -> Settings:
     """Load the settings of the environment with this data directory."""
     if not value:
@@ -84,7 +101,7 @@ def _format_error(error: Exception) -> str:
         return f"The database is unusable ({reason})."
     if isinstance(error, OSError):
         return f"Cannot use {error.filename or 'a file'}: {error.strerror or error}."
-    return str(error)
+    return error.operator_message if isinstance(error, Refused) else str(error)
 
 
 def with_services(command: Callable[Concatenate[Services, P], None]) -> Callable[P, None]:
@@ -126,7 +143,6 @@ data_dir = click.option(
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON (times in epoch seconds)."
 )
-minutes = click.IntRange(1, _TEN_YEARS)
 latest_expiry = click.option(
     "--latest-expiry",
     type=parse_future_time,
@@ -148,10 +164,10 @@ def max_lifetime(*, required: bool) -> Callable[[F], F]:
     """Add the option for the maximum lifetime."""
     return click.option(
         "--max-lifetime-minutes",
-        type=minutes,
+        type=parse_minutes,
         metavar="MINUTES",
         required=required,
-        help="Maximum lifetime of a token, in minutes.",
+        help="Maximum lifetime of a token, in minutes, or like 12h or 7d.",
     )
 
 

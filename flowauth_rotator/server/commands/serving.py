@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 
@@ -69,4 +70,15 @@ def _refuse_used_address(bind: str) -> None:
         try:
             listener.bind((host, int(port)))
         except OSError as error:
-            raise click.ClickException(f"Cannot listen on {bind}: {error.strerror}.") from None
+            raise click.ClickException(
+                f"Cannot listen on {bind}: {error.strerror}. {_advise(error, host)}"
+            ) from None
+
+
+def _advise(error: OSError, host: str) -> str:
+    """Return what to do about an address that cannot be used."""
+    if error.errno == errno.EADDRINUSE:
+        return "Stop the program that uses it, or choose another port with --bind HOST:PORT."
+    if error.errno == errno.EACCES:
+        return "Ports below 1024 are reserved for root: choose another one with --bind HOST:PORT."
+    return f"{host} is not an address of this machine: choose one with --bind HOST:PORT."

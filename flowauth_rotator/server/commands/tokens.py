@@ -35,9 +35,9 @@ from flowauth_rotator.server.issuing import IssuedToken
 )
 @click.option(
     "--lifetime-minutes",
-    type=options.minutes,
+    type=options.parse_minutes,
     metavar="MINUTES",
-    help="Lifetime in minutes; default: the longest permitted.",
+    help="Lifetime in minutes, or like 12h or 7d; default: the longest permitted.",
 )
 @click.option(
     "--output",
@@ -112,7 +112,13 @@ def tokens(
         for row in services.issuer.iterate_rows(owner_id=owner_id, expiring_after=expiring_after)
         if name in (None, row.name)
     )
-    empty = "No tokens." if show_all else "No renewable tokens. List expired tokens with --all."
+    empty = f"No {'' if show_all else 'renewable '}tokens"
+    empty += f" named {name!r}" if name is not None else ""
+    empty += f" of user {username!r}." if username else "."
+    if not show_all:
+        empty += " List expired tokens too with --all."
+    elif name is not None:
+        empty += " List the tokens of all names without --name."
     print_rows(rows, as_json=as_json, empty_message=empty)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -33,7 +34,7 @@ class TestAudiences:
 
     def test_a_limit_holds_from_then_on_and_can_be_lifted(self, says, fails):
         says("set-audience TEST_SERVER --max-lifetime-minutes 5")
-        assert "exceeds the maximum permitted" in fails(MINT, "--lifetime-minutes", "6")
+        assert "'TEST_SERVER' permits 5 minutes" in fails(MINT, "--lifetime-minutes", "6")
         says("set-audience TEST_SERVER --max-lifetime-minutes 6")
         says(MINT, "--lifetime-minutes", "6")
         says("set-audience TEST_SERVER --latest-expiry 2099-01-31T00:00:00Z")
@@ -73,6 +74,41 @@ class TestRoles:
         says("set-role viewer --scope run")
         renewed = flowbot.renew(row["id"]).json["token"]
         assert claims_of(renewed)["user_claims"] == compress_claims({"viewer": ["run"]})
+
+    def test_the_limit_that_a_token_exceeds_is_named_with_its_holder(self, says, fails):
+        says("set-role viewer --max-lifetime-minutes 2h")
+        says(MINT, "--lifetime-minutes", "2h")
+        assert fails(MINT, "--lifetime-minutes", "3h") == (
+            "Error: A lifetime of 180 minutes is too long. Role 'viewer' permits 120 minutes. "
+            "Change its limits with: "
+            "flowauth-rotator server set-role viewer --audience TEST_SERVER"
+        )
+
+    def test_an_expiry_that_no_token_may_pass_is_named_with_its_holder(self, says, fails):
+        soon = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=1)
+        says("set-audience TEST_SERVER --latest-expiry", soon.isoformat())
+        assert fails(MINT, "--lifetime-minutes", "2h") == (
+            "Error: A lifetime of 120 minutes is too long. Audience 'TEST_SERVER' permits 10080 "
+            f"minutes, and no expiry after {soon:%Y-%m-%d %H:%M:%S} UTC. Change its limits with: "
+            "flowauth-rotator server set-audience TEST_SERVER"
+        )
+
+    def test_a_limit_above_that_of_the_audience_is_named_with_the_one_that_applies(self, says):
+        sentence = (
+            "Role '{}' permits {} minutes, audience 'TEST_SERVER' only {}: "
+            "the shorter limit applies to each token.\n"
+        )
+        role = "--audience TEST_SERVER --scope s --max-lifetime-minutes"
+        assert says(f"add-role short {role} 10080") == (
+            "Added role 'short' to audience 'TEST_SERVER'.\n"
+        )
+        assert says(f"add-role long {role} 8d").endswith(sentence.format("long", 11520, 10080))
+        assert says("set-role short --max-lifetime-minutes 9d").endswith(
+            sentence.format("short", 12960, 10080)
+        )
+        assert says("set-audience TEST_SERVER --max-lifetime-minutes 12000") == (
+            "Changed audience 'TEST_SERVER'.\n" + sentence.format("short", 12960, 12000)
+        )
 
     def test_a_limit_changes_without_the_scopes(self, says):
         says("set-role viewer --max-lifetime-minutes 5")
@@ -127,7 +163,7 @@ class TestUsers:
     def test_a_failed_grant_grants_nothing(self, says, fails):
         says("revoke flowbot viewer")
         fails("grant flowbot viewer nothing")
-        assert "is not permitted" in fails(MINT)
+        assert "does not have role 'viewer' on audience 'TEST_SERVER', only: runner" in fails(MINT)
 
     def test_a_failed_revocation_revokes_nothing(self, says, fails):
         fails("revoke flowbot viewer nothing")

@@ -53,8 +53,14 @@ def test_from_nothing_to_a_token(tmp_path):
             "add-audience TEST_SERVER --max-lifetime-minutes 5",
             "nothing was changed. Change it with: flowauth-rotator server set-audience.",
         ),
-        ("add-audience A --max-lifetime-minutes 0", "0 is not in the range"),
-        ("add-audience A --max-lifetime-minutes x", "'x' is not a valid integer"),
+        ("add-audience A --max-lifetime-minutes 0", "'0' is not a whole number of minutes from 1"),
+        (
+            "add-audience A --max-lifetime-minutes x",
+            "'x' is not a number of minutes like 1440, or a duration like 12h or 7d.",
+        ),
+        (f"{MINT} --lifetime-minutes 90s", "'90s' is not a whole number of minutes from 1"),
+        (f"{MINT} --lifetime-minutes 999w", "is not a whole number of minutes from 1 to 5270400"),
+        (f"{MINT} --lifetime-minutes 1.5", "'1.5' is not a number of minutes like 1440"),
         ("add-audience A", "Missing option '--max-lifetime-minutes'"),
         ("add-audience A --max-lifetime-minutes 5 --latest-expiry soon", "is not a time like 2027"),
         ("add-audience A --max-lifetime-minutes 5 --latest-expiry 2099-01-31", "no time zone"),
@@ -150,9 +156,16 @@ def test_from_nothing_to_a_token(tmp_path):
         ),
         (
             "mint --user flowbot --audience TEST_SERVER --name A --role x",
-            "Role 'x' is not permitted",
+            "User 'flowbot' does not have role 'x' on audience 'TEST_SERVER', only: runner, viewer",
         ),
-        (f"{MINT} --lifetime-minutes 10081", "exceeds the maximum permitted"),
+        (
+            "mint --user flowbot --audience TEST_SERVER --name A --role x",
+            "Grant it with: flowauth-rotator server grant flowbot x --audience TEST_SERVER",
+        ),
+        (
+            f"{MINT} --lifetime-minutes 8d",
+            "A lifetime of 11520 minutes is too long. Audience 'TEST_SERVER' permits 10080 minutes",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_sentence(fails, line, sentence):
@@ -240,4 +253,35 @@ class TestWhatGoesWrong:
         bind = renewal_server.url.removeprefix("http://")
         result = CliRunner().invoke(serve, ["--data-dir", str(data_dir), "--bind", bind])
         assert result.exit_code == 1
-        assert result.stderr == f"Error: Cannot listen on {bind}: Address already in use.\n"
+        assert result.stderr == (
+            f"Error: Cannot listen on {bind}: Address already in use. Stop the program that uses "
+            "it, or choose another port with --bind HOST:PORT.\n"
+        )
+
+    def test_an_address_of_another_machine_is_refused(self, data_dir):
+        result = CliRunner().invoke(
+            serve, ["--data-dir", str(data_dir), "--bind", "192.0.2.1:9091"]
+        )
+        assert result.exit_code == 1
+        assert result.stderr.endswith(
+            "192.0.2.1 is not an address of this machine: choose one with --bind HOST:PORT.\n"
+        )
+
+    @pytest.mark.parametrize("line", ["tokens", "init"])
+    @pytest.mark.parametrize("scheme", ["mysql", "sqlite"])
+    def test_another_database_is_named_without_its_password(self, fails, monkeypatch, scheme, line):
+        monkeypatch.setenv("DATABASE_URL", f"{scheme}://flow:secret@db.example/flow")
+        assert fails(line) == (
+            f"Error: DATABASE_URL is a {scheme} URL, but only PostgreSQL is supported: set a URL "
+            "like postgresql://user:password@host/database, or unset it to use SQLite in the data "
+            "directory."
+        )
+
+    @pytest.mark.parametrize("line", ["tokens", "upgrade", "init"])
+    def test_a_file_is_not_a_data_directory(self, tmp_path, line):
+        (tmp_path / "file").touch()
+        for place in ("file", "file/below"):
+            result = CliRunner().invoke(server, [line, "--data-dir", str(tmp_path / place)])
+            assert result.exit_code == 1
+            assert "is a file" in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -25,8 +25,27 @@ def modes(folder):
 class TestInit:
     def test_twice_changes_nothing(self, data_dir, fails):
         before = {path.name: path.read_bytes() for path in data_dir.iterdir()}
-        assert fails("init").endswith("; nothing was changed.")
+        assert fails("init") == (
+            f"Error: {data_dir} is a data directory already; nothing was changed. Start it with "
+            f"`flowauth-rotator serve --data-dir {data_dir}`, or choose a new directory."
+        )
+        (data_dir / "metrics.token").unlink()
+        del before["metrics.token"]
+        assert fails("init").endswith("session.key; nothing was changed.")
         assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == before
+
+    def test_a_place_without_rights_is_named_with_the_command_for_root(self, start):
+        """As on a machine where the directory above belongs to root."""
+        folder = "/flowauth-rotator-of-nobody"
+        become = "import os; os.geteuid() or os.seteuid(65534)"
+        imports = "from flowauth_rotator.server.commands import server"
+        with start("init", "--data-dir", folder, before=f"{imports}\n{become}") as process:
+            sentence = process.stderr.read()
+        uid = os.geteuid() or 65534
+        assert sentence == (
+            f"Error: Cannot create {folder}: Permission denied. Choose a directory that you can "
+            f"write, or let root create this one for you: install -d -m 700 -o {uid} {folder}\n"
+        )
 
     @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
     def test_the_algorithm_is_chosen(self, tmp_path, algorithm):

@@ -76,8 +76,14 @@ class TestWhichAreListed:
         assert names("--user", "mallory", "--all") == ["NEW", "OTHER"]
 
     def test_none(self, says):
-        assert says("tokens") == "No renewable tokens. List expired tokens with --all.\n"
-        assert says("tokens --all --name NEW") == "No tokens.\n"
+        assert says("tokens") == "No renewable tokens. List expired tokens too with --all.\n"
+        assert says("tokens --all --name NEW") == (
+            "No tokens named 'NEW'. List the tokens of all names without --name.\n"
+        )
+        assert says("tokens --name NEW --user flowbot") == (
+            "No renewable tokens named 'NEW' of user 'flowbot'. "
+            "List expired tokens too with --all.\n"
+        )
         assert says("tokens --json") == "[]\n"
 
 
