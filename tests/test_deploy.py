@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import click
@@ -113,6 +114,22 @@ def test_the_container_file_fits_the_project_and_itself():
     assert instructions("ENV") == [
         f"PATH=/opt/flowauth-rotator/bin:$PATH {DATA_DIR_VARIABLE}={volume}"
     ]
+
+
+def test_the_container_builds_its_wheel_from_what_it_copies(tmp_path):
+    """Links included: the runbooks of the package lie in the documentation."""
+    for files in instructions("COPY"):
+        *names, target = shlex.split(files)
+        for name in names if "--from" not in files else ():
+            command = ["cp", "--archive", "--parents", name, tmp_path]
+            subprocess.run(command, cwd=ROOT, check=True)
+            assert target in ("./", name)
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    [wheel] = (tmp_path / "dist").iterdir()
+    runbooks = "flowauth_rotator/monitoring/files/runbooks/"
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(runbooks)}
+    assert packed == {runbooks + page.name for page in (ROOT / "docs/runbooks").iterdir()}
 
 
 def test_the_container_takes_every_version_of_the_lock():
