@@ -224,6 +224,19 @@ def test_plan_prints_a_status_if_the_token_cannot_be_read(run, tmp_path, content
     assert "Error: " in shown.stderr
 
 
+def test_no_help_names_a_function_as_the_value_of_an_option():
+    """Click shows the name of the function that parses a value, unless it has another."""
+    commands = [main]
+    for group in commands:
+        context = click.Context(group)
+        children = [group.get_command(context, each) for each in group.list_commands(context)]
+        commands += [child for child in children if isinstance(child, click.Group)]
+        for child in children:
+            for option in child.params:
+                if isinstance(option.type, click.types.FuncParamType):
+                    assert isinstance(option, click.Argument) or option.metavar, option
+
+
 def test_help_lists_every_command(run):
     listing = run("--help").stdout
     for command in main.list_commands(click.Context(main)):

@@ -323,7 +323,8 @@ def _check_verify(verify: bool | str) -> bool | str:
     except (OSError, TypeError):  # ssl.SSLError is an OSError
         raise Misconfigured(
             f"`verify` is {verify!r}, which is not a file or a folder of certificates.",
-            hint="Use the path of the certificates to trust, in PEM.",
+            hint="Use the path of the certificates to trust, in PEM; a connection may also have "
+            "true or false.",
         ) from None
     return verify
 

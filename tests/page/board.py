@@ -85,7 +85,6 @@ def build_token(name, left=12 * HOUR, severity="ok", lifetime=DAY, **differences
         "reasons": [],
         "hint": "",
         "forecast": "The next check leaves the token unchanged.",
-        "group": "active",
         "renewal": {
             "possible": True,
             "why_not": "",

@@ -75,18 +75,18 @@ def build_row(text, known=None, dag=None, **others):
 
 
 @pytest.mark.parametrize(
-    ("left", "state", "severity", "group"),
+    ("left", "state", "severity"),
     [
-        (20 * HOUR, "healthy", "ok", "active"),
-        (7 * HOUR, "due", "ok", "active"),
-        (2 * HOUR, "critical", "critical", "attention"),
-        (-HOUR, "expired", "critical", "expired"),
+        (20 * HOUR, "healthy", "ok"),
+        (7 * HOUR, "due", "ok"),
+        (2 * HOUR, "critical", "critical"),
+        (-HOUR, "expired", "critical"),
     ],
 )
-def test_a_token_is_in_a_group_by_its_severity(left, state, severity, group):
+def test_a_token_has_its_state_and_severity(left, state, severity):
     """With its times, its roles and their scopes."""
     row = build_row(encode_token(left))
-    assert (row["state"], row["severity"], row["group"]) == (state, severity, group)
+    assert (row["state"], row["severity"]) == (state, severity)
     expires_at = round((NOON + left).timestamp())
     assert row["expires_at"] == expires_at
     assert row["renew_at"] == expires_at - 8 * 3600
@@ -102,7 +102,7 @@ def test_a_due_token_needs_attention_if_its_dag_will_not_renew_it():
     row = build_row(token)
     assert row["forecast"] == "The next check, at 2026-11-25 12:04 UTC, renews the token."
     row = build_row(token, dag=describe_dag(is_paused=True, next_check_at=None))
-    assert (row["group"], row["next_check_at"]) == ("attention", None)
+    assert (row["severity"], row["next_check_at"]) == ("warning", None)
     assert row["forecast"].startswith("The token is not being renewed.")
 
 
@@ -112,7 +112,7 @@ def test_a_failure_is_shown_until_another_token_is_in_use():
     refused = describe_rotation(token, message="The issuer refused.", hint="Mint a new token.")
     known = describe_token(token, rotations=[refused], last_check=refused)
     row = build_row(token, known)
-    assert (row["state"], row["group"]) == ("refused", "attention")
+    assert (row["state"], row["severity"]) == ("refused", "warning")
     assert row["hint"] == "Mint a new token."
     assert row["error"] == {
         "outcome": "refused",
@@ -146,7 +146,7 @@ def test_a_failed_renewal_of_a_healthy_token_stays_in_its_row():
     document = type(document).load(document.dump())  # the Variable keeps the message
     live = replace(document, dags=[describe_dag()])
     [row] = show(live, {KEY: store(token)})["tokens"]
-    assert (row["state"], row["group"]) == ("healthy", "active")
+    assert (row["state"], row["severity"]) == ("healthy", "ok")
     assert row["error"]["message"] == "No answer."
 
 
@@ -526,7 +526,7 @@ def test_a_failure_before_the_token_was_read_is_about_the_token_of_that_time():
     failed = describe_rotation(None, "misconfigured", message="No.")
     known = describe_token(token, rotations=[failed], last_check=failed)
     row = build_row(token, known)
-    assert (row["state"], row["group"]) == ("misconfigured", "attention")
+    assert (row["state"], row["severity"]) == ("misconfigured", "warning")
     assert row["error"]["message"] == "No."
     assert build_row(encode_token(24 * HOUR), known)["error"] is None
 
@@ -545,6 +545,6 @@ def test_a_shadowed_variable_is_shown_whatever_is_stored():
 def test_an_unreadable_token_says_why():
     """Nothing that the document knows of its dates counts any more."""
     row = build_row("Bearer x")
-    assert (row["state"], row["severity"], row["group"]) == ("malformed", "critical", "attention")
+    assert (row["state"], row["severity"]) == ("malformed", "critical")
     assert row["read_error"]["hint"]
     assert (row["expires_at"], row["roles"], row["scopes"]) == (None, [], [])

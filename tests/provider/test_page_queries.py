@@ -228,10 +228,10 @@ def test_a_row_has_the_dags_that_are_scheduled_on_its_asset(database):
     assert rows[second]["scheduled_dags"] == []
 
 
-def test_the_page_has_the_time_zone_of_airflow_and_the_address_of_the_api(database):
+def test_the_page_has_the_time_zone_of_airflow(database):
     """The default of a new Airflow is UTC."""
     document = overview(database)
-    assert (document["time_zone"], document["api_url"]) == ("UTC", "flowauth-rotator/api/tokens")
+    assert document["time_zone"] == "UTC"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from flowauth_rotator.provider.web.page_runs import build_next_run_id
 from flowauth_rotator.provider.web.runbooks import render_runbook
 
 REQUESTED_WITH = "flowauth-rotator"
-API_URL = "flowauth-rotator/api/tokens"  # relative to Airflow's root
 LONGEST_LIFETIME = 10 * 366 * 24 * 60  # minutes; an issuer's own limit is far below
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -77,7 +76,7 @@ def list_tokens(viewer: Viewer, now: datetime) -> dict[str, Any]:
         ApiError: 403.
     """
     document = _read_overview(viewer, now).to_json()
-    return {**document, "time_zone": get_time_zone(), "api_url": API_URL}
+    return {**document, "time_zone": get_time_zone()}
 
 
 def get_runbook(name: str) -> str:

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from flowauth_rotator.core.errors import ExpiredToken
-from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring import json_output
 from flowauth_rotator.monitoring.assessment import (
     AssessedDag,
@@ -96,7 +95,6 @@ class Overview:
         error = self._build_error(token)
         return {
             **rendered,
-            "group": _choose_group(assessed),
             "reasons": _list_reasons(assessed.verdict, error),
             "dag_ids": list(assessed.dag_ids),
             "alert": find_alert(assessed, dag, now),
@@ -223,9 +221,3 @@ def _list_reasons(verdict: Verdict, error: Mapping[str, Any] | None) -> list[str
         outcome, message = error["outcome"], error["message"]
         shown = (describe_failure(outcome, message), message.rstrip("."))
     return [reason for reason in verdict.reasons if reason not in shown]
-
-
-def _choose_group(token: AssessedToken) -> str:
-    if token.remaining is not None and token.remaining <= timedelta(0):
-        return "expired"
-    return "active" if token.severity is Severity.OK else "attention"

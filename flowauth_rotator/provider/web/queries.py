@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -116,7 +116,7 @@ def _build_unreadable_document(dag_id: str, key: str, now: datetime) -> StatusDo
     failure = Event(
         now,
         Outcome.UNAVAILABLE,
-        Severity.CRITICAL,
+        Severity.WARNING,
         f"Variable {key}, which has the status of the tokens, cannot be decrypted.",
         "Give the web server and the workers the same `fernet_key`. If the key was changed, the "
         "next check stores the status again.",
@@ -160,14 +160,12 @@ def _add_steps(session: Session, runs: PageRuns) -> PageRuns:
     for dag_id, run_id, task_id, state in session.execute(select(*columns).where(*condition)):
         states[dag_id, run_id].setdefault(task_id, []).append(state)
     steps = {
-        (dag_id, prefix): replace(run, step=_find_step(run, states[dag_id, run.run_id]))
+        (dag_id, prefix): replace(
+            run, step="queued" if run.state == "queued" else find_step(states[dag_id, run.run_id])
+        )
         for (dag_id, prefix), run in active.items()
     }
     return {**runs, **steps}
-
-
-def _find_step(run: PageRun, states: Mapping[str, Sequence[str | None]]) -> str | None:
-    return "queued" if run.state == "queued" else find_step(states)
 
 
 def _build_dag(dag: DagModel) -> RotationDagStatus:

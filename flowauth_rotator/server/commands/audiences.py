@@ -14,7 +14,7 @@ from flowauth_rotator.server.commands.output import print_rows
 
 
 @click.command("add-audience", cls=options.Command)
-@click.argument("name", type=options.parse_name)
+@click.argument("name", type=options.NAME)
 @options.max_lifetime(required=True)
 @options.latest_expiry
 @options.with_services
@@ -34,7 +34,7 @@ def add_audience(
 
 
 @click.command("set-audience", cls=options.Command)
-@click.argument("name", type=options.parse_name)
+@click.argument("name", type=options.NAME)
 @options.limit_changes
 @options.with_services
 def set_audience(
@@ -82,12 +82,12 @@ def audiences(services: Services, as_json: bool) -> None:
 
 
 @click.command("add-role", cls=options.Command)
-@click.argument("name", type=options.parse_name)
-@click.option("--audience", type=options.parse_name, required=True, help="Audience of the role.")
+@click.argument("name", type=options.NAME)
+@click.option("--audience", type=options.NAME, required=True, help="Audience of the role.")
 @click.option(
     "--scope",
     "scopes",
-    type=options.parse_name,
+    type=options.NAME,
     multiple=True,
     required=True,
     help="Scope of the role; repeatable.",
@@ -116,12 +116,12 @@ def add_role(
 
 
 @click.command("set-role", cls=options.Command)
-@click.argument("name", type=options.parse_name)
+@click.argument("name", type=options.NAME)
 @options.role_audience
 @click.option(
     "--scope",
     "scopes",
-    type=options.parse_name,
+    type=options.NAME,
     multiple=True,
     help="Scope of the role, replacing all current scopes; repeatable.",
 )
@@ -157,7 +157,7 @@ def set_role(
 
 
 @click.command("delete-role", cls=options.Command)
-@click.argument("name", type=options.parse_name)
+@click.argument("name", type=options.NAME)
 @options.role_audience
 @options.with_services
 def delete_role(services: Services, name: str, audience: str | None) -> None:
@@ -175,7 +175,7 @@ def delete_role(services: Services, name: str, audience: str | None) -> None:
 
 
 @click.command(cls=options.Command)
-@click.option("--audience", type=options.parse_name, help="Audience to list; default: all.")
+@click.option("--audience", type=options.NAME, help="Audience to list; default: all.")
 @options.as_json
 @options.with_services
 def roles(services: Services, audience: str | None, as_json: bool) -> None:

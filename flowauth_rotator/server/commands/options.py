@@ -34,11 +34,20 @@ def read_clock() -> int:
     return int(time.time())
 
 
-def parse_name(value: str) -> str:
-    """Validate the name of a user, role, audience or scope."""
-    if re.fullmatch(r"\S{1,100}", value) and value.isprintable():
-        return value
-    raise click.BadParameter(f"{value!r} is not 1 to 100 printable characters without spaces.")
+class _Name(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """The name of a user, role, audience or scope."""
+
+    name = "name"  # in the help
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name if it is valid."""
+        if re.fullmatch(r"\S{1,100}", value) and value.isprintable():
+            return value
+        message = f"{value!r} is not 1 to 100 printable characters without spaces."
+        raise click.BadParameter(message, ctx, param)
+
+
+NAME = _Name()
 
 
 def parse_future_time(value: str) -> int:
@@ -152,7 +161,7 @@ latest_expiry = click.option(
 algorithm = click.Choice(ALGORITHMS)
 role_audience = click.option(
     "--audience",
-    type=parse_name,
+    type=NAME,
     help="Audience of the role; required if several audiences have a role of this name.",
 )
 password_stdin = click.option(

@@ -20,15 +20,13 @@ from flowauth_rotator.server.issuing import IssuedToken
 
 
 @click.command(cls=options.Command)
-@click.option(
-    "--user", "username", type=options.parse_name, required=True, help="Owner of the token."
-)
-@click.option("--audience", type=options.parse_name, required=True, help="Audience of the token.")
+@click.option("--user", "username", type=options.NAME, required=True, help="Owner of the token.")
+@click.option("--audience", type=options.NAME, required=True, help="Audience of the token.")
 @click.option("--name", required=True, help="Name of the token; renewals keep it.")
 @click.option(
     "--role",
     "roles",
-    type=options.parse_name,
+    type=options.NAME,
     multiple=True,
     required=True,
     help="Role of the token; repeatable.",
@@ -86,7 +84,7 @@ def mint(
 @click.command(cls=options.Command)
 @click.option("--all", "show_all", is_flag=True, help="List expired tokens too.")
 @click.option(
-    "--user", "username", type=options.parse_name, help="User whose tokens to list; default: all."
+    "--user", "username", type=options.NAME, help="User whose tokens to list; default: all."
 )
 @click.option("--name", help="Name of the tokens to list; default: all.")
 @options.as_json

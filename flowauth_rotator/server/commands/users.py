@@ -12,7 +12,7 @@ from flowauth_rotator.server.commands.output import print_rows
 
 
 @click.command("add-user", cls=options.Command)
-@click.argument("username", type=options.parse_name)
+@click.argument("username", type=options.NAME)
 @options.password_stdin
 @options.with_services
 def add_user(services: Services, username: str, password_stdin: bool) -> None:
@@ -32,7 +32,7 @@ def add_user(services: Services, username: str, password_stdin: bool) -> None:
 
 
 @click.command("set-password", cls=options.Command)
-@click.argument("username", type=options.parse_name)
+@click.argument("username", type=options.NAME)
 @options.password_stdin
 @options.with_services
 def set_password(services: Services, username: str, password_stdin: bool) -> None:
@@ -73,8 +73,8 @@ def users(services: Services, as_json: bool) -> None:
 
 
 @click.command(cls=options.Command)
-@click.argument("username", type=options.parse_name)
-@click.argument("roles", type=options.parse_name, nargs=-1, required=True)
+@click.argument("username", type=options.NAME)
+@click.argument("roles", type=options.NAME, nargs=-1, required=True)
 @options.role_audience
 @options.with_services
 def grant(services: Services, username: str, roles: Sequence[str], audience: str | None) -> None:
@@ -89,8 +89,8 @@ def grant(services: Services, username: str, roles: Sequence[str], audience: str
 
 
 @click.command(cls=options.Command)
-@click.argument("username", type=options.parse_name)
-@click.argument("roles", type=options.parse_name, nargs=-1)
+@click.argument("username", type=options.NAME)
+@click.argument("roles", type=options.NAME, nargs=-1)
 @click.option(
     "--all", "revoke_everything", is_flag=True, help="Revoke every role on every audience."
 )
