@@ -175,9 +175,14 @@ def test_an_airflow_that_manages_no_tokens_is_a_warning(check, airflow, from_air
     [
         (4 * MINUTE, 40, 0, ""),
         (-4 * MINUTE, 40, 0, ""),
-        (72 * HOUR, 40, 3, "TOKEN UNKNOWN - 'etl main': Airflow's response was made 3 d ago ("),
-        (-HOUR, 40, 3, "TOKEN UNKNOWN - 'etl main': Airflow's response was made 59 min"),
-        (72 * HOUR, 5, 2, "; Airflow's response was made 3 d ago ("),
+        (
+            72 * HOUR + 30 * MINUTE,
+            40,
+            3,
+            "TOKEN UNKNOWN - 'etl main': Airflow's response was made 3 d ago (",
+        ),
+        (-90 * MINUTE, 40, 3, "TOKEN UNKNOWN - 'etl main': Airflow's response was made 1 h "),
+        (72 * HOUR + 30 * MINUTE, 5, 2, "; Airflow's response was made 3 d ago ("),
     ],
 )
 def test_an_old_response_is_not_believed(
