@@ -244,7 +244,8 @@ def read_airflow(
 def _render(options: CheckOptions, document: StatusDocument, now: datetime) -> tuple[str, int]:
     """Return the text to print and the exit code."""
     from flowauth_rotator.monitoring import checkmk, json_output, nagios, prometheus
-    from flowauth_rotator.monitoring.assessment import Thresholds, assess
+    from flowauth_rotator.monitoring.assessment import assess
+    from flowauth_rotator.monitoring.thresholds import Thresholds
 
     if options.agent and document.dags is None:
         raise click.UsageError("--agent needs --airflow: an issuer has no rotation DAGs.")

@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from flowauth_rotator.core.report import Severity, most_severe
-from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, Verdict
+from flowauth_rotator.monitoring.assessment import Assessment
 from flowauth_rotator.monitoring.formatting import format_percent, to_one_line
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
 from flowauth_rotator.monitoring.service_names import PREFIX, service_name
+from flowauth_rotator.monitoring.token_assessment import AssessedToken
+from flowauth_rotator.monitoring.verdict import Verdict
 
 DAGS_SERVICE = "FlowAuth_Rotation_Agent"
 ISSUER_SERVICE = "FlowAuth_Issuer"  # replaces it if only an issuer is queried

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowauth_rotator.monitoring.formatting import format_minute
 
 if TYPE_CHECKING:
-    from flowauth_rotator.monitoring.assessment import AssessedDag
+    from flowauth_rotator.monitoring.dag_assessment import AssessedDag
     from flowauth_rotator.monitoring.status import TokenStatus
 
 

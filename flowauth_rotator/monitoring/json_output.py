@@ -6,9 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Verdict
+from flowauth_rotator.monitoring.assessment import Assessment
+from flowauth_rotator.monitoring.dag_assessment import AssessedDag
 from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.service_names import find_collisions, service_name
+from flowauth_rotator.monitoring.token_assessment import AssessedToken
+from flowauth_rotator.monitoring.verdict import Verdict
 
 
 def render(assessment: Assessment) -> dict[str, Any]:

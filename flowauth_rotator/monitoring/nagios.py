@@ -6,8 +6,9 @@ from collections import Counter
 
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.core.text import format_count, quote
-from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment
+from flowauth_rotator.monitoring.assessment import Assessment
 from flowauth_rotator.monitoring.formatting import format_percent, to_one_line
+from flowauth_rotator.monitoring.token_assessment import AssessedToken
 
 
 def render(assessment: Assessment) -> str:

@@ -15,9 +15,11 @@ from prometheus_client.registry import Collector
 
 from flowauth_rotator import __version__
 from flowauth_rotator.core.report import Outcome
-from flowauth_rotator.monitoring.assessment import AssessedDag, AssessedToken, Assessment, Condition
+from flowauth_rotator.monitoring.assessment import Assessment
+from flowauth_rotator.monitoring.dag_assessment import AssessedDag, Condition
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
 from flowauth_rotator.monitoring.status import DEFAULT_GRACE_PERIOD, SWAP_OUTCOMES, Signature
+from flowauth_rotator.monitoring.token_assessment import AssessedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

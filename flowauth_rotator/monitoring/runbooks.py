@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 from flowauth_rotator.core.policy import TokenState
 from flowauth_rotator.core.report import Severity
-from flowauth_rotator.monitoring.assessment import (
+from flowauth_rotator.monitoring.dag_assessment import AssessedDag
+from flowauth_rotator.monitoring.export import FILES
+from flowauth_rotator.monitoring.forecast import expires_before_renewal
+from flowauth_rotator.monitoring.token_assessment import (
     INVALID_SIGNATURE,
-    AssessedDag,
     AssessedToken,
     has_unused_successor,
 )
-from flowauth_rotator.monitoring.export import FILES
-from flowauth_rotator.monitoring.forecast import expires_before_renewal
 
 FAILING = "FlowAuthRotationFailing"
 STATES = frozenset(TokenState)

@@ -13,8 +13,10 @@ from rich.text import Text
 
 from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.report import Severity
-from flowauth_rotator.monitoring.assessment import AssessedToken, Assessment, Verdict, rank_token
+from flowauth_rotator.monitoring.assessment import Assessment
 from flowauth_rotator.monitoring.formatting import format_minute, to_one_line
+from flowauth_rotator.monitoring.token_assessment import AssessedToken, rank_token
+from flowauth_rotator.monitoring.verdict import Verdict
 
 HEADERS = ("name", "severity", "left", "renewal due", "details")
 BAR_WIDTH, SHORTEST_BAR = 24, 8  # cells

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import strategies as st
 
 from flowauth_rotator.core.report import Outcome, Severity
-from flowauth_rotator.monitoring.assessment import Thresholds, assess
+from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.status import (
     Event,
     RotationDagStatus,
@@ -13,6 +13,7 @@ from flowauth_rotator.monitoring.status import (
     StatusDocument,
     TokenStatus,
 )
+from flowauth_rotator.monitoring.thresholds import Thresholds
 
 NASTY = (
     *("", " ", "-", "etl main", "a  b", 'x\n2 "FlowAuth_Token_y" - forged', "cr\rlf\r\n", "nul\0"),

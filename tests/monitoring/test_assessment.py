@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.report import Outcome, Severity, most_severe
-from flowauth_rotator.monitoring.assessment import Condition, Thresholds, assess
+from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.dag_assessment import Condition
 from flowauth_rotator.monitoring.status import (
     DEFAULT_GRACE_PERIOD,
     Event,
@@ -18,6 +19,7 @@ from flowauth_rotator.monitoring.status import (
     StatusDocument,
     TokenStatus,
 )
+from flowauth_rotator.monitoring.thresholds import Thresholds
 from tests.monitoring import hostile
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)

@@ -10,7 +10,8 @@ import pytest
 
 from demo.parts import ROOT
 from flowauth_rotator.monitoring import checkmk, json_output, nagios, prometheus, status
-from flowauth_rotator.monitoring.assessment import Condition, assess
+from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.dag_assessment import Condition
 from flowauth_rotator.monitoring.service_names import service_name
 from flowauth_rotator.monitoring.status import RotationDagStatus, StatusDocument, TokenStatus
 from tests.monitoring.test_assessment import CONDITIONS

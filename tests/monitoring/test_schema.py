@@ -12,7 +12,8 @@ from hypothesis import given
 from flowauth_rotator.core.policy import TokenState
 from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring import json_output, status
-from flowauth_rotator.monitoring.assessment import INVALID_SIGNATURE, Condition, assess
+from flowauth_rotator.monitoring.assessment import assess
+from flowauth_rotator.monitoring.dag_assessment import Condition
 from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.status import (
     Event,
@@ -20,6 +21,7 @@ from flowauth_rotator.monitoring.status import (
     StatusDocument,
     TokenStatus,
 )
+from flowauth_rotator.monitoring.token_assessment import INVALID_SIGNATURE
 from tests.monitoring import hostile
 
 jsonschema = pytest.importorskip("jsonschema")

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.core.tokens import LONGEST_NAME
-from flowauth_rotator.monitoring.assessment import Condition, assess_dag
+from flowauth_rotator.monitoring.dag_assessment import Condition, assess_dag
 from flowauth_rotator.monitoring.json_output import render_dag
 from flowauth_rotator.monitoring.status import Event, RotationDagStatus
 from tests.page.browsing import keep_picture, open_row

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from airflow.utils.session import create_session
 
 from flowauth_rotator.monitoring import json_output, prometheus
-from flowauth_rotator.monitoring.assessment import AssessedToken, assess
+from flowauth_rotator.monitoring.assessment import assess
 from flowauth_rotator.monitoring.status import VERSION, StatusDocument
+from flowauth_rotator.monitoring.token_assessment import AssessedToken
 from flowauth_rotator.provider.compat import conf
 from flowauth_rotator.provider.web import live_status, queries
 from flowauth_rotator.provider.web.compat import Pages, get_time_zone, start_run

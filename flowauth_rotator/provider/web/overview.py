@@ -10,18 +10,13 @@ from typing import Any, Protocol
 
 from flowauth_rotator.core.errors import ExpiredToken
 from flowauth_rotator.monitoring import json_output
-from flowauth_rotator.monitoring.assessment import (
-    AssessedDag,
-    AssessedToken,
-    Assessment,
-    Condition,
-    Verdict,
-    describe_failure,
-    rank_token,
-)
+from flowauth_rotator.monitoring.assessment import Assessment
+from flowauth_rotator.monitoring.dag_assessment import AssessedDag, Condition
 from flowauth_rotator.monitoring.json_values import to_json
 from flowauth_rotator.monitoring.runbooks import find_alert, find_runbook
 from flowauth_rotator.monitoring.status import Event, TokenStatus
+from flowauth_rotator.monitoring.token_assessment import AssessedToken, describe_failure, rank_token
+from flowauth_rotator.monitoring.verdict import Verdict
 from flowauth_rotator.provider.assets import build_asset_uri
 from flowauth_rotator.provider.web.live_status import LiveStatus, parse_settings
 
