@@ -23,7 +23,7 @@ from benchmarks.startup import measure_parsing, measure_starts
 from benchmarks.survey import measure_survey
 from demo.parts import prepare_process
 
-WIDTH = 120  # where there is no terminal to tell
+WIDTH = 120  # without a terminal
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 

@@ -37,7 +37,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who has signed in at a server: a session's headers, and tokens to renew."""
+    """A client that has signed in at a server: the headers of its session, and its tokens."""
 
     port: int
     session: Mapping[str, str]
@@ -123,7 +123,7 @@ def renew_steadily(
     renewals: int = sys.maxsize,
     threads: int = THREADS,
 ) -> Load:
-    """A closed loop: each thread asks anew once it is answered, until time or number is up."""
+    """Run a closed loop: each thread sends its next request after a response, until the end."""
 
     def turn(chain: Chain, began: float) -> Iterator[float]:
         for _ in range(renewals // threads):

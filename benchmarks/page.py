@@ -31,7 +31,7 @@ PAINTED = """() => new Promise((resolve) => {
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who asks an Airflow.
+    """A client of an Airflow.
 
     Attributes:
         url: Airflow's address.

@@ -18,7 +18,7 @@ from benchmarks.speed import signatures_per_second
 
 T = TypeVar("T")
 
-WIDTH = 120  # where there is no terminal to tell
+WIDTH = 120  # without a terminal
 DIGITS = {"ms": 1, "x": 2}
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
@@ -89,7 +89,7 @@ class Figure:
 
 
 def once(what: str, act: Callable[[], T], tell: Callable[[T], str]) -> Run[T]:
-    """One run, told in a line."""
+    """One run, described in a line."""
     with console.status(f"{what} ...", refresh_per_second=1):
         run = Run(*beside_signing(act))
     signed = f"{run.signing.rsa_3072:.0f} and {run.signing.rsa_4096:.0f} /s"

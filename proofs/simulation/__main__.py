@@ -30,13 +30,13 @@ def violated(seed: int) -> tuple[str | None, list[str]]:
         schedule.run()
     except BrokenLaw as violation:
         return str(violation), schedule.world.seen
-    except Exception as error:  # noqa: BLE001 - to be told with its seed
+    except Exception as error:  # noqa: BLE001 - reported with its seed
         return f"{type(error).__name__} in the simulation itself", schedule.world.seen
     return None, schedule.world.seen
 
 
-def told(seed: int) -> str:
-    """A schedule as a text: what happened when, and to whom."""
+def render_trace(seed: int) -> str:
+    """Return what happened in a schedule: a line for each event, with its time and actor."""
     schedule = Schedule(seed, is_traced=True)
     try:
         schedule.run()
@@ -83,7 +83,7 @@ def _by_number(item: tuple[str, int]) -> tuple[str, int]:
 def main(*, schedules: int, first: int, seed: int | None, stop: bool) -> None:
     """Simulate schedules and look for one in which an invariant does not hold."""
     if seed is not None:
-        click.echo(told(seed))
+        click.echo(render_trace(seed))
         return
     began = time.perf_counter()
     found: dict[int, str] = {}

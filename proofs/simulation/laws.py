@@ -58,7 +58,7 @@ class Known:
         claims: what it says.
         parent: the text of its predecessor, if an agent asked for it.
         made_at: when, in true time.
-        is_late: whether nobody waited for it.
+        is_late: whether the client had given up before.
     """
 
     label: str
@@ -215,7 +215,7 @@ class Laws:
         self.running.remove(run)
 
     def meddled(self) -> None:
-        """Somebody changed something: no run that is under way can be blamed for its end."""
+        """Record a change from outside: active runs cannot be blamed for their end."""
         for run in self.running:
             run.faults.append("meddled with")
 
@@ -225,41 +225,43 @@ class Laws:
         self.last_end = ended
         if problem is not None:
             raise self._violation(f"I8: ended in {type(problem).__name__}: {problem}") from problem
-        told = self._told(ended)
-        self._world.count(f"outcome: {told.outcome}")
-        self._world.say(run.agent.name, f"ends: {told}")
-        self._check_loud(run, told)
-        self.check_secrecy(str(told), *map(str, vars(told).values()))
+        report = self._get_report(ended)
+        self._world.count(f"outcome: {report.outcome}")
+        self._world.say(run.agent.name, f"ends: {report}")
+        self._check_outcome(run, report)
+        self.check_secrecy(str(report), *map(str, vars(report).values()))
         self._law(all(0 < pause <= 33 for pause in run.pauses), "I6: no pause, or a long one")
         self._law(len(run.pauses) <= 2, "I6: more than three attempts in a run")
-        self._law(told.renewal_requests <= MOST_REQUESTS, "I6: too many requests in a run")
+        self._law(report.renewal_requests <= MOST_REQUESTS, "I6: too many requests in a run")
         self._law(run.refusals <= 1, "I6: asked again after a refusal")
         self._law(run.has_looked, "I8: ended without a look at what was written")
-        if run.has_asked and told.clock_skew is not None and not self.date_offset:
-            exact = abs(told.clock_skew + run.skew.total_seconds()) <= SECONDS
-            self._law(exact, f"I8: {told.clock_skew} s is not how far the clocks are apart")
+        if run.has_asked and report.clock_skew is not None and not self.date_offset:
+            exact = abs(report.clock_skew + run.skew.total_seconds()) <= SECONDS
+            self._law(exact, f"I8: {report.clock_skew} s is not how far the clocks are apart")
         if not run.faults and not self._is_troubled() and abs(self.date_offset) < MOST_SECONDS:
             self._check_progress(run, ended)
 
-    def _told(self, ended: Report | RotatorError | None) -> Report:
+    def _get_report(self, ended: Report | RotatorError | None) -> Report:
         if isinstance(ended, RotatorError):
             return ended.report(name="AIRFLOW", place="", checked_at=self.moment())
         if ended is None:
             raise self._violation("I8: ended without a report")
         return ended
 
-    def _check_loud(self, run: Run, told: Report) -> None:
-        """I8: what leaves a token due is no success; what says that it swapped did."""
+    def _check_outcome(self, run: Run, report: Report) -> None:
+        """I8: a run that leaves a token due is not a success; one that reports a swap did it."""
         quiet = (Outcome.HEALTHY, Outcome.ROTATED, Outcome.ADOPTED, Outcome.SUPERSEDED)
-        self._law(told.failed or told.outcome in quiet, f"I8: {told.outcome} is said to be well")
-        if told.outcome in (Outcome.ROTATED, Outcome.ADOPTED):
+        self._law(
+            report.failed or report.outcome in quiet, f"I8: {report.outcome} is said to be well"
+        )
+        if report.outcome in (Outcome.ROTATED, Outcome.ADOPTED):
             seen = run.has_swapped or run.read != run.found
-            self._law(seen, f"I8: {told.outcome} is said, and the old token is in use")
+            self._law(seen, f"I8: {report.outcome} is said, and the old token is in use")
             known = self.tokens.get(run.read or "")
             begun = datetime.fromtimestamp(run.began, timezone.utc)
             due = known is not None and decide(known.claims, self._policy, begun).due
             self._law(not due, "I8: swapped for a token that is due at once, and called well")
-        if told.outcome is Outcome.HEALTHY and not told.failed and run.read in self.tokens:
+        if report.outcome is Outcome.HEALTHY and not report.failed and run.read in self.tokens:
             local = self.moment() + run.skew
             decision = decide(self.tokens[run.read].claims, self._policy, local)
             recently = decision.renew_at > local - timedelta(seconds=MOST_SECONDS)
@@ -273,7 +275,7 @@ class Laws:
         begun = datetime.fromtimestamp(run.began, timezone.utc)
         expired = found.claims.expires_at <= begun + timedelta(seconds=MOST_SECONDS)
         if expired and (self._honours_keys or not self._has_sign_in):
-            return  # there is no credential any more, or no row that can be renewed
+            return  # the credential is gone, or the row cannot be renewed
         if decide(found.claims, self._policy, begun + run.skew).due:
             known = self.tokens.get(now or "")
             well = known and not decide(known.claims, self._policy, self.moment()).due
@@ -282,7 +284,7 @@ class Laws:
     def asked_in_vain(self, text: str | None) -> bool:
         """Whether agents had tokens made that are of no use in the place of this one.
 
-        Then it is right to ask anew later, and not at once.
+        Then a later request is right, and one at once is not.
         """
         found = self.tokens.get(text or "")
         return found is not None and any(
@@ -301,7 +303,7 @@ class Laws:
                     continue  # a word
                 for start in range(len(found) - WINDOW + 1):
                     piece = found[start : start + WINDOW]
-                    self._law(piece not in secrets, "I9: a secret was told")
+                    self._law(piece not in secrets, "I9: a secret left the agent")
 
     # In the end.
 

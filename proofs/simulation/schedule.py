@@ -143,7 +143,7 @@ class Schedule:
     def _meddle(self, event: Callable[[], str]) -> None:
         what = event()
         self.world.count(f"event: {event.__name__.removeprefix('_').replace('_', ' ')}")
-        self.world.say("somebody", what)
+        self.world.say("an operator", what)
         self._laws.meddled()
 
     def _paste_fresh(self) -> str:
@@ -160,7 +160,7 @@ class Schedule:
     def _paste_nonsense(self) -> str:
         text = self.world.random.choice(NO_TOKEN)
         self._place.text = text.replace("%s", next(iter(self._laws.tokens)))
-        return "pastes what is no token"
+        return "pastes a text that is not a token"
 
     def _remove(self) -> str:
         self._place.text = None
@@ -189,7 +189,7 @@ class Schedule:
         return f"sets the clock of {agent.name} to {agent.clock_offset:+.0f} s"
 
     def _set_clock(self, agent: Agent, offset: float) -> None:
-        """Where both clocks are wrong nobody can know the time: one of them is right."""
+        """With two wrong clocks the time cannot be known: one of them is right."""
         agent.clock_offset = 0.0 if self._laws.date_offset else offset
 
     def _go_down(self) -> str:
@@ -240,7 +240,7 @@ class Schedule:
     def _calm(self) -> None:
         """I14: from wherever it was left, two checks later all is well, without a second mint."""
         self.world.is_calm = True
-        self.world.say("somebody", "ends all trouble")
+        self.world.say("an operator", "ends all trouble")
         self._issuer.cap(self._lifetime)
         self._laws.date_offset = 0.0
         for agent in self._agents:
@@ -248,7 +248,7 @@ class Schedule:
         if not self._can_recover():
             age = self._lifetime * 60 * 0.7
             self._place.text = self._by_hand(self.world.now - age)
-            self.world.say("somebody", f"stores {self._laws.label(self._place.text)}")
+            self.world.say("an operator", f"stores {self._laws.label(self._place.text)}")
         is_excused = False
         for number in range(MOST_ROUNDS):
             is_excused |= self._is_excused()

@@ -3,7 +3,7 @@
 import pytest
 
 from flowauth_rotator.agent import rotation
-from proofs.simulation.__main__ import ENOUGH, KINDS, find_unmet, told, violated
+from proofs.simulation.__main__ import ENOUGH, KINDS, find_unmet, render_trace, violated
 
 pytestmark = pytest.mark.slow
 
@@ -26,8 +26,8 @@ def test_a_kind_of_event_that_is_never_met_is_noticed():
 @pytest.mark.parametrize("seed", [3, 17, 41])
 def test_a_seed_replays(seed):
     """The same seed is the same story, line by line."""
-    assert told(seed) == told(seed)
-    assert told(seed).endswith(f"Seed {seed}: all invariants hold.")
+    assert render_trace(seed) == render_trace(seed)
+    assert render_trace(seed).endswith(f"Seed {seed}: all invariants hold.")
 
 
 def test_a_violation_is_told_as_a_story(monkeypatch):
@@ -39,6 +39,6 @@ def test_a_violation_is_told_as_a_story(monkeypatch):
         lambda this, _current: this._inspection.report,
     )
     seed = next(seed for seed in range(SCHEDULES) if violated(seed)[0])
-    lines = told(seed).splitlines()
+    lines = render_trace(seed).splitlines()
     assert lines[-1].startswith(f"Seed {seed} violates I")
     assert any("begins with T0" in line for line in lines)
