@@ -210,6 +210,11 @@ class RotationDagStatus:
     has_import_error: bool = False
     next_check_at: datetime | None = None
 
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether Airflow will run it by its schedule."""
+        return self.exists and not (self.is_paused or self.has_import_error)
+
 
 @dataclass(frozen=True)
 class StatusDocument:

@@ -71,6 +71,20 @@ def find_first_check(
     return None
 
 
+def estimate_next_check(
+    schedule: Schedule, checked_at: datetime | None, now: datetime
+) -> datetime | None:
+    """Return the next check after `now`; None if the schedule or the last check is unknown.
+
+    Airflow 2 has no time for the next run of a DAG while a run of it is active.
+    """
+    if isinstance(schedule, timedelta):
+        return find_first_check(schedule, now, checked_at + schedule) if checked_at else None
+    with suppress(ValueError, TypeError):
+        return next(_iterate_fires(schedule, now))
+    return None
+
+
 def _iterate_fires(schedule: str | None, time: datetime) -> Iterator[datetime]:
     while True:
         time = compute_next_fire(str(schedule), time)

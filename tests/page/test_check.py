@@ -136,9 +136,8 @@ def test_an_airflow_that_cannot_be_read_is_unknown(here, site, tmp_path):
     assert "canary" not in text
 
 
-def test_the_plan_shows_when_it_will_renew(here, elsewhere, site):
+def test_the_plan_shows_when_it_will_renew(here, elsewhere):
     """In a pipe a line a token, with tabs; with --json what `check` prints."""
-    site.wait_for_checks(DAG)  # while a check is under way Airflow 2 knows of no next one
     for call in (here, elsewhere):
         code, text = call("plan")
         assert code == 0
@@ -149,13 +148,9 @@ def test_the_plan_shows_when_it_will_renew(here, elsewhere, site):
         assert "renew" in row[4]
         assert agent[:2] == ["rotation DAGs", "OK"]
 
-    def in_plan():
-        tokens = json.loads(here("plan", "--json")[1])["tokens"]
-        [token] = [token for token in tokens if token["name"] == "etl main"]
-        due, check_at = token["renew_at"], token["renewal_check_at"]
-        return check_at is not None and due <= check_at < due + 300
-
-    wait_until(in_plan, "the check that renews it is known", interval=5)
+    tokens = json.loads(here("plan", "--json")[1])["tokens"]
+    [token] = [token for token in tokens if token["name"] == "etl main"]
+    assert token["renew_at"] <= token["renewal_check_at"] < token["renew_at"] + 300
 
 
 def test_the_plan_is_a_picture_in_a_terminal(site):
@@ -181,9 +176,7 @@ def test_the_plan_is_a_picture_in_a_terminal(site):
     assert "│" in shown
     assert "█" in shown or "·" in shown
     assert "etl main" in shown
-    assert re.search(
-        r"the check at .* renews\s+it\.|renews\s+the\s+token\.|Renewal is due at ", shown
-    )
+    assert re.search(r"the check at .* renews\s+it\.|renews\s+the\s+token\.", shown)
 
 
 def agent_of(call):

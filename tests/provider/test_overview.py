@@ -58,7 +58,7 @@ def build_run(state, requested_at=NOON - HOUR):
 
 def show(document, stores, run=None, renewable_dags=(DAG,), scheduled_dags=None):
     """Return the page of a document, as its DAGs and Variables are now."""
-    status = add_tokens(add_dags(document, document.dags), stores, NOON)
+    status = add_tokens(add_dags(document, document.dags, NOON), stores, NOON)
     runs = {(DAG, build_run_prefix(KEY)): run} if run else {}
     status = replace(status, runs=runs, scheduled_dags=scheduled_dags or {})
     overview = Overview(status, assess(status.document, NOON), set(renewable_dags), Pages())
@@ -487,11 +487,34 @@ class TestDag:
             describe_token(encode_token(), dag_id="old"), dags=[describe_dag("old")]
         )
         live = [RotationDagStatus("new", next_check_at=NOON)]
-        dags = {dag.dag_id: dag for dag in add_dags(old, live).dags}
+        dags = {dag.dag_id: dag for dag in add_dags(old, live, NOON).dags}
         assert dags["new"].checked_at is None
         assert dags["new"].next_check_at == NOON
         assert not dags["old"].exists
         assert dags["old"].checked_at
+
+    @pytest.mark.parametrize(
+        ("schedule", "expected"),
+        [
+            ("0 * * * *", NOON + HOUR),
+            (3600, NOON + 30 * MINUTE),
+            (600, NOON + 10 * MINUTE),
+            (None, None),
+        ],
+    )
+    def test_it_has_a_next_check_while_one_runs(self, schedule, expected):
+        """For which Airflow 2 has no time then."""
+        running = RotationDagStatus(DAG, schedule=schedule, checked_at=NOON - 30 * MINUTE)
+        document, live = build_document(dags=[running]), [RotationDagStatus(DAG)]
+        [dag] = add_dags(document, live, NOON + MINUTE).dags
+        assert dag.next_check_at == expected
+
+    @pytest.mark.parametrize("state", ["is_paused", "has_import_error"])
+    def test_it_has_no_next_check_if_it_is_not_scheduled(self, state):
+        """A schedule alone runs nothing."""
+        live = RotationDagStatus(DAG, **{state: True})
+        [dag] = add_dags(build_document(dags=[describe_dag()]), [live], NOON).dags
+        assert dag.next_check_at is None
 
     def test_a_missing_dag_stays_for_tokens_that_no_other_manages(self):
         """Its other tokens are those of the DAG that took them over."""
@@ -499,9 +522,9 @@ class TestDag:
         moved, left = (describe_token(token, key, dag_id="old") for key in (KEY, "LEFT_TOKEN"))
         dags = [describe_dag("old"), describe_dag()]
         live = [RotationDagStatus(DAG)]
-        merged = add_dags(build_document(moved, describe_token(token), dags=dags), live)
+        merged = add_dags(build_document(moved, describe_token(token), dags=dags), live, NOON)
         assert [dag.dag_id for dag in merged.dags] == [DAG]
-        merged = add_dags(build_document(moved, left, describe_token(token), dags=dags), live)
+        merged = add_dags(build_document(moved, left, describe_token(token), dags=dags), live, NOON)
         assert [dag.dag_id for dag in merged.dags] == [DAG, "old"]
         assert [(each.dag_id, each.variable) for each in merged.tokens] == [
             ("old", "LEFT_TOKEN"),
@@ -511,13 +534,8 @@ class TestDag:
     def test_a_missing_dag_without_tokens_is_left_out(self):
         """As one whose file was removed before its first check."""
         gone = RotationDagStatus("gone", exists=False)
-        assert add_dags(build_document(), [gone, RotationDagStatus(DAG)]).dags == [
-            describe_dag_new()
-        ]
-
-
-def describe_dag_new():
-    return replace(describe_dag(), next_check_at=None)
+        dags = add_dags(build_document(), [gone, RotationDagStatus(DAG)], NOON).dags
+        assert [dag.dag_id for dag in dags] == [DAG]
 
 
 def test_a_failure_before_the_token_was_read_is_about_the_token_of_that_time():

@@ -208,7 +208,7 @@ def _read_status(now: datetime) -> LiveStatus:
         runs = queries.read_page_runs(session, [dag.dag_id for dag in dags])
         scheduled_dags = queries.read_scheduled_dags(session)
         document = queries.read_documents(session, [dag.dag_id for dag in dags], now)
-        document = live_status.add_dags(document, dags)
+        document = live_status.add_dags(document, dags, now)
         keys = {token.variable for token in document.tokens if token.variable}
         status = live_status.add_tokens(document, queries.read_tokens(session, keys), now)
     return replace(status, runs=runs, scheduled_dags=scheduled_dags)

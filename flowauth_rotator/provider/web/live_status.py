@@ -21,7 +21,7 @@ from flowauth_rotator.monitoring.status import (
 )
 from flowauth_rotator.provider.assets import build_asset_uri
 from flowauth_rotator.provider.managed_tokens import ManagedToken, parse_tokens, resolve_name
-from flowauth_rotator.provider.schedule import Schedule, find_first_check
+from flowauth_rotator.provider.schedule import Schedule, estimate_next_check, find_first_check
 from flowauth_rotator.provider.signatures import verify_signature
 from flowauth_rotator.provider.web.page_runs import PageRun, build_run_prefix
 
@@ -68,10 +68,17 @@ class LiveStatus:
         return replace(self, scheduled_dags=scheduled)
 
 
-def add_dags(document: StatusDocument, live_dags: Sequence[RotationDagStatus]) -> StatusDocument:
+def add_dags(
+    document: StatusDocument, live_dags: Sequence[RotationDagStatus], now: datetime
+) -> StatusDocument:
     """Return the documents with the live facts of the DAGs, and without replaced DAGs.
 
     A DAG without a document has not checked yet. A DAG that Airflow does not know is missing.
+
+    Args:
+        document: the merged documents.
+        live_dags: the DAGs that Airflow knows.
+        now: an aware time.
     """
     known = {dag.dag_id: dag for dag in document.dags or ()}
     live = {dag.dag_id: dag for dag in live_dags}
@@ -79,6 +86,7 @@ def add_dags(document: StatusDocument, live_dags: Sequence[RotationDagStatus]) -
         _add_dag_facts(
             known.get(dag_id, RotationDagStatus(dag_id)),
             live.get(dag_id, RotationDagStatus(dag_id, exists=False)),
+            now,
         )
         for dag_id in sorted({*known, *live})
     ]
@@ -138,13 +146,18 @@ def _decode(token: Token) -> Claims:
     return claims
 
 
-def _add_dag_facts(dag: RotationDagStatus, live: RotationDagStatus) -> RotationDagStatus:
+def _add_dag_facts(
+    dag: RotationDagStatus, live: RotationDagStatus, now: datetime
+) -> RotationDagStatus:
+    next_check_at = live.next_check_at
+    if next_check_at is None and live.is_scheduled:
+        next_check_at = estimate_next_check(_parse_schedule(dag.schedule), dag.checked_at, now)
     return replace(
         dag,
         exists=live.exists,
         is_paused=live.is_paused,
         has_import_error=live.has_import_error,
-        next_check_at=live.next_check_at,
+        next_check_at=next_check_at,
     )
 
 

@@ -169,16 +169,14 @@ def _add_steps(session: Session, runs: PageRuns) -> PageRuns:
 
 
 def _build_dag(dag: DagModel) -> RotationDagStatus:
-    exists, is_paused = is_active(dag), bool(dag.is_paused)
-    has_import_error = bool(dag.has_import_errors)
-    will_run = exists and not (has_import_error or is_paused)
-    return RotationDagStatus(
+    status = RotationDagStatus(
         dag.dag_id,
-        exists=exists,
-        is_paused=is_paused,
-        has_import_error=has_import_error,
-        next_check_at=dag.next_dagrun_create_after if will_run else None,
+        exists=is_active(dag),
+        is_paused=bool(dag.is_paused),
+        has_import_error=bool(dag.has_import_errors),
     )
+    next_check_at = dag.next_dagrun_create_after if status.is_scheduled else None
+    return replace(status, next_check_at=next_check_at)
 
 
 def _select_variables(session: Session, condition: ColumnElement[bool]) -> Iterator[Any]:
