@@ -113,7 +113,8 @@ class FlowAuth:
         rows: the history, oldest first; to change a row, put another in its place.
         totp: whose codes must come with the password, each once, if any.
         codes_used: those that have come.
-        https: whether requests are taken for https ones, which need a Referer.
+        https: whether requests are taken for https ones, which need a Referer; they are, too, if a
+            proxy says so in X-Forwarded-Proto.
         utc_offset: seconds by which the server's local time is ahead of UTC.
     """
 
@@ -204,9 +205,10 @@ class FlowAuth:
         session, _, made = asked.headers.get("X-CSRF-Token", "").partition(".")
         if session != str(asked.session) or not made.isdecimal():
             return False
-        referer = urlsplit(asked.headers.get("Referer", "")).netloc
-        same_host = referer == asked.headers.get("Host", "")
-        return asked.now - int(made) <= CSRF_SECONDS and (same_host or not self.https)
+        is_https = self.https or asked.headers.get("X-Forwarded-Proto") == "https"
+        own = f"https://{asked.headers.get('Host', '')}"
+        same = _origin(asked.headers.get("Referer", "")) == _origin(own)
+        return asked.now - int(made) <= CSRF_SECONDS and (same or not is_https)
 
     def _signin(self, asked: _Asked) -> Response:
         said = asked.body if isinstance(asked.body, dict) else {}
@@ -234,6 +236,14 @@ class FlowAuth:
 
     def _servers(self, _: _Asked) -> Response:
         return document([{"id": 1, "server_name": self.audience}] if self.held else [])
+
+    def _limits(self, _: _Asked) -> Response:
+        return document(
+            [
+                {"name": role, "longest_token_life_minutes": self.longest_minutes}
+                for role in self.roles
+            ]
+        )
 
     def _list(self, _: _Asked) -> Response:
         rows = b",".join(self._json(row) for row in self.rows if row.owner == self.username)
@@ -330,12 +340,19 @@ class FlowAuth:
         return row
 
 
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """What Flask-WTF compares of a Referer: no default port is filled in."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
 _VIEWS: dict[str, Callable[[FlowAuth, _Asked], Response]] = {
     "POST /signin": FlowAuth._signin,
     "GET /signout": FlowAuth._signout,
     "GET /is_signed_in": FlowAuth._is_signed_in,
     "GET /version": FlowAuth._version,
     "GET /tokens/servers": FlowAuth._servers,
+    "GET /user/roles/server/1": FlowAuth._limits,
     "GET /tokens/tokens/<id>": FlowAuth._list,
     "POST /tokens/tokens/<id>": FlowAuth._mint,
     "POST /tokens/tokens/<id>/renew": FlowAuth._renew,

@@ -17,7 +17,9 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "agent": {"core"},  # no host, no HTTP: the sequence of effects and nothing else
     "agent/issuer": {"core", "tenacity"},
     "agent/flowauth": {"core", "pyotp"},
-    "agent/http": {"core", "requests", "urllib3"},  # the only HTTP of the agent
+    "agent/http": {"core", "requests"},  # this and what it consists of: the only HTTP of the agent
+    "agent/connection": {"requests"},
+    "agent/connection_errors": {"core", "requests", "urllib3"},
     "server": {
         *("core", "flask", "werkzeug", "itsdangerous", "sqlalchemy", "alembic"),
         *("jwt", "cryptography", "argon2", "limits", "prometheus_client", "click", "tables"),

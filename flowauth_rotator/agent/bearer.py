@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flowauth_rotator.agent.http import NoSuchPage, SignedOut
+from flowauth_rotator.agent.http import ForeignRefusal, NoSuchPage, SignedOut
 from flowauth_rotator.agent.issuer import HttpIssuer
-from flowauth_rotator.core.errors import Misconfigured
+from flowauth_rotator.core.errors import Misconfigured, wrap_unexpected_errors
 from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, Token
 
@@ -14,6 +14,7 @@ from flowauth_rotator.core.tokens import Claims, Token
 class BearerIssuer(HttpIssuer):
     """The bundled renewal server, with the token itself as the credential; no password."""
 
+    @wrap_unexpected_errors
     def test_connection(self) -> str:
         """Check that the issuer accepts tokens as credentials, and return a clause that says so.
 
@@ -22,7 +23,7 @@ class BearerIssuer(HttpIssuer):
         """
         try:
             self._http.send("GET", "/.well-known/jwks.json")
-        except (SignedOut, NoSuchPage):
+        except (SignedOut, ForeignRefusal):
             raise self._not_supported() from None
         return "each token is its own credential"
 

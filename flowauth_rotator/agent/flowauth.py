@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,9 +12,25 @@ from typing import Any, TypeVar
 
 from pyotp import TOTP
 
-from flowauth_rotator.agent.http import LARGEST_BODY, CodeMissing, SignedOut
+from flowauth_rotator.agent.http import (
+    LARGEST_BODY,
+    LONGEST_TIMEOUT,
+    CodeMissing,
+    CsrfRefused,
+    ForeignRefusal,
+    NoSuchPage,
+    SignedOut,
+)
 from flowauth_rotator.agent.issuer import HttpIssuer
-from flowauth_rotator.core.errors import IssuerUnavailable, Misconfigured, Refused, RotatorError
+from flowauth_rotator.core.address import Address
+from flowauth_rotator.core.errors import (
+    HistoryTimeout,
+    IssuerUnavailable,
+    Misconfigured,
+    Refused,
+    RotatorError,
+    wrap_unexpected_errors,
+)
 from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import Claims, Token, shorten_name
@@ -21,6 +38,7 @@ from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 logger = logging.getLogger(__name__)
 
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
+HISTORY_FACTOR = 4  # FlowAuth takes up to 48 s for 5,000 rows
 CODE_REFUSED = "Code not valid."  # FlowAuth's message, also for a code that was used before
 CODE_PERIOD = 30  # seconds
 
@@ -31,7 +49,8 @@ class SessionIssuer(HttpIssuer):
     """FlowAuth, or the bundled renewal server, by the sign-in of the token's owner.
 
     Args:
-        url: as `HttpIssuer` describes it, as `timeout`, `verify` and `sleep`.
+        address: as `HttpIssuer` describes it, as `timeout`, `verify` and `sleep`. The history may
+            take four times the timeout.
         username: the owner of the tokens.
         password: the owner's password.
         totp_secret: the base32 secret of the owner's two-factor codes (RFC 6238).
@@ -41,14 +60,15 @@ class SessionIssuer(HttpIssuer):
         max_codes: the number of codes that a sign-in tries, 30 s apart.
 
     Raises:
-        Misconfigured: the secret is not base32, or as `HttpIssuer` says.
+        Misconfigured: the secret is invalid, or as `HttpIssuer` says.
     """
 
     max_codes = 10  # more than the rotations that run at once
 
+    @wrap_unexpected_errors
     def __init__(
         self,
-        url: str,
+        address: str | Address,
         username: str,
         password: str,
         *,
@@ -56,22 +76,25 @@ class SessionIssuer(HttpIssuer):
         clock: Callable[[], float] = time.time,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(url, **options)
+        super().__init__(address, **options)
         self.username = username
         self._password = password
         self._totp = _parse_totp(totp_secret) if totp_secret else None
         self._clock = clock
         self._clock_skew = 0.0  # seconds by which the issuer's clock is ahead
         self._signed_in = False
-        self._http.secrets = (password,)
+        self._server_id: object = None
+        self._http.secrets = (password, totp_secret or "")
 
+    @wrap_unexpected_errors
     def test_connection(self) -> str:
-        """Sign in, and return a clause with the user and the audiences.
+        """Sign in, check that a renewal would pass, and return a clause with user and audiences.
 
         Raises:
             Refused: the user holds no role on any server, or the issuer refuses the sign-in.
+            Misconfigured: FlowAuth sees another address than this one.
         """
-        names = [str(row.get("server_name")) for row in self._get("/tokens/servers")]
+        names = self._list_servers()
         if not names:
             raise Refused(
                 f"User {quote(self.username)} holds no role on any server of {self.url}.",
@@ -79,6 +102,7 @@ class SessionIssuer(HttpIssuer):
                 status=200,
                 hint="Ask an administrator of the issuer to grant the user a role.",
             )
+        self._check_csrf()
         return f"signed in as {quote(self.username)}, for {', '.join(sorted(names))}"
 
     def rows(self, claims: Claims) -> Sequence[Row]:
@@ -94,20 +118,22 @@ class SessionIssuer(HttpIssuer):
                 f"{quote(self.username)}.",
                 hint="Sign in as the owner of the token.",
             )
-        servers = self._get("/tokens/servers")
-        ids = [row.get("id") for row in servers if row.get("server_name") == claims.audience]
-        if not ids:
+        servers = self._list_servers()
+        if claims.audience not in servers:
             raise Refused(
                 f"User {quote(self.username)} holds no role on server "
-                f"{quote(claims.audience or '')} of {self.url}.",
+                f"{quote(claims.audience or '')} of {self.url}, or there is no such server.",
                 issuer_message="",
                 status=200,
-                hint="Check that the issuer has this server, and ask an administrator to grant "
-                "the user a role on it.",
+                hint=f"The servers of the user are {', '.join(sorted(servers)) or 'none'}: ask an "
+                "administrator of the issuer to grant a role on that server, or check that the "
+                "address is the one of the token's issuer.",
             )
-        rows = self._get(f"/tokens/tokens/{ids[0]}", max_bytes=LARGEST_LIST)
+        self._server_id = servers[claims.audience]
+        rows = self._get_history(f"/tokens/tokens/{self._server_id}")
         return self._parse_rows(rows, lambda row: _parse_row(row) if row["token"] else None)
 
+    @wrap_unexpected_errors
     def issued(self) -> list[tuple[str, str, Token | datetime]]:
         """Return audience, name and token of every row on servers where the user holds a role.
 
@@ -115,9 +141,9 @@ class SessionIssuer(HttpIssuer):
         (FlowAuth deletes none).
         """
         issued: list[tuple[str, str, Token | datetime]] = []
-        for server in self._get("/tokens/servers"):
-            path = f"/tokens/tokens/{server.get('id')}?all=true"
-            issued += self._parse_rows(self._get(path, max_bytes=LARGEST_LIST), _parse_issued)
+        for server in self._list_servers().values():
+            path = f"/tokens/tokens/{server}?all=true"
+            issued += self._parse_rows(self._get_history(path), _parse_issued)
         return issued
 
     def _parse_rows(
@@ -150,12 +176,41 @@ class SessionIssuer(HttpIssuer):
                 status=200,
                 hint="Mint a new token there for this user and store it.",
             )
-        self._http.secrets = (self._password, token.reveal())
+        self._http.secrets = (*self._http.secrets[:2], token.reveal())
         path = f"/tokens/tokens/{row.id}/renew"
-        return self._with_session(
-            lambda: self._request_renewal(path, key, lifetime_minutes, self._csrf())
-        )
+        try:
+            return self._with_session(
+                lambda: self._request_renewal(path, key, lifetime_minutes, self._csrf())
+            )
+        except NoSuchPage as refusal:
+            refusal.hint = (
+                "The row of the token was listed a moment ago: this FlowAuth may be too old to "
+                "renew tokens (FlowKit pull request 7279)."
+            )
+            raise
+        except Refused as refusal:
+            if refusal.bad_field == "lifetime_minutes":
+                refusal.hint += self._describe_limits(row)
+            raise
 
+    def _describe_limits(self, row: Row) -> str:
+        """Return a sentence with the shortest maximum among the row's roles, if it can be read."""
+        try:
+            roles = self._get(f"/user/roles/server/{self._server_id}")
+        except RotatorError as error:
+            logger.info("The limits of the roles cannot be read: %s", error)
+            return ""
+        limits = {
+            self._http.show(str(role.get("name"))): role["longest_token_life_minutes"]
+            for role in roles
+            if role.get("name") in row.roles and type(role.get("longest_token_life_minutes")) is int
+        }
+        if not limits:
+            return ""
+        name = min(limits, key=lambda name: limits[name])
+        return f" The role {quote(name)} has a maximum of {limits[name]} minutes."
+
+    @wrap_unexpected_errors
     def close(self) -> None:
         """Sign out, if signed in, and close the connections."""
         if self._signed_in:
@@ -166,9 +221,43 @@ class SessionIssuer(HttpIssuer):
             self._signed_in = False
         super().close()
 
-    def _get(self, path: str, max_bytes: int = LARGEST_BODY) -> list[dict[str, Any]]:
+    def _list_servers(self) -> dict[str, object]:
+        """Return the ids of the servers where the user holds a role, by name."""
+        rows = self._get("/tokens/servers")
+        return {self._http.show(str(row.get("server_name"))): row.get("id") for row in rows}
+
+    def _check_csrf(self) -> None:
+        """Renew a row that cannot exist: FlowAuth checks CSRF before it looks for the row."""
+        try:
+            self._with_session(
+                lambda: self._http.send(
+                    "POST", "/tokens/tokens/0/renew", body={}, headers=self._csrf()
+                )
+            )
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+
+    def _get_history(self, path: str) -> list[dict[str, Any]]:
+        """Return the rows of a history, which takes FlowAuth the longer, the more there are."""
+        timeout = min(HISTORY_FACTOR * self._http.timeout, LONGEST_TIMEOUT)
+        try:
+            return self._get(path, max_bytes=LARGEST_LIST, timeout=timeout)
+        except IssuerUnavailable as error:
+            if not error.is_late:
+                raise
+            message = error.message
+        raise HistoryTimeout(
+            f"The history of user {quote(self.username)} is long and did not arrive in time. {message}",
+            hint=f"Raise `timeout`, which is {self._http.timeout:g} s, and {HISTORY_FACTOR} times "
+            "as long for the history; raise the timeout of a proxy in between, too.",
+        )
+
+    def _get(
+        self, path: str, max_bytes: int = LARGEST_BODY, timeout: float | None = None
+    ) -> list[dict[str, Any]]:
         document = self._with_session(
-            lambda: self._http.send("GET", path, max_bytes=max_bytes)
+            lambda: self._http.send("GET", path, max_bytes=max_bytes, timeout=timeout)
         ).document
         if not isinstance(document, list) or not all(isinstance(row, dict) for row in document):
             raise IssuerUnavailable(f"{self.url}{path} returned JSON that is not a list of rows.")
@@ -184,9 +273,19 @@ class SessionIssuer(HttpIssuer):
         self._sign_in()
         try:
             return request()
+        except CsrfRefused as error:
+            raise Misconfigured(
+                f"{error.message} The sign-in a moment before succeeded: FlowAuth sees another "
+                "scheme or host than this address has.",
+                hint=f"Set {self._http.address.setting} to the scheme and host that FlowAuth sees. "
+                "A proxy in front of FlowAuth must pass the header Host on, and set "
+                "X-Forwarded-Proto to the scheme of this address.",
+            ) from None
         except SignedOut as error:
             raise IssuerUnavailable(
-                f"{error.message} The sign-in a moment before succeeded."
+                f"{error.message} The sign-in a moment before succeeded.",
+                hint="The request is retried; if the error persists, check that a proxy passes "
+                "cookies on, and that all servers of the issuer have the same secret key.",
             ) from None
 
     def _sign_in(self) -> None:
@@ -221,7 +320,11 @@ class SessionIssuer(HttpIssuer):
         try:
             self._http.send("POST", "/signin", body=body)
         except SignedOut:
-            raise IssuerUnavailable(f"{self.url}/signin returned HTML instead of JSON.") from None
+            raise IssuerUnavailable(
+                f"{self.url}/signin responded with 401, and not in JSON.",
+                hint="The request is retried; if the error persists, check whether a proxy in "
+                "front of the issuer requires credentials of its own.",
+            ) from None
         except CodeMissing:
             raise Misconfigured(
                 f"{self.url} requires a two-factor code for user {quote(self.username)}.",
@@ -231,6 +334,12 @@ class SessionIssuer(HttpIssuer):
         except Refused as refusal:
             if self._totp and refusal.issuer_message == CODE_REFUSED:
                 return False
+            if refusal.status not in (400, 401) or isinstance(refusal, ForeignRefusal):
+                raise Misconfigured(
+                    f"{self.url}/signin responded with {refusal.status}, and not as FlowAuth does.",
+                    hint=f"Check host, port and path in {self._http.address.setting}: another "
+                    "service or a proxy may have responded.",
+                ) from None
             raise Refused(
                 f"Sign-in of {quote(self.username)} failed: {refusal.message}",
                 issuer_message=refusal.issuer_message,
@@ -245,15 +354,19 @@ class SessionIssuer(HttpIssuer):
 
 
 def _parse_totp(secret: str) -> TOTP:
+    text = "".join(secret.split()).rstrip("=")
+    problem = f"has {len(text)} characters, and is incomplete or too short (at least 23 are needed)"
+    if re.search("[^A-Za-z2-7]", text):
+        problem = "is not a base32 text"
     try:
-        totp = TOTP("".join(secret.split()))
+        totp = TOTP(text)
         totp.at(0)
-    except ValueError:  # also binascii.Error, which may quote the secret
-        pass
-    else:
+    except Exception:  # noqa: BLE001 - its text may quote the secret
+        totp = None
+    if totp:
         return totp
     raise Misconfigured(
-        "`totp_secret` is not a base32 text.",
+        f"`totp_secret` {problem}.",
         hint="Use the secret with which the account's authenticator was set up.",
     )
 

@@ -2,15 +2,17 @@
 
 | response | exception |
 |---|---|
-| no connection | `IssuerUnavailable`: nothing was sent |
-| timeout after sending, truncated, endless or encoded body, 5xx, 200 without JSON | for a renewal `AmbiguousResponse`, else `IssuerUnavailable` |
+| no connection | `IssuerUnavailable`: nothing was sent; `Misconfigured` if a setting is at fault |
+| no end in time, truncated, endless or encoded body, 5xx, 200 without JSON | for a renewal `AmbiguousResponse`, else `IssuerUnavailable` |
 | 429 | `Throttled`, with the seconds of `Retry-After` |
-| 401 as HTML, or with the text `CSRF error` | `SignedOut`: sign in again, once |
+| 401 as HTML | `SignedOut`: sign in again, once |
+| 401 with the text `CSRF error` | `CsrfRefused`, a `SignedOut` |
 | 410 with `Idempotent-Replayed` | `KeyExpired`, a `Refused` |
 | 400 with `need_two_factor` | `CodeMissing`, a `Refused` |
 | 404 or 405 as HTML | `NoSuchPage`, a `Refused` |
 | any other 4xx | `Refused`, with the issuer's message |
-| a redirect, an untrusted certificate | `Misconfigured` |
+| a redirect, an untrusted certificate, https on a port of http | `Misconfigured` |
+| anything that a library raises | one of these: no other exception leaves this module |
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -18,19 +20,24 @@ from __future__ import annotations
 import email.utils
 import json
 import logging
-import re
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 
+from flowauth_rotator.agent.connection import Session
+from flowauth_rotator.agent.connection_errors import (
+    TIMEOUTS,
+    Route,
+    can_load_certificates,
+    explain,
+    find_other_scheme,
+)
+from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
     IssuerUnavailable,
@@ -38,14 +45,14 @@ from flowauth_rotator.core.errors import (
     Refused,
     RotatorError,
     Throttled,
+    wrap_unexpected_errors,
 )
-from flowauth_rotator.core.text import remove_control_characters
+from flowauth_rotator.core.text import redact, remove_control_characters
 
 LARGEST_BODY = 64 * 1024
 LONGEST_TIMEOUT = 3600
-LONGEST_WORD = 40  # the segments of a token are longer
+LONGEST_MESSAGE = 300  # characters of an issuer's message
 CSRF_ERROR = "CSRF error"
-ADDRESS_ADVICE = "Set host to the issuer's address, such as https://flowauth.example.org."
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
@@ -66,6 +73,10 @@ class SignedOut(IssuerUnavailable):
     """The issuer does not know this session, or no longer does."""
 
 
+class CsrfRefused(SignedOut):
+    """The issuer does not accept the CSRF token, or the address that the request names."""
+
+
 class KeyExpired(Refused):
     """The token that the issuer minted for the same key has expired since."""
 
@@ -74,8 +85,12 @@ class CodeMissing(Refused):
     """The account needs a two-factor code, and none was sent."""
 
 
-class NoSuchPage(Refused):
-    """The issuer has no such path."""
+class ForeignRefusal(Refused):
+    """A refusal that is not in the form of an issuer's: of a proxy, or of another service."""
+
+
+class NoSuchPage(ForeignRefusal):
+    """The server has no such path."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +114,14 @@ class HttpClient:
     """Sends requests to one issuer; follows no redirects and limits each response.
 
     Args:
-        url: the issuer's address, `http[s]://host[:port][/prefix]`.
-        timeout: seconds for one request, and for all of its body.
+        address: the issuer's address, `http[s]://host[:port][/prefix]`.
+        timeout: seconds for one exchange, from the connection to the end of the response.
         verify: whether certificates are verified, or the path of the certificates to trust.
 
     Attributes:
-        secrets: texts that are redacted in errors that quote a response.
+        address: the issuer's address.
+        url: the same as text.
+        secrets: texts that are redacted in all that is shown of a response.
         responded_at: the issuer's clock in its last response since `reset`, the `Date` header of a
             response with JSON, in aware UTC; None without one.
         responded_after: seconds from `reset` to that response.
@@ -114,14 +131,19 @@ class HttpClient:
     """
 
     _monotonic = staticmethod(time.monotonic)
+    _has_responded = False
 
-    def __init__(self, url: str, *, timeout: float = 30.0, verify: bool | str = True) -> None:
-        self.url = _check_url(url)
+    @wrap_unexpected_errors
+    def __init__(
+        self, address: str | Address, *, timeout: float = 30.0, verify: bool | str = True
+    ) -> None:
+        self.address = Address.parse(address) if isinstance(address, str) else address
+        self.url = self.address.url
         self.secrets: tuple[str, ...] = ()
         self.reset()
         self.timeout = _check_timeout(timeout)
         self._verify = _check_verify(verify)
-        self._session = _Session()
+        self._session = Session()
         self._session.headers["Accept"] = "application/json"
         self._session.headers["Accept-Encoding"] = "identity"  # see `_exchange`
 
@@ -135,10 +157,17 @@ class HttpClient:
         """Return a cookie of the issuer; empty if it has not set it."""
         return self._session.cookies.get(name) or ""
 
+    def show(self, text: str) -> str:
+        """Return a text of the issuer on one line, with the secrets redacted that it recites."""
+        text = " ".join(remove_control_characters(text[: 100 * LONGEST_MESSAGE]).split())
+        return redact(text, (*self.secrets, *self._session.cookies.values()))
+
+    @wrap_unexpected_errors
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
+    @wrap_unexpected_errors
     def send(
         self,
         method: str,
@@ -147,6 +176,7 @@ class HttpClient:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         max_bytes: int = LARGEST_BODY,
+        timeout: float | None = None,
         renewing: bool = False,
     ) -> Response:
         """Send one request and return its response, a 200 with JSON.
@@ -157,6 +187,7 @@ class HttpClient:
             body: the JSON to send, if any.
             headers: additional headers.
             max_bytes: the size limit of the response body.
+            timeout: seconds for this exchange, if they are others.
             renewing: whether a lost response is ambiguous.
 
         Raises:
@@ -165,7 +196,9 @@ class HttpClient:
         lost: type[IssuerUnavailable] = AmbiguousResponse if renewing else IssuerUnavailable
         cookies = self._session.cookies.copy()
         try:
-            return self._receive(method, path, body, headers, max_bytes, lost)
+            return self._receive(
+                method, path, body, headers, max_bytes, lost, timeout or self.timeout
+            )
         except IssuerUnavailable:
             self._session.cookies = cookies  # a truncated response may have left half a cookie
             raise
@@ -178,21 +211,28 @@ class HttpClient:
         headers: Mapping[str, str] | None,
         max_bytes: int,
         lost: type[IssuerUnavailable],
+        timeout: float,
     ) -> Response:
         problem: Exception | None = None
         try:
-            status, received, content = self._exchange(method, path, body, headers, max_bytes, lost)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            status, received, content = self._exchange(
+                method, path, body, headers, max_bytes, lost, timeout
+            )
+        except RotatorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - requests lets errors of other libraries through
             problem = error
         if problem:  # outside the block, so that the request with its secrets is not the context
-            raise self._transport_error(problem, lost)
+            raise self._transport_error(problem, lost, timeout)
         response = Response(status, *_parse_body(content), received)
         date = _http_date(received.get("Date", ""))
-        if date and response.document is not None:  # not the error page of a proxy
-            self.responded_at = date
-            self.responded_after = self._monotonic() - self._began
-        if response.status == 200 and response.document is not None:
-            return response
+        if response.document is not None:  # not the error page of a proxy
+            self._has_responded = True
+            if date:
+                self.responded_at = date
+                self.responded_after = self._monotonic() - self._began
+            if response.status == 200:
+                return response
         raise self._status_error(response, lost)
 
     def _exchange(
@@ -203,6 +243,7 @@ class HttpClient:
         headers: Mapping[str, str] | None,
         max_bytes: int,
         lost: type[IssuerUnavailable],
+        timeout: float,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers and body; the body of a redirect is not read.
 
@@ -211,18 +252,21 @@ class HttpClient:
         constraints of Airflow 2.10 keep it below 2.6.
         """
         content = bytearray()
-        deadline = time.monotonic() + self.timeout
-        with self._session.request(
-            method,
-            self.url + path,
-            json=body,
-            headers=headers,
-            auth=_keep_credentials,
-            timeout=self.timeout,
-            verify=self._verify,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        deadline = self._session.deadline
+        with (
+            deadline.limit(timeout),
+            self._session.request(
+                method,
+                self.url + path,
+                json=body,
+                headers=headers,
+                auth=_keep_credentials,
+                timeout=timeout,
+                verify=self._verify,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             has_body = not _is_redirect(response.status_code)
             if has_body and _is_encoded(response.headers):
                 raise lost(
@@ -235,74 +279,69 @@ class HttpClient:
                 content += chunk
                 if len(content) > max_bytes:
                     raise lost(f"The response of {self.url} is larger than {max_bytes:,} bytes.")
-                if time.monotonic() > deadline:
-                    raise lost(f"The response of {self.url} took longer than {self.timeout:g} s.")
+            if has_body and deadline.is_over:  # the end of a body without a length may be the cut
+                raise TimeoutError
         return response.status_code, response.headers, bytes(content)
 
-    def _transport_error(self, error: Exception, lost: type[IssuerUnavailable]) -> RotatorError:
-        if _is_untrusted(error):
-            return Misconfigured(
-                f"The certificate of {self.url} could not be verified.",
-                hint="Set `verify` to the path of the certificates to trust.",
-            )
-        if isinstance(error, requests.exceptions.InvalidURL):
-            return Misconfigured(f"{self.url} is not a valid address.", hint=ADDRESS_ADVICE)
-        if _is_connect_error(error):
-            return IssuerUnavailable(f"{self.url} cannot be reached.")
-        if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-            return lost(f"{self.url} did not respond within {self.timeout:g} s.")
-        return lost(f"The connection to {self.url} was lost before the response was complete.")
+    def _transport_error(
+        self, error: Exception, lost: type[IssuerUnavailable], timeout: float
+    ) -> RotatorError:
+        is_late = self._session.deadline.is_over or isinstance(error, TIMEOUTS)
+        late = f"{self.url} did not respond completely within {timeout:g} s."
+        return explain(
+            error,
+            Route.find(self._session, self.address, self._verify),
+            lost=lost,
+            late=late if is_late else None,
+            is_first=not self._has_responded,
+        )
 
     def _status_error(self, response: Response, lost: type[IssuerUnavailable]) -> RotatorError:
-        status = response.status
-        message = _error_message(response, (*self.secrets, *self._session.cookies.values()))
+        status, document = response.status, response.document
+        message = self.show(_get_message(response))[:LONGEST_MESSAGE]
         if _is_redirect(status):
-            host = _host(response.headers.get("Location", "")) or "another path"
+            host = self.show(_host(response.headers.get("Location", "")) or "another path")
             return Misconfigured(
                 f"{self.url} redirects to {host}; redirects are not followed.",
-                hint="Set host to the address to which it redirects.",
+                hint=f"Set {self.address.setting} to the address to which it redirects.",
             )
         if status == 429:
             return Throttled(
                 f"{self.url} responded with 429: {message.rstrip('.')}.",
                 retry_after=_retry_after(response.headers),
             )
-        if status == 401 and (message == CSRF_ERROR or response.document is None):
+        if status == 401 and message == CSRF_ERROR:
+            return CsrfRefused(f"{self.url} refused the request with {CSRF_ERROR!r}.")
+        if status == 401 and document is None:
             return SignedOut(f"{self.url} does not know this session.")
         if 400 <= status < 500:
-            reason = f"{self.url} responded with {status}: {message.rstrip('.')}."
-            kind: type[Refused] = Refused
-            if status in (404, 405) and response.document is None:
-                kind = NoSuchPage
-            elif status == 410 and response.headers.get("Idempotent-Replayed") == "true":
-                kind = KeyExpired
-            elif isinstance(response.document, dict) and response.document.get("need_two_factor"):
-                kind = CodeMissing
-            return kind(reason, issuer_message=message, status=status)
+            return self._refusal(response, message)
         if status == 200:
             return lost(f"{self.url} returned HTML instead of JSON: is a proxy in between?")
-        return lost(f"{self.url} responded with {status}.")
+        failure = lost(f"{self.url} responded with {status}.")
+        failure.is_late = status == 504
+        return failure
 
-
-def _check_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises for an invalid port
-    except ValueError:
-        raise Misconfigured(
-            "The issuer's address has an invalid host or port.", hint=ADDRESS_ADVICE
-        ) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Misconfigured(
-            "The issuer's address does not begin with http:// or https:// and a host.",
-            hint=ADDRESS_ADVICE,
+    def _refusal(self, response: Response, message: str) -> Refused | Misconfigured:
+        status, document = response.status, response.document
+        fields = document if isinstance(document, dict) else {}
+        kind: type[Refused] = Refused
+        if not fields.get("message") and not fields.get("statusText"):
+            kind = NoSuchPage if status in (404, 405) else ForeignRefusal
+        elif status == 410 and response.headers.get("Idempotent-Replayed") == "true":
+            kind = KeyExpired
+        elif fields.get("need_two_factor"):
+            kind = CodeMissing
+        if status == 400 and document is None and not self._has_responded:
+            route = Route.find(self._session, self.address, self._verify)
+            if not route.proxy and (fault := find_other_scheme(route)):
+                return fault
+        return kind(
+            f"{self.url} responded with {status}: {message.rstrip('.')}.",
+            issuer_message=message,
+            status=status,
+            bad_field=str(fields.get("bad_field") or ""),
         )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise Misconfigured(
-            "The issuer's address contains credentials, a query or a fragment.",
-            hint=ADDRESS_ADVICE,
-        )
-    return url.rstrip("/")
 
 
 def _check_timeout(timeout: float) -> float:
@@ -317,24 +356,13 @@ def _check_timeout(timeout: float) -> float:
 def _check_verify(verify: bool | str) -> bool | str:
     if isinstance(verify, bool):
         return verify
-    folder, file = (verify, None) if verify and Path(verify).is_dir() else (None, verify)
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file, capath=folder)
-    except (OSError, TypeError):  # ssl.SSLError is an OSError
+    if not can_load_certificates(verify):
         raise Misconfigured(
             f"`verify` is {verify!r}, which is not a file or a folder of certificates.",
             hint="Use the path of the certificates to trust, in PEM; a connection may also have "
             "true or false.",
-        ) from None
+        )
     return verify
-
-
-class _Session(requests.Session):
-    """Does not prepare to follow redirects, for which it would read the whole body."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """Return no target."""
-        return
 
 
 def _is_redirect(status: int) -> bool:
@@ -352,23 +380,9 @@ def _host(url: str) -> str | None:
         return None
 
 
-def _is_untrusted(error: Exception) -> bool:
-    """Whether the certificate was not verified; other TLS errors may be temporary."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    cause = reason.args[0] if isinstance(reason, urllib3.exceptions.SSLError) else None
-    return isinstance(cause, ssl.SSLCertVerificationError)
-
-
 def _keep_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep `requests` from replacing our credentials by those of a .netrc file."""
     return request
-
-
-def _is_connect_error(error: Exception) -> bool:
-    if isinstance(error, requests.ConnectTimeout):
-        return True
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.SSLError))
 
 
 def _parse_body(content: bytes) -> tuple[Any, str]:
@@ -380,24 +394,12 @@ def _parse_body(content: bytes) -> tuple[Any, str]:
         return None, text
 
 
-def _error_message(response: Response, secrets: tuple[str, ...]) -> str:
-    """Return the issuer's message on one line, with tokens and passwords redacted."""
+def _get_message(response: Response) -> str:
+    """Return the issuer's message."""
     document = response.document
     if isinstance(document, dict):
-        message = str(document.get("message") or document.get("statusText") or "no reason given")
-    elif response.text.strip() == CSRF_ERROR:
-        message = CSRF_ERROR
-    else:
-        message = "HTML, not JSON"
-    message = " ".join(remove_control_characters(message).split())  # first: it may join a secret
-
-    def redact(match: re.Match[str]) -> str:
-        text = match[0]
-        pieces = {text[start : start + 12] for start in range(len(text) - 11)} or {text}
-        is_secret = any(piece in secret for piece in pieces for secret in secrets)
-        return "[...]" if is_secret or len(text) >= LONGEST_WORD else text
-
-    return re.sub(r"[^\s.]{8,}", redact, message)[:300]
+        return str(document.get("message") or document.get("statusText") or "no reason given")
+    return CSRF_ERROR if response.text.strip() == CSRF_ERROR else "HTML, not JSON"
 
 
 def _http_date(text: str) -> datetime | None:

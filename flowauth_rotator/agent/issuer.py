@@ -11,16 +11,20 @@ from typing import Protocol, TypeVar
 import tenacity
 
 from flowauth_rotator.agent.http import (
+    ForeignRefusal,
     HttpClient,
     KeyExpired,
-    NoSuchPage,
     SignedOut,
 )
+from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
+    HistoryTimeout,
     IssuerUnavailable,
     Misconfigured,
+    Refused,
     Throttled,
+    wrap_unexpected_errors,
 )
 from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, Token
@@ -71,8 +75,8 @@ class HttpIssuer:
     """An issuer at one address.
 
     Args:
-        url: the issuer's address, `http[s]://host[:port][/prefix]`.
-        timeout: seconds for one request, and for all of its body.
+        address: the issuer's address, `http[s]://host[:port][/prefix]`.
+        timeout: seconds for one exchange, from the connection to the end of the response.
         verify: whether certificates are verified, or the path of the certificates to trust.
         sleep: pauses for a number of seconds.
 
@@ -82,13 +86,13 @@ class HttpIssuer:
 
     def __init__(
         self,
-        url: str,
+        address: str | Address,
         *,
         timeout: float = 30.0,
         verify: bool | str = True,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http = HttpClient(url, timeout=timeout, verify=verify)
+        self._http = HttpClient(address, timeout=timeout, verify=verify)
         self.url = self._http.url
         self.renewal_requests = 0
         self._sleep = sleep
@@ -119,6 +123,7 @@ class HttpIssuer:
             reraise=True,
         )(request)
 
+    @wrap_unexpected_errors
     def version(self) -> str:
         """Return the version of the issuer, the cheapest request that needs no sign-in.
 
@@ -127,15 +132,16 @@ class HttpIssuer:
         """
         try:
             document = self._http.send("GET", "/version").document
-        except (SignedOut, NoSuchPage):
+        except (SignedOut, ForeignRefusal):
             document = None
         version = document.get("version") if isinstance(document, dict) else None
         if not isinstance(version, str):
             raise Misconfigured(
                 f"{self.url} did not return a version: is this a FlowAuth address?",
-                hint="Set host to the issuer's address, including its path, if it has one.",
+                hint=f"Set {self._http.address.setting} to the issuer's address, including its "
+                "path, if it has one.",
             )
-        return version[:40]
+        return self._http.show(version)[:40]
 
     def close(self) -> None:
         """Close the connections."""
@@ -151,6 +157,13 @@ class HttpIssuer:
             response = self._http.send("POST", path, body=body, headers=headers, renewing=True)
         except KeyExpired:
             return RenewalResponse(None, replayed=True)
+        except Refused as refusal:
+            if refusal.bad_field == "lifetime_minutes" and lifetime_minutes:
+                refusal.hint = (
+                    f"`lifetime_minutes` is {lifetime_minutes}, and FlowAuth refuses its maximum, "
+                    "too: set it to the maximum less one minute, or leave it out for the maximum."
+                )
+            raise
         document = response.document
         token = document.get("token") if isinstance(document, dict) else None
         if not isinstance(token, str) or not token:
@@ -159,7 +172,8 @@ class HttpIssuer:
 
 
 def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, IssuerUnavailable) and error.retryable
+    is_slow = isinstance(error, HistoryTimeout)  # Airflow's retry is soon enough
+    return isinstance(error, IssuerUnavailable) and error.retryable and not is_slow
 
 
 def _pause(state: tenacity.RetryCallState) -> float:

@@ -3,6 +3,7 @@
 ```
 RotatorError
 ├── Misconfigured             a setting is invalid
+├── UnexpectedError           a library or this program failed (retryable)
 ├── TokenError                the token in use is at fault
 │   ├── MissingToken          the store holds no token
 │   ├── MalformedToken        the text is not a JWT that can be renewed
@@ -18,6 +19,7 @@ RotatorError
     ├── BudgetExhausted       it has already minted too many tokens of this name
     └── IssuerUnavailable     no usable response (retryable)
         ├── Throttled         it asked to wait, and for how long
+        ├── HistoryTimeout    its history is too long for the timeout
         └── AmbiguousResponse it may have minted a token: look before the next request
 ```
 
@@ -26,8 +28,12 @@ No message, attribute, cause or context of these carries a token or a part of on
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from functools import wraps
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.text import remove_control_characters
@@ -35,7 +41,10 @@ from flowauth_rotator.core.text import remove_control_characters
 if TYPE_CHECKING:
     from datetime import datetime
 
-NO_ROLES = "no roles recorded"  # in FlowAuth's refusal (FlowKit pull request 7279), its only sign
+F = TypeVar("F", bound=Callable[..., Any])
+# In FlowAuth's refusals (FlowKit pull request 7279), their only signs
+NO_ROLES = "no roles recorded"
+CAP_PASSED = "maximum permitted expiry has already passed"
 
 
 class RotatorError(Exception):
@@ -94,6 +103,39 @@ class Misconfigured(RotatorError):
     """A setting is invalid; the message names it."""
 
     outcome = Outcome.MISCONFIGURED
+
+
+class UnexpectedError(RotatorError):
+    """A library or this program failed in a way that nobody foresaw."""
+
+    outcome = Outcome.UNAVAILABLE
+    retryable = True
+    hint = "The rotation is retried; if the error persists, report it with this message."
+
+    @classmethod
+    def wrap(cls, error: Exception) -> UnexpectedError:
+        """Return the error for another one; of its text nothing is shown, as it may be a secret."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "flowauth_rotator" in PurePath(frame.filename).parts]
+        place = (own or frames)[-1]  # there is one at least, where it was caught
+        file = PurePath(place.filename).name
+        return cls(f"Unexpected {type(error).__name__} in {file}, line {place.lineno}.")
+
+
+def wrap_unexpected_errors(function: F) -> F:
+    """Let no exception but a `RotatorError` leave a function."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of the function
+        try:
+            return function(*args, **kwargs)
+        except RotatorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a library may raise any error
+            failure = UnexpectedError.wrap(error)
+        raise failure  # outside the block, so that it chains nothing that holds a secret
+
+    return cast("F", call)
 
 
 class TokenError(RotatorError):
@@ -157,17 +199,30 @@ class Refused(IssuerError):
     Attributes:
         issuer_message: the issuer's own message, on one line, cut to 300 characters.
         status: the HTTP status of the response.
+        bad_field: the field of the request that the issuer refuses, if it names one.
     """
 
     outcome = Outcome.REFUSED
     hint = "Correct what the issuer names, or mint a new token there and store it."
 
     def __init__(
-        self, message: str, *, issuer_message: str, status: int, hint: str | None = None
+        self,
+        message: str,
+        *,
+        issuer_message: str,
+        status: int,
+        hint: str | None = None,
+        bad_field: str = "",
     ) -> None:
+        if hint is None and CAP_PASSED in issuer_message:
+            hint = (
+                "Ask an administrator of the issuer to raise the longest lifetime or the latest "
+                "expiry of the server and the roles; until then a new token is refused, too."
+            )
         super().__init__(message, hint=hint)
         self.issuer_message = remove_control_characters(issuer_message)
         self.status = status
+        self.bad_field = bad_field
         self.needs_new_token = NO_ROLES in issuer_message
 
 
@@ -204,10 +259,15 @@ class BudgetExhausted(IssuerError):
 
 
 class IssuerUnavailable(IssuerError):
-    """The issuer sent no usable response, and minted nothing."""
+    """The issuer sent no usable response, and minted nothing.
+
+    Attributes:
+        is_late: whether the time for the response was over, here or at a proxy.
+    """
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
+    is_late: bool = False
     hint = "The request is retried; if the error persists, check the issuer."
 
 
@@ -224,6 +284,13 @@ class Throttled(IssuerUnavailable):
         super().__init__(message)
         self.retry_after = retry_after
         self.retryable = retry_after <= self.longest_pause
+
+
+class HistoryTimeout(IssuerUnavailable):
+    """The issuer's history of the user did not arrive in time.
+
+    An issuer goes on preparing a list that nobody waits for, so it is not requested again at once.
+    """
 
 
 class AmbiguousResponse(IssuerUnavailable):

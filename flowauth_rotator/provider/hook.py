@@ -9,9 +9,10 @@ from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW
 from flowauth_rotator.core.durations import format_duration
-from flowauth_rotator.core.errors import Misconfigured, RotatorError
+from flowauth_rotator.core.errors import Misconfigured, RotatorError, wrap_unexpected_errors
 from flowauth_rotator.core.text import remove_control_characters
 from flowauth_rotator.provider import compat
 from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
@@ -52,6 +53,7 @@ class FlowAuthHook(compat.BaseHook):
         """Return the labels of the other fields for the form of Airflow 2."""
         return {key.replace("-", "_"): value for key, value in FIELD_BEHAVIOUR.items()}
 
+    @wrap_unexpected_errors
     def __init__(self, flowauth_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.flowauth_conn_id = flowauth_conn_id
@@ -65,6 +67,7 @@ class FlowAuthHook(compat.BaseHook):
 
         return is_url(self._extra.get("public_key") or "")
 
+    @wrap_unexpected_errors
     def public_key(self) -> PublicKey | None:
         """Load the issuer's public key, if the connection contains it or its URL."""
         from flowauth_rotator.agent.public_key import load_public_key
@@ -72,17 +75,23 @@ class FlowAuthHook(compat.BaseHook):
         text = self._extra.get("public_key")
         return load_public_key(text, **self._options()) if text else None
 
+    @wrap_unexpected_errors
     def get_conn(self) -> SessionIssuer | BearerIssuer:
         """Return the issuer, without a network request; the caller closes it."""
         from flowauth_rotator.agent.bearer import BearerIssuer
         from flowauth_rotator.agent.flowauth import SessionIssuer
 
         connection = self._connection
-        url = _build_url(connection.host or "", connection.port, connection.schema)
+        address = Address.build(
+            connection.host,
+            connection.port,
+            connection.schema,
+            setting=f"the host of connection {self.flowauth_conn_id}",
+        )
         if not connection.login:
-            return BearerIssuer(url, **self._options())
+            return BearerIssuer(address, **self._options())
         return SessionIssuer(
-            url,
+            address,
             connection.login,
             connection.password or "",
             totp_secret=self._extra.get("totp_secret"),
@@ -119,17 +128,6 @@ class FlowAuthHook(compat.BaseHook):
         return {name: self._extra[name] for name in ("timeout", "verify") if name in self._extra}
 
 
-def _build_url(host: str, port: int | None, schema: str | None) -> str:
-    """Return the issuer's URL; the host may be a part of it or the whole URL."""
-    if host and "://" not in host:
-        host = f"{schema or 'https'}://{host}"
-    scheme, separator, rest = host.partition("://")
-    location, slash, path = rest.partition("/")
-    if not port or location.endswith(f":{port}"):
-        return host
-    return f"{scheme}{separator}{location}:{port}{slash}{path}"
-
-
 def _describe_skew(skew: timedelta) -> str:
     size = abs(skew)
     if size <= SMALLEST_SKEW:
@@ -149,7 +147,7 @@ def _parse_extra(connection_id: str, text: str | None) -> dict[str, Any]:
         Misconfigured: the extra is not a JSON object, or one of its fields is invalid.
     """
     extra = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         extra = json.loads(text or "{}")
     if not isinstance(extra, dict):
         raise Misconfigured(
@@ -169,7 +167,7 @@ def _parse_extra(connection_id: str, text: str | None) -> dict[str, Any]:
         parse, noun = _PARSERS.get(name, (_parse_string, "a string"))
         try:
             settings[name] = parse(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise Misconfigured(
                 f"{name!r} in the extra of connection {connection_id} is not {noun}.",
                 hint="Correct or remove it.",

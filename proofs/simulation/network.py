@@ -11,6 +11,7 @@ import requests
 import urllib3
 
 from flowauth_rotator.agent.http import LARGEST_BODY, HttpClient
+from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import IssuerUnavailable
 from proofs.flowauth import Response, document
 from proofs.simulation.keys import forger, signer
@@ -116,14 +117,20 @@ class SimulatedWire(HttpClient):
         deliver: Callable[[Exchange], Response | None],
         fault_rate: float,
     ) -> None:
-        self.url, self.timeout = "https://issuer.example", TIMEOUT
+        self.address, self.timeout = Address("https://issuer.example"), TIMEOUT
+        self.url, self._verify = self.address.url, True
         self.secrets = ()
         self.process, self.run = process, run
         self._deliver = deliver
         self._fault_rate = fault_rate
-        self._session: Any = SimpleNamespace(cookies={})
+        session: Any = requests.Session()
+        session.deadline, session.cookies = SimpleNamespace(is_over=False), {}
+        session.trust_env = False
+        self._session = session
         self._monotonic = lambda: self.process.world.now
         self.reset()
+
+    _has_responded = True  # there is no port to try
 
     def close(self) -> None:
         """Nothing is open."""
@@ -136,6 +143,7 @@ class SimulatedWire(HttpClient):
         headers: Mapping[str, str] | None,
         max_bytes: int,
         lost: type[IssuerUnavailable],  # noqa: ARG002 - nothing here is endless
+        timeout: float,
     ) -> tuple[int, Mapping[str, str], bytes]:
         self.run.has_asked = True
         exchange = Exchange(self, method, path, body)
@@ -159,7 +167,7 @@ class SimulatedWire(HttpClient):
         process.point("P7" if exchange.is_renewal else "P3")
         if fault in UNANSWERED:
             if fault == "timeout":
-                process.sleep(TIMEOUT)
+                process.sleep(timeout)
             raise UNANSWERED[fault]()
         if fault in STAND_INS:
             answer = STAND_INS[fault](world)

@@ -1,0 +1,117 @@
+"""FlowAuth behind a proxy that speaks https for it, and what its CSRF check makes of that."""
+
+import http.client
+import ssl
+import threading
+import time
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import jwt
+import pytest
+
+from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.rotation import rotate
+from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.core.address import Address
+from flowauth_rotator.core.errors import Misconfigured
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.tokens import Token
+from proofs.flowauth import FlowAuth, serve
+
+
+@pytest.fixture
+def flowauth(signing_key):
+    """FlowAuth on a socket, as far as a client can tell, with its address."""
+    model = FlowAuth(
+        time.time,
+        lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"),
+        roles={"viewer": ["get_results"]},
+    )
+    with serve(model.answer) as model.url:
+        yield model
+
+
+@contextmanager
+def proxy(upstream, changes, certificate=None):
+    """A proxy on loopback that sends each request on with these headers; in TLS if it has a key."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            changed = {name: value.format(**self.headers) for name, value in changes.items()}
+            connection = http.client.HTTPConnection(urlsplit(upstream).netloc)
+            connection.request(self.command, self.path, body, {**self.headers, **changed})
+            with closing(connection):
+                response = connection.getresponse()
+                content = response.read()
+            self.send_response_only(response.status)
+            for name, value in response.getheaders():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET  # noqa: N815 - the name that the base class calls
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+CASES = {  # what a proxy sets, whether it speaks https, and whether renewals work
+    "nothing in between is told": ({}, False, True),
+    "https and the host are passed on": ({"X-Forwarded-Proto": "https"}, True, True),
+    "the host is rewritten": ({"X-Forwarded-Proto": "https", "Host": "flowauth:80"}, True, False),
+    "the port is lost": ({"X-Forwarded-Proto": "https", "Host": "127.0.0.1"}, True, False),
+    "http is said to be https": ({"X-Forwarded-Proto": "https"}, False, False),
+    "the scheme is not passed on": ({"Host": "flowauth:80"}, True, True),  # no Referer is needed
+}
+
+
+@pytest.mark.parametrize(("changes", "is_https", "works"), CASES.values(), ids=CASES)
+def test_a_csrf_refusal_after_a_sign_in_is_a_wrong_address(
+    flowauth, certificate, changes, is_https, works
+):
+    """The renewal and the test of the connection say so alike, with what to correct."""
+    predecessor = flowauth.mint("NAME", ["viewer"], 60, issued_at=time.time() - 3000)
+    store = MemoryStore(Token(predecessor))
+    with (
+        proxy(flowauth.url, changes, certificate if is_https else None) as url,
+        closing(
+            SessionIssuer(
+                url, flowauth.username, flowauth.password, verify=str(certificate), timeout=10
+            )
+        ) as issuer,
+    ):
+        if works:
+            assert "for TEST_SERVER" in issuer.test_connection()
+            rotate(store, issuer, RotationPolicy(), now=datetime.now(timezone.utc), name="NAME")
+            assert store.token != Token(predecessor)
+            return
+        with pytest.raises(Misconfigured) as tested:
+            issuer.test_connection()
+        with pytest.raises(Misconfigured) as rotated:
+            rotate(store, issuer, RotationPolicy(), now=datetime.now(timezone.utc), name="NAME")
+    assert str(tested.value) == str(rotated.value)
+    assert tested.value.message.startswith(f"{url} refused the request with 'CSRF error'.")
+    assert "X-Forwarded-Proto" in tested.value.hint
+    assert len(flowauth.rows) == 1
+
+
+@pytest.mark.parametrize("port", [443, None])
+def test_a_default_port_is_not_part_of_the_referer(port):
+    """FlowAuth compares the Referer with a host that has no default port."""
+    issuer = SessionIssuer(Address.build("https://FlowAuth.example.org", port), "flowbot", "pw")
+    assert issuer._csrf()["Referer"] == "https://flowauth.example.org/"
