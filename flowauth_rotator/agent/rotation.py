@@ -21,6 +21,8 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     ShadowedStore,
     StoreError,
+    UnexpectedError,
+    wrap_unexpected_errors,
 )
 from flowauth_rotator.core.policy import Decision, RotationPolicy, TokenState, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
@@ -57,6 +59,7 @@ class Inspection:
         return self.decision.due or self.forced is not None
 
 
+@wrap_unexpected_errors
 def inspect_token(
     store: TokenStore,
     policy: RotationPolicy,
@@ -119,6 +122,7 @@ def inspect_token(
     return Inspection(token, claims, decision, report, forced)
 
 
+@wrap_unexpected_errors
 def rotate(
     store: TokenStore,
     issuer: Issuer,
@@ -160,8 +164,9 @@ def rotate(
     on_token(inspection.token)
     try:
         return rotation.run(public_key, on_token, description)
-    except RotatorError as error:
-        detailed = error.with_details(rotation.annotated_report, rotation.severity)
+    except Exception as error:  # noqa: BLE001 - a library may raise any error
+        known = error if isinstance(error, RotatorError) else UnexpectedError.wrap(error)
+        detailed = known.with_details(rotation.annotated_report, rotation.severity)
         failure = detailed.with_traceback(error.__traceback__)
     raise failure  # outside the block, so that it chains nothing that holds a secret
 

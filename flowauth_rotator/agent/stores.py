@@ -85,7 +85,7 @@ class FileStore:
         self.place = f"file {self.path}"
 
     def read(self) -> Token:
-        """Return the text of the file without one line break at its end."""
+        """Return the text of the file without white space around it."""
         try:
             text = self.path.read_bytes().decode("utf-8", "replace")
         except FileNotFoundError:
@@ -94,7 +94,7 @@ class FileStore:
             raise StoreUnavailable(f"The {self.place} cannot be read: {error.strerror}.") from None
         if not text.strip():
             raise MissingToken(f"The {self.place} is empty.")
-        return Token(text.removesuffix("\n").removesuffix("\r"))
+        return Token.strip(text)
 
     def preflight(self) -> None:
         """Check that the file is regular and that a file can be created beside it."""

@@ -153,7 +153,7 @@ class MalformedToken(TokenError):
     """The text is not a JWT that can be renewed; the message says why and quotes none of it."""
 
     outcome = Outcome.MALFORMED
-    hint = "Store the JWT alone, exactly as the issuer printed it."
+    hint = "Store the JWT alone, without a prefix, quotation marks or line breaks in it."
 
 
 class ExpiredToken(TokenError):

@@ -15,6 +15,7 @@ _BIDIRECTIONAL = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CHARACTER = re.compile(r"%[0-9A-Fa-f]{2}|&#?\w{2,8};|.", re.DOTALL)
 _JWT = re.compile(r"(?<![^\W_])eyJ.*", re.DOTALL)  # how the header of each begins, as base64
 _LONG = re.compile(r"[^\s.]{40,}")  # the segments of a token are longer
+_NAMES = {" ": "a blank", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
 REDACTED = "[...]"
 WINDOW = 8  # characters of a secret that are not shown in a row
 
@@ -41,9 +42,9 @@ def format_count(number: int, noun: str) -> str:
 
 def describe_character(character: str) -> str:
     """Return a character for an error, also one that cannot be seen."""
+    if character in _NAMES:
+        return _NAMES[character]
     name = unicodedata.name(character, "")
-    if character == " ":
-        return "a blank"
     is_visible = character.isascii() and character.isprintable()
     return repr(character) if is_visible else f"U+{ord(character):04X} {name}".rstrip()
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 
-from flowauth_rotator.core.errors import MalformedToken, Misconfigured
-from flowauth_rotator.core.text import format_count
+from flowauth_rotator.core.errors import MalformedToken, Misconfigured, wrap_unexpected_errors
+from flowauth_rotator.core.text import describe_character, format_count
 
 LONGEST_TOKEN = 64 * 1024
 LONGEST_USER_CLAIMS = 1024 * 1024
@@ -26,6 +26,7 @@ SIGNING_ALGORITHMS = [
     *("ES256", "ES384", "ES512", "EdDSA"),
 ]
 _PEM = re.compile(r"\s*(-----BEGIN [A-Z ]+-----)(.*)(-----END [A-Z ]+-----)\s*", re.DOTALL)
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.-]")  # in a JWT (RFC 7515: base64url and dots)
 LATEST_TIME = 100_000_000_000  # the year 5138; a later time is in milliseconds
 
 
@@ -40,6 +41,11 @@ class Token:
     def reveal(self) -> str:
         """Return the secret: for an HTTP header, a store's write or a log masker, nothing else."""
         return self.__text
+
+    @classmethod
+    def strip(cls, text: str) -> Token:
+        """Return the token in a text that may have white space around it, as a file has."""
+        return cls(text.strip())
 
     @property
     def digest(self) -> str:
@@ -98,6 +104,7 @@ class Claims:
         return self.expires_at - max(self.issued_at, self.not_before)
 
 
+@wrap_unexpected_errors
 def read_unverified(token: Token) -> Claims:
     """Decode a token without verifying its signature.
 
@@ -110,7 +117,7 @@ def read_unverified(token: Token) -> Claims:
     _check_text(text)
     document = None
     # `jwt.decode_complete` is missing in PyJWT 2.9, which Airflow's constraints up to 2.10.3 pin
-    with contextlib.suppress(jwt.PyJWTError, ValueError, RecursionError):
+    with contextlib.suppress(Exception):  # whatever it is: PyJWT decodes it or not
         document = jwt.PyJWT().decode_complete(text, options={"verify_signature": False})
     if document is None:  # outside the block, so that the library's error is not the context
         raise MalformedToken("The token's segments do not decode to JSON objects.")
@@ -171,6 +178,7 @@ class PublicKey:
         Misconfigured: the text is neither, or holds no public signing key.
     """
 
+    @wrap_unexpected_errors
     def __init__(self, text: str) -> None:
         self.text = text
         self._keys = _keys_of_set(text) if text.lstrip().startswith("{") else [_key_of_pem(text)]
@@ -192,7 +200,7 @@ class PublicKey:
         import jwt
 
         kid = None
-        with contextlib.suppress(jwt.PyJWTError, ValueError):
+        with contextlib.suppress(Exception):
             kid = jwt.get_unverified_header(token.reveal()).get("kid")
         return [key for key_id, key in self._keys if None in (key_id, kid) or key_id == kid]
 
@@ -212,7 +220,7 @@ def _verifies(key: Any, token: Token) -> bool:  # noqa: ANN401 - of whatever alg
                 "verify_aud": False,
             },
         )
-    except (jwt.PyJWTError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - what cannot be verified is not verified
         return False
     return True
 
@@ -260,14 +268,17 @@ def _check_text(text: str) -> None:
         raise MalformedToken(f"The text is longer than {LONGEST_TOKEN:,} characters.")
     if text.startswith("\ufeff"):
         raise MalformedToken("The text begins with a byte order mark.")
-    if text != text.strip() or any(character in text for character in "\r\n"):
-        raise MalformedToken("The text has white space or line breaks around or in the token.")
     if text.lower().startswith("bearer"):
         raise MalformedToken("The text begins with `Bearer`.")
     if text[0] in "{[":
         raise MalformedToken("The text is a JSON document, not the token alone.")
     if text[0] in "\"'`" or text[-1] in "\"'`":
         raise MalformedToken("The text has quotation marks around the token.")
+    if foreign := _FOREIGN.search(text):
+        raise MalformedToken(
+            f"The text has {describe_character(foreign[0])} at position {foreign.start() + 1} of "
+            f"{len(text):,}, which no JWT contains."
+        )
     segments = text.split(".")
     if len(segments) != 3 or not all(segments):
         count = sum(map(bool, segments))

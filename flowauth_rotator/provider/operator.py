@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowauth_rotator.core.errors import RotatorError
+from flowauth_rotator.core.errors import RotatorError, UnexpectedError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
 from flowauth_rotator.provider.assets import ROTATIONS, count_outcome, update_token_asset
@@ -91,18 +91,29 @@ class RotateTokenOperator(BaseOperator):
             force = get_requested_at(context) if self.force else None
             report = self._rotate(store, now, force)
         except RotatorError as error:
-            report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
-            if report.fingerprint is None:  # the token could not be read
-                report = replace(report, name_is_known=self.name is not None)
+            report = self._report_error(error, store, now)
             if error.retryable:
                 failure = AirflowException
-        document = {**report.to_json(), "variable": self.variable}
-        context["ti"].xcom_push(key="report", value=document)
-        count_outcome(report)
+        except BaseException as error:  # Airflow's timeouts are no exceptions of the usual kind
+            with suppress(Exception):  # what ended the task matters more than its report
+                self._push(context, self._report_error(_describe_end(error), store, now))
+            raise
+        self._push(context, report)
         if report.failed:
             raise failure(str(report))
         update_token_asset(context, report)
         self.log.info("%s", report)
+
+    def _report_error(self, error: RotatorError, store: VariableStore, now: datetime) -> Report:
+        report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
+        if report.fingerprint is None:  # the token could not be read
+            report = replace(report, name_is_known=self.name is not None)
+        return report
+
+    def _push(self, context: Context, report: Report) -> None:
+        document = {**report.to_json(), "variable": self.variable}
+        context["ti"].xcom_push(key="report", value=document)
+        count_outcome(report)
 
     def _rotate(self, store: VariableStore, now: datetime, force: datetime | None) -> Report:
         from flowauth_rotator.agent.rotation import rotate
@@ -126,3 +137,13 @@ class RotateTokenOperator(BaseOperator):
                 on_token=mask_token,
                 force=force,
             )
+
+
+def _describe_end(error: BaseException) -> UnexpectedError:
+    if isinstance(error, Exception):
+        return UnexpectedError.wrap(error)
+    return UnexpectedError(
+        f"The task was ended by {type(error).__name__} before the rotation was complete.",
+        hint="A successor that was issued is found by the next check. If the task has an "
+        "`execution_timeout`, raise it above four times the connection's `timeout`.",
+    )

@@ -24,7 +24,9 @@ def parse_place(place: str) -> str:
 
 
 def parse_value(key: str, value: str | None) -> Token:
-    """Return the token in the value of a Variable; None if the Variable does not exist.
+    """Return the token in the value of a Variable, without white space around it.
+
+    The value is None if the Variable does not exist.
 
     Raises:
         MissingToken: the Variable does not exist or is blank.
@@ -32,7 +34,7 @@ def parse_value(key: str, value: str | None) -> Token:
     if not value or not value.strip():
         problem = "does not exist" if value is None else "is empty"
         raise MissingToken(f"{format_place(key)} {problem}.")
-    return Token(value)
+    return Token.strip(value)
 
 
 class VariableStore:

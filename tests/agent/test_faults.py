@@ -1,0 +1,146 @@
+"""Whatever a library raises, wherever it is called: what leaves the agent is a `RotatorError`."""
+
+import base64
+import gzip
+import json
+import sys
+import traceback
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import PurePath
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pyotp import TOTP, random_base32
+
+from flowauth_rotator.agent.bearer import BearerIssuer
+from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.public_key import load_public_key
+from flowauth_rotator.agent.rotation import inspect_token, rotate
+from flowauth_rotator.agent.stores import FileStore, MemoryStore
+from flowauth_rotator.core.errors import RotatorError
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.tokens import Token, read_unverified
+
+POLICY = RotationPolicy()
+SECRET = "correct-horse-battery-staple"
+
+
+class Injected(Exception):
+    """What no library raises; its text is a secret."""
+
+
+class Injector:
+    """Raises at one call from our code into another package, or only counts those calls.
+
+    Args:
+        number: at which call; None counts.
+        fault: what to raise.
+    """
+
+    def __init__(self, number=None, fault=Injected):
+        self.number, self.fault = number, fault
+        self.calls: list[str] = []
+
+    def __enter__(self):
+        self.previous = sys.getprofile()
+        sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *_):
+        sys.setprofile(self.previous)
+
+    def _look(self, frame, event, argument):
+        caller = frame if event == "c_call" else frame.f_back
+        if event not in ("call", "c_call") or caller is None or not is_ours(caller.f_code):
+            return
+        if event == "call" and (is_ours(frame.f_code) or is_plain(frame)):
+            return
+        if event == "c_call" and getattr(argument, "__module__", None) in (None, "builtins"):
+            return
+        name = getattr(argument, "__qualname__", None) or frame.f_code.co_qualname
+        self.calls.append(f"{PurePath(caller.f_code.co_filename).name}: {name}")
+        if self.number == len(self.calls):
+            sys.setprofile(None)
+            raise self.fault(SECRET)
+
+
+def is_ours(code):
+    parts = PurePath(code.co_filename).parts
+    return "flowauth_rotator" in parts and parts[-2] in ("agent", "core")
+
+
+def is_plain(frame):
+    """Whether it is of the standard library's own plumbing, in which nothing outside takes part."""
+    module = frame.f_globals.get("__name__", "").partition(".")[0]
+    return module in {"dataclasses", "contextlib", "enum", "typing", "abc", "functools", "tests"} or (
+        frame.f_code.co_filename.startswith("<")  # made by dataclass, or by the import
+    )
+
+
+def renew_by_session(server, predecessor):
+    store = MemoryStore(predecessor)
+    with closing(
+        SessionIssuer(
+            server.url, server.username, server.password, totp_secret=None, sleep=lambda _: None
+        )
+    ) as issuer:
+        key = load_public_key(server.public_key_pem)
+        rotate(store, issuer, POLICY, now=now(), name="NAME", public_key=lambda: key)
+
+
+def renew_by_token(server, predecessor):
+    with closing(BearerIssuer(server.url, sleep=lambda _: None)) as issuer:
+        rotate(MemoryStore(predecessor), issuer, POLICY, now=now())
+
+
+def test_connections(server, predecessor):
+    login = (server.url, server.username, server.password)
+    for issuer in (SessionIssuer(*login), BearerIssuer(server.url)):
+        with closing(issuer):
+            issuer.version()
+            issuer.test_connection()
+    load_public_key(f"{server.url}/.well-known/jwks.json")
+
+
+test_connections.__test__ = False
+
+
+def sign_in_with_codes(server, predecessor):
+    SessionIssuer(server.url, "flowbot", SECRET, totp_secret=random_base32())
+
+
+def now():
+    return datetime.now(timezone.utc)
+
+
+SCENARIOS = (renew_by_session, renew_by_token, test_connections, sign_in_with_codes)
+
+
+@pytest.mark.parametrize("fault", [Injected, OSError, MemoryError])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_a_fault_in_a_library_leaves_as_an_error_of_ours(
+    renewal_server, scenario, fault, monkeypatch
+):
+    """At each call in turn: an outcome, one sentence, no secret, and nothing else."""
+    issued_at = renewal_server.now() - 3000
+
+    def mint(number):
+        return Token(renewal_server.mint(f"NAME_{number}", issued_at=issued_at))
+
+    scenario(renewal_server, mint("warm"))  # imports happen once
+    with Injector() as count:
+        scenario(renewal_server, mint("count"))
+    assert len(count.calls) > 2
+    for number in range(1, len(count.calls) + 1):
+        token = mint(number)
+        try:
+            with Injector(number, fault) as injector:
+                scenario(renewal_server, token)
+        except RotatorError as error:
+            told = "".join(traceback.format_exception(error))
+            assert SECRET not in told, injector.calls[-1]
+            assert error.message
+            assert error.hint is not None
+        except BaseException as error:  # noqa: BLE001
+            pytest.fail(f"{type(error).__name__} left from {injector.calls[-1]}", pytrace=False)
