@@ -74,10 +74,14 @@ def _squeeze(text: str) -> tuple[str, list[tuple[int, int]]]:
     pairs = [
         (letter, match.span())
         for match in _CHARACTER.finditer(text)
-        for letter in html.unescape(unquote(match[0])).lower()
+        for letter in _decode(match[0]).lower()
         if letter.isalnum()
     ]
     return "".join(letter for letter, _ in pairs), [span for _, span in pairs]
+
+
+def _decode(character: str) -> str:
+    return character if len(character) == 1 else html.unescape(unquote(character))
 
 
 def _find_windows(text: str, secret: str) -> list[tuple[int, int]]:

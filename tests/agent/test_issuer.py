@@ -1,6 +1,7 @@
 import functools
 import gzip
 import http.server
+import itertools
 import json
 import logging
 import socket
@@ -18,8 +19,10 @@ import responses
 
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
+    HistoryTimeout,
     IssuerUnavailable,
     Misconfigured,
     Refused,
@@ -452,6 +455,185 @@ def test_a_broken_answer_on_a_real_socket_is_ambiguous(make_token, answer, words
         with pytest.raises(AmbiguousResponse, match=words):
             issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
         issuer.close()
+
+
+def drip_head(start):
+    yield start
+    for _ in range(200):
+        time.sleep(0.05)
+        yield b"x"
+
+
+def continue_for_ever(pause):
+    for _ in range(2_000_000):
+        time.sleep(pause)
+        yield b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: drip_head(b"HT"),
+        lambda: drip_head(OK + b"X-Name: "),
+        lambda: continue_for_ever(0.05),
+        lambda: continue_for_ever(0),
+        lambda: itertools.chain([OK + b"\r\n{"], drip_head(b" ")),  # a body without a length
+    ],
+    ids=["status line", "header", "continue", "continue at full speed", "body"],
+)
+def test_one_deadline_ends_a_whole_exchange(make_token, answer):
+    """A byte now and then is no progress, and an interim response is no response."""
+    with raw_server(answer()) as url:
+        issuer = BearerIssuer(url, timeout=1)
+        with pytest.raises(AmbiguousResponse, match="did not respond completely within 1 s"):
+            issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
+        issuer.close()
+
+
+def test_the_deadline_ends_a_slow_handshake(make_token):
+    """Nothing was sent by then, so nothing was minted."""
+    with raw_server(drip_head(b"\x16\x03\x03\x40\x00\x02")) as url:
+        issuer = BearerIssuer(url.replace("http:", "https:"), timeout=1)
+        with pytest.raises(IssuerUnavailable, match="cannot be reached") as unavailable:
+            issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
+        assert not isinstance(unavailable.value, AmbiguousResponse)
+        issuer.close()
+
+
+@pytest.mark.parametrize("is_https", [True, False])
+def test_a_port_that_answers_in_the_other_scheme_is_named(tls_url, make_token, is_https):
+    """The error says what to write, and in which setting."""
+    answer = b"HTTP/1.0 400 Bad Request\r\n\r\n"
+    with raw_server([answer], [answer]) as url:
+        wrong = url.replace("http:", "https:") if is_https else tls_url.replace("https:", "http:")
+        issuer = BearerIssuer(Address.parse(wrong, "the host of connection c"))
+        with pytest.raises(Misconfigured) as misconfigured:
+            issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
+        issuer.close()
+        if not is_https:
+            for _ in range(2):
+                socket.create_connection(urlsplit(url).netloc.split(":")).close()
+    kind, scheme = ("plain http", "http://") if is_https else ("https", "https://")
+    assert f"answers in {kind}." in misconfigured.value.message
+    assert misconfigured.value.hint == f"Write {scheme} in the host of connection c."
+
+
+def test_an_assumed_scheme_is_said(make_token):
+    """Whoever left it out learns what is assumed, and where to write it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    address = Address.build("127.0.0.1", port, setting="the host of connection c")
+    with pytest.raises(IssuerUnavailable, match="cannot be reached") as unavailable:
+        BearerIssuer(address).renew(make_token(), None, key="k", lifetime_minutes=None)
+    assert "The host of connection c has no scheme, and https is assumed." in str(unavailable.value)
+
+
+REFUSING = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "error", "words"),
+    [
+        (
+            "http://proxy corp:8080",
+            Misconfigured,
+            "'http://proxy corp:8080' .* is not a valid",
+        ),
+        ("http://u:canary@127.0.0.1:{dead}", IssuerUnavailable, "The proxy .*cannot be reached"),
+        ("127.0.0.1:{dead}", IssuerUnavailable, "The proxy .*'127.*cannot be reached"),
+        ("socks5://u:canary@127.0.0.1:{dead}", Misconfigured, "SOCKS, which is not installed"),
+        ("http://u:canary@127.0.0.1:{live}", IssuerUnavailable, "refused the conn.* with 407"),
+    ],
+    ids=["invalid", "dead", "without a scheme", "SOCKS", "refusing"],
+)
+def test_a_proxy_at_fault_is_named_with_its_variable(make_token, monkeypatch, proxy, error, words):
+    """And neither the issuer nor its address is blamed; credentials are not shown."""
+    monkeypatch.setenv("NO_PROXY", "")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dead = listener.getsockname()[1]
+    with raw_server([REFUSING]) as live:
+        proxy = proxy.format(dead=dead, live=urlsplit(live).port)
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        with pytest.raises(error, match=words) as fault:
+            BearerIssuer(URL).renew(make_token(), None, key="k", lifetime_minutes=None)
+        with socket.create_connection(("127.0.0.1", urlsplit(live).port)) as last:
+            last.sendall(b"x")
+    assert "HTTPS_PROXY" in fault.value.message
+    assert "HTTPS_PROXY" in fault.value.hint
+    assert "canary" not in str(fault.value)
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("path", ["/nonexistent.pem", __file__])
+def test_certificates_that_the_environment_lacks_are_named(
+    tls_url, make_token, monkeypatch, name, path
+):
+    """The variable is named, not the issuer."""
+    for other in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, path)
+    with pytest.raises(Misconfigured, match=f"{name}.* contains '{path}'"):
+        BearerIssuer(tls_url).renew(make_token(), None, key="k", lifetime_minutes=None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 404, "body": PAGE},
+        {"status": 405, "body": PAGE},
+        {"status": 404, "json": {"detail": "Not Found"}},
+        {"status": 403, "json": {"error": "forbidden"}},
+        {"status": 422, "json": {"message": "no such form"}},
+        {"status": 400, "body": "Bad Request"},
+    ],
+    ids=str,
+)
+def test_a_wrong_address_is_not_taken_for_wrong_credentials(flowauth, issuer, row, answer):
+    """Only a refusal in FlowAuth's form is about login and password."""
+    flowauth.replace("POST", f"{URL}/signin", **answer)
+    with pytest.raises(Misconfigured, match="not as FlowAuth does") as misconfigured:
+        renew(issuer, row)
+    assert "host, port and path in" in misconfigured.value.hint
+    assert "password" not in str(misconfigured.value)
+
+
+def test_a_history_that_is_late_is_not_requested_again_at_once(
+    flowauth, issuer, make_token, pauses
+):
+    """FlowAuth goes on with a list that nobody waits for; the error has the number to raise."""
+    flowauth.get(f"{URL}/tokens/servers", json=[{"id": 3, "server_name": "TEST_SERVER"}])
+    claims = read_unverified(make_token())
+    for answer, words in (
+        ({"body": requests.ReadTimeout()}, "within 20 s"),
+        ({"status": 504}, "responded with 504"),
+    ):
+        flowauth.upsert("GET", f"{URL}/tokens/tokens/3", **answer)
+        flowauth.calls.reset()
+        with pytest.raises(HistoryTimeout, match=f"history of user 'flowbot' .*{words}") as late:
+            issuer.retry(lambda: issuer.rows(claims))
+        assert len(calls(flowauth, "/tokens/tokens/3")) == 1
+        assert "Raise `timeout`, which is 5 s" in late.value.hint
+        assert late.value.retryable
+    assert pauses == []
+
+
+def test_a_server_that_is_not_listed_may_not_exist(flowauth, issuer, make_token):
+    """The hint names both possibilities, and the servers that the user sees."""
+    servers = [{"id": 3, "server_name": "GHANA"}, {"id": 4, "server_name": "HAITI"}]
+    flowauth.get(f"{URL}/tokens/servers", json=servers)
+    with pytest.raises(Refused, match="or there is no such server") as refused:
+        issuer.rows(read_unverified(make_token()))
+    assert "The servers of the user are GHANA, HAITI" in refused.value.hint
+
+
+def test_a_cap_that_has_passed_is_raised_by_an_administrator(flowauth, issuer, row):
+    """Minting is refused by the same check, so that a new token is no help."""
+    message = "Token for flowbot cannot be renewed: maximum permitted expiry has already passed."
+    flowauth.post(RENEW, status=401, json={"code": 401, "message": message})
+    with pytest.raises(Refused) as refused:
+        renew(issuer, row)
+    assert refused.value.hint.startswith("Ask an administrator of the issuer to raise")
+    assert "a new token is refused, too" in refused.value.hint
 
 
 @pytest.mark.parametrize("body", [flood, drip])

@@ -131,3 +131,10 @@ def test_what_is_no_secret_is_told_without_it(secret):
         SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret=secret)
     assert secret not in str(told.value)
     assert told.value.__context__ is None
+
+
+@pytest.mark.parametrize("length", [1, 16, 19])
+def test_a_secret_of_a_wrong_length_is_not_called_other_than_base32(length):
+    """Pyotp refuses a short one and one that was cut, which is another mistake."""
+    with pytest.raises(Misconfigured, match=f"`totp_secret` has {length} characters"):
+        SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret="A" * length)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowauth_rotator.core import errors
 from flowauth_rotator.core.report import Outcome, Report
-from flowauth_rotator.core.text import format_count, quote, remove_control_characters
+from flowauth_rotator.core.text import format_count, quote, redact, remove_control_characters
 from flowauth_rotator.tables import format_table
 from tests.core.conftest import NOON
 from tests.monitoring import hostile
@@ -103,3 +103,46 @@ def test_a_table_has_a_line_for_each_row(rows):
 )
 def test_a_count_has_its_noun_in_the_singular_or_plural(number, shown):
     assert format_count(number, "token") == shown
+
+
+TOKEN = jwt.encode({"sub": "flowbot", "aud": "TEST"}, "a secret of at least thirty-two bytes", "HS256")
+SPACED = " ".join(TOKEN[start : start + 7] for start in range(0, len(TOKEN), 7))
+
+
+@pytest.mark.parametrize(
+    ("secret", "recited"),
+    [
+        ("my.pass word.9x", "my.pass word.9x"),
+        ("my.pass word.9x", "MY-PASS-WORD-9X"),
+        ("my.pass word.9x", "my.pass%20word.9x"),
+        ("p@ss!word", "p%40ss!word"),
+        ("say<it>loud", "say&lt;it&gt;loud"),
+        ("short", "short"),
+        ("??!!", "??!!"),
+        (TOKEN, TOKEN),
+        (TOKEN, SPACED),
+        (TOKEN, TOKEN[30:60]),
+        (TOKEN, TOKEN.replace(".", "\u200b.\u200b")),
+    ],
+)
+def test_a_known_secret_is_redacted_however_it_is_spelt(secret, recited):
+    """With other characters between, in another case or quoted; what stands around it stays."""
+    assert redact(f"bad '{recited}' for runner_of_things", [secret]).endswith(
+        "for runner_of_things"
+    )
+    assert redact(f"bad '{recited}'", [secret]).replace("'", "") == "bad [...]"
+
+
+@pytest.mark.parametrize("recited", [TOKEN, SPACED, f"x {TOKEN}", "x" * 40])
+def test_an_unknown_token_is_redacted_too(recited):
+    """Of a token that was minted now, nobody here knows the text."""
+    shown = redact(f"new: {recited}", ["another-secret"])
+    assert shown.startswith("new: ")
+    assert shown.endswith("[...]")
+    assert "eyJ" not in shown
+
+
+def test_other_words_stay():
+    """A sentence is not a secret, and an empty secret hides nothing."""
+    text = "Cannot renew: the following roles are no longer assigned to you: runner, viewer"
+    assert redact(text, ["", "correct-horse", TOKEN]) == text

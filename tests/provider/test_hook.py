@@ -82,13 +82,15 @@ def test_a_connection_describes_an_issuer(airflow, conn_id, settings, issuer):
 @pytest.mark.parametrize(
     ("conn_id", "settings", "words"),
     [
-        ("no_host", {"login": "flowbot"}, "issuer's address"),
+        ("no_host", {"login": "flowbot"}, "The host of connection no_host is empty"),
         ("odd_extra", {"host": "https://x.example", "extra": '{"timout": 9}'}, "'timout'"),
         ("odd_type", {"host": "https://x.example", "extra": '{"timeout": "soon"}'}, "'timeout'"),
         ("no_text", {"host": "https://x.example", "extra": '{"public_key": 7}'}, "'public_key'"),
         ("no_time", {"host": "https://x.example", "extra": '{"timeout": 0}'}, "`timeout`"),
         ("no_proof", {"host": "https://x.example", "extra": '{"verify": "/no/file"}'}, "`verify`"),
-        ("no_port", {"host": "https://x.example/", "port": 99999}, "invalid host or port"),
+        ("no_port", {"host": "https://x.example/", "port": 99999}, "has the port 99999"),
+        ("two_ports", {"host": "gw:8443", "port": 9091}, "has the port 8443, and the port is 9091"),
+        ("hidden", {"host": "g\u200bw"}, "U+200B ZERO WIDTH SPACE"),
     ],
 )
 def test_an_invalid_connection_is_reported_with_its_setting(airflow, conn_id, settings, words):
@@ -107,6 +109,32 @@ def test_an_extra_that_is_not_a_json_object_is_an_error(airflow, extra):
     result = airflow.probe("issuer", "odd", environment=environment)
     assert result["error"] == "Misconfigured"
     assert "not a JSON object" in result["text"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "url"),
+    [
+        ("flowauth://u:p@[::1]:9091/http", "http://[::1]:9091"),
+        ("flowauth://http://u:p@[::1]:9091", "http://[::1]:9091"),
+        ("flowauth://https://u:p@gw.example.org:443/flowauth", "https://gw.example.org/flowauth"),
+        ("flowauth://https://u:p@gw.example.org/a/b", "https://gw.example.org/a/b"),
+        ("flowauth://u:p@gw.example.org:8443/https", "https://gw.example.org:8443"),
+        ("flowauth://u:p@gw.example.org", "https://gw.example.org"),
+        ("flowauth://u:p@https%3A%2F%2Fgw.example.org%2Fauth", "https://gw.example.org/auth"),
+        (
+            '{"conn_type": "flowauth", "host": " gw.example.org\\n", "port": "8443", "login": "u"}',
+            "https://gw.example.org:8443",
+        ),
+        (
+            '{"conn_type": "flowauth", "host": "gw.example.org:8443", "port": 8443, "login": "u"}',
+            "https://gw.example.org:8443",
+        ),
+    ],
+)
+def test_an_address_in_the_environment_is_what_it_says(airflow, uri, url):
+    """As Airflow itself splits a URI, or reads JSON; no part is lost."""
+    result = airflow.probe("issuer", "odd", environment={"AIRFLOW_CONN_ODD": uri})
+    assert result["answer"][:2] == ["SessionIssuer", url]
 
 
 def test_a_missing_connection_is_named(airflow):
