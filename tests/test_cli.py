@@ -173,10 +173,27 @@ def test_bad_input_gets_one_sentence(run, words, code, sentence):
 
 
 def test_an_error_names_what_the_command_line_has():
-    """The connection has `verify`; a command has an option."""
+    """The connection has `verify`; a command has --ca-file."""
     assert name_options("Set `verify`. `renew_before` is 0.9.") == (
         "Set --ca-file. --renew-before is 0.9."
     )
+
+
+def test_rotate_reaches_what_a_connection_reaches(run, file, tmp_path):
+    """Its errors name options that it has, for certificates, timeouts and two-factor secrets."""
+    secret = tmp_path / "totp"
+    secret.write_bytes(b"\xef\xbb\xbfAAAA\n")
+    rotate = ("rotate", file, "--url", "https://127.0.0.1:9")
+    login = ("--username", "flowbot", "--password-stdin")
+    shown = run(*rotate, *login, "--totp-secret-file", secret)
+    assert "--totp-secret-file has 4 characters" in shown.stderr
+    shown = run(*rotate, "--timeout", "0")
+    assert "--timeout is 0" in shown.stderr
+    shown = run(*rotate, "--ca-file", secret)
+    assert "--ca-file is" in shown.stderr
+    shown = run(*rotate, "--totp-secret-file", secret)
+    assert "--totp-secret-file needs --username" in shown.stderr
+    assert "`" not in run("rotate", file, "--url", "http://x y").stderr
 
 
 def test_a_refusal_is_one_sentence_in_the_issuers_words(run, renewal_server, file):

@@ -80,13 +80,17 @@ as_json = click.option(
 
 
 def read_secret(file: IO[bytes]) -> str:
-    """Read the first line of a file that contains a secret."""
-    return file.readline().decode("utf-8", "replace").rstrip("\r\n")
+    """Read the first line of a file that contains a secret, without a byte order mark."""
+    return file.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
 
 
 def name_options(message: str) -> str:
     """Replace setting names in a message of the library by what the command line offers."""
     message = message.replace("`verify`", "--ca-file")
+    context = click.get_current_context(silent=True)
+    if context and any(option.name == "totp_secret_file" for option in context.command.params):
+        message = message.replace("`totp_secret`", "--totp-secret-file")
+        message = message.replace("`timeout`", "--timeout")
     return re.sub(
         "`(renew_before|lifetime_minutes|warning|critical)`",
         lambda match: f"--{match[1].replace('_', '-')}",

@@ -6,7 +6,7 @@ import sys
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     type=click.File(errors="replace"),
     help="File containing the issuer's public key (PEM or JWK Set), or - for stdin.",
 )
+@click.option(
+    "--totp-secret-file",
+    type=click.File("rb"),
+    help="File containing the base32 secret of the owner's two-factor codes.",
+)
 @ca_file
+@click.option(
+    "--timeout", type=float, default=30.0, show_default=True, help="Seconds for one request."
+)
 @renew_before
 @click.option("--lifetime-minutes", type=int, help="Requested lifetime.  [default: the maximum]")
 @click.option("--dry-run", is_flag=True, help="Inspection of the token only, without a request.")
@@ -45,7 +53,9 @@ def rotate(
     username: str | None,
     password_stdin: bool,
     public_key: Any,  # noqa: ANN401 - an open text file
+    totp_secret_file: IO[bytes] | None,
     ca_file: str | None,
+    timeout: float,
     renew_before: float | timedelta,
     lifetime_minutes: int | None,
     dry_run: bool,
@@ -67,7 +77,14 @@ def rotate(
 
     store = FileStore(file)
     policy = RotationPolicy(renew_before=renew_before, lifetime_minutes=lifetime_minutes)
-    issuer = _create_issuer(url, username, ca_file, password_stdin=password_stdin)
+    issuer = _create_issuer(
+        url,
+        username,
+        password_stdin=password_stdin,
+        totp_secret=read_secret(totp_secret_file) if totp_secret_file else None,
+        timeout=timeout,
+        verify=ca_file or True,
+    )
     key = PublicKey(public_key.read()) if public_key else None
     with closing(issuer):
         if dry_run:
@@ -83,15 +100,23 @@ def rotate(
 
 
 def _create_issuer(
-    url: str, username: str | None, ca_file: str | None, *, password_stdin: bool
+    url: str,
+    username: str | None,
+    *,
+    password_stdin: bool,
+    totp_secret: str | None,
+    **options: Any,  # noqa: ANN401 - of an issuer
 ) -> SessionIssuer | BearerIssuer:
     from flowauth_rotator.agent.bearer import BearerIssuer
     from flowauth_rotator.agent.flowauth import SessionIssuer
+    from flowauth_rotator.core.address import Address
 
+    address = Address.parse(url, "--url")
     if username is None:
-        if password_stdin:
-            raise click.UsageError("--password-stdin needs --username.")
-        return BearerIssuer(url, verify=ca_file or True)
+        if password_stdin or totp_secret:
+            option = "--password-stdin" if password_stdin else "--totp-secret-file"
+            raise click.UsageError(f"{option} needs --username.")
+        return BearerIssuer(address, **options)
     if password_stdin:
         password = read_secret(sys.stdin.buffer)
     elif sys.stdin.isatty():
@@ -100,4 +125,4 @@ def _create_issuer(
         raise click.UsageError(
             "--username needs --password-stdin, or a terminal for the password prompt."
         )
-    return SessionIssuer(url, username, password, verify=ca_file or True)
+    return SessionIssuer(address, username, password, totp_secret=totp_secret, **options)

@@ -51,6 +51,12 @@ def read_local_airflow(now: datetime) -> StatusDocument:
                 f"Airflow cannot be imported in this environment: {error.name} is not installed.",
                 hint="Run the command with Airflow's Python, or set --airflow to Airflow's URL.",
             ) from None
+        except Exception as error:  # noqa: BLE001 - as of a command that a setting of Airflow runs
+            kind = type(error).__name__
+            raise Misconfigured(
+                f"Airflow cannot be imported in this environment ({kind}).",
+                hint="Run `airflow info` in it: Airflow shows which of its settings is at fault.",
+            ) from None
         try:
             return api.read_document(None, now)
         except RotatorError:

@@ -5,9 +5,11 @@ The web server's part of the provider has a module like this of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -16,7 +18,35 @@ from airflow import __version__
 
 from flowauth_rotator.core.errors import MalformedToken, Misconfigured, StoreUnavailable
 
+
+def find_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution; None if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def check_common_compat(installed: str | None) -> None:
+    """Check the version of a provider from which everything of Airflow 3 is imported.
+
+    Raises:
+        ImportError: it is older than 1.12, as in Airflow's images up to 3.1.5, or missing.
+    """
+    numbers = [int(part) for part in re.findall(r"\d+", installed or "")[:2]]
+    if numbers < [1, 12]:
+        raise ImportError(
+            "flowauth-rotator needs apache-airflow-providers-common-compat 1.12 or later on "
+            f"Airflow 3, and {installed or 'none'} is installed here. Install it in the image of "
+            "all of Airflow's services: pip install "
+            "'apache-airflow-providers-common-compat>=1.12'"
+        )
+
+
 AIRFLOW_2 = __version__.startswith("2.")
+
+if not AIRFLOW_2:
+    check_common_compat(find_version("apache-airflow-providers-common-compat"))
 
 if TYPE_CHECKING or not AIRFLOW_2:  # types are checked against Airflow 3
     from airflow.providers.common.compat.sdk import (

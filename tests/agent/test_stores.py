@@ -20,7 +20,7 @@ def path(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", " \n\n", "\t"])
 def test_a_line_break_at_the_end_is_not_part_of_the_token(path, ending):
     """A file as an editor or `server mint` writes it is read."""
     path.write_bytes(b"old.token.text" + ending.encode())

@@ -3,6 +3,7 @@
 import unicodedata
 from dataclasses import replace
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

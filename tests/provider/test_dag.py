@@ -56,6 +56,19 @@ def test_a_due_token_is_rotated_and_reported(airflow, renewal_server, connection
     assert variable["description"].startswith("FlowAPI token NIGHTLY, expires")
 
 
+def test_a_task_that_a_timeout_ends_leaves_a_report(airflow, renewal_server, connection):
+    """Airflow's timeout is not one of the usual exceptions; the report names it."""
+    token = mint_due(renewal_server, "NIGHTLY")
+    airflow.put_variable(key="ONE", value=token, description=None)
+    with renewal_server.holding("/signin"):
+        done = airflow.run(dag_id="hasty", conf={"connection": connection})
+    task = done["tasks"]["rotate"]
+    assert task["state"] == "failed"
+    assert task["report"]["outcome"] == "unavailable"
+    assert "The task was ended by AirflowTaskTimeout" in task["report"]["message"]
+    assert "`execution_timeout`" in task["report"]["hint"]
+
+
 def test_both_tokens_are_masked_in_pieces(airflow, renewal_server, connection):
     """By the time the rotation is over, Airflow's masker knows each segment of either token."""
     token = mint_due(renewal_server, "MASKED")

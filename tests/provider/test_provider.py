@@ -47,3 +47,23 @@ def test_the_link_is_listed(list_providers):
     assert "flowauth_rotator.provider.operator.TokenLink" in {
         row["extra_link_class_name"] for row in rows
     }
+
+
+@pytest.mark.parametrize(
+    ("installed", "is_old"), [("1.11.0", True), (None, True), ("1.12.0", False)]
+)
+def test_an_old_common_compat_is_named_at_import(airflow_home, installed, is_old):
+    """With what to install, instead of a name that cannot be imported."""
+    code = (
+        "from flowauth_rotator.provider.compat import check_common_compat; "
+        f"check_common_compat({installed!r})"
+    )
+    done = subprocess.run(
+        [airflow_home.binaries / "python", "-c", code],
+        env=airflow_home.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode != 0) is is_old
+    assert ("'apache-airflow-providers-common-compat>=1.12'" in done.stderr) is is_old

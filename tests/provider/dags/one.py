@@ -28,3 +28,12 @@ with DAG("one", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.u
         retries=1,
         retry_delay=timedelta(0),
     )
+
+with DAG("hasty", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)):
+    RotateTokenOperator(
+        task_id="rotate",
+        variable="ONE",
+        flowauth_conn_id="{{ dag_run.conf['connection'] }}",
+        execution_timeout=timedelta(seconds=5),
+        renew_before=timedelta(minutes=20),
+    )
