@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import subprocess
+import sys
 import termios
 import time
 
@@ -293,3 +294,19 @@ def test_plan_fits_into_any_terminal(renewal_server, tmp_path, name, encoding, c
     assert max(map(cell_len, lines)) <= columns
     for title, value in (("severity", "OK"), ("left", "59 min"), ("renewal due", "20")):
         assert cell_len(row[: row.index(value)]) == cell_len(head[: head.index(title)])
+
+
+def test_an_airflow_that_cannot_be_imported_is_one_sentence(tmp_path):
+    """A setting of Airflow may run a command, and that may fail."""
+    settings = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": "false"}
+    command = "from flowauth_rotator.cli.main import main; main(['plan'])"
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Airflow cannot be imported in this environment" in done.stderr
+    assert "Traceback" not in done.stderr

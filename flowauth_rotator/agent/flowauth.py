@@ -248,7 +248,8 @@ class SessionIssuer(HttpIssuer):
                 raise
             message = error.message
         raise HistoryTimeout(
-            f"The history of user {quote(self.username)} is long and did not arrive in time. {message}",
+            f"The history of user {quote(self.username)} is long and did not arrive in time. "
+            f"{message}",
             hint=f"Raise `timeout`, which is {self._http.timeout:g} s, and {HISTORY_FACTOR} times "
             "as long for the history; raise the timeout of a proxy in between, too.",
         )

@@ -106,7 +106,9 @@ def test_a_count_has_its_noun_in_the_singular_or_plural(number, shown):
     assert format_count(number, "token") == shown
 
 
-TOKEN = jwt.encode({"sub": "flowbot", "aud": "TEST"}, "a secret of at least thirty-two bytes", "HS256")
+TOKEN = jwt.encode(
+    {"sub": "flowbot", "aud": "TEST"}, "a secret of at least thirty-two bytes", "HS256"
+)
 SPACED = " ".join(TOKEN[start : start + 7] for start in range(0, len(TOKEN), 7))
 
 
