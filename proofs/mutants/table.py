@@ -280,7 +280,7 @@ MUTANTS = (
         "any 401 taken for a lost session",
         "FlowAuth",
         f"{WIRE}:HttpClient._status_error",
-        "A == 401 and _",
+        "A == 401 and document is None",
         "A == 401",
     ),
     Mutant(
