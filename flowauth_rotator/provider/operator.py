@@ -94,7 +94,7 @@ class RotateTokenOperator(BaseOperator):
             report = self._report_error(error, store, now)
             if error.retryable:
                 failure = AirflowException
-        except BaseException as error:  # Airflow's timeouts are no exceptions of the usual kind
+        except BaseException as error:  # Airflow's timeouts are not subclasses of Exception
             with suppress(Exception):  # what ended the task matters more than its report
                 self._push(context, self._report_error(_describe_end(error), store, now))
             raise
