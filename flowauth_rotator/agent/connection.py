@@ -108,7 +108,11 @@ def _build_watched_pool(pool: Any, deadline: Deadline) -> type:  # noqa: ANN401 
     class Connection(pool.ConnectionCls):  # type: ignore[misc]
         def _new_conn(self) -> socket.socket:
             sock: socket.socket = super()._new_conn()
-            deadline.watch_handshake(sock)
+            try:
+                deadline.watch_handshake(sock)
+            except BaseException:
+                sock.close()
+                raise
             return sock
 
         def connect(self) -> None:

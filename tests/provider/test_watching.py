@@ -195,10 +195,10 @@ def test_each_rotation_is_counted_by_how_it_ended(airflow, renewal_server, run):
     assert twice["COUNTED_TOKEN"]["newest_issued_expires_at"] == expires_at
 
 
-def test_a_rotation_that_left_no_report_is_counted_too(
+def test_a_rotation_that_breaks_is_counted_too(
     airflow_home, renewal_server, run, tmp_path, airflow
 ):
-    """It broke before it could report, so the outcome is not known."""
+    """As by a library that cannot be imported; the message says where."""
     broken = tmp_path / "broken" / "pyotp"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise RuntimeError('broken')")
@@ -208,7 +208,7 @@ def test_a_rotation_that_left_no_report_is_counted_too(
     assert done["state"] == "failed"
     token = by_variable(airflow)["LOST_TOKEN"]
     assert token["rotation_counts"] == {"unavailable": 1}
-    assert token["last_check"]["message"].startswith("The rotation ended without a report")
+    assert token["last_check"]["message"].startswith("Unexpected RuntimeError in flowauth.py")
     assert "last_success_at" not in token
 
 
