@@ -183,11 +183,11 @@ def test_an_error_names_what_the_command_line_has():
 def test_rotate_reaches_what_a_connection_reaches(run, file, tmp_path):
     """Its errors name options that it has, for certificates, timeouts and two-factor secrets."""
     secret = tmp_path / "totp"
-    secret.write_bytes(b"\xef\xbb\xbfAAAA\n")
+    secret.write_bytes(b"\xef\xbb\xbfAAA\n")
     rotate = ("rotate", file, "--url", "https://127.0.0.1:9")
     login = ("--username", "flowbot", "--password-stdin")
     shown = run(*rotate, *login, "--totp-secret-file", secret)
-    assert "--totp-secret-file has 4 characters" in shown.stderr
+    assert "--totp-secret-file has 3 characters" in shown.stderr
     shown = run(*rotate, "--timeout", "0")
     assert "--timeout is 0" in shown.stderr
     shown = run(*rotate, "--ca-file", secret)

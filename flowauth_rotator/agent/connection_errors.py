@@ -7,6 +7,7 @@ import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import InvalidURL
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -158,8 +159,7 @@ def _find_proxy_fault(error: Exception, route: Route) -> RotatorError | None:
     """Return the error if the proxy is at fault."""
     name = route.proxy_name
     remedy = f"Correct {route.variable}, or add the issuer's host to NO_PROXY."
-    if isinstance(error, (ValueError, urllib3.exceptions.LocationValueError)):
-        # InvalidProxyURL, InvalidURL, InvalidSchema: the issuer's address is valid
+    if _is_invalid_address(error):  # the issuer's is valid
         if (route.proxy or "").lower().startswith("socks"):
             return Misconfigured(
                 f"{name} needs support for SOCKS, which is not installed.",
@@ -174,6 +174,14 @@ def _find_proxy_fault(error: Exception, route: Route) -> RotatorError | None:
             hint=f"{remedy} The request is retried.",
         )
     return IssuerUnavailable(f"{name} cannot be reached.", hint=f"{remedy} The request is retried.")
+
+
+def _is_invalid_address(error: Exception) -> bool:
+    """Whether requests, urllib3 or http.client could not parse the address of a proxy."""
+    kinds = (ValueError, urllib3.exceptions.LocationValueError)
+    aborted = error.args[0] if error.args else None  # so urllib3 2.2 calls a blank in a host
+    causes = aborted.args if isinstance(aborted, urllib3.exceptions.ProtocolError) else ()
+    return isinstance(error, kinds) or any(isinstance(cause, InvalidURL) for cause in causes)
 
 
 def _get_reason(error: Exception) -> object:

@@ -354,13 +354,19 @@ class SessionIssuer(HttpIssuer):
         return {"X-CSRF-Token": self._http.cookie("X-CSRF"), "Referer": f"{self.url}/"}
 
 
+class _Totp(TOTP):
+    """Codes also of secrets of 80 bits, which were usual; new versions of pyotp refuse them."""
+
+    min_secret_length_bits = 0
+
+
 def _parse_totp(secret: str) -> TOTP:
     text = "".join(secret.split()).rstrip("=")
-    problem = f"has {len(text)} characters, and is incomplete or too short (at least 23 are needed)"
+    problem = f"has {len(text)} characters, and is incomplete"
     if re.search("[^A-Za-z2-7]", text):
         problem = "is not a base32 text"
     try:
-        totp = TOTP(text)
+        totp = _Totp(text)
         totp.at(0)
     except Exception:  # noqa: BLE001 - its text may quote the secret
         totp = None
