@@ -192,7 +192,8 @@ class FlowAuth:
     def _turned_away(self, rule: str, asked: _Asked) -> Response | None:
         """The answer to whom no view is shown."""
         if rule not in _VIEWS:
-            return page(404)
+            is_other_method = any(view.endswith(f" {rule.partition(' ')[2]}") for view in _VIEWS)
+            return page(405 if is_other_method else 404)
         if rule.startswith("POST /tokens/") and not self._has_csrf(asked):
             return page(401, "CSRF error")
         if rule not in ("POST /signin", "GET /version") and not asked.signed_in:

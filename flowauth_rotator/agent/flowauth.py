@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 LARGEST_LIST = 64 * 1024 * 1024  # 5,000 rows of FlowAuth are 14 MB
 HISTORY_FACTOR = 4  # FlowAuth takes up to 48 s for 5,000 rows
+OLD_FLOWAUTH = (
+    "This FlowAuth may be too old to renew tokens (FlowKit pull request 7279): update it, or "
+    "check that a proxy passes on paths that end in /renew."
+)
 CODE_REFUSED = "Code not valid."  # FlowAuth's message, also for a code that was used before
 CODE_PERIOD = 30  # seconds
 
@@ -92,10 +96,10 @@ class SessionIssuer(HttpIssuer):
 
         Raises:
             Refused: the user holds no role on any server, or the issuer refuses the sign-in.
-            Misconfigured: FlowAuth sees another address than this one.
+            Misconfigured: FlowAuth sees another address than this one, or does not renew tokens.
         """
-        names = self._list_servers()
-        if not names:
+        servers = self._list_servers()
+        if not servers:
             raise Refused(
                 f"User {quote(self.username)} holds no role on any server of {self.url}.",
                 issuer_message="",
@@ -103,7 +107,7 @@ class SessionIssuer(HttpIssuer):
                 hint="Ask an administrator of the issuer to grant the user a role.",
             )
         self._check_csrf()
-        return f"signed in as {quote(self.username)}, for {', '.join(sorted(names))}"
+        return f"signed in as {quote(self.username)}, for {self._join_names(servers)}"
 
     def rows(self, claims: Claims) -> Sequence[Row]:
         """Return the user's history for the audience of `claims`.
@@ -125,7 +129,7 @@ class SessionIssuer(HttpIssuer):
                 f"{quote(claims.audience or '')} of {self.url}, or there is no such server.",
                 issuer_message="",
                 status=200,
-                hint=f"The servers of the user are {', '.join(sorted(servers)) or 'none'}: ask an "
+                hint=f"The servers of the user are {self._join_names(servers) or 'none'}: ask an "
                 "administrator of the issuer to grant a role on that server, or check that the "
                 "address is the one of the token's issuer.",
             )
@@ -183,10 +187,7 @@ class SessionIssuer(HttpIssuer):
                 lambda: self._request_renewal(path, key, lifetime_minutes, self._csrf())
             )
         except NoSuchPage as refusal:
-            refusal.hint = (
-                "The row of the token was listed a moment ago: this FlowAuth may be too old to "
-                "renew tokens (FlowKit pull request 7279)."
-            )
+            refusal.hint = f"The row of the token was listed a moment ago. {OLD_FLOWAUTH}"
             raise
         except Refused as refusal:
             if refusal.bad_field == "lifetime_minutes":
@@ -224,19 +225,30 @@ class SessionIssuer(HttpIssuer):
     def _list_servers(self) -> dict[str, object]:
         """Return the ids of the servers where the user holds a role, by name."""
         rows = self._get("/tokens/servers")
-        return {self._http.show(str(row.get("server_name"))): row.get("id") for row in rows}
+        return {str(row.get("server_name")): row.get("id") for row in rows}
+
+    def _join_names(self, servers: Iterable[str]) -> str:
+        return ", ".join(self._http.show(name) for name in sorted(servers))
 
     def _check_csrf(self) -> None:
         """Renew a row that cannot exist: FlowAuth checks CSRF before it looks for the row."""
+        path = "/tokens/tokens/0/renew"
         try:
-            self._with_session(
-                lambda: self._http.send(
-                    "POST", "/tokens/tokens/0/renew", body={}, headers=self._csrf()
-                )
-            )
+            self._with_session(lambda: self._http.send("POST", path, body={}, headers=self._csrf()))
         except Refused as refusal:
             if refusal.status != 404:
                 raise
+        self._check_endpoint(path)
+
+    def _check_endpoint(self, path: str) -> None:
+        """Check that there is an endpoint to POST to: it responds to GET with 405, not with 404."""
+        try:
+            self._with_session(lambda: self._http.send("GET", path))
+        except Refused as refusal:
+            if refusal.status == 404:
+                raise Misconfigured(
+                    f"{self.url} has no endpoint to renew tokens.", hint=OLD_FLOWAUTH
+                ) from None
 
     def _get_history(self, path: str) -> list[dict[str, Any]]:
         """Return the rows of a history, which takes FlowAuth the longer, the more there are."""
@@ -250,8 +262,8 @@ class SessionIssuer(HttpIssuer):
         raise HistoryTimeout(
             f"The history of user {quote(self.username)} is long and did not arrive in time. "
             f"{message}",
-            hint=f"Raise `timeout`, which is {self._http.timeout:g} s, and {HISTORY_FACTOR} times "
-            "as long for the history; raise the timeout of a proxy in between, too.",
+            hint=f"Raise `timeout`: the history may take {HISTORY_FACTOR} times as long, now "
+            f"{timeout:g} s. Raise the timeout of a proxy in between, too.",
         )
 
     def _get(
@@ -329,8 +341,7 @@ class SessionIssuer(HttpIssuer):
         except CodeMissing:
             raise Misconfigured(
                 f"{self.url} requires a two-factor code for user {quote(self.username)}.",
-                hint="Set `totp_secret` in the connection, or use an account without two-factor "
-                "authentication.",
+                hint="Set `totp_secret`, or use an account without two-factor authentication.",
             ) from None
         except Refused as refusal:
             if self._totp and refusal.issuer_message == CODE_REFUSED:

@@ -24,6 +24,7 @@ from flowauth_rotator.cli.options import (
     read_secret,
     renew_before,
     scrape_token_file,
+    totp_secret_file,
 )
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
@@ -45,6 +46,7 @@ class CheckOptions:
     issuer: str | None
     username: str | None
     password_file: IO[bytes] | None
+    totp_secret_file: IO[bytes] | None
     names: Sequence[str]
     agent: bool
     warning: float | timedelta
@@ -53,6 +55,11 @@ class CheckOptions:
     ca_file: str | None
     timeout: int
     verbose: bool
+
+    @property
+    def request_options(self) -> dict[str, Any]:
+        """The options of each request; its timeout leaves time for a second one."""
+        return {"verify": self.ca_file or True, "timeout": max(20.0, 0.4 * self.timeout)}
 
     @property
     def only_issuer(self) -> bool:
@@ -108,6 +115,7 @@ class _CheckCommand(click.Command):
     type=click.File("rb"),
     help="File containing the owner's password, or - for stdin.",
 )
+@totp_secret_file
 @click.option(
     "--name", "names", multiple=True, help="Name of a token; may be repeated.  [default: all]"
 )
@@ -190,22 +198,28 @@ def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
     from flowauth_rotator.core.policy import RotationPolicy
 
     if not options.issuer:
-        if options.username or options.password_file:
-            raise click.UsageError("--username and --password-file need --issuer.")
+        if options.username or options.password_file or options.totp_secret_file:
+            raise click.UsageError(
+                "--username, --password-file and --totp-secret-file need --issuer."
+            )
         return read_airflow(
-            options.airflow or "here", options.scrape_token_file, options.ca_file, now
+            options.airflow or "here", options.scrape_token_file, now, **options.request_options
         )
     in_use = None
     if options.airflow:
-        in_use = read_airflow(options.airflow, options.scrape_token_file, options.ca_file, now)
+        in_use = read_airflow(
+            options.airflow, options.scrape_token_file, now, **options.request_options
+        )
     if not (options.username and options.password_file):
         raise click.UsageError("--issuer needs --username and --password-file.")
     policy = RotationPolicy(renew_before=options.renew_before)
     password = read_secret(options.password_file)
+    codes = options.totp_secret_file
     try:
         issued = sources.list_issued_tokens(
             *(options.issuer, options.username, password, policy, now),
-            verify=options.ca_file or True,
+            totp_secret=read_secret(codes) if codes else None,
+            **options.request_options,
         )
     except IssuerError as error:
         if in_use is None:
@@ -215,15 +229,18 @@ def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
 
 
 def read_airflow(
-    airflow: str, scrape_token_file: IO[bytes] | None, ca_file: str | None, now: datetime
+    airflow: str,
+    scrape_token_file: IO[bytes] | None,
+    now: datetime,
+    **options: Any,  # noqa: ANN401 - of `HttpClient`
 ) -> StatusDocument:
     """Read the status document of the local or of a remote Airflow.
 
     Args:
         airflow: `here`, or the URL of Airflow.
         scrape_token_file: contains the scrape token of the Airflow at that URL.
-        ca_file: the certificates to trust; None for those of requests.
         now: an aware time.
+        options: those of `HttpClient` for a remote Airflow.
 
     Raises:
         click.UsageError: a URL without a scrape token, or a scrape token without a URL.
@@ -238,7 +255,7 @@ def read_airflow(
     if scrape_token_file is None:
         raise click.UsageError(f"--airflow {airflow} needs --scrape-token-file.")
     scrape_token = read_secret(scrape_token_file)
-    return sources.fetch_remote_airflow(airflow, scrape_token, verify=ca_file or True)
+    return sources.fetch_remote_airflow(airflow, scrape_token, **options)
 
 
 def _render(options: CheckOptions, document: StatusDocument, now: datetime) -> tuple[str, int]:

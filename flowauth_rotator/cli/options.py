@@ -69,6 +69,11 @@ scrape_token_file = click.option(
     type=click.File("rb"),
     help="File containing the scrape token of the Airflow at that URL, or - for stdin.",
 )
+totp_secret_file = click.option(
+    "--totp-secret-file",
+    type=click.File("rb"),
+    help="File containing the base32 secret of the owner's two-factor codes.",
+)
 ca_file = click.option(
     "--ca-file",
     type=click.Path(exists=True),
@@ -87,12 +92,9 @@ def read_secret(file: IO[bytes]) -> str:
 def name_options(message: str) -> str:
     """Replace setting names in a message of the library by what the command line offers."""
     message = message.replace("`verify`", "--ca-file")
-    context = click.get_current_context(silent=True)
-    if context and any(option.name == "totp_secret_file" for option in context.command.params):
-        message = message.replace("`totp_secret`", "--totp-secret-file")
-        message = message.replace("`timeout`", "--timeout")
+    message = message.replace("`totp_secret`", "--totp-secret-file")
     return re.sub(
-        "`(renew_before|lifetime_minutes|warning|critical)`",
+        "`(renew_before|lifetime_minutes|warning|critical|timeout)`",
         lambda match: f"--{match[1].replace('_', '-')}",
         message,
     )

@@ -65,7 +65,7 @@ def plan(
     from flowauth_rotator.core.policy import RotationPolicy
 
     if file is None:
-        document = read_airflow(airflow or "here", scrape_token_file, ca_file, now)
+        document = read_airflow(airflow or "here", scrape_token_file, now, verify=ca_file or True)
     elif airflow or scrape_token_file:
         raise click.UsageError("FILE cannot be combined with --airflow or --scrape-token-file.")
     else:

@@ -11,7 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from flowauth_rotator.cli.file_report import print_report, report_errors
-from flowauth_rotator.cli.options import as_json, ca_file, read_secret, renew_before
+from flowauth_rotator.cli.options import (
+    as_json,
+    ca_file,
+    read_secret,
+    renew_before,
+    totp_secret_file,
+)
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.bearer import BearerIssuer
@@ -32,11 +38,7 @@ if TYPE_CHECKING:
     type=click.File(errors="replace"),
     help="File containing the issuer's public key (PEM or JWK Set), or - for stdin.",
 )
-@click.option(
-    "--totp-secret-file",
-    type=click.File("rb"),
-    help="File containing the base32 secret of the owner's two-factor codes.",
-)
+@totp_secret_file
 @ca_file
 @click.option(
     "--timeout", type=float, default=30.0, show_default=True, help="Seconds for one request."

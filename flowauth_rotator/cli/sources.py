@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from flowauth_rotator.agent.flowauth import LARGEST_LIST, SessionIssuer
 from flowauth_rotator.agent.http import HttpClient
@@ -30,7 +31,6 @@ from flowauth_rotator.monitoring.status import (
 )
 
 CHECK_PATH = "/flowauth-rotator/api/check"
-TIMEOUT = 20  # seconds for one request; Nagios allows a check 60
 
 
 def read_local_airflow(now: datetime) -> StatusDocument:
@@ -94,19 +94,21 @@ def _check_airflow_settings() -> None:
 
 
 def fetch_remote_airflow(
-    url: str, scrape_token: str, *, verify: bool | str = True
+    url: str,
+    scrape_token: str,
+    **options: Any,  # noqa: ANN401 - of `HttpClient`
 ) -> StatusDocument:
     """Fetch the status document from the plugin of a remote Airflow.
 
     Args:
         url: the address of Airflow.
         scrape_token: its scrape token.
-        verify: as `HttpClient` describes it.
+        options: those of `HttpClient`.
 
     Raises:
         RotatorError: Airflow did not respond, or not with a status of this version.
     """
-    client = HttpClient(url, timeout=TIMEOUT, verify=verify)
+    client = HttpClient(url, **options)
     client.secrets = (scrape_token,)
     headers = {"Authorization": f"Bearer {scrape_token}"}
     with closing(client):
@@ -133,8 +135,7 @@ def list_issued_tokens(
     password: str,
     policy: RotationPolicy,
     now: datetime,
-    *,
-    verify: bool | str = True,
+    **options: Any,  # noqa: ANN401 - of an issuer
 ) -> StatusDocument:
     """List the newest token of each audience and name that an issuer has minted for a user.
 
@@ -147,12 +148,12 @@ def list_issued_tokens(
         password: the owner's password.
         policy: when a token is due.
         now: an aware time.
-        verify: as `HttpClient` describes it.
+        options: those of `SessionIssuer`.
 
     Raises:
         RotatorError: the issuer did not respond, or refused the request.
     """
-    with closing(SessionIssuer(url, username, password, timeout=TIMEOUT, verify=verify)) as issuer:
+    with closing(SessionIssuer(url, username, password, **options)) as issuer:
         rows = issuer.issued()
     tokens = [_build_row_status(*row, policy, now) for row in rows]
     newest = {(token.audience, token.name): token for token in sort_by_expiry(filter(None, tokens))}

@@ -19,7 +19,7 @@ from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import Token
-from proofs.flowauth import FlowAuth, serve
+from proofs.flowauth import FlowAuth, page, serve
 
 
 @pytest.fixture
@@ -108,6 +108,40 @@ def test_a_csrf_refusal_after_a_sign_in_is_a_wrong_address(
     assert tested.value.message.startswith(f"{url} refused the request with 'CSRF error'.")
     assert "X-Forwarded-Proto" in tested.value.hint
     assert len(flowauth.rows) == 1
+
+
+def test_a_flowauth_that_cannot_renew_is_found_by_the_test(flowauth):
+    """An old one, or one behind a proxy that passes only some paths on."""
+
+    def answer(method, path, headers, body):
+        is_renewal = path.endswith("/renew")
+        return page(404) if is_renewal else flowauth.answer(method, path, headers, body)
+
+    login = flowauth.username, flowauth.password
+    with (
+        serve(answer) as url,
+        closing(SessionIssuer(url, *login)) as issuer,
+        pytest.raises(Misconfigured, match="has no endpoint to renew tokens") as tested,
+    ):
+        issuer.test_connection()
+    assert "too old to renew tokens" in tested.value.hint
+
+
+def test_the_test_of_the_bundled_server_finds_its_endpoint(renewal_server):
+    """Its refusals are in JSON, and not as Flask makes them."""
+    login = renewal_server.username, renewal_server.password
+    with closing(SessionIssuer(renewal_server.url, *login)) as issuer:
+        assert "signed in as" in issuer.test_connection()
+
+
+def test_the_name_of_a_server_may_be_long(flowauth):
+    """It is compared as it is, and shown without what looks like a secret."""
+    flowauth.audience = "flowapi-of-the-ministry-of-health-production-01"
+    predecessor = flowauth.mint("NAME", ["viewer"], 60, issued_at=time.time() - 3000)
+    store, now = MemoryStore(Token(predecessor)), datetime.now(timezone.utc)
+    with closing(SessionIssuer(flowauth.url, flowauth.username, flowauth.password)) as issuer:
+        rotate(store, issuer, RotationPolicy(), now=now, name="NAME")
+    assert store.token != Token(predecessor)
 
 
 @pytest.mark.parametrize("port", [443, None])

@@ -1,5 +1,6 @@
 """An account with two-factor authentication at FlowAuth, and the secret of its codes."""
 
+import time
 from contextlib import closing
 from datetime import datetime, timezone
 
@@ -10,6 +11,7 @@ from pyotp import TOTP, random_base32
 from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.cli.main import main
 from flowauth_rotator.core.errors import Misconfigured, Refused
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import Token
@@ -131,6 +133,30 @@ def test_what_is_no_secret_is_told_without_it(secret):
         SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret=secret)
     assert secret not in str(told.value)
     assert told.value.__context__ is None
+
+
+def test_a_check_of_the_issuer_signs_in_with_a_code(signing_key, capfd, tmp_path):
+    """Without the secret it says which option is missing."""
+    flowauth = FlowAuth(
+        time.time,
+        lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"),
+        roles={"viewer": ["get_results"]},
+    )
+    secret = random_base32()
+    flowauth.totp = TOTP(secret)
+    flowauth.mint("NAME", ["viewer"], 60)
+    for name, text in (("password", flowauth.password), ("totp", secret)):
+        (tmp_path / name).write_text(f"{text}\n")
+    with serve(flowauth.answer) as url:
+        words = ["check", "--issuer", url, "--username", flowauth.username]
+        words += ["--password-file", str(tmp_path / "password")]
+        with pytest.raises(SystemExit):
+            main(words)
+        without = capfd.readouterr().out
+        with pytest.raises(SystemExit):
+            main([*words, "--totp-secret-file", str(tmp_path / "totp")])
+    assert "Set --totp-secret-file" in without
+    assert capfd.readouterr().out.startswith("TOKEN OK - 'NAME'")
 
 
 class ShortTotp(TOTP):
