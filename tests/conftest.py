@@ -69,27 +69,37 @@ def signing_key() -> rsa.RSAPrivateKey:
 
 
 @pytest.fixture
-def certificate(signing_key, tmp_path):
-    """A certificate for 127.0.0.1 that nobody has signed but itself, with its key, in a file."""
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    now = datetime.now(timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(signing_key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(signing_key, SHA256())
-    )
-    path = tmp_path / "certificate.pem"
-    key = signing_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(key + made.public_bytes(Encoding.PEM))
-    return path
+def write_certificate(signing_key, tmp_path):
+    """Write a certificate that nobody has signed but itself, with its key, and return the file."""
+
+    def write_certificate(host="127.0.0.1", days=1):
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+        address = x509.IPAddress(ipaddress.ip_address(host))
+        now = datetime.now(timezone.utc)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(signing_key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - timedelta(days=7))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(signing_key, SHA256())
+        )
+        path = tmp_path / "certificate.pem"
+        key = signing_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(key + made.public_bytes(Encoding.PEM))
+        return path
+
+    return write_certificate
+
+
+@pytest.fixture
+def certificate(write_certificate):
+    """The file of a valid certificate for 127.0.0.1, with its key."""
+    return write_certificate()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,11 @@ class Session(requests.Session):
         """Return no target: to follow a redirect, requests would read the whole body first."""
         return
 
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        self.deadline.forget_connection()
+
 
 class Deadline:
     """Shuts the connection of an exchange down when its time is over.
@@ -34,17 +39,21 @@ class Deadline:
 
     Attributes:
         is_over: whether the time of the latest exchange was over before its end.
+        is_connecting: whether the latest exchange has begun a connection that is not complete:
+            no request has been sent.
     """
 
     def __init__(self) -> None:
-        self.is_over = False
+        self.is_over = self.is_connecting = False
         self._connection: Any = None
-        self._connecting: socket.socket | None = None
+        # Of its socket: http.client drops that with the head of a response without a length, and
+        # TLS hides it.
+        self._duplicate: socket.socket | None = None
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
         """Limit the exchange in this block to a number of seconds."""
-        self.is_over = False
+        self.is_over = self.is_connecting = False
         timer = Timer(seconds, self._end)
         timer.daemon = True
         timer.start()
@@ -52,31 +61,38 @@ class Deadline:
             yield
         finally:
             timer.cancel()
+            if getattr(self._connection, "sock", None) is None:
+                self.forget_connection()
 
     @contextmanager
-    def connecting(self, connection: Any) -> Iterator[None]:  # noqa: ANN401 - of urllib3
-        """Watch a connection: here until TLS has begun, and afterwards in each exchange."""
-        try:
-            yield
-        finally:
-            if self._connecting:
-                self._connecting.close()
-            self._connecting, self._connection = None, connection
-        if self.is_over:
-            raise TimeoutError
+    def connect(self, connection: Any) -> Iterator[None]:  # noqa: ANN401 - of urllib3
+        """Mark the connection in this block as incomplete."""
+        self.is_connecting, self._connection = True, connection
+        yield
+        self._check()
+        self.is_connecting = False
 
-    def watch_handshake(self, sock: socket.socket) -> None:
-        """Watch a socket that TLS will take over, by a duplicate."""
-        self._connecting = sock.dup()
+    def watch(self, sock: socket.socket) -> None:
+        """Watch the socket of the connection from now on."""
+        self.forget_connection()
+        self._duplicate = sock.dup()
+        self._check()
+
+    def forget_connection(self) -> None:
+        """Close the duplicate of a socket that is not used any more."""
+        if self._duplicate:
+            self._duplicate.close()
+            self._duplicate = None
+
+    def _check(self) -> None:
         if self.is_over:
             raise TimeoutError
 
     def _end(self) -> None:
         self.is_over = True
-        for sock in (self._connecting, getattr(self._connection, "sock", None)):
-            if isinstance(sock, socket.socket):
-                with suppress(OSError):
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not that of TLS, which waits
+        if duplicate := self._duplicate:
+            with suppress(OSError):
+                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 class _Adapter(HTTPAdapter):
@@ -109,14 +125,14 @@ def _build_watched_pool(pool: Any, deadline: Deadline) -> type:  # noqa: ANN401 
         def _new_conn(self) -> socket.socket:
             sock: socket.socket = super()._new_conn()
             try:
-                deadline.watch_handshake(sock)
+                deadline.watch(sock)
             except BaseException:
                 sock.close()
                 raise
             return sock
 
         def connect(self) -> None:
-            with deadline.connecting(self):
+            with deadline.connect(self):
                 super().connect()
 
     return type(pool.__name__, (pool,), {"ConnectionCls": Connection})

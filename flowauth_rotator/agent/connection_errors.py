@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import InvalidURL
+from http.client import HTTPException, InvalidURL, RemoteDisconnected
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,8 +23,11 @@ from flowauth_rotator.core.text import remove_control_characters
 if TYPE_CHECKING:
     from flowauth_rotator.core.address import Address
 
-PROBE_TIMEOUT = 5.0  # seconds
+PROBE_TIMEOUT = 2.0  # seconds
 TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as requests looks for them
+EXPIRED, OTHER_HOST = 10, (62, 64)  # `verify_code` of OpenSSL, for a name and an IP address
+SOCKS_SCHEMES = ("socks4", "socks4a", "socks5", "socks5h")
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")  # of http.client
 
 
@@ -49,16 +53,28 @@ class Route:
         settings = session.merge_environment_settings(address.url, {}, None, verify, None)
         proxies = settings["proxies"] or {}
         proxy = select_proxy(address.url, proxies)
-        key = next((key for key, value in proxies.items() if value == proxy), "")
+        scheme = urlsplit(address.url).scheme
+        key = scheme if proxies.get(scheme) == proxy else "all"
+        names = (f"{key}_proxy", f"{key.upper()}_PROXY")
+        variable = next((name for name in names if os.environ.get(name)), names[1])
         environment = settings["verify"] if verify is True else None
         certificates = environment if isinstance(environment, str) else None
-        return cls(address, proxy, f"{key.upper()}_PROXY", certificates)
+        return cls(address, proxy, variable, certificates)
+
+    @property
+    def certificates_variable(self) -> str:
+        """The environment variable that has the certificates."""
+        return next(
+            (name for name in CERTIFICATE_VARIABLES if os.environ.get(name)),
+            CERTIFICATE_VARIABLES[0],
+        )
 
     @property
     def proxy_name(self) -> str:
         """The proxy without its credentials, and the variable that has it."""
-        scheme, separator, rest = (self.proxy or "").rpartition("://")
-        shown = remove_control_characters(f"{scheme}{separator}{rest.rpartition('@')[2]}")
+        scheme, separator, rest = (self.proxy or "").partition("://")
+        rest = (rest if separator else scheme).rpartition("@")[2]
+        shown = remove_control_characters(f"{scheme}{separator}{rest}" if separator else rest)
         return f"The proxy {shown[:100]!r} of the environment variable {self.variable}"
 
 
@@ -66,8 +82,9 @@ def explain(
     error: Exception,
     route: Route,
     *,
-    lost: type[IssuerUnavailable],
-    late: str | None,
+    lost_error: type[IssuerUnavailable],
+    timeout: float | None,
+    is_connecting: bool,
     is_first: bool,
 ) -> RotatorError:
     """Return the error for what a library has raised.
@@ -75,16 +92,14 @@ def explain(
     Args:
         error: what was raised; its text is not shown, as it may quote a secret.
         route: how the address is reached.
-        lost: the error of a response that was lost after the request was sent.
-        late: what has not happened in time, if that is why the exchange ended.
+        lost_error: the error of a response that was lost after the request was sent.
+        timeout: the seconds that were too few, if that is why the exchange ended.
+        is_connecting: whether the connection was not complete: nothing was sent.
         is_first: whether this client has not had a response yet.
     """
     url = route.address.url
-    if _is_untrusted(error):
-        return Misconfigured(
-            f"The certificate of {url} could not be verified.",
-            hint="Set `verify` to the path of the certificates to trust.",
-        )
+    if cause := _find_certificate_error(error):
+        return _explain_certificate(cause, route, is_of_proxy=_is_of_proxy(error))
     if route.proxy and (fault := _find_proxy_fault(error, route)):
         return fault
     if (
@@ -93,41 +108,47 @@ def explain(
         and not can_load_certificates(route.certificates)
     ):
         return Misconfigured(
-            f"The environment variable REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE contains "
-            f"{route.certificates!r}, which is not a file or a folder of certificates.",
+            f"The environment variable {route.certificates_variable} contains "
+            f"{route.certificates[:100]!r}, which is not a file or a folder of certificates.",
             hint="Correct or remove it, or set `verify`.",
         )
-    if _is_connect_error(error):
-        return _explain_connect_error(error, route, is_first=is_first)
-    if late:
-        failure = lost(late)
+    if is_connecting or _is_connect_error(error):
+        return _explain_connect_error(error, route, timeout, is_first=is_first)
+    if timeout is not None:
+        failure = lost_error(f"{url} did not respond completely within {timeout:g} s.")
         failure.is_late = True
         return failure
     if not isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)):
-        return lost(f"The request to {url} failed with an unexpected {type(error).__name__}.")
-    if is_first and not route.proxy and (fault := find_other_scheme(route)):
+        return lost_error(f"The request to {url} failed with an unexpected {type(error).__name__}.")
+    may_probe = is_first and not route.proxy and url.startswith("http:")
+    if may_probe and (fault := find_other_scheme(route)):
         return fault
-    return lost(f"The connection to {url} was lost before the response was complete.")
+    if _has_cause(error, HTTPException) and not _has_cause(error, RemoteDisconnected):
+        return lost_error(
+            f"{url} did not respond in HTTP.",
+            hint=f"Check the port in {route.address.setting}; the request is retried.",
+        )
+    return lost_error(f"The connection to {url} was lost before the response was complete.")
 
 
 def find_other_scheme(route: Route) -> Misconfigured | None:
-    """Return an error if the port answers in the scheme that the address does not have."""
+    """Return an error if the port answers in the scheme that the address does not have.
+
+    A 400 to plain http proves nothing: many servers send it from a port of https.
+    """
     address = route.address
     parts = urlsplit(address.url)
     is_https = parts.scheme == "https"
     place = (parts.hostname or "", parts.port or (443 if is_https else 80))
-    other = "http" if is_https else "https"
-    with suppress(OSError), socket.create_connection(place, PROBE_TIMEOUT) as probe:
+    with suppress(Exception), socket.create_connection(place, PROBE_TIMEOUT) as probe:
         if is_https:
-            probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            is_other = probe.recv(5) == b"HTTP/"
+            probe.sendall(f"GET / HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+            is_other = re.match(rb"HTTP/1\.\d (?!400)\d", probe.recv(16)) is not None
         else:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            with context.wrap_socket(probe, server_hostname=parts.hostname):
-                is_other = True
+            probe.sendall(_build_client_hello(place[0]))
+            is_other = probe.recv(1) in (b"\x15", b"\x16")  # an alert or a handshake of TLS
         if is_other:
-            kind = "plain http" if is_https else "https"
+            kind, other = ("plain http", "http") if is_https else ("https", "https")
             return Misconfigured(
                 f"The port {place[1]} of {address.url} answers in {kind}.{_assumption(address)}",
                 hint=f"Write {other}:// in {address.setting}.",
@@ -135,16 +156,57 @@ def find_other_scheme(route: Route) -> Misconfigured | None:
     return None
 
 
-def _explain_connect_error(error: Exception, route: Route, *, is_first: bool) -> RotatorError:
-    address, problem = route.address, "cannot be reached"
-    if isinstance(_get_reason(error), urllib3.exceptions.SSLError):
-        if is_first and not route.proxy and (fault := find_other_scheme(route)):
-            return fault
+def _build_client_hello(host: str) -> bytes:
+    """Return the first bytes that a client of TLS sends."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(received, sent, server_hostname=host).do_handshake()
+    return sent.read()
+
+
+def _explain_connect_error(
+    error: Exception, route: Route, timeout: float | None, *, is_first: bool
+) -> RotatorError:
+    address = route.address
+    is_tls = isinstance(_get_reason(error), urllib3.exceptions.SSLError) or timeout is not None
+    may_probe = is_first and is_tls and not route.proxy and address.url.startswith("https:")
+    if may_probe and (fault := find_other_scheme(route)):
+        return fault
+    through = f" through {route.proxy_name[0].lower()}{route.proxy_name[1:]}" if route.proxy else ""
+    problem = f"cannot be reached{through}"
+    if timeout is not None:
+        problem += f": the connection was not complete within {timeout:g} s"
+    elif is_tls:
         problem += ": the TLS handshake failed"
+    remedy = f"check {route.variable} and the proxy" if route.proxy else "check the issuer"
     return IssuerUnavailable(
         f"{address.url} {problem}.{_assumption(address)}",
-        hint=f"The request is retried; if the error persists, check the issuer, and the address "
-        f"in {address.setting}.",
+        hint=f"The request is retried; if the error persists, {remedy}, and whether "
+        f"{address.setting} is correct.",
+    )
+
+
+def _explain_certificate(
+    cause: ssl.SSLCertVerificationError, route: Route, *, is_of_proxy: bool
+) -> Misconfigured:
+    url = route.address.url
+    owner = f"the proxy of {route.variable}" if is_of_proxy else url
+    if cause.verify_code == EXPIRED:
+        return Misconfigured(
+            f"The certificate of {owner} has expired.",
+            hint="Have it renewed, or correct the clock of this machine.",
+        )
+    if cause.verify_code in OTHER_HOST:
+        setting = route.variable if is_of_proxy else route.address.setting
+        return Misconfigured(
+            f"The certificate of {owner} is for another host.", hint=f"Correct {setting}."
+        )
+    source = f", or correct {route.certificates_variable}" if route.certificates else ""
+    return Misconfigured(
+        f"The certificate of {owner} could not be verified.",
+        hint=f"Set `verify` to the path of the certificates to trust{source}.",
     )
 
 
@@ -160,39 +222,59 @@ def _find_proxy_fault(error: Exception, route: Route) -> RotatorError | None:
     name = route.proxy_name
     remedy = f"Correct {route.variable}, or add the issuer's host to NO_PROXY."
     if _is_invalid_address(error):  # the issuer's is valid
-        if (route.proxy or "").lower().startswith("socks"):
+        if (route.proxy or "").lower().partition("://")[0] in SOCKS_SCHEMES:
             return Misconfigured(
                 f"{name} needs support for SOCKS, which is not installed.",
                 hint=f"Install it (pip install 'requests[socks]'), or remove {route.variable}.",
             )
         return Misconfigured(f"{name} is not a valid address.", hint=remedy)
-    if not isinstance(error, requests.exceptions.ProxyError):
+    if not _is_of_proxy(error):
         return None
     if tunnel := _TUNNEL.search(str(error)):
-        return IssuerUnavailable(
-            f"{name} refused the connection to {route.address.url} with {tunnel[1]}.",
-            hint=f"{remedy} The request is retried.",
-        )
+        return refuse_by_proxy(route, int(tunnel[1]))
     return IssuerUnavailable(f"{name} cannot be reached.", hint=f"{remedy} The request is retried.")
+
+
+def refuse_by_proxy(route: Route, status: int) -> IssuerUnavailable:
+    """Return the error for a proxy that does not pass requests on."""
+    return IssuerUnavailable(
+        f"{route.proxy_name} refused the connection to {route.address.url} with {status}.",
+        hint=f"Correct {route.variable}, or add the issuer's host to NO_PROXY. The request is "
+        "retried.",
+    )
+
+
+def _is_of_proxy(error: Exception) -> bool:
+    return isinstance(error, requests.exceptions.ProxyError)
 
 
 def _is_invalid_address(error: Exception) -> bool:
     """Whether requests, urllib3 or http.client could not parse the address of a proxy."""
-    kinds = (ValueError, urllib3.exceptions.LocationValueError)
-    aborted = error.args[0] if error.args else None  # so urllib3 2.2 calls a blank in a host
+    kinds = (
+        requests.exceptions.InvalidURL,
+        requests.exceptions.InvalidSchema,
+        urllib3.exceptions.LocationValueError,
+    )
+    return isinstance(error, kinds) or _has_cause(error, InvalidURL)  # so urllib3 2.2 sees a blank
+
+
+def _has_cause(error: Exception, kind: type[Exception]) -> bool:
+    """Whether http.client has raised an error of this kind."""
+    aborted = error.args[0] if error.args else None
     causes = aborted.args if isinstance(aborted, urllib3.exceptions.ProtocolError) else ()
-    return isinstance(error, kinds) or any(isinstance(cause, InvalidURL) for cause in causes)
+    return any(isinstance(cause, kind) for cause in causes)
 
 
 def _get_reason(error: Exception) -> object:
     return getattr(error.args[0], "reason", None) if error.args else None
 
 
-def _is_untrusted(error: Exception) -> bool:
-    """Whether the certificate was not verified; other TLS errors may be temporary."""
+def _find_certificate_error(error: Exception) -> ssl.SSLCertVerificationError | None:
+    """Return the error of a certificate; other errors of TLS may be temporary."""
     reason = _get_reason(error)
-    cause = reason.args[0] if isinstance(reason, urllib3.exceptions.SSLError) else None
-    return isinstance(cause, ssl.SSLCertVerificationError)
+    while isinstance(reason, (urllib3.exceptions.SSLError, urllib3.exceptions.ProxyError)):
+        reason = reason.args[-1] if reason.args else None
+    return reason if isinstance(reason, ssl.SSLCertVerificationError) else None
 
 
 def _is_connect_error(error: Exception) -> bool:
@@ -205,8 +287,8 @@ def _is_connect_error(error: Exception) -> bool:
 
 def can_load_certificates(path: str) -> bool:
     """Whether a path is a file or a folder of certificates."""
-    folder, file = (path, None) if path and Path(path).is_dir() else (None, path)
     try:
+        folder, file = (path, None) if path and Path(path).is_dir() else (None, path)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file, capath=folder)
     except (OSError, TypeError, ValueError):  # ssl.SSLError is an OSError
         return False

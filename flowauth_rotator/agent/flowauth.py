@@ -27,6 +27,7 @@ from flowauth_rotator.core.errors import (
     HistoryTimeout,
     IssuerUnavailable,
     Misconfigured,
+    RefusalReason,
     Refused,
     RotatorError,
     wrap_unexpected_errors,
@@ -43,7 +44,6 @@ OLD_FLOWAUTH = (
     "This FlowAuth may be too old to renew tokens (FlowKit pull request 7279): update it, or "
     "check that a proxy passes on paths that end in /renew."
 )
-CODE_REFUSED = "Code not valid."  # FlowAuth's message, also for a code that was used before
 CODE_PERIOD = 30  # seconds
 
 T = TypeVar("T")
@@ -320,7 +320,7 @@ class SessionIssuer(HttpIssuer):
         raise Refused(
             f"{self.url} did not accept {self.max_codes} two-factor codes of "
             f"{quote(self.username)}.",
-            issuer_message=CODE_REFUSED,
+            issuer_message=RefusalReason.CODE.value,
             status=401,
             hint="Correct `totp_secret`.",
         )
@@ -344,7 +344,7 @@ class SessionIssuer(HttpIssuer):
                 hint="Set `totp_secret`, or use an account without two-factor authentication.",
             ) from None
         except Refused as refusal:
-            if self._totp and refusal.issuer_message == CODE_REFUSED:
+            if self._totp and refusal.reason is RefusalReason.CODE:
                 return False
             if refusal.status not in (400, 401) or isinstance(refusal, ForeignRefusal):
                 raise Misconfigured(

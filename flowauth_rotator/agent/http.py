@@ -36,12 +36,14 @@ from flowauth_rotator.agent.connection_errors import (
     can_load_certificates,
     explain,
     find_other_scheme,
+    refuse_by_proxy,
 )
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
     IssuerUnavailable,
     Misconfigured,
+    RefusalReason,
     Refused,
     RotatorError,
     Throttled,
@@ -53,6 +55,7 @@ LARGEST_BODY = 64 * 1024
 LONGEST_TIMEOUT = 3600
 LONGEST_MESSAGE = 300  # characters of an issuer's message
 CSRF_ERROR = "CSRF error"
+SECRET_COOKIES = ("session", "X-CSRF")
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
@@ -155,12 +158,16 @@ class HttpClient:
 
     def cookie(self, name: str) -> str:
         """Return a cookie of the issuer; empty if it has not set it."""
-        return self._session.cookies.get(name) or ""
+        return next(reversed(self._find_cookies(name)), "")
+
+    def _find_cookies(self, *names: str) -> list[str]:
+        """Return the values of cookies, of which a proxy may set one for another path, too."""
+        return [value or "" for name, value in self._session.cookies.items() if name in names]
 
     def show(self, text: str) -> str:
         """Return a text of the issuer on one line, with the secrets redacted that it recites."""
         text = " ".join(remove_control_characters(text[: 100 * LONGEST_MESSAGE]).split())
-        return redact(text, (*self.secrets, *self._session.cookies.values()))
+        return redact(text, (*self.secrets, *self._find_cookies(*SECRET_COOKIES)))
 
     @wrap_unexpected_errors
     def close(self) -> None:
@@ -267,6 +274,8 @@ class HttpClient:
                 stream=True,
             ) as response,
         ):
+            if response.status_code < 200:  # the final response would be that of the next request
+                raise lost(f"{self.url} sent the interim response {response.status_code}.")
             has_body = not _is_redirect(response.status_code)
             if has_body and _is_encoded(response.headers):
                 raise lost(
@@ -277,6 +286,8 @@ class HttpClient:
                 )
             while has_body and (chunk := response.raw.read1(LARGEST_BODY, decode_content=False)):
                 content += chunk
+                if deadline.is_over:
+                    raise TimeoutError
                 if len(content) > max_bytes:
                     raise lost(f"The response of {self.url} is larger than {max_bytes:,} bytes.")
             if has_body and deadline.is_over:  # the end of a body without a length may be the cut
@@ -286,19 +297,24 @@ class HttpClient:
     def _transport_error(
         self, error: Exception, lost: type[IssuerUnavailable], timeout: float
     ) -> RotatorError:
-        is_late = self._session.deadline.is_over or isinstance(error, TIMEOUTS)
-        late = f"{self.url} did not respond completely within {timeout:g} s."
+        deadline = self._session.deadline
+        is_late = deadline.is_over or isinstance(error, TIMEOUTS)
         return explain(
             error,
-            Route.find(self._session, self.address, self._verify),
-            lost=lost,
-            late=late if is_late else None,
+            self._find_route(),
+            lost_error=lost,
+            timeout=timeout if is_late else None,
+            is_connecting=deadline.is_connecting,
             is_first=not self._has_responded,
         )
 
+    def _find_route(self) -> Route:
+        return Route.find(self._session, self.address, self._verify)
+
     def _status_error(self, response: Response, lost: type[IssuerUnavailable]) -> RotatorError:
         status, document = response.status, response.document
-        message = self.show(_get_message(response))[:LONGEST_MESSAGE]
+        text = _get_message(response)
+        message = self.show(text)[:LONGEST_MESSAGE]
         if _is_redirect(status):
             host = self.show(_host(response.headers.get("Location", "")) or "another path")
             return Misconfigured(
@@ -310,19 +326,23 @@ class HttpClient:
                 f"{self.url} responded with 429: {message.rstrip('.')}.",
                 retry_after=_retry_after(response.headers),
             )
-        if status == 401 and message == CSRF_ERROR:
+        if status == 407 and (route := self._find_route()).proxy:
+            return refuse_by_proxy(route, status)
+        if status == 401 and text == CSRF_ERROR:
             return CsrfRefused(f"{self.url} refused the request with {CSRF_ERROR!r}.")
         if status == 401 and document is None:
             return SignedOut(f"{self.url} does not know this session.")
         if 400 <= status < 500:
-            return self._refusal(response, message)
+            return self._refusal(response, message, RefusalReason.recognize(text))
         if status == 200:
-            return lost(f"{self.url} returned HTML instead of JSON: is a proxy in between?")
+            return lost(f"{self.url} returned a body that is not JSON: is a proxy in between?")
         failure = lost(f"{self.url} responded with {status}.")
         failure.is_late = status == 504
         return failure
 
-    def _refusal(self, response: Response, message: str) -> Refused | Misconfigured:
+    def _refusal(
+        self, response: Response, message: str, reason: RefusalReason | None
+    ) -> Refused | Misconfigured:
         status, document = response.status, response.document
         fields = document if isinstance(document, dict) else {}
         kind: type[Refused] = Refused
@@ -333,7 +353,7 @@ class HttpClient:
         elif fields.get("need_two_factor"):
             kind = CodeMissing
         if status == 400 and document is None and not self._has_responded:
-            route = Route.find(self._session, self.address, self._verify)
+            route = self._find_route()
             if not route.proxy and (fault := find_other_scheme(route)):
                 return fault
         return kind(
@@ -341,6 +361,7 @@ class HttpClient:
             issuer_message=message,
             status=status,
             bad_field=str(fields.get("bad_field") or ""),
+            reason=reason,
         )
 
 
@@ -358,7 +379,7 @@ def _check_verify(verify: bool | str) -> bool | str:
         return verify
     if not can_load_certificates(verify):
         raise Misconfigured(
-            f"`verify` is {verify!r}, which is not a file or a folder of certificates.",
+            f"`verify` is {str(verify)[:100]!r}, which is not a file or a folder of certificates.",
             hint="Use the path of the certificates to trust, in PEM; a connection may also have "
             "true or false.",
         )
@@ -387,7 +408,7 @@ def _keep_credentials(request: requests.PreparedRequest) -> requests.PreparedReq
 
 def _parse_body(content: bytes) -> tuple[Any, str]:
     """Return a body as JSON, None if it is not JSON, and as text."""
-    text = content.decode("utf-8", "replace")
+    text = content.decode("utf-8-sig", "replace")
     try:
         return json.loads(text), text
     except (ValueError, RecursionError):
@@ -397,9 +418,10 @@ def _parse_body(content: bytes) -> tuple[Any, str]:
 def _get_message(response: Response) -> str:
     """Return the issuer's message."""
     document = response.document
-    if isinstance(document, dict):
-        return str(document.get("message") or document.get("statusText") or "no reason given")
-    return CSRF_ERROR if response.text.strip() == CSRF_ERROR else "HTML, not JSON"
+    if document is not None:
+        fields = document if isinstance(document, dict) else {}
+        return str(fields.get("message") or fields.get("statusText") or "no reason given")
+    return CSRF_ERROR if response.text.strip() == CSRF_ERROR else "a body that is not JSON"
 
 
 def _http_date(text: str) -> datetime | None:

@@ -31,6 +31,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from functools import wraps
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -42,9 +43,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 F = TypeVar("F", bound=Callable[..., Any])
-# In FlowAuth's refusals (FlowKit pull request 7279), their only signs
-NO_ROLES = "no roles recorded"
-CAP_PASSED = "maximum permitted expiry has already passed"
+
+
+class RefusalReason(str, Enum):
+    """Refusals of FlowAuth whose only sign is their text (FlowKit pull request 7279)."""
+
+    CODE = "Code not valid."  # a wrong two-factor code, or one that was used before
+    NO_ROLES = "no roles recorded"
+    CAP_PASSED = "maximum permitted expiry has already passed"
+
+    @classmethod
+    def recognize(cls, text: str) -> RefusalReason | None:
+        """Return the reason in an issuer's message; None if it is none of these."""
+        return next((reason for reason in cls if reason.value in text), None)
 
 
 class RotatorError(Exception):
@@ -200,6 +211,7 @@ class Refused(IssuerError):
         issuer_message: the issuer's own message, on one line, cut to 300 characters.
         status: the HTTP status of the response.
         bad_field: the field of the request that the issuer refuses, if it names one.
+        reason: the reason, if it is one of those that are known.
     """
 
     outcome = Outcome.REFUSED
@@ -213,8 +225,9 @@ class Refused(IssuerError):
         status: int,
         hint: str | None = None,
         bad_field: str = "",
+        reason: RefusalReason | None = None,
     ) -> None:
-        if hint is None and CAP_PASSED in issuer_message:
+        if hint is None and reason is RefusalReason.CAP_PASSED:
             hint = (
                 "Ask an administrator of the issuer to raise the longest lifetime or the latest "
                 "expiry of the server and the roles; until then a new token is refused, too."
@@ -223,7 +236,8 @@ class Refused(IssuerError):
         self.issuer_message = remove_control_characters(issuer_message)
         self.status = status
         self.bad_field = bad_field
-        self.needs_new_token = NO_ROLES in issuer_message
+        self.reason = reason
+        self.needs_new_token = reason is RefusalReason.NO_ROLES
 
 
 class Capped(IssuerError):

@@ -124,7 +124,7 @@ class SimulatedWire(HttpClient):
         self._deliver = deliver
         self._fault_rate = fault_rate
         session: Any = requests.Session()
-        session.deadline, session.cookies = SimpleNamespace(is_over=False), {}
+        session.deadline, session.cookies = SimpleNamespace(is_over=False, is_connecting=False), {}
         session.trust_env = False
         self._session = session
         self._monotonic = lambda: self.process.world.now
