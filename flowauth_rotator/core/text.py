@@ -5,19 +5,23 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
-from urllib.parse import unquote
+from collections.abc import Callable, Iterable
 
 # C0, DEL and C1, the line and the paragraph separator, and halves of characters (surrogates),
 # which no output can encode
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _BIDIRECTIONAL = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_CHARACTER = re.compile(r"%[0-9A-Fa-f]{2}|&#?\w{2,8};|.", re.DOTALL)
+_QUOTED = re.compile(  # as in a URL, in Python, in JSON and in HTML; or a character as it is
+    r"((?:%[0-9A-Fa-f]{2})+)|((?:\\x[0-9A-Fa-f]{2})+)|"
+    r"((?:\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8})+)|(&#?\w{2,8};)|.",
+    re.DOTALL,
+)
 _JWT = re.compile(r"(?<![^\W_])eyJ.*", re.DOTALL)  # how the header of each begins, as base64
 _LONG = re.compile(r"[^\s.]{40,}")  # the segments of a token are longer
 _NAMES = {" ": "a blank", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
 REDACTED = "[...]"
 WINDOW = 8  # characters of a secret that are not shown in a row
+SHORTEST = 4  # a shorter one would be told by the letters that are missing in other words
 
 
 def remove_control_characters(text: str) -> str:
@@ -53,41 +57,87 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     """Return a text from outside without the secrets that it recites.
 
     Redacted are 8 letters or digits of a secret in a row, or all of a shorter one, in either case
-    and whatever stands between them, also as quoted in a URL or in HTML. Of secrets that are not
-    known here, such as a token that was minted now, redacted is what begins like a JWT, with all
-    that follows, and what is as long as its segments.
+    and whatever stands between them, also as quoted in a URL, in JSON, Python or HTML, and in
+    another encoding. A secret of less than 4 is redacted where it is a word of its own. Of secrets
+    that are not known here, such as a token that was minted now, redacted is what begins like a
+    JWT, with all that follows, and what is as long as its segments.
     """
-    letters, places = _squeeze(text)
-    spans: list[tuple[int, int]] = []
-    for secret in filter(None, secrets):
-        found = _find_windows(letters, _squeeze(secret)[0])
-        spans += [(places[start][0], places[end - 1][1]) for start, end in found]
-        spans += _find_windows(text, secret)  # which may have neither letters nor digits
+    pairs, spans = _decode(text), list[tuple[int, int]]()
+    spellings = {spelling for secret in filter(None, secrets) for spelling in _respell(secret)}
+    for fold in (str, _fold_letters, _fold_ascii):
+        letters, places = _fold_pairs(pairs, fold)
+        for part in {"".join(map(fold, spelling)) for spelling in spellings}:
+            if fold is not str and len(part) < SHORTEST:
+                continue
+            windows = _find_windows(letters, part)
+            spans += [(places[start][0], places[end - 1][1]) for start, end in windows]
     return _LONG.sub(REDACTED, _JWT.sub(REDACTED, _replace(text, spans)))
 
 
-def _squeeze(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """Return the letters and digits of a text in lower case, and where each begins and ends in it.
+def _decode(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """Return the characters that a text stands for, each with its begin and end in the text.
 
-    What is quoted as in a URL or in HTML counts as what it stands for.
+    What is quoted in a row is decoded, and has one place, as a whole.
     """
-    pairs = [
-        (letter, match.span())
-        for match in _CHARACTER.finditer(text)
-        for letter in _decode(match[0]).lower()
-        if letter.isalnum()
+    return [
+        (character, match.span())
+        for match in _QUOTED.finditer(text)
+        for character in _unquote(match)
     ]
-    return "".join(letter for letter, _ in pairs), [span for _, span in pairs]
 
 
-def _decode(character: str) -> str:
-    return character if len(character) == 1 else html.unescape(unquote(character))
+def _unquote(match: re.Match[str]) -> str:
+    in_url, in_python, in_json, in_html = match.groups()
+    if digits := (in_url or in_python or "").replace("%", "").replace("\\x", ""):
+        content = bytes.fromhex(digits)
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            return content.decode("latin-1")
+    if in_json:
+        halves = in_json.encode().decode("unicode_escape", "replace")
+        return halves.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return html.unescape(in_html) if in_html else match[0]
+
+
+def _respell(secret: str) -> set[str]:
+    """Return a secret, what it stands for if it looks quoted, and as read in a wrong encoding."""
+    content = secret.encode("utf-8", "replace")
+    unquoted = "".join(character for character, _ in _decode(secret))
+    return {
+        unicodedata.normalize("NFC", spelling)
+        for spelling in (
+            *(secret, unquoted),
+            *(content.decode(encoding, "ignore") for encoding in ("latin-1", "cp1252")),
+        )
+    }
+
+
+def _fold_letters(character: str) -> str:
+    """Return the letters and digits of a character, without case, accents and width."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", character))).casefold()
+
+
+def _fold_ascii(character: str) -> str:
+    """Return a letter or digit of ASCII: the others may have been lost in a wrong encoding."""
+    return character.lower() if character.isascii() and character.isalnum() else ""
+
+
+def _fold_pairs(
+    pairs: list[tuple[str, tuple[int, int]]], fold: Callable[[str], str]
+) -> tuple[str, list[tuple[int, int]]]:
+    """Return the folded text, and where each of its characters begins and ends in the text."""
+    folded = [(letter, span) for character, span in pairs for letter in fold(character)]
+    return "".join(letter for letter, _ in folded), [span for _, span in folded]
 
 
 def _find_windows(text: str, secret: str) -> list[tuple[int, int]]:
-    """Return where parts of a secret stand in a text."""
+    """Return where parts of a secret stand in a text; a short one only as a word of its own."""
+    if len(secret) < SHORTEST:
+        word = re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)") if secret else None
+        return [match.span() for match in word.finditer(text)] if word else []
     size = min(len(secret), WINDOW)
-    parts = {secret[start : start + size] for start in range(len(secret) - size + 1)} - {""}
+    parts = {secret[start : start + size] for start in range(len(secret) - size + 1)}
     return [
         (start, start + size)
         for start in range(len(text) - size + 1)

@@ -1,7 +1,10 @@
 """Text from outside is safe to show, in each place that shows it."""
 
+import json
+import re
 import unicodedata
 from dataclasses import replace
+from urllib.parse import quote as quote_url
 
 import jwt
 import pytest
@@ -122,6 +125,11 @@ SPACED = " ".join(TOKEN[start : start + 7] for start in range(0, len(TOKEN), 7))
         ("say<it>loud", "say&lt;it&gt;loud"),
         ("short", "short"),
         ("??!!", "??!!"),
+        ("!!!!a!!!!", "!!!!a!!!!"),
+        ("!!!!a!!!!", "%21%21%21%21a%21%21%21%21"),
+        ("e", "e"),
+        ("ab%41", "ab%41"),
+        ("ab%41cdefgh", "ab%2541cdefgh"),
         (TOKEN, TOKEN),
         (TOKEN, SPACED),
         (TOKEN, TOKEN[30:60]),
@@ -134,6 +142,49 @@ def test_a_known_secret_is_redacted_however_it_is_spelt(secret, recited):
         "for runner_of_things"
     )
     assert redact(f"bad '{recited}'", [secret]).replace("'", "") == "bad [...]"
+
+
+LATIN = ["pässwörtchen", "p@ss w&rd\u2039é>longer"]
+SPELLINGS = {
+    "percent": quote_url,
+    "percent, all": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "Python": lambda text: ascii(text)[1:-1],
+    "bytes of Python": lambda text: repr(text.encode())[2:-1],
+    "HTML": lambda text: text.encode("ascii", "xmlcharrefreplace").decode(),
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "in capitals": str.upper,
+    "UTF-8 read as latin-1": lambda text: text.encode().decode("latin-1"),
+    "UTF-8 read as cp1252": lambda text: text.encode().decode("cp1252", "replace"),
+}
+LATIN_SPELLINGS = {  # of which nothing is left in another script
+    "percent, latin-1": lambda text: quote_url(text, encoding="latin-1", errors="replace"),
+    "latin-1 read as UTF-8": lambda text: text.encode("latin-1", "replace").decode(errors="ignore"),
+}
+RECITALS = [
+    *((secret, spell) for secret in LATIN for spell in LATIN_SPELLINGS.values()),
+    *(
+        (secret, spell)
+        for secret in (*LATIN, "пароль-секрет", "秘密の言葉", "🔑🗝🔒🔓")
+        for spell in SPELLINGS.values()
+    ),
+]
+
+
+@pytest.mark.parametrize(("secret", "spell"), RECITALS)
+def test_a_secret_that_is_not_ascii_is_redacted_in_any_encoding(secret, spell):
+    """Nothing of it is shown but punctuation at its ends; what stands around it stays."""
+    recited = remove_control_characters(spell(secret))
+    shown = redact(f"bad '{recited}' for runner", [secret])
+    assert re.fullmatch(r"bad '\W*\[\.\.\.\]\W*' for runner", shown)
+
+
+@pytest.mark.parametrize("secret", ["e", "!!!!a!!!!", "us", "%61"])
+def test_a_short_secret_is_not_told_by_what_is_missing(secret):
+    """Letters of other words stay, where a secret of few letters would be found."""
+    text = "bad password of the user: a name was expected"
+    assert redact(text, [secret]).replace("[...]", "a") == text
+    assert "b[...]d" not in redact(text, [secret])
 
 
 @pytest.mark.parametrize("recited", [TOKEN, SPACED, f"x {TOKEN}", "x" * 40])
