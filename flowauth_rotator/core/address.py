@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import quote
@@ -13,7 +14,10 @@ from flowauth_rotator.core.text import describe_character
 PORTS = {"http": 80, "https": 443}
 EXAMPLE = "https://flowauth.example.org"
 _UNFIT = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")  # in the path, anything else is quoted
-_UNFIT_IN_HOST = re.compile(r"[^\w.~:\[\]%-]")
+_SIGNS_IN_HOST = frozenset("_.~:[]%-")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_MISPLACED_SCHEME = re.compile(r"https?(?::?/|:?$)", re.IGNORECASE)  # as of `https:/host`
+LONGEST_HOST = 253  # characters of a name, which DNS limits
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,17 @@ class Address:
     """
 
     url: str
-    setting: str = "the issuer's address"
+    setting: str = "`address`"
     is_scheme_assumed: bool = False
 
     @classmethod
-    def parse(cls, text: str, setting: str = "the issuer's address") -> Address:
+    def parse(cls, text: str, setting: str = "`address`") -> Address:
         """Parse a whole address.
 
         Raises:
             Misconfigured: it has no scheme, or is invalid.
         """
-        if not re.match(r"\s*https?://", text, re.IGNORECASE):
+        if not re.match("[^/?#]*://", text):
             raise _invalid(setting, "does not begin with http:// or https://")
         return cls.build(text, setting=setting)
 
@@ -48,7 +52,7 @@ class Address:
         port: int | None = None,
         schema: str | None = None,
         *,
-        setting: str = "the issuer's address",
+        setting: str = "`address`",
     ) -> Address:
         """Put an address together from the fields of an Airflow connection.
 
@@ -65,30 +69,38 @@ class Address:
         Raises:
             Misconfigured: the parts contradict each other, or one is invalid.
         """
-        host, schema = (host or "").strip(), (schema or "").strip().strip("/")
+        host, schema = host or "", (schema or "").strip().strip("/")
+        start = len(host) - len(host.lstrip())
+        host = host.strip()
         if not host:
             raise _invalid(setting, "is empty")
-        scheme, has_scheme, rest = host.rpartition("://")
+        if any("@" in part.partition("?")[0] for part in (host, schema)):
+            raise _invalid(setting, "contains credentials, which belong in `login` and `password`")
+        scheme, has_scheme, rest = host.partition("://")
+        if any(mark in scheme for mark in "/?#"):
+            scheme, has_scheme, rest = "", "", host
         is_assumed = not has_scheme and not schema
-        if not has_scheme:
-            scheme, schema = schema or "https", ""
-        elif schema.lower() == scheme.lower():
-            schema = ""
-        if scheme.lower() not in PORTS:
-            raise _invalid(setting, f"has the scheme {scheme[:20]!r}, not http or https")
+        if has_scheme:
+            _check_scheme(scheme, setting, start)
+            start += len(scheme) + len(has_scheme)
+            schema = "" if schema.lower() == scheme.lower() else schema
+        else:
+            scheme, schema, rest = schema or "https", "", host
+            if scheme.lower() not in PORTS:
+                raise _invalid_schema(setting, scheme)
         if schema.lower() in PORTS:
             raise _invalid(setting, f"has the scheme {scheme!r}, and the schema is {schema!r}")
+        if misplaced := _MISPLACED_SCHEME.match(rest):
+            raise _invalid(setting, f"has {misplaced[0]!r} where the name of the host belongs")
         location, _, path = rest.partition("/")
-        if "@" in location:
-            raise _invalid(setting, "contains credentials, which belong into login and password")
         path = "/".join(filter(None, (path.strip("/"), schema)))
         if any(mark in location + path for mark in "?#"):
             raise _invalid(setting, "contains a query or a fragment")
-        name, own_port = _split_port(location, setting)
-        if port and own_port and port != own_port:
+        name, own_port = _split_port(location, setting, start)
+        if port is not None and own_port is not None and port != own_port:
             raise _invalid(setting, f"has the port {own_port}, and the port is {port}")
-        scheme, port = scheme.lower(), port or own_port or None
-        if port and not 0 < port < 65536:
+        scheme, port = scheme.lower(), own_port if port is None else port
+        if port is not None and not 0 < port < 65536:
             raise _invalid(setting, f"has the port {port}, which is not between 1 and 65535")
         suffix = "" if port in (None, PORTS[scheme]) else f":{port}"
         path = f"/{_UNFIT.sub(lambda match: quote(match[0]), path)}" if path else ""
@@ -98,15 +110,27 @@ class Address:
         return self.url
 
 
-def _split_port(location: str, setting: str) -> tuple[str, int | None]:
-    """Return the host, an IPv6 address in brackets, and the port."""
+def _check_scheme(scheme: str, setting: str, start: int) -> None:
+    """Check the scheme of an address, which begins at this place in the setting."""
+    if scheme.lower() in PORTS:
+        return
+    if _SCHEME.fullmatch(scheme):
+        raise _invalid(setting, f"has the scheme {scheme[:20]!r}, not http or https")
+    unfit = re.search(r"[^\w+.-]", scheme)
+    if unfit and not (unfit[0].isascii() and unfit[0].isprintable()):
+        raise _invalid_character(setting, unfit[0], start + unfit.start())
+    raise _invalid(setting, "has an invalid scheme")
+
+
+def _split_port(location: str, setting: str, start: int) -> tuple[str, int | None]:
+    """Return the host in ASCII, an IPv6 address in brackets, and the port."""
     try:
         return f"[{IPv6Address(location)}]", None
     except ValueError:
         pass
-    if unfit := _UNFIT_IN_HOST.search(location):
-        found = describe_character(unfit[0])
-        raise _invalid(setting, f"contains {found} at position {unfit.start() + 1} of the host")
+    for index, character in enumerate(location, start):
+        if not (character.isalnum() or character in _SIGNS_IN_HOST or _is_accent(character)):
+            raise _invalid_character(setting, character, index)
     name, separator, port = location.rpartition(":")
     if not separator or location.endswith("]"):
         name, port = location, ""
@@ -117,9 +141,45 @@ def _split_port(location: str, setting: str) -> tuple[str, int | None]:
             name = f"[{IPv6Address(name[1:-1])}]"
         except ValueError:
             name = ""
-    if not name or (":" in name) != name.startswith("["):
+    elif name and not set(name) & set(":%[]"):
+        name = _encode_host(name, setting)
+    if not name or (set(name) & set(":%[]") and not name.startswith("[")):
         raise _invalid(setting, "has an invalid host or port")
     return name.lower(), int(port) if port else None
+
+
+def _is_accent(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+def _encode_host(name: str, setting: str) -> str:
+    """Return the name of a host in ASCII, as it is sent in Host and Referer (RFC 3490)."""
+    lowered = unicodedata.normalize("NFC", name.lower())
+    if len(lowered) > LONGEST_HOST:
+        raise _invalid(setting, f"has a host of more than {LONGEST_HOST} characters")
+    try:
+        encoded = lowered.encode("idna")
+        is_ambiguous = not lowered.isascii() and encoded.decode("idna") != lowered
+    except UnicodeError:
+        raise _invalid(
+            setting, "has an invalid host: between its dots are 1 to 63 letters, digits or hyphens"
+        ) from None
+    if is_ambiguous:  # such as ß, which is ss or a letter of its own
+        raise _invalid(setting, "has a host that is ambiguous in ASCII: write its form in xn--")
+    return encoded.decode()
+
+
+def _invalid_schema(setting: str, schema: str) -> Misconfigured:
+    shown = f" {schema[:20]!r}" if _SCHEME.fullmatch(schema) else ""
+    return Misconfigured(
+        f"The schema{shown} is neither http nor https, and {setting} has no scheme.",
+        hint="Use http or https as the schema, or write the whole address in the host, like "
+        f"{EXAMPLE}.",
+    )
+
+
+def _invalid_character(setting: str, character: str, index: int) -> Misconfigured:
+    return _invalid(setting, f"contains {describe_character(character)} at position {index + 1}")
 
 
 def _invalid(setting: str, problem: str) -> Misconfigured:

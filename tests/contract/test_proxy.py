@@ -149,3 +149,9 @@ def test_a_default_port_is_not_part_of_the_referer(port):
     """FlowAuth compares the Referer with a host that has no default port."""
     issuer = SessionIssuer(Address.build("https://FlowAuth.example.org", port), "flowbot", "pw")
     assert issuer._csrf()["Referer"] == "https://flowauth.example.org/"
+
+
+def test_the_referer_names_the_host_as_the_request_does():
+    """In ASCII: FlowAuth compares it with the header Host."""
+    issuer = SessionIssuer("https://bücher.example", "flowbot", "pw")
+    assert issuer._csrf()["Referer"] == "https://xn--bcher-kva.example/"
