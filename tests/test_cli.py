@@ -186,7 +186,7 @@ def test_rotate_reaches_what_a_connection_reaches(run, file, tmp_path):
     secret.write_bytes(b"\xef\xbb\xbfAAA\n")
     rotate = ("rotate", file, "--url", "https://127.0.0.1:9")
     login = ("--username", "flowbot", "--password-stdin")
-    shown = run(*rotate, *login, "--totp-secret-file", secret)
+    shown = run(*rotate, *login, "--totp-secret-file", secret, stdin="password\n")
     assert "--totp-secret-file has 3 characters" in shown.stderr
     shown = run(*rotate, "--timeout", "0")
     assert "--timeout is 0" in shown.stderr
@@ -195,6 +195,45 @@ def test_rotate_reaches_what_a_connection_reaches(run, file, tmp_path):
     shown = run(*rotate, "--totp-secret-file", secret)
     assert "--totp-secret-file needs --username" in shown.stderr
     assert "`" not in run("rotate", file, "--url", "http://x y").stderr
+
+
+URL, LOGIN = "http://127.0.0.1:9", ("--username", "flowbot")
+CHECK_ISSUER = ("check", "--issuer", URL, *LOGIN)
+ROTATE = ("rotate", "flowapi.token", "--url", URL, *LOGIN, "--password-stdin")
+SECRETS = [  # the words before the option with the secret, the option and its value
+    (CHECK_ISSUER, "--password-file", "secret"),
+    ((*CHECK_ISSUER, "--password-file", "password"), "--totp-secret-file", "secret"),
+    (("check", "--airflow", URL), "--scrape-token-file", "secret"),
+    (("plan", "--airflow", URL), "--scrape-token-file", "secret"),
+    (ROTATE, "--totp-secret-file", "secret"),
+    (ROTATE[:-1], "--password-stdin"),
+]
+UNREADABLE = {
+    "": "has an empty first line",
+    "\r\nsecond": "has an empty first line",
+    "utf-8-sig": "has an empty first line",
+    "utf-16": "is not UTF-8 text: it begins with a UTF-16 byte order mark. Save it as UTF-8.",
+    "utf-16-be": "is not UTF-8 text: it contains null bytes, as UTF-16 does. Save it as UTF-8.",
+    "latin-1": "is not UTF-8 text: it has a character in another encoding, such as latin-1.",
+}
+
+
+@pytest.mark.parametrize("command", SECRETS)
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_a_secret_that_cannot_be_read_is_not_sent(
+    run, tmp_path, monkeypatch, capfd, command, content
+):
+    """A wrong password would be refused, and too many lock the account."""
+    text = "" if content == "utf-8-sig" else "pässwörtchen\r\n"
+    data = text.encode(content) if content[:1].isalpha() else content.encode()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "password").write_text("pw")
+    (tmp_path / "secret").write_bytes(data)
+    words, option, *value = command
+    shown = run(*words, option, *value, stdin=data)
+    shown = f"{shown.output}{''.join(capfd.readouterr())}"  # `check` writes past the runner
+    assert f"The input of {option} {UNREADABLE[content]}" in " ".join(shown.split())
+    assert "Traceback" not in shown
 
 
 def test_a_refusal_is_one_sentence_in_the_issuers_words(run, renewal_server, file):

@@ -213,12 +213,12 @@ def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
     if not (options.username and options.password_file):
         raise click.UsageError("--issuer needs --username and --password-file.")
     policy = RotationPolicy(renew_before=options.renew_before)
-    password = read_secret(options.password_file)
+    password = read_secret(options.password_file, "--password-file")
     codes = options.totp_secret_file
     try:
         issued = sources.list_issued_tokens(
             *(options.issuer, options.username, password, policy, now),
-            totp_secret=read_secret(codes) if codes else None,
+            totp_secret=read_secret(codes, "--totp-secret-file") if codes else None,
             **options.request_options,
         )
     except IssuerError as error:
@@ -254,7 +254,7 @@ def read_airflow(
         return sources.read_local_airflow(now)
     if scrape_token_file is None:
         raise click.UsageError(f"--airflow {airflow} needs --scrape-token-file.")
-    scrape_token = read_secret(scrape_token_file)
+    scrape_token = read_secret(scrape_token_file, "--scrape-token-file")
     return sources.fetch_remote_airflow(airflow, scrape_token, **options)
 
 

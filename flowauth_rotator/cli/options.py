@@ -84,9 +84,23 @@ as_json = click.option(
 )
 
 
-def read_secret(file: IO[bytes]) -> str:
-    """Read the first line of a file that contains a secret, without a byte order mark."""
-    return file.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
+def read_secret(file: IO[bytes], option: str) -> str:
+    """Read the secret in the first line of the input of an option.
+
+    Raises:
+        click.UsageError: the line is empty, or not UTF-8.
+    """
+    from flowauth_rotator.core.text import decode_secret
+
+    try:
+        secret = decode_secret(file.readline())
+    except ValueError as error:
+        raise click.UsageError(f"The input of {option} {error}") from None
+    if not secret:
+        raise click.UsageError(
+            f"The input of {option} has an empty first line, where the secret belongs."
+        )
+    return secret
 
 
 def name_options(message: str) -> str:

@@ -83,7 +83,7 @@ def rotate(
         url,
         username,
         password_stdin=password_stdin,
-        totp_secret=read_secret(totp_secret_file) if totp_secret_file else None,
+        totp_secret=totp_secret_file and read_secret(totp_secret_file, "--totp-secret-file"),
         timeout=timeout,
         verify=ca_file or True,
     )
@@ -120,7 +120,7 @@ def _create_issuer(
             raise click.UsageError(f"{option} needs --username.")
         return BearerIssuer(address, **options)
     if password_stdin:
-        password = read_secret(sys.stdin.buffer)
+        password = read_secret(sys.stdin.buffer, "--password-stdin")
     elif sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, err=True)
     else:

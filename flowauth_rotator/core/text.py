@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 # C0, DEL and C1, the line and the paragraph separator, and halves of characters (surrogates),
 # which no output can encode
@@ -51,6 +53,25 @@ def describe_character(character: str) -> str:
     name = unicodedata.name(character, "")
     is_visible = character.isascii() and character.isprintable()
     return repr(character) if is_visible else f"U+{ord(character):04X} {name}".rstrip()
+
+
+def decode_secret(line: bytes) -> str:
+    """Return the secret in the first line of a file, without a byte order mark and a line break.
+
+    Raises:
+        ValueError: it is not UTF-8; a predicate of the input, with what to do.
+    """
+    problem, secret = "has a character in another encoding, such as latin-1", None
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        problem = "begins with a UTF-16 byte order mark"
+    elif b"\0" in line:
+        problem = "contains null bytes, as UTF-16 does"
+    else:
+        with suppress(UnicodeDecodeError):
+            secret = line.decode("utf-8-sig").rstrip("\r\n")
+    if secret is None:  # outside the block, so that the bytes are not the context
+        raise ValueError(f"is not UTF-8 text: it {problem}. Save it as UTF-8.")
+    return secret
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

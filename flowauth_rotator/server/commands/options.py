@@ -17,6 +17,7 @@ import click
 from sqlalchemy.exc import DatabaseError
 
 from flowauth_rotator.core.durations import UNITS, parse_duration
+from flowauth_rotator.core.text import decode_secret
 from flowauth_rotator.server import Services
 from flowauth_rotator.server.database import DatabaseBusy
 from flowauth_rotator.server.errors import Refused, SetupError
@@ -190,11 +191,10 @@ def limit_changes(command: F) -> F:
 
 def read_password() -> str:
     """Read the password from the first line of standard input."""
-    line = sys.stdin.buffer.readline()
     try:
-        return line.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise click.ClickException("The password is not valid UTF-8.") from None
+        return decode_secret(sys.stdin.buffer.readline())
+    except ValueError as error:
+        raise click.ClickException(f"The input of --password-stdin {error}") from None
 
 
 def generate_password() -> str:

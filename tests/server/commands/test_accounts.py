@@ -214,9 +214,17 @@ class TestPasswords:
         assert sentence == "Error: The password must have at least 8 characters."
         assert signs_in("flowbot")
 
-    def test_one_that_is_no_text_is_refused(self, fails):
-        sentence = fails("add-user carol --password-stdin", input=b"\xff" * 9 + b"\n")
-        assert sentence == "Error: The password is not valid UTF-8."
+    @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+    def test_one_in_another_encoding_is_refused(self, fails, encoding):
+        given = "pass phräse\r\n".encode(encoding)
+        sentence = fails("add-user carol --password-stdin", input=given)
+        assert sentence.startswith("Error: The input of --password-stdin is not UTF-8 text: it ")
+        assert sentence.endswith(". Save it as UTF-8.")
+
+    def test_a_byte_order_mark_is_not_part_of_one(self, says, signs_in):
+        """As in the file that the agent reads."""
+        says("add-user carol --password-stdin", input="pass phräse\n".encode("utf-8-sig"))
+        assert signs_in("carol", "pass phräse")
 
     def test_another_one_ends_every_session(self, says, flowbot, signs_in, refused):
         """The old password is no good any longer, and neither is what was begun with it."""
