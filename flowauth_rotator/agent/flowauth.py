@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -33,7 +35,7 @@ from flowauth_rotator.core.errors import (
     wrap_unexpected_errors,
 )
 from flowauth_rotator.core.succession import RenewalResponse, Row
-from flowauth_rotator.core.text import quote
+from flowauth_rotator.core.text import describe_character, format_count, quote
 from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ OLD_FLOWAUTH = (
     "check that a proxy passes on paths that end in /renew."
 )
 CODE_PERIOD = 30  # seconds
+SHORTEST_SECRET = 16  # characters of base32, which are 80 bits (RFC 4226 asks for 128)
 
 T = TypeVar("T")
 
@@ -368,25 +371,54 @@ class SessionIssuer(HttpIssuer):
 class _Totp(TOTP):
     """Codes also of secrets of 80 bits, which were usual; new versions of pyotp refuse them."""
 
-    min_secret_length_bits = 0
+    min_secret_length_bits = 80
 
 
 def _parse_totp(secret: str) -> TOTP:
-    text = "".join(secret.split()).rstrip("=")
-    problem = f"has {len(text)} characters, and is incomplete"
-    if re.search("[^A-Za-z2-7]", text):
-        problem = "is not a base32 text"
-    try:
-        totp = _Totp(text)
-        totp.at(0)
-    except Exception:  # noqa: BLE001 - its text may quote the secret
-        totp = None
-    if totp:
-        return totp
+    """Parse a base32 secret, which may be in groups.
+
+    A wrong secret costs a sign-in with each code, and these may lock the account: what cannot be a
+    secret is refused here.
+    """
+    text = "".join(
+        character
+        for character in secret
+        if not (character.isspace() or unicodedata.category(character) == "Pd")
+    ).rstrip("=")
+    problem = _find_fault(text)
+    if not problem:
+        with suppress(Exception):  # its text may quote the secret
+            totp = _Totp(text)
+            totp.at(0)
+            return totp
+        problem = f"has {format_count(len(text), 'character')}, and is incomplete"
+    is_uri = text.lower().startswith("otpauth:")
     raise Misconfigured(
         f"`totp_secret` {problem}.",
-        hint="Use the secret with which the account's authenticator was set up.",
+        hint="Use only the value of `secret=`."
+        if is_uri
+        else "Use the secret with which the account's authenticator was set up.",
     )
+
+
+def _find_fault(text: str) -> str:
+    """Return why a text cannot be a base32 secret, without a character that may be of one."""
+    if text.lower().startswith("otpauth:"):
+        return "is the whole otpauth:// address"
+    if unfit := re.search("[^A-Za-z2-7]", text):
+        character = unfit[0]
+        kind = "a sign"
+        if character.isascii() and character.isdigit():
+            kind = "a digit other than 2 to 7"
+        elif character.isalnum():
+            kind = "a letter or digit that is not ASCII"
+        elif not character.isprintable():
+            kind = describe_character(character)
+        return f"is not a base32 text: it contains {kind}"
+    if len(text) < SHORTEST_SECRET:
+        count = format_count(len(text), "character")
+        return f"has {count}; at least {SHORTEST_SECRET} are needed"
+    return ""
 
 
 def _parse_row(row: dict[str, Any]) -> Row:

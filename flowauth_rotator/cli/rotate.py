@@ -83,7 +83,9 @@ def rotate(
         url,
         username,
         password_stdin=password_stdin,
-        totp_secret=totp_secret_file and read_secret(totp_secret_file, "--totp-secret-file"),
+        totp_secret=(
+            read_secret(totp_secret_file, "--totp-secret-file") if totp_secret_file else None
+        ),
         timeout=timeout,
         verify=ca_file or True,
     )

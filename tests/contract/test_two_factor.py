@@ -61,9 +61,10 @@ def account(signing_key):
         yield account
 
 
-def test_the_secret_of_the_codes_makes_such_an_account_work(account):
+@pytest.mark.parametrize("separator", [" ", "-", "\u00a0", " \u2013 "])
+def test_the_secret_of_the_codes_makes_such_an_account_work(account, separator):
     """However it is spelt: authenticators show it in groups, in small letters."""
-    grouped = " ".join(account.secret[at : at + 4].lower() for at in range(0, 32, 4))
+    grouped = separator.join(account.secret[at : at + 4].lower() for at in range(0, 32, 4))
     assert account.rotate("SPELT", grouped).outcome == "rotated"
     assert account.pauses == []
 
@@ -126,13 +127,43 @@ def test_without_the_secret_the_sentence_says_what_to_do(account):
         account.rotate("NONE", None)
 
 
-@pytest.mark.parametrize("secret", ["not-base-32!", "1234567890", "otpauth://totp/x?secret=A"])
-def test_what_is_no_secret_is_told_without_it(secret):
-    """Where it is configured, before anything is asked."""
-    with pytest.raises(Misconfigured, match="`totp_secret` is not a base32 text") as told:
-        SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret=secret)
-    assert secret not in str(told.value)
-    assert told.value.__context__ is None
+REFUSED = {
+    "": "has 0 characters; at least 16 are needed",
+    "====": "has 0 characters; at least 16 are needed",
+    "A": "has 1 character; at least 16 are needed",
+    "AA": "has 2 characters; at least 16 are needed",
+    "ABCD-EFGH-ABCD-EFG=": "has 15 characters; at least 16 are needed",
+    "A" * 17: "has 17 characters, and is incomplete",
+    "A" * 19: "has 19 characters, and is incomplete",
+    "abcdefgh1jklmnop": "is not a base32 text: it contains a digit other than 2 to 7",
+    "not-base-32!": "is not a base32 text: it contains a sign",
+    "äbcdefghijklmnop": "is not a base32 text: it contains a letter or digit that is not ASCII",
+    "abcd\u200befghijklmnop": "is not a base32 text: it contains U+200B ZERO WIDTH SPACE",
+}
+
+
+@pytest.mark.parametrize(("secret", "problem"), REFUSED.items())
+def test_what_is_not_a_secret_is_named_without_it(secret, problem):
+    """Where it is configured, before a request: wrong codes may lock the account."""
+    with pytest.raises(Misconfigured) as refused:
+        SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret=f" {secret}")
+    assert refused.value.message == f"`totp_secret` {problem}."
+    assert refused.value.hint.endswith("with which the account's authenticator was set up.")
+    assert refused.value.__context__ is None
+
+
+def test_of_the_address_in_a_qr_code_only_the_secret_is_used():
+    """The hint says which part."""
+    secret = random_base32()
+    with pytest.raises(Misconfigured, match="`totp_secret` is the whole otpauth:// ") as refused:
+        SessionIssuer(
+            "http://127.0.0.1:1",
+            "flowbot",
+            "pw",
+            totp_secret=f"otpauth://totp/x?secret={secret}&issuer=y",
+        )
+    assert refused.value.hint == "Use only the value of `secret=`."
+    assert secret not in repr(vars(refused.value))
 
 
 def test_a_check_of_the_issuer_signs_in_with_a_code(signing_key, capfd, tmp_path):
@@ -168,10 +199,3 @@ def test_a_secret_of_80_bits_makes_codes(account):
     secret = random_base32()[:16]
     account.flowauth.totp = ShortTotp(secret)
     assert account.rotate("SHORT", secret).outcome == "rotated"
-
-
-@pytest.mark.parametrize("length", [1, 17, 19])
-def test_a_secret_that_was_cut_is_not_called_other_than_base32(length):
-    """It is another mistake."""
-    with pytest.raises(Misconfigured, match=f"`totp_secret` has {length} characters"):
-        SessionIssuer("http://127.0.0.1:1", "flowbot", "pw", totp_secret="A" * length)
