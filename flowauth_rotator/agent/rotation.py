@@ -155,19 +155,24 @@ def rotate(
 
     Raises:
         RotatorError: the token was not swapped; its severity says whether there is time left.
+        BaseException: what ended the process or its task, such as a timeout, as it is, with the
+            attributes `details` and `severity` of a `RotatorError`.
     """
     inspection = inspect_token(store, policy, now=now, name=name, force=force)
     if not inspection.due:
         return inspection.report
     issuer.reset()
     rotation = _Rotation(store, issuer, policy, inspection)
-    on_token(inspection.token)
     try:
+        on_token(inspection.token)
         return rotation.run(public_key, on_token, description)
     except Exception as error:  # noqa: BLE001 - a library may raise any error
         known = error if isinstance(error, RotatorError) else UnexpectedError.wrap(error)
         detailed = known.with_details(rotation.annotated_report, rotation.severity)
         failure = detailed.with_traceback(error.__traceback__)
+    except BaseException as end:
+        vars(end).update(details=rotation.annotated_report, severity=rotation.severity)
+        raise
     raise failure  # outside the block, so that it chains nothing that holds a secret
 
 

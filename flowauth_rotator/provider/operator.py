@@ -139,11 +139,14 @@ class RotateTokenOperator(BaseOperator):
             )
 
 
-def _describe_end(error: BaseException) -> UnexpectedError:
+def _describe_end(error: BaseException) -> RotatorError:
+    """Return what ended a task as an error, with the details that `rotate` has added to it."""
     if isinstance(error, Exception):
         return UnexpectedError.wrap(error)
-    return UnexpectedError(
+    end = UnexpectedError(
         f"The task was ended by {type(error).__name__} before the rotation was complete.",
         hint="A successor that was issued is found by the next check. If the task has an "
         "`execution_timeout`, raise it above four times the connection's `timeout`.",
     )
+    details = getattr(error, "details", None)
+    return end.with_details(details, getattr(error, "severity", None)) if details else end

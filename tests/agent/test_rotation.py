@@ -324,6 +324,44 @@ def test_a_failure_is_as_severe_as_time_is_short(make_token, now, issued, severi
     assert failure.value.severity == severity
 
 
+class TaskEnded(BaseException):
+    """What ends a task from outside, as Airflow's timeout does."""
+
+
+@pytest.mark.parametrize(("issued", "severity"), [(-2700, "warning"), (-3500, "critical")])
+@pytest.mark.parametrize("place", ["issuer", "on_token"])
+def test_what_ends_a_task_leaves_as_it_is_with_what_was_known(
+    make_token, now, issued, severity, place
+):
+    """Severity and token, as of any other failure."""
+    token = make_token(issued=issued, token_name="NIGHTLY")
+    end = TaskEnded()
+
+    def stop(*_, **options):
+        raise end
+
+    issuer, options = MemoryIssuer(), {"on_token": stop}
+    if place == "issuer":
+        issuer.rows, options = stop, {}
+    with pytest.raises(TaskEnded) as ended:
+        rotate(MemoryStore(token), issuer, POLICY, now=now, **options)
+    assert ended.value is end
+    assert (end.severity, end.details.name) == (severity, "NIGHTLY")
+    assert end.details.fingerprint == token.fingerprint
+
+
+def test_a_failure_to_mask_a_token_is_as_severe_as_any(due, now):
+    """It is of another library, and happens before a request."""
+
+    def fail(token):
+        raise ValueError
+
+    with pytest.raises(RotatorError) as failed:
+        rotate(MemoryStore(due), MemoryIssuer(), POLICY, now=now, on_token=fail)
+    assert failed.value.severity == Severity.WARNING
+    assert failed.value.details.fingerprint == due.fingerprint
+
+
 def test_an_expired_token_is_renewed_where_the_issuer_does(make_token, now):
     """A sign-in may bring it back to life."""
     store, successor = MemoryStore(make_token(issued=-7200)), make_token()

@@ -57,7 +57,10 @@ def test_a_due_token_is_rotated_and_reported(airflow, renewal_server, connection
 
 
 def test_a_task_that_a_timeout_ends_leaves_a_report(airflow, renewal_server, connection):
-    """Airflow's timeout is not one of the usual exceptions; the report names it."""
+    """Airflow's timeout is not one of the usual exceptions; the report names it.
+
+    Like any failure it is a warning while there is time, with what is known of the token.
+    """
     token = mint_due(renewal_server, "NIGHTLY")
     airflow.put_variable(key="ONE", value=token, description=None)
     with renewal_server.holding("/signin"):
@@ -67,6 +70,10 @@ def test_a_task_that_a_timeout_ends_leaves_a_report(airflow, renewal_server, con
     assert task["report"]["outcome"] == "unavailable"
     assert "The task was ended by AirflowTaskTimeout" in task["report"]["message"]
     assert "`execution_timeout`" in task["report"]["hint"]
+    assert (task["report"]["name"], task["report"]["severity"]) == ("NIGHTLY", "warning")
+    assert task["report"]["fingerprint"] == Token(token).fingerprint
+    expires_at = read_unverified(Token(token)).expires_at
+    assert task["report"]["expires_at"] == int(expires_at.timestamp())
 
 
 def test_both_tokens_are_masked_in_pieces(airflow, renewal_server, connection):
