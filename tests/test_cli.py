@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import termios
 import time
 
 import click
+import jwt
 import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
@@ -19,9 +21,12 @@ from rich.cells import cell_len
 from demo.parts import BIN, clean_environment
 from flowauth_rotator.cli.main import main
 from flowauth_rotator.cli.options import name_options
+from flowauth_rotator.cli.sources import fetch_remote_airflow
+from flowauth_rotator.core.errors import StoreUnavailable
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.core.tokens import Token, read_unverified
 from flowauth_rotator.monitoring.status import StatusDocument
+from proofs.flowauth import FlowAuth, serve
 
 pytestmark = pytest.mark.holds_secrets("flowapi.token")
 
@@ -175,9 +180,77 @@ def test_bad_input_gets_one_sentence(run, words, code, sentence):
 
 def test_an_error_names_what_the_command_line_has():
     """The connection has `verify`; a command has --ca-file."""
-    assert name_options("Set `verify`. `renew_before` is 0.9.") == (
-        "Set --ca-file. --renew-before is 0.9."
+    assert name_options("Set `verify`. `renew_before` is 0.9. `x`") == (
+        "Set --ca-file. --renew-before is 0.9. `x`"
     )
+    assert name_options("`password`", input_option="--password-file") == "--password-file"
+
+
+@pytest.fixture
+def flowauth(signing_key):
+    """FlowAuth on a socket, as far as a client can tell, with its address."""
+    model = FlowAuth(
+        time.time,
+        lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"),
+        roles={"viewer": ["get_results"]},
+    )
+    with serve(model.answer) as model.url:
+        yield model
+
+
+def test_credentials_are_those_of_the_command(run, flowauth, tmp_path, capfd):
+    """FlowAuth wants some, and refuses wrong ones; each command has options of its own."""
+    file = tmp_path / "flowapi.token"
+    file.write_text(flowauth.mint("NAME", ["viewer"], 60, issued_at=time.time() - 2700))
+    (tmp_path / "wrong").write_text("wrong")
+    rotate = ("rotate", file, "--url", flowauth.url)
+    assert "Add --username and --password-stdin of the token's owner." in run(*rotate).stderr
+    refused = run(*rotate, "--username", flowauth.username, "--password-stdin", stdin="wrong\n")
+    assert "Correct --username and --password-stdin." in refused.stderr
+    run(
+        *("check", "--issuer", flowauth.url, "--username", flowauth.username),
+        *("--password-file", tmp_path / "wrong"),
+    )
+    assert "Correct --username and --password-file." in capfd.readouterr().out
+    credentials = run("rotate", file, "--url", "https://u:canary@gw.example")
+    assert "which belong in --username and --password-stdin" in credentials.stderr
+    assert "canary" not in credentials.output
+
+
+def test_an_address_is_named_by_its_option(run, tmp_path, capfd):
+    """Also that of an Airflow, which is not an issuer."""
+    (tmp_path / "secret").write_text("secret")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        for url, words in (
+            (f"http://127.0.0.1:{unused.getsockname()[1]}", "the address in {}"),
+            ("http://flow auth", "{} contains a blank at position 12"),
+            ("http://gw:0", "{} has the port 0"),
+        ):
+            run("check", "--airflow", url, "--scrape-token-file", tmp_path / "secret")
+            shown = capfd.readouterr().out
+            assert words.format("--airflow") in shown
+            assert "issuer" not in shown
+            assert "the same version" not in shown
+            run("check", "--issuer", url, *LOGIN, "--password-file", tmp_path / "secret")
+            assert words.format("--issuer") in capfd.readouterr().out
+
+
+def test_an_airflow_out_of_reach_is_not_one_of_another_version(run, tmp_path, monkeypatch, capfd):
+    """A dead proxy, and an Airflow that does not respond in time, have hints of their own."""
+    (tmp_path / "secret").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(StoreUnavailable) as late:
+            fetch_remote_airflow(url, "secret", timeout=0.2)
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        run("check", "--airflow", url, "--scrape-token-file", tmp_path / "secret")
+    assert "did not respond completely within 0.2 s" in late.value.message
+    assert late.value.hint == "Check that Airflow runs and is not overloaded."
+    assert "or add Airflow's host to NO_PROXY" in capfd.readouterr().out
 
 
 def test_rotate_reaches_what_a_connection_reaches(run, file, tmp_path):

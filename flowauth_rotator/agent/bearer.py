@@ -40,7 +40,7 @@ class BearerIssuer(HttpIssuer):
         lifetime_minutes: int | None,
     ) -> RenewalResponse:
         """Renew the token."""
-        self._http.secrets = (token.reveal(),)
+        self._http.token = token.reveal()
         headers = {"Authorization": f"Bearer {token.reveal()}"}
         try:
             return self._request_renewal("/tokens/renew", key, lifetime_minutes, headers)
@@ -50,5 +50,5 @@ class BearerIssuer(HttpIssuer):
     def _not_supported(self) -> Misconfigured:
         return Misconfigured(
             f"{self.url} does not accept a token as its own credential: is it FlowAuth?",
-            hint="Set the login and password of the token's owner in the connection.",
+            hint="Add `login` and `password` of the token's owner.",
         )

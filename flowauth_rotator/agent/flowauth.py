@@ -123,7 +123,7 @@ class SessionIssuer(HttpIssuer):
             raise Misconfigured(
                 f"The token belongs to user {quote(claims.subject)}, the sign-in to "
                 f"{quote(self.username)}.",
-                hint="Sign in as the owner of the token.",
+                hint="Set `login` and `password` to those of the token's owner.",
             )
         servers = self._list_servers()
         if claims.audience not in servers:
@@ -183,7 +183,7 @@ class SessionIssuer(HttpIssuer):
                 status=200,
                 hint="Mint a new token there for this user and store it.",
             )
-        self._http.secrets = (*self._http.secrets[:2], token.reveal())
+        self._http.token = token.reveal()
         path = f"/tokens/tokens/{row.id}/renew"
         try:
             return self._with_session(
@@ -244,11 +244,15 @@ class SessionIssuer(HttpIssuer):
         self._check_endpoint(path)
 
     def _check_endpoint(self, path: str) -> None:
-        """Check that there is an endpoint to POST to: it responds to GET with 405, not with 404."""
+        """Check that there is an endpoint to POST to.
+
+        FlowAuth responds to a GET of it with 405, and to one of any other path with 404. A proxy or
+        a page for all paths may respond in another way, which tells nothing.
+        """
         try:
-            self._with_session(lambda: self._http.send("GET", path))
-        except Refused as refusal:
-            if refusal.status == 404:
+            self._http.send("GET", path)
+        except RotatorError as error:
+            if isinstance(error, Refused) and error.status == 404:
                 raise Misconfigured(
                     f"{self.url} has no endpoint to renew tokens.", hint=OLD_FLOWAUTH
                 ) from None
@@ -359,7 +363,7 @@ class SessionIssuer(HttpIssuer):
                 f"Sign-in of {quote(self.username)} failed: {refusal.message}",
                 issuer_message=refusal.issuer_message,
                 status=refusal.status,
-                hint="Correct the login and password for the issuer.",
+                hint="Correct `login` and `password`.",
             ) from None
         return True
 

@@ -125,6 +125,7 @@ class HttpClient:
         address: the issuer's address.
         url: the same as text.
         secrets: texts that are redacted in all that is shown of a response.
+        token: the token in use, which is redacted as well.
         responded_at: the issuer's clock in its last response since `reset`, the `Date` header of a
             response with JSON, in aware UTC; None without one.
         responded_after: seconds from `reset` to that response.
@@ -143,6 +144,7 @@ class HttpClient:
         self.address = Address.parse(address) if isinstance(address, str) else address
         self.url = self.address.url
         self.secrets: tuple[str, ...] = ()
+        self.token = ""
         self.reset()
         self.timeout = _check_timeout(timeout)
         self._verify = _check_verify(verify)
@@ -167,7 +169,7 @@ class HttpClient:
     def show(self, text: str) -> str:
         """Return a text of the issuer on one line, with the secrets redacted that it recites."""
         text = " ".join(remove_control_characters(text[: 100 * LONGEST_MESSAGE]).split())
-        return redact(text, (*self.secrets, *self._find_cookies(*SECRET_COOKIES)))
+        return redact(text, (*self.secrets, self.token, *self._find_cookies(*SECRET_COOKIES)))
 
     @wrap_unexpected_errors
     def close(self) -> None:

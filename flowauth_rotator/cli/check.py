@@ -293,7 +293,7 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, click.ClickException):
         return f"Usage error: {error.format_message()}"
     if isinstance(error, RotatorError):
-        return name_options(str(error))
+        return name_options(str(error), input_option="--password-file")
     if isinstance(error, _TimeoutReached):
         return f"The check did not end within {error.seconds} s. Set a longer --timeout."
     return f"The check failed with an internal error: {type(error).__name__}."

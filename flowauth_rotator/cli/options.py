@@ -103,12 +103,22 @@ def read_secret(file: IO[bytes], option: str) -> str:
     return secret
 
 
-def name_options(message: str) -> str:
-    """Replace setting names in a message of the library by what the command line offers."""
-    message = message.replace("`verify`", "--ca-file")
-    message = message.replace("`totp_secret`", "--totp-secret-file")
+def name_options(message: str, *, input_option: str = "--password-stdin") -> str:
+    """Replace setting names in a message of the library by what the command line offers.
+
+    Args:
+        message: the message, with names like `verify` in backticks.
+        input_option: the option by which the command reads the password.
+    """
+    options = {
+        "login": "--username",
+        "password": input_option,
+        "totp_secret": "--totp-secret-file",
+        "verify": "--ca-file",
+    }
+    names = "|".join((*options, "renew_before|lifetime_minutes|warning|critical|timeout"))
     return re.sub(
-        "`(renew_before|lifetime_minutes|warning|critical|timeout)`",
-        lambda match: f"--{match[1].replace('_', '-')}",
+        f"`({names})`",
+        lambda match: options.get(match[1]) or f"--{match[1].replace('_', '-')}",
         message,
     )

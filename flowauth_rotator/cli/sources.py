@@ -14,8 +14,10 @@ from typing import Any
 
 from flowauth_rotator.agent.flowauth import LARGEST_LIST, SessionIssuer
 from flowauth_rotator.agent.http import HttpClient
+from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     IssuerError,
+    IssuerUnavailable,
     MalformedToken,
     Misconfigured,
     RotatorError,
@@ -108,8 +110,12 @@ def fetch_remote_airflow(
     Raises:
         RotatorError: Airflow did not respond, or not with a status of this version.
     """
-    client = HttpClient(url, **options)
+    client = HttpClient(Address.parse(url, "--airflow"), **options)
     client.secrets = (scrape_token,)
+    hint = (
+        "Check that this Airflow has the same version of flowauth-rotator, and that "
+        "--scrape-token-file contains the scrape token of its configuration."
+    )
     headers = {"Authorization": f"Bearer {scrape_token}"}
     with closing(client):
         try:
@@ -120,13 +126,13 @@ def fetch_remote_airflow(
             return StatusDocument.from_json(document)
         except IssuerError as error:
             message = error.message
+            if error.hint != type(error).hint:  # the error knows better, as of a proxy
+                hint = error.hint.replace("the issuer", "Airflow")
+            elif isinstance(error, IssuerUnavailable) and error.is_late:
+                hint = "Check that Airflow runs and is not overloaded."
         except InvalidStatus as error:
             message = f"{client.url} did not return the expected JSON. {error}"
-    raise StoreUnavailable(
-        message,
-        hint="Check that this Airflow has the same version of flowauth-rotator, and that "
-        "--scrape-token-file contains the scrape token of its configuration.",
-    )
+    raise StoreUnavailable(message, hint=hint)
 
 
 def list_issued_tokens(
@@ -153,7 +159,8 @@ def list_issued_tokens(
     Raises:
         RotatorError: the issuer did not respond, or refused the request.
     """
-    with closing(SessionIssuer(url, username, password, **options)) as issuer:
+    address = Address.parse(url, "--issuer")
+    with closing(SessionIssuer(address, username, password, **options)) as issuer:
         rows = issuer.issued()
     tokens = [_build_row_status(*row, policy, now) for row in rows]
     newest = {(token.audience, token.name): token for token in sort_by_expiry(filter(None, tokens))}

@@ -127,6 +127,35 @@ def test_a_flowauth_that_cannot_renew_is_found_by_the_test(flowauth):
     assert "too old to renew tokens" in tested.value.hint
 
 
+FOREIGN_PAGES = {
+    "for all paths": lambda: (200, {"Content-Type": "text/html"}, b"<html>Welcome</html>"),
+    "of a sign-in": lambda: (401, {"Content-Type": "text/html"}, b"<html>Sign in</html>"),
+    "elsewhere": lambda: (302, {"Location": "/home"}, b""),
+    "of a fault": lambda: (500, {}, b""),
+    "of a refusal": lambda: page(403),
+}
+
+
+@pytest.mark.parametrize("foreign_page", FOREIGN_PAGES.values(), ids=FOREIGN_PAGES)
+def test_a_foreign_page_for_other_methods_does_not_fail_the_test(flowauth, foreign_page):
+    """Renewals are POSTs, and work; the sign-in is not repeated, which would cost a code."""
+    sign_ins = []
+
+    def answer(method, path, headers, body):
+        if path == "/signin":
+            sign_ins.append(path)
+        if method == "GET" and path.endswith("/renew"):
+            return foreign_page()
+        return flowauth.answer(method, path, headers, body)
+
+    with (
+        serve(answer) as url,
+        closing(SessionIssuer(url, flowauth.username, flowauth.password)) as issuer,
+    ):
+        assert "signed in as" in issuer.test_connection()
+    assert len(sign_ins) == 1
+
+
 def test_the_test_of_the_bundled_server_finds_its_endpoint(renewal_server):
     """Its refusals are in JSON, and not as Flask makes them."""
     login = renewal_server.username, renewal_server.password

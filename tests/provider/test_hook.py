@@ -228,7 +228,7 @@ def flowauth(signing_key):
 def test_flowauth_requires_a_login(tested, flowauth):
     """It accepts no token as a credential, and the error says so before a token is due."""
     good, words = tested(host=flowauth.url, login=None)
-    assert (good, "Set the login and password" in words) == (False, True)
+    assert (good, "Add `login` and `password` of the token's owner." in words) == (False, True)
 
 
 def test_the_secret_of_two_factor_codes_is_used(tested, flowauth):
