@@ -27,16 +27,22 @@ SIGNING_ALGORITHMS = [
 ]
 _PEM = re.compile(r"\s*(-----BEGIN [A-Z ]+-----)(.*)(-----END [A-Z ]+-----)\s*", re.DOTALL)
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.-]")  # in a JWT (RFC 7515: base64url and dots)
+_DELETE = "Delete that character, or paste the token again."
 LATEST_TIME = 100_000_000_000  # the year 5138; a later time is in milliseconds
 
 
 class Token:
-    """The text of a token, a secret that only `reveal` returns."""
+    """The text of a token, a secret that only `reveal` returns.
 
-    __slots__ = ("__text",)
+    Attributes:
+        offset: the number of characters of white space before it, where it is stored.
+    """
+
+    __slots__ = ("__text", "offset")
 
     def __init__(self, text: str) -> None:
         self.__text = text
+        self.offset = 0
 
     def reveal(self) -> str:
         """Return the secret: for an HTTP header, a store's write or a log masker, nothing else."""
@@ -45,7 +51,9 @@ class Token:
     @classmethod
     def strip(cls, text: str) -> Token:
         """Return the token in a text that may have white space around it, as a file has."""
-        return cls(text.strip())
+        token = cls(text.strip())
+        token.offset = len(text) - len(text.lstrip())
+        return token
 
     @property
     def digest(self) -> str:
@@ -114,30 +122,28 @@ def read_unverified(token: Token) -> Claims:
     import jwt  # takes 0.1 s: parsing a DAG file must not pay for it
 
     text = token.reveal()
-    _check_text(text)
+    _check_text(text, token.offset)
     document = None
     # `jwt.decode_complete` is missing in PyJWT 2.9, which Airflow's constraints up to 2.10.3 pin
     with contextlib.suppress(Exception):  # whatever it is: PyJWT decodes it or not
         document = jwt.PyJWT().decode_complete(text, options={"verify_signature": False})
     if document is None:  # outside the block, so that the library's error is not the context
-        raise MalformedToken("The token's segments do not decode to JSON objects.")
+        raise _unusable("The token's segments do not decode to JSON objects.")
     header, payload = document["header"], document["payload"]
     issued_at, not_before = _time(payload, "iat"), _time(payload, "nbf")
     expires_at = _time(payload, "exp")
     if expires_at is None:
-        raise MalformedToken(
-            "The token has no `exp` claim: a token that never expires is not renewed."
-        )
+        raise _unusable("The token has no `exp` claim: a token that never expires is not renewed.")
     begins = [time for time in (issued_at, not_before) if time is not None]
     if not begins:
-        raise MalformedToken(
+        raise _unusable(
             "The token has neither an `iat` nor an `nbf` claim: its lifetime is unknown."
         )
     if expires_at <= max(begins):
-        raise MalformedToken("The token's `exp` is not later than its `iat` and `nbf`.")
+        raise _unusable("The token's `exp` is not later than its `iat` and `nbf`.")
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm.lower() == "none":
-        raise MalformedToken("The token is not signed.")
+        raise _unusable("The token is not signed.")
     scopes = _scopes(payload.get("user_claims", {}))
     return Claims(
         digest=token.digest,
@@ -260,14 +266,21 @@ def _keys_of_set(text: str) -> list[tuple[str | None, Any]]:
     return keys
 
 
-def _check_text(text: str) -> None:
-    """Reject the usual mistakes in a stored token, each with a message of its own."""
+def _check_text(text: str, offset: int) -> None:
+    """Reject the usual mistakes in a stored token, each with a message of its own.
+
+    Args:
+        text: the token.
+        offset: its place in what is stored, where people look for a position.
+    """
     if not text.strip():
         raise MalformedToken("The text is empty.")
     if len(text) > LONGEST_TOKEN:
         raise MalformedToken(f"The text is longer than {LONGEST_TOKEN:,} characters.")
     if text.startswith("\ufeff"):
-        raise MalformedToken("The text begins with a byte order mark.")
+        raise MalformedToken("The text begins with a byte order mark.", hint=_DELETE)
+    if "\ufffd" in text:
+        raise MalformedToken("The text is not UTF-8.", hint="Save it as UTF-8.")
     if text.lower().startswith("bearer"):
         raise MalformedToken("The text begins with `Bearer`.")
     if text[0] in "{[":
@@ -276,8 +289,9 @@ def _check_text(text: str) -> None:
         raise MalformedToken("The text has quotation marks around the token.")
     if foreign := _FOREIGN.search(text):
         raise MalformedToken(
-            f"The text has {describe_character(foreign[0])} at position {foreign.start() + 1} of "
-            f"{len(text):,}, which no JWT contains."
+            f"The text has {describe_character(foreign[0])} at position "
+            f"{offset + foreign.start() + 1}, which no JWT contains.",
+            hint=_DELETE,
         )
     segments = text.split(".")
     if len(segments) != 3 or not all(segments):
@@ -285,18 +299,21 @@ def _check_text(text: str) -> None:
         raise MalformedToken(f"The text has {format_count(count, 'segment')}; a signed JWT has 3.")
 
 
+def _unusable(problem: str) -> MalformedToken:
+    """Return the error for a text that looks like a JWT, and cannot be renewed."""
+    return MalformedToken(problem, hint="Mint a FlowAPI token at the issuer and store it.")
+
+
 def _time(payload: Mapping[str, Any], claim: str) -> datetime | None:
     value = payload.get(claim)
     if value is None and claim not in payload:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise MalformedToken(f"The token's `{claim}` is not a whole number of seconds.")
+        raise _unusable(f"The token's `{claim}` is not a whole number of seconds.")
     if value <= 0:
-        raise MalformedToken(f"The token's `{claim}` is not a time after 1970.")
+        raise _unusable(f"The token's `{claim}` is not a time after 1970.")
     if value >= LATEST_TIME:
-        raise MalformedToken(
-            f"The token's `{claim}` is after the year 5138: it may be in milliseconds."
-        )
+        raise _unusable(f"The token's `{claim}` is after the year 5138: it may be in milliseconds.")
     return datetime.fromtimestamp(value, timezone.utc)
 
 
@@ -304,13 +321,13 @@ def _text(payload: Mapping[str, Any], claim: str) -> str | None:
     value = payload.get(claim)
     if value is None or (isinstance(value, str) and value.isprintable()):
         return value
-    raise MalformedToken(f"The token's `{claim}` is not a printable string.")
+    raise _unusable(f"The token's `{claim}` is not a printable string.")
 
 
 def _name(payload: Mapping[str, Any]) -> str | None:
     name = _text(payload, "token_name")
     if name and len(name) > LONGEST_NAME:
-        raise MalformedToken(f"The token's `token_name` is longer than {LONGEST_NAME} characters.")
+        raise _unusable(f"The token's `token_name` is longer than {LONGEST_NAME} characters.")
     return name
 
 
@@ -322,9 +339,7 @@ def _scopes(user_claims: object) -> dict[str, tuple[str, ...]]:
     if isinstance(user_claims, str):
         user_claims = _decompress(user_claims)
     if not isinstance(user_claims, dict):
-        raise MalformedToken(
-            "The token's `user_claims` is neither an object nor a compressed object."
-        )
+        raise _unusable("The token's `user_claims` is neither an object nor a compressed object.")
     return {
         role: tuple(scope for scope in scopes if isinstance(scope, str))
         if isinstance(scopes, list)
@@ -339,8 +354,6 @@ def _decompress(text: str) -> object:
     with contextlib.suppress(binascii.Error, zlib.error, ValueError, RecursionError):
         unzipped = unzip.decompress(base64.b64decode(text), LONGEST_USER_CLAIMS)
         if not unzip.eof:
-            raise MalformedToken(
-                "The token's `user_claims` is truncated, or larger than a megabyte."
-            )
+            raise _unusable("The token's `user_claims` is truncated, or larger than a megabyte.")
         document = json.loads(unzipped)
     return document

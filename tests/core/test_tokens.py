@@ -189,19 +189,20 @@ JWT = token_of(GOOD).reveal()
         (f"bearer:{JWT}", "`Bearer`"),
         (f'"{JWT}"', "quotation marks"),
         (f"'{JWT}'", "quotation marks"),
-        (f"{JWT[:40]}\n{JWT[40:]}", "has a line break at position 41 of"),
-        (f"{JWT[:40]} {JWT[40:]}", "has a blank at position 41 of"),
-        (f"{JWT[:40]}\u200b{JWT[40:]}", r"has U\+200B ZERO WIDTH SPACE at position 41 of"),
+        (f"{JWT[:40]}\n{JWT[40:]}", "has a line break at position 41,"),
+        (f"{JWT[:40]} {JWT[40:]}", "has a blank at position 41,"),
+        (f"{JWT[:40]}\u200b{JWT[40:]}", r"has U\+200B ZERO WIDTH SPACE at position 41,"),
         (f"{JWT}\u00a0", r"has U\+00A0 NO-BREAK SPACE at position"),
         (f"{JWT[:-9]}+{JWT[-8:]}", r"has '\+' at position"),
         (f"\ufeff{JWT}", "byte order mark"),
+        (JWT.encode("utf-16").decode(errors="replace"), "is not UTF-8"),
         (f"{JWT}.{JWT}", "6 segments; a signed JWT has 3"),
         (f"{JWT}.a.b", "5 segments; a signed JWT has 3"),
         (JWT.rpartition(".")[0] + ".", "2 segments; a signed JWT has 3"),
         ("opaque-secret-value", "1 segment; a signed JWT has 3"),
         ("a" * 10_000_000, "longer than"),
-        ("ä.ö.ü", r"has U\+00E4 LATIN SMALL LETTER A WITH DIAERESIS at position 1 of 5"),
-        ("\ud800.b.c", r"has U\+D800 at position 1 of 5"),
+        ("ä.ö.ü", r"has U\+00E4 LATIN SMALL LETTER A WITH DIAERESIS at position 1,"),
+        ("\ud800.b.c", r"has U\+D800 at position 1,"),
         ("a.b.c", "do not decode"),
     ],
     ids=lambda value: value[:10] if value.isascii() else "other",
@@ -213,6 +214,36 @@ def test_an_odd_text_is_malformed(text, words):
     assert refusal.value.hint
     if len(text) < 1000:
         assert_tells_nothing(refusal.value, f".{text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "position"), [(" abc\u200b", 5), ("\n\n a b\n", 5), ("abc\u200b ", 4)]
+)
+def test_a_position_is_that_in_what_is_stored(text, position):
+    """White space before the token counts, since people see it in the Variable or the file."""
+    with pytest.raises(MalformedToken, match=f" at position {position},") as refusal:
+        read_unverified(Token.strip(text))
+    assert refusal.value.hint == "Delete that character, or paste the token again."
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (f"\ufeff{JWT}", "Delete that character"),
+        (f"Bearer {JWT}", "Store the JWT alone, without a prefix"),
+        (f"{JWT}\ufffd", "Save it as UTF-8"),
+        ("a.b.c", "Mint a FlowAPI token"),
+        (token_of({**GOOD, "exp": None}).reveal(), "Mint a FlowAPI token"),
+        (token_of({**GOOD, "user_claims": 7}).reveal(), "Mint a FlowAPI token"),
+        (token_of(GOOD, {"alg": "none"}).reveal(), "Mint a FlowAPI token"),
+    ],
+    ids=lambda value: value[:10] if value.isascii() else "other",
+)
+def test_the_hint_fits_the_mistake(text, hint):
+    """A token without an expiry has no prefix to remove."""
+    with pytest.raises(MalformedToken) as refusal:
+        read_unverified(Token(text))
+    assert refusal.value.hint.startswith(hint)
 
 
 @given(st.text(max_size=300) | st.binary(max_size=300).map(lambda raw: raw.decode("latin-1")))
