@@ -183,8 +183,8 @@ def _explain_connect_error(
     remedy = f"check {route.variable} and the proxy" if route.proxy else "check the issuer"
     return IssuerUnavailable(
         f"{address.url} {problem}.{_assumption(address)}",
-        hint=f"The request is retried; if the error persists, {remedy}, and whether "
-        f"{address.setting} is correct.",
+        hint=f"The request is retried; if the error persists, {remedy}, and the address in "
+        f"{address.setting}.",
     )
 
 
