@@ -28,6 +28,10 @@ from flowauth_rotator.core.tokens import Token, read_unverified
 from flowauth_rotator.monitoring.status import StatusDocument
 from proofs.flowauth import FlowAuth, serve
 
+URL, LOGIN = "http://127.0.0.1:9", ("--username", "flowbot")
+CHECK_ISSUER = ("check", "--issuer", URL, *LOGIN)
+ROTATE = ("rotate", "flowapi.token", "--url", URL, *LOGIN, "--password-stdin")
+
 pytestmark = pytest.mark.holds_secrets("flowapi.token")
 
 
@@ -217,6 +221,34 @@ def test_credentials_are_those_of_the_command(run, flowauth, tmp_path, capfd):
     assert "canary" not in credentials.output
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "--airflow", "u:canary@gw"),
+        ("check", "--airflow", "https://u:canary@gw"),
+        ("check", "--airflow", "https://u:canary@gw", "--scrape-token-file", "secret"),
+        ("plan", "--airflow", "https//u:canary@gw"),
+        (*CHECK_ISSUER[:2], "u:canary://gw", *LOGIN, "--password-file", "secret"),
+    ],
+)
+def test_credentials_in_an_address_are_not_shown(run, tmp_path, monkeypatch, capfd, words):
+    """The output of a check goes to a monitoring system."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text("secret")
+    shown = run(*words)
+    assert shown.exit_code
+    assert "canary" not in f"{shown.output}{''.join(capfd.readouterr())}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_a_public_key_in_another_encoding_is_named_as_such(run, file, renewal_server, encoding):
+    """Its text looks right in an editor."""
+    key = file.with_name("key.pem")
+    key.write_text(renewal_server.public_key_pem, encoding=encoding)
+    shown = run("rotate", file, "--url", renewal_server.url, "--public-key", key)
+    assert "public key is not UTF-8. Save it as UTF-8." in shown.stderr
+
+
 def test_an_address_is_named_by_its_option(run, tmp_path, capfd):
     """Also that of an Airflow, which is not an issuer."""
     (tmp_path / "secret").write_text("secret")
@@ -270,9 +302,6 @@ def test_rotate_reaches_what_a_connection_reaches(run, file, tmp_path):
     assert "`" not in run("rotate", file, "--url", "http://x y").stderr
 
 
-URL, LOGIN = "http://127.0.0.1:9", ("--username", "flowbot")
-CHECK_ISSUER = ("check", "--issuer", URL, *LOGIN)
-ROTATE = ("rotate", "flowapi.token", "--url", URL, *LOGIN, "--password-stdin")
 SECRETS = [  # the words before the option with the secret, the option and its value
     (CHECK_ISSUER, "--password-file", "secret"),
     ((*CHECK_ISSUER, "--password-file", "password"), "--totp-secret-file", "secret"),

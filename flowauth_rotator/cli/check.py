@@ -253,7 +253,7 @@ def read_airflow(
             raise click.UsageError("--scrape-token-file needs --airflow with the URL of Airflow.")
         return sources.read_local_airflow(now)
     if scrape_token_file is None:
-        raise click.UsageError(f"--airflow {airflow} needs --scrape-token-file.")
+        raise click.UsageError("--airflow with a URL needs --scrape-token-file.")
     scrape_token = read_secret(scrape_token_file, "--scrape-token-file")
     return sources.fetch_remote_airflow(airflow, scrape_token, **options)
 

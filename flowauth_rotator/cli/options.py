@@ -45,7 +45,7 @@ class AirflowAddress(click.ParamType):  # type: ignore[type-arg] # generic since
         """Check the value of the option."""
         if value != "here" and not re.match("https?://", value):
             self.fail(
-                f"{value!r} is neither `here` nor a URL like https://airflow.example.org.",
+                "The value is neither `here` nor a URL like https://airflow.example.org.",
                 param,
                 ctx,
             )

@@ -186,6 +186,8 @@ class PublicKey:
 
     @wrap_unexpected_errors
     def __init__(self, text: str) -> None:
+        if "\ufffd" in text or "\0" in text:
+            raise Misconfigured("The issuer's public key is not UTF-8.", hint="Save it as UTF-8.")
         self.text = text
         self._keys = _keys_of_set(text) if text.lstrip().startswith("{") else [_key_of_pem(text)]
 
