@@ -23,7 +23,7 @@ _LONG = re.compile(r"[^\s.]{40,}")  # the segments of a token are longer
 _NAMES = {" ": "a blank", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
 REDACTED = "[...]"
 WINDOW = 8  # characters of a secret that are not shown in a row
-SHORTEST = 4  # redaction of a shorter one would reveal its letters in other words
+SHORTEST = 4  # redacting a shorter one in other words would reveal its letters
 
 
 def remove_control_characters(text: str) -> str:
