@@ -220,7 +220,7 @@ def results(airflow):
 
 def test_a_selected_variable_selects_no_token_of_that_name(managed, put, airflow, renewal_server):
     """The page selects by Variable: a click renews one token."""
-    put("ASKED", age=0)
+    put("ASKED", age=2)
     named_alike = renewal_server.mint("ASKED")
     airflow.put_variable(key="NAMED_ALIKE", value=named_alike, description=None)
     done = managed({"variable": "ASKED"}, {"variable": "NAMED_ALIKE"}, names=["ASKED"], force=True)

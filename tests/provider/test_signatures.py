@@ -1,6 +1,7 @@
 """The signature of a token in use on every surface: a real Airflow checks, its page reads."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -77,7 +78,7 @@ def test_an_altered_signature_is_critical_on_every_surface(check, renewal_server
 
 def test_a_key_set_is_requested_once_for_each_key(check, renewal_server):
     """Neither a check of a valid token nor a rotation to a successor requests it again."""
-    token = renewal_server.mint("SIGNED")
+    token = renewal_server.mint("SIGNED", issued_at=int(time.time()) - 2)
     for _ in range(3):
         document = check(token)
     assert renewal_server.requests.count(f"GET {JWKS}") <= 1
