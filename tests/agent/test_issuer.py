@@ -179,7 +179,8 @@ def test_a_refusal_that_recites_a_secret_is_not_repeated(flowauth, issuer, row, 
     for secret in (payload, signature, "secret-password"):
         pieces = [secret[start : start + 12] for start in range(len(secret) - 11)]
         assert not any(piece in told for piece in pieces)
-    assert refusal.value.issuer_message.endswith("for runner_of_many_things")
+    # A letter after the secret may be the next one of the token, and is redacted with it.
+    assert refusal.value.issuer_message.endswith("runner_of_many_things")
 
 
 @pytest.mark.parametrize(
