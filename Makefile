@@ -26,7 +26,7 @@ $(READY): $(LOCK) pyproject.toml
 	@echo "Making .venv ..."
 	@$(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/[^\]$$/p' $(LOCK) > .venv/uv.txt
-	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
 	@$(call INSTALL,.venv,$(LOCK))
 	@touch $@
 
@@ -34,7 +34,7 @@ $(READY): $(LOCK) pyproject.toml
 INSTALL = echo "Installing the packages of $(2) into $(1) ..." && \
   { $(BIN)/uv pip install --quiet --python $(1) --require-hashes --no-deps -r $(2) || \
   { echo "uv could not install them; pip tries." && \
-  $(BIN)/python -m pip --python $(1)/bin/python install --quiet --require-hashes --no-deps -r $(2); }; } && \
+  $(BIN)/python -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(2); }; } && \
   $(BIN)/uv pip install --quiet --python $(1) --no-deps --no-build-isolation --editable .
 
 demo: $(READY) ## run the main job once: one token, one rotation, in a real Airflow

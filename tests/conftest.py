@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import jwt
@@ -367,9 +367,32 @@ def flowapi(renewal_server):
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    with serving(server):
+        yield f"http://127.0.0.1:{server.server_port}"
+
+
+@contextmanager
+def serving(server: HTTPServer) -> Iterator[None]:
+    """Serve in a thread until the block ends, however it ends."""
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def flowauth(signing_key):
+    """FlowAuth on a socket, as far as a client can tell, with its address."""
+    from proofs.flowauth import FlowAuth, serve
+
+    model = FlowAuth(
+        time.time,
+        lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"),
+        roles={"viewer": ["get_results"]},
+    )
+    with serve(model.answer) as model.url:
+        yield model

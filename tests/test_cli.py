@@ -13,7 +13,6 @@ import termios
 import time
 
 import click
-import jwt
 import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
@@ -26,7 +25,6 @@ from flowauth_rotator.core.errors import StoreUnavailable
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.core.tokens import Token, read_unverified
 from flowauth_rotator.monitoring.status import StatusDocument
-from proofs.flowauth import FlowAuth, serve
 
 URL, LOGIN = "http://127.0.0.1:9", ("--username", "flowbot")
 CHECK_ISSUER = ("check", "--issuer", URL, *LOGIN)
@@ -188,18 +186,6 @@ def test_an_error_names_what_the_command_line_has():
         "Set --ca-file. --renew-before is 0.9. `x`"
     )
     assert name_options("`password`", input_option="--password-file") == "--password-file"
-
-
-@pytest.fixture
-def flowauth(signing_key):
-    """FlowAuth on a socket, as far as a client can tell, with its address."""
-    model = FlowAuth(
-        time.time,
-        lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"),
-        roles={"viewer": ["get_results"]},
-    )
-    with serve(model.answer) as model.url:
-        yield model
 
 
 def test_credentials_are_those_of_the_command(run, flowauth, tmp_path, capfd):

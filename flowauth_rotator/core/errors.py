@@ -117,7 +117,7 @@ class Misconfigured(RotatorError):
 
 
 class UnexpectedError(RotatorError):
-    """A library or this program failed in a way that nobody foresaw."""
+    """A library or this program raised an error that the program does not handle."""
 
     outcome = Outcome.UNAVAILABLE
     retryable = True
@@ -303,7 +303,7 @@ class Throttled(IssuerUnavailable):
 class HistoryTimeout(IssuerUnavailable):
     """The issuer's history of the user did not arrive in time.
 
-    An issuer goes on preparing a list that nobody waits for, so it is not requested again at once.
+    An issuer goes on preparing the list after the client has left: do not repeat it at once.
     """
 
 

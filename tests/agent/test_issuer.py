@@ -32,6 +32,7 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.succession import Row, find_current_row
 from flowauth_rotator.core.tokens import Token, read_unverified
+from tests.conftest import serving
 
 URL = "https://flowauth.example.org"
 RENEW = f"{URL}/tokens/tokens/7/renew"
@@ -836,12 +837,8 @@ def tls_url(certificate):
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield f"https://127.0.0.1:{server.server_port}"
 
 
 def test_a_certificate_that_nobody_vouches_for_gets_no_token(

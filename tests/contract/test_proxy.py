@@ -2,14 +2,12 @@
 
 import http.client
 import ssl
-import threading
 import time
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-import jwt
 import pytest
 
 from flowauth_rotator.agent.flowauth import SessionIssuer
@@ -19,19 +17,8 @@ from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import Token
-from proofs.flowauth import FlowAuth, page, serve
-
-
-@pytest.fixture
-def flowauth(signing_key):
-    """FlowAuth on a socket, as far as a client can tell, with its address."""
-    model = FlowAuth(
-        time.time,
-        lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"),
-        roles={"viewer": ["get_results"]},
-    )
-    with serve(model.answer) as model.url:
-        yield model
+from proofs.flowauth import page, serve
+from tests.conftest import serving
 
 
 @contextmanager
@@ -44,9 +31,8 @@ def proxy(upstream, changes, certificate=None):
         def do_GET(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             changed = {name: value.format(**self.headers) for name, value in changes.items()}
-            connection = http.client.HTTPConnection(urlsplit(upstream).netloc)
-            connection.request(self.command, self.path, body, {**self.headers, **changed})
-            with closing(connection):
+            with closing(http.client.HTTPConnection(urlsplit(upstream).netloc)) as connection:
+                connection.request(self.command, self.path, body, {**self.headers, **changed})
                 response = connection.getresponse()
                 content = response.read()
             self.send_response_only(response.status)
@@ -62,12 +48,8 @@ def proxy(upstream, changes, certificate=None):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
 
 
 CASES = {  # what a proxy sets, whether it speaks https, and whether renewals work

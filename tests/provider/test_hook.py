@@ -2,15 +2,12 @@
 
 import itertools
 import json
-import time
 
-import jwt
 import pytest
 from pyotp import TOTP, random_base32
 
 from demo.parts import free_port
 from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS
-from proofs.flowauth import FlowAuth, serve
 
 numbers = itertools.count()
 
@@ -211,18 +208,6 @@ def test_a_user_without_roles_is_reported(tested, renewal_server):
         renewal_server.revoke(role)
     good, words = tested()
     assert (good, "grant the user a role" in words) == (False, True)
-
-
-@pytest.fixture
-def flowauth(signing_key):
-    """FlowAuth on a socket, as far as a client can tell; with its address."""
-    model = FlowAuth(
-        time.time,
-        lambda claims: jwt.encode(claims, signing_key, algorithm="RS256"),
-        roles={"viewer": ["get_results"]},
-    )
-    with serve(model.answer) as model.url:
-        yield model
 
 
 def test_flowauth_requires_a_login(tested, flowauth):
