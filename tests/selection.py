@@ -14,7 +14,10 @@ from tests import external
 HERE = Path(__file__).parent
 # Files that share what takes long to start run one after the other in one process.
 SHARED = {HERE / "page": "page", HERE / "provider": "provider"}
-APART = {HERE / "page" / "test_alerts.py"}  # it stops the processes of its Airflow
+APART = {
+    HERE / "page" / "test_alerts.py",  # it stops the processes of its Airflow
+    HERE / "provider" / "test_dag.py",  # half of its room; an Airflow of its own starts in seconds
+}
 SESSION = pytest.StashKey[pytest.Session]()
 LONGEST_FIRST = ("page", "e2e", "provider", "monitoring", "proofs", "server")
 
@@ -54,7 +57,7 @@ def pytest_sessionstart(session):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Begin with the files that take longest, and keep together what shares a fixture."""
+    """Begin with the groups that take longest, and keep together what shares a fixture."""
     if config.getoption("--fast"):
         chosen = [item for item in items if is_fast(item)]
         left_out = [item for item in items if not is_fast(item)]

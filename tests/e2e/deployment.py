@@ -7,23 +7,23 @@ import sqlalchemy
 
 from tests.e2e.search import leaks
 
-HERE = Path(__file__).parent
+DAGS = Path(__file__).parent / "dags"
 
 
 class Deployment:
-    """An Airflow whose executor runs tasks in processes of their own.
+    """An Airflow whose executor runs the tasks of a folder of DAGs in processes of their own.
 
     Its metadata is in a PostgreSQL `database`, which is migrated already, or without one in an
     SQLite file of its own.
     """
 
-    def __init__(self, home, database=None, **settings):
+    def __init__(self, home, dags, database=None, **settings):
         self.home = home
         home.set_up()
         if database:
             home.use_postgresql(database)
         defaults = {
-            "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "8",
         }

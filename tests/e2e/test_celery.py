@@ -8,7 +8,7 @@ import re
 import pytest
 
 from demo.parts import AirflowHome, clean_environment, running, wait_until
-from tests.e2e.deployment import Deployment
+from tests.e2e.deployment import DAGS, Deployment
 from tests.e2e.search import OWN_TOKEN, parts_of
 from tests.e2e.test_schedule import rotate_twenty
 
@@ -51,7 +51,7 @@ class CeleryDeployment(Deployment):
             # By this alone Airflow 2 learns that a worker's process is gone; Airflow 3 is told.
             "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "30",
         }
-        super().__init__(home, database, **settings)
+        super().__init__(home, DAGS / "twenty", database, **settings)
 
     @contextlib.contextmanager
     def running(self):

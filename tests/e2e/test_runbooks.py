@@ -98,7 +98,7 @@ def deployment(tmp_path_factory, airflow_binaries, issuer):
     home = AirflowHome(tmp_path_factory.mktemp("runbooks"), airflow_binaries)
     deployment = Deployment(
         home,
-        AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
+        ROOT / "dags",
         AIRFLOW__FLOWAUTH_ROTATOR__SCRAPE_TOKEN=SCRAPE_TOKEN,
         FLOWAUTH_ROTATOR_DATA_DIR="",
     )

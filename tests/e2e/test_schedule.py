@@ -9,7 +9,7 @@ import pytest
 
 from demo.parts import AirflowHome, wait_until
 from flowauth_rotator.core.tokens import Token, read_unverified
-from tests.e2e.deployment import Deployment
+from tests.e2e.deployment import DAGS, Deployment
 from tests.e2e.pages import disable_sign_in, fetch_pages
 from tests.e2e.search import parts_of
 
@@ -72,23 +72,38 @@ def rotate_twenty(deployment, server, generations):
 
 @pytest.fixture
 def deployment(tmp_path, airflow_binaries, postgresql, airflow_database):
-    """On PostgreSQL."""
+    """It rotates twenty tokens, with its metadata on PostgreSQL."""
+    home = AirflowHome(tmp_path, airflow_binaries)
     database = postgresql.create(like=airflow_database)
-    deployment = Deployment(AirflowHome(tmp_path, airflow_binaries), database)
+    deployment = Deployment(home, DAGS / "twenty", database)
     yield deployment
     deployment.close()
 
 
 @pytest.fixture
 def small_deployment(tmp_path, airflow_binaries, request):
-    """On SQLite, where Airflow runs tasks side by side on it: Airflow 2 does not."""
-    home = AirflowHome(tmp_path, airflow_binaries)
+    """It rotates a token that tasks use, with its metadata on SQLite.
+
+    Airflow 2 runs no tasks side by side on SQLite: there it is on PostgreSQL.
+    """
+    home, database = AirflowHome(tmp_path, airflow_binaries), None
     if home.version().startswith("2."):
-        yield request.getfixturevalue("deployment")
-        return
-    deployment = Deployment(home)
+        like = request.getfixturevalue("airflow_database")
+        database = request.getfixturevalue("postgresql").create(like=like)
+    deployment = Deployment(home, DAGS / "scheduled", database)
     yield deployment
     deployment.close()
+
+
+def wait_for(deployment, dag_id, **states):
+    """Wait until the tasks of a DAG have these states; none of them may fail."""
+
+    def is_reached():
+        found = deployment.states(dag_id)
+        assert "failed" not in found.values()
+        return found == states
+
+    wait_until(is_reached, f"the tasks of {dag_id} are {states}")
 
 
 def list_token(renew_before):
@@ -111,20 +126,11 @@ def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_s
     deployment.connect(renewal_server)
     disable_sign_in(deployment.home)
     with deployment.running() as url:
-        wait_until(
-            lambda: deployment.states("consumers") == {"wait": "deferred", "use": "running"},
-            "a task waits, and another uses the token",
-        )
+        wait_for(deployment, "consumers", wait="deferred", use="running")
         assert len(renewal_server.rows("AIRFLOW")) == 1
         deployment.home.load("variables", list_token("25m"))
-        wait_until(
-            lambda: deployment.states("consumers") == {"wait": "success", "use": "success"},
-            "both tasks end well",
-        )
-        wait_until(
-            lambda: deployment.states("after_rotation") == {"receive_event": "success"},
-            "what runs on a swap has run",
-        )
+        wait_for(deployment, "consumers", wait="success", use="success")
+        wait_for(deployment, "after_rotation", receive_event="success")
         runs = "SELECT state FROM dag_run WHERE dag_id = 'flowauth_token_rotation'"
         assert set(deployment.ask(runs)) <= {("success",), ("running",), ("queued",)}
         link = fetch_pages(url, deployment, folder / "pages")

@@ -59,8 +59,7 @@ class Site(Deployment):
         self._numbers = itertools.count()
         if not self.two:
             settings |= self._simple_users(folder)
-        here = {"AIRFLOW__CORE__DAGS_FOLDER": str(self.dags)}
-        super().__init__(home, database, **PROMPT, **here, **settings)
+        super().__init__(home, self.dags, database, **PROMPT, **settings)
         if self.two:
             self._make_users()
         self._fernet = Fernet(home.env["AIRFLOW__CORE__FERNET_KEY"])
