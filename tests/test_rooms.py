@@ -25,6 +25,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
         *("jwt", "cryptography", "argon2", "limits", "prometheus_client", "click", "tables"),
     },  # meets the agent on the wire alone, so that FlowAuth can stand in its place
     "server/serving": {"flask", "gunicorn"},
+    "server/http_server": {"waitress"},
     "monitoring": {"core", "atomic_file"},  # renders a snapshot of any host or issuer
     "monitoring/prometheus": {"core", "prometheus_client", "__version__"},
     "monitoring/terminal": {"core", "rich"},

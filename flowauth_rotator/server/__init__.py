@@ -16,6 +16,7 @@ from flask import Blueprint, Flask
 from sqlalchemy.exc import OperationalError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from flowauth_rotator.server.counters import Counters
 from flowauth_rotator.server.database import DatabaseBusy
 from flowauth_rotator.server.errors import DatabaseUnreachable, SetupError
 from flowauth_rotator.server.maintenance import prune
@@ -37,6 +38,7 @@ def create_app(
     signer: Signer | None = None,
     hasher: PasswordHasher | None = None,
     clock: Clock | None = None,
+    counters: Counters | None = None,
 ) -> Flask:
     """Create the renewal server as a WSGI application.
 
@@ -45,6 +47,7 @@ def create_app(
         signer: Replaces the signing key of the data directory.
         hasher: Hashes passwords; by default Argon2 with its library's parameters.
         clock: Returns seconds since the epoch; read once per request.
+        counters: What several workers count in together; by default this process alone.
 
     Raises:
         SetupError: A file, a key or the database is unusable.
@@ -54,7 +57,7 @@ def create_app(
     settings = Settings.load(data_dir)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would not be JSON
-    app.register_blueprint(_open_blueprint(settings, signer, hasher, clock))
+    app.register_blueprint(_open_blueprint(settings, signer, hasher, clock, counters))
     handle_unmatched_requests(app)
     if proxies := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as in Flask's documentation
@@ -83,8 +86,9 @@ def _open_blueprint(
     signer: Signer | None = None,
     hasher: PasswordHasher | None = None,
     clock: Clock | None = None,
+    counters: Counters | None = None,
 ) -> Blueprint:
-    from flowauth_rotator.server.blueprint import make_blueprint  # `metrics` says why here
+    from flowauth_rotator.server.blueprint import make_blueprint
 
     clock = clock or _read_system_clock
     services = Services.build(settings, signer, hasher)
@@ -97,7 +101,7 @@ def _open_blueprint(
     except BaseException:
         services.database.close()
         raise
-    return make_blueprint(services, clock)
+    return make_blueprint(services, clock, counters or Counters())
 
 
 def _read_system_clock() -> int:

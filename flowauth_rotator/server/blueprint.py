@@ -19,6 +19,7 @@ from werkzeug.http import http_date
 
 from flowauth_rotator.server import access_log, error_responses
 from flowauth_rotator.server.accounts import MAX_NAME, Role, User
+from flowauth_rotator.server.counters import Counters
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.health import HealthViews, program_version
 from flowauth_rotator.server.history import HistoryRow
@@ -40,15 +41,16 @@ _WITHOUT_CSRF = {"signin"}
 _WITHOUT_SESSION = {"renew_presented", "jwks", "openapi", "healthz", "readyz", "metrics"}
 
 
-def make_blueprint(services: Services, clock: Clock) -> Blueprint:
+def make_blueprint(services: Services, clock: Clock, counters: Counters) -> Blueprint:
     """Create the blueprint with all routes.
 
     Args:
         services: The services of the server.
         clock: Returns seconds since the epoch; read once per request.
+        counters: What the workers of the server count in.
     """
     blueprint = Blueprint("flowauth_rotator", __name__)
-    metrics = Metrics(services)
+    metrics = Metrics(services, counters)
     views = _TokenViews(services, metrics, clock)
     health = HealthViews(services, metrics)
     for method, rule, view in (
@@ -241,7 +243,7 @@ def _read_body() -> bytes:
         data = request.get_data()
     except HTTPException:
         raise
-    except Exception:  # noqa: BLE001 - gunicorn's errors have no common base
+    except Exception:  # noqa: BLE001 - those of WSGI servers have no common base
         raise Refused(400, "The request body is incomplete.") from None
     if len(data) > MAX_BODY:
         raise RequestEntityTooLarge

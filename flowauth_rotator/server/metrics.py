@@ -1,31 +1,25 @@
-"""The metrics of the server: counters of its requests, and gauges from the token history.
-
-Import this only where requests are handled: prometheus-client decides on import whether the
-workers share their counters (see `Settings.metrics_dir`).
-"""
+"""The metrics of the server: counters of its requests, and gauges from the token history."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from itertools import accumulate
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    generate_latest,
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
 )
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-from flowauth_rotator.server.errors import SetupError
+from flowauth_rotator.server.counters import BOUNDS, RENEWAL_RESULTS, Counters
 from flowauth_rotator.server.services import Services
-from flowauth_rotator.server.settings import METRICS_DIR_VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")
+_BOUNDS = [*map(floatToGoString, BOUNDS), "+Inf"]
 
 
 class Metrics:
@@ -33,30 +27,12 @@ class Metrics:
 
     Args:
         services: The services of the server.
+        counters: What the workers of the server count in.
     """
 
-    def __init__(self, services: Services) -> None:
-        registry = CollectorRegistry()
+    def __init__(self, services: Services, counters: Counters) -> None:
         self._services = services
-        self._counters = registry
-        if services.settings.metrics_dir is not None:
-            _verify_metrics_dir(services.settings.metrics_dir)
-            self._counters = CollectorRegistry()
-            self._counters.register(_WorkerMetrics(services.settings.metrics_dir))
-        self._requests = Histogram(
-            "flowauth_renewal_server_request_duration_seconds",
-            "Time to answer a request.",
-            ["view", "code"],
-            registry=registry,
-        )
-        self._renewals = Counter(
-            "flowauth_renewal_server_renewals",
-            "Requests to renew a token, by result.",
-            ["result"],
-            registry=registry,
-        )
-        for result in RENEWAL_RESULTS:  # `increase` does not see a counter that starts at 1
-            self._renewals.labels(result)
+        self._counters = counters
 
     def count_response(self, view: str, code: int, event: str, seconds: float) -> None:
         """Count one response.
@@ -67,9 +43,10 @@ class Metrics:
             event: The event in the log.
             seconds: The duration.
         """
-        self._requests.labels(view, code).observe(seconds)
+        result = None
         if view in ("renew", "renew_presented"):
-            self._renewals.labels(event if event in RENEWAL_RESULTS else "failed").inc()
+            result = event if event in RENEWAL_RESULTS else "failed"
+        self._counters.count(view, code, seconds, result)
 
     def render(self, now: int) -> bytes:
         """Render all metrics in the text format of Prometheus.
@@ -77,34 +54,39 @@ class Metrics:
         Args:
             now: Seconds since the epoch.
         """
-        tokens = CollectorRegistry()
-        tokens.register(_TokenMetrics(self._services, now))
-        return generate_latest(self._counters) + generate_latest(tokens)
+        registry = CollectorRegistry()
+        registry.register(_RequestMetrics(self._counters))
+        registry.register(_TokenMetrics(self._services, now))
+        return generate_latest(registry)
 
 
-def _verify_metrics_dir(folder: Path) -> None:
-    if not folder.is_dir():
-        raise SetupError(
-            f"{METRICS_DIR_VARIABLE}={folder} is not a directory: create it, empty, before each "
-            "start, or unset the variable to count in each worker alone."
-        )
-
-
-class _WorkerMetrics(Collector):
+class _RequestMetrics(Collector):
     """The sums over all workers, including those that have ended."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics, summed over the workers."""
-        # A file is empty while a worker creates it, and stays so if the worker dies then.
-        files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
-        families: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return families
+        """Yield the metrics."""
+        requests = HistogramMetricFamily(
+            "flowauth_renewal_server_request_duration_seconds",
+            "Time to answer a request.",
+            labels=["view", "code"],
+        )
+        for (view, code), histogram in self._counters.sum_requests().items():
+            buckets = list(zip(_BOUNDS, accumulate(histogram.buckets), strict=True))
+            requests.add_metric([view, str(code)], buckets, histogram.sum)
+        renewals = CounterMetricFamily(
+            "flowauth_renewal_server_renewals",
+            "Requests to renew a token, by result.",
+            labels=["result"],
+        )
+        for result, number in self._counters.sum_renewals().items():
+            renewals.add_metric([result], number)
+        yield from (requests, renewals)
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing, so that registering does not read the files."""
+        """Return nothing, so that registering does not read the counters."""
         return []
 
 

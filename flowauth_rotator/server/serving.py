@@ -1,24 +1,23 @@
-"""Gunicorn for `flowauth-rotator serve`: in this process, in the foreground."""
+"""`flowauth-rotator serve`: a gunicorn master with workers that run an `HttpServer`."""
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
+from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
+from flowauth_rotator.server.counters import Counters
+from flowauth_rotator.server.http_server import HttpServer
 from flowauth_rotator.server.logs import JsonFormatter
-from flowauth_rotator.server.settings import METRICS_DIR_VARIABLE
 
-# A bearer token with many roles exceeds gunicorn's default of 8190 bytes.
-_MAX_HEADER = 32 * 1024
-_THREADS = 3  # more do not help: the GIL lets only one compute
+_SLOTS = 4  # for each worker: a reload runs the next workers beside the last ones
 
 
 class _Log(Logger):  # type: ignore[misc]
@@ -31,36 +30,62 @@ class _Log(Logger):  # type: ignore[misc]
             handler.setFormatter(JsonFormatter())
 
 
+class _Worker(Worker):  # type: ignore[misc]
+    """A worker process; the master replaces it when it ends or shows no sign of life.
+
+    Attributes:
+        slot: The slot of the counters that it writes; None if all were in use at its start.
+    """
+
+    slot: int | None = None
+    _server: HttpServer | None = None
+
+    def run(self) -> None:
+        """Serve until the master says to stop, or is gone."""
+        self._server = HttpServer(self.wsgi, [listener.sock for listener in self.sockets])
+        while self.alive and self.ppid == os.getppid():
+            self.notify()
+            self._server.serve_for(seconds=1)
+        self._server.stop(on_wait=self.notify)
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Stop after the current requests."""
+        super().handle_exit(sig, frame)
+        if self._server is not None:
+            self._server.wake()
+
+
 class Gunicorn(BaseApplication):  # type: ignore[misc]
     """A gunicorn master; each worker creates its own app.
 
     Args:
-        load_app: Creates the app, in each worker after the fork.
+        load_app: Creates the app that counts in these counters, in each worker after the fork.
         bind: HOST:PORT.
         workers: The number of worker processes.
         on_ready: Called when the socket listens.
     """
 
     def __init__(
-        self, load_app: Callable[[], Flask], bind: str, workers: int, on_ready: Callable[[], None]
+        self,
+        load_app: Callable[[Counters], Flask],
+        bind: str,
+        workers: int,
+        on_ready: Callable[[], None],
     ) -> None:
         self._load_app = load_app
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - private below
-        metrics_dir = tempfile.mkdtemp(prefix="flowauth-rotator-metrics-", dir=memory)
+        self._slots = _SLOTS * workers
+        self._counters = Counters(self._slots)
         self._settings = {
             "bind": bind,
             "workers": workers,
-            "worker_class": "gthread",
-            "threads": _THREADS,
+            "worker_class": _Worker,
             "preload_app": False,
-            "limit_request_field_size": _MAX_HEADER,
             "loglevel": "warning",
             "logger_class": _Log,
             "control_socket_disable": True,
-            "forwarded_allow_ips": "",  # TRUSTED_PROXIES decides instead
-            "raw_env": [f"{METRICS_DIR_VARIABLE}={metrics_dir}"],
+            "pre_fork": self._assign_slot,
+            "post_fork": lambda _arbiter, worker: self._counters.use_slot(worker.slot),
             "when_ready": lambda _arbiter: on_ready(),
-            "on_exit": lambda _arbiter: shutil.rmtree(metrics_dir, ignore_errors=True),
         }
         super().__init__()
 
@@ -75,4 +100,8 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         handler.setFormatter(JsonFormatter())
         logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        return self._load_app()
+        return self._load_app(self._counters)
+
+    def _assign_slot(self, arbiter: Any, worker: _Worker) -> None:  # noqa: ANN401 - gunicorn's
+        used = {other.slot for other in arbiter.WORKERS.values()}
+        worker.slot = next((slot for slot in range(self._slots) if slot not in used), None)

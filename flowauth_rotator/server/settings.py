@@ -19,7 +19,6 @@ from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import SetupError
 
 DATA_DIR_VARIABLE = "FLOWAUTH_ROTATOR_DATA_DIR"
-METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,6 @@ class Settings:
         sign_in_limit: The rate limit of failed sign-ins.
         renewal_limit: The rate limit of issued tokens, for each name.
         trusted_proxies: The number of reverse proxies in front of the server.
-        metrics_dir: The directory in which all workers count, for /metrics; see "multiprocess
-            mode" in prometheus-client's documentation. `serve` sets it.
     """
 
     data_dir: Path
@@ -47,7 +44,6 @@ class Settings:
     sign_in_limit: RateLimitItem = RateLimitItemPerMinute(10)  # noqa: RUF009 - immutable
     renewal_limit: RateLimitItem = RateLimitItemPerHour(60)  # noqa: RUF009
     trusted_proxies: int = 0
-    metrics_dir: Path | None = None
 
     @classmethod
     def load(
@@ -114,10 +110,6 @@ def _parse_count(value: str, variable: str) -> int:
     return int(value)
 
 
-def _parse_path(value: str, _variable: str) -> Path:
-    return Path(value)
-
-
 def _parse_postgresql(value: str, variable: str) -> URL:
     """Parse a PostgreSQL URL; the message omits the value, which may contain a password."""
     example = "a URL like postgresql://user:password@host/database"
@@ -141,5 +133,4 @@ VARIABLES = {
     "SIGNIN_RATE_LIMIT": ("sign_in_limit", _parse_rate),
     "RENEWAL_RATE_LIMIT": ("renewal_limit", _parse_rate),
     "TRUSTED_PROXIES": ("trusted_proxies", _parse_count),
-    METRICS_DIR_VARIABLE: ("metrics_dir", _parse_path),
 }

@@ -22,12 +22,11 @@ from sqlalchemy import Connection, Engine, event
 
 from flowauth_rotator.server import commands, create_app
 from flowauth_rotator.server.commands import serving
-from flowauth_rotator.server.settings import METRICS_DIR_VARIABLE
+from flowauth_rotator.server.counters import Counters
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-METRICS_DIRS = "metrics-dirs"  # a file in FAULTS: what a killed server leaves in shared memory
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # a sign-in costs no time
 
 
@@ -43,11 +42,6 @@ class Faults:
         with suppress(FileNotFoundError):
             (self._folder / point).rename(taken)
             _die(whole=taken.read_text() == "all")
-
-    def note_metrics_dir(self) -> None:
-        """Remember where this server counts."""
-        with (self._folder / METRICS_DIRS).open("a") as file:
-            file.write(os.environ[METRICS_DIR_VARIABLE] + "\n")
 
 
 def _die(*, whole: bool) -> None:
@@ -99,9 +93,8 @@ def main() -> None:
     faults = Faults(Path(sys.argv[1]))
     _die_in_commits(faults)
 
-    def create_mortal_app(data_dir: Path) -> Flask:
-        faults.note_metrics_dir()
-        app = create_app(data_dir, hasher=CHEAP)
+    def create_mortal_app(data_dir: Path, counters: Counters) -> Flask:
+        app = create_app(data_dir, hasher=CHEAP, counters=counters)
         app.wsgi_app = _dying_in_answers(app.wsgi_app, faults)  # type: ignore[assignment, method-assign]
         return app
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from demo.parts import ROOT, free_port
 from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.signing import PrivateKey
-from proofs.processes.serve import CHEAP, METRICS_DIRS
+from proofs.processes.serve import CHEAP
 
 AUDIENCE = "TEST_SERVER"
 USERNAME = "flowbot"
@@ -85,11 +84,9 @@ class Serving:
         return True
 
     def stop(self) -> None:
-        """End it, and remove what its killed predecessors left in shared memory."""
+        """End it."""
         self._process.terminate()
         self._process.wait()
-        for line in (self._faults / METRICS_DIRS).read_text().splitlines():
-            shutil.rmtree(line, ignore_errors=True)
 
     def _started(self) -> subprocess.Popen[bytes]:
         """The process, once it listens; begun anew while somebody else has its port."""

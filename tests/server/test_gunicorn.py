@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -135,26 +134,6 @@ def test_gunicorn_itself_finds_the_app(data_dir, free_bind, tmp_path, monkeypatc
         process.terminate()
         assert process.wait(timeout=WAIT_LIMIT) == 0
         process.stderr.close()
-
-
-def test_a_missing_directory_of_metrics_is_named_at_the_start(data_dir, free_bind, tmp_path):
-    """By a WSGI server that somebody starts; `serve` makes a directory of its own."""
-    missing = tmp_path / "none"
-    ended = subprocess.run(
-        [sys.executable, "-c", "from flowauth_rotator.server import create_app; create_app()"],
-        env={
-            **os.environ,
-            "FLOWAUTH_ROTATOR_DATA_DIR": str(data_dir),
-            "PROMETHEUS_MULTIPROC_DIR": str(missing),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].endswith(
-        f"SetupError: PROMETHEUS_MULTIPROC_DIR={missing} is not a directory: create it, empty, "
-        "before each start, or unset the variable to count in each worker alone."
-    )
 
 
 def opened_and_minted(data_dir):

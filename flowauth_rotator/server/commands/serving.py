@@ -53,7 +53,7 @@ def serve(settings: Settings, bind: str, workers: int) -> None:
     Services.open(settings).database.close()
     _refuse_used_address(bind)
     Gunicorn(
-        load_app=lambda: create_app(settings.data_dir),
+        load_app=lambda counters: create_app(settings.data_dir, counters=counters),
         bind=bind,
         workers=workers,
         on_ready=lambda: click.echo(f"Serving {settings.data_dir} on http://{bind}"),

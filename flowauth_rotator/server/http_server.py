@@ -1,0 +1,192 @@
+"""The HTTP server of one worker: waitress, which gives a complete request to a thread.
+
+A client that sends slowly, or nothing, holds a connection and no thread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.utilities import Error
+
+from flowauth_rotator.server.blueprint import MAX_BODY
+
+logger = logging.getLogger(__name__)
+
+MAX_HEADER = 32 * 1024  # bytes: a bearer token with many roles exceeds the usual 8 KiB
+MAX_CONNECTIONS = 250  # of a worker; above, the one that has waited longest is closed
+REQUEST_SECONDS = 20  # for a client to complete a request, and to read some of the response
+MAX_WAITING_SIGN_IN = 16  # more are refused at once
+_THREADS = 3  # more do not help: the GIL lets only one compute
+_GRACEFUL_SECONDS = 30
+
+
+class HttpServer:
+    """Serves a WSGI application on listening sockets that several processes share.
+
+    Args:
+        app: The WSGI application.
+        sockets: The listening sockets.
+    """
+
+    def __init__(self, app: Callable[..., Any], sockets: Sequence[socket.socket]) -> None:
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._map: dict[int, Any] = {}
+        self._next_check = 0.0
+        self._server = create_server(
+            app,
+            map=self._map,
+            sockets=list(sockets),
+            threads=_THREADS,
+            connection_limit=2 * MAX_CONNECTIONS,
+            channel_timeout=3600,  # a limit of waitress's own; `_close_waiting` is earlier
+            max_request_header_size=MAX_HEADER,
+            max_request_body_size=MAX_BODY + 1,  # the app refuses a longer body
+            asyncore_use_poll=True,
+            clear_untrusted_proxy_headers=False,  # TRUSTED_PROXIES decides instead
+            log_socket_errors=False,
+            ident=None,
+        )
+        self._server.channel_class = _Channel
+        self._server.task_dispatcher = _Dispatcher(self._server.task_dispatcher)
+
+    def wake(self) -> None:
+        """End the current `serve_for`; may be called by a signal handler."""
+        self._server.pull_trigger()
+
+    def serve_for(self, seconds: float) -> None:
+        """Serve until something happens, and for at most so long."""
+        wasyncore.poll2(seconds, self._map)
+        self._close_waiting()
+
+    def stop(self, on_wait: Callable[[], object]) -> None:
+        """Accept no more connections, and answer the requests that are complete.
+
+        Args:
+            on_wait: Called several times a second.
+        """
+        self._server.accepting = False
+        self._server.del_channel()
+        deadline = time.monotonic() + _GRACEFUL_SECONDS
+        while self._is_busy() and time.monotonic() < deadline:
+            on_wait()
+            wasyncore.poll2(0.1, self._map)
+        self._server.task_dispatcher.shutdown()
+
+    def _is_busy(self) -> bool:
+        channels = self._server.active_channels.values()
+        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+    def _close_waiting(self) -> None:
+        """Close connections whose client has not done its part in time, or that are too many."""
+        channels, now = list(self._server.active_channels.values()), time.monotonic()
+        if len(channels) <= MAX_CONNECTIONS and now < self._next_check:
+            return
+        self._next_check = now + 1
+        waiting = sorted(
+            (channel for channel in channels if channel.waits_for_client()),
+            key=lambda channel: channel.waiting_since,
+        )
+        excess = max(0, len(channels) - MAX_CONNECTIONS)
+        late = [c for c in waiting if c.waiting_since < now - REQUEST_SECONDS]
+        closed = late if len(late) > excess else waiting[:excess]
+        for channel in closed:
+            channel.handle_close()
+        incomplete = [channel for channel in closed if channel.request is not None]
+        if incomplete:
+            facts = {"number": len(incomplete), "client": incomplete[0].addr[0]}
+            logger.warning("requests_incomplete", extra={"facts": facts})
+
+
+class _Overloaded(Error):  # type: ignore[misc]
+    code = 503
+    reason = "Service Unavailable"
+
+
+class _Dispatcher:
+    """Gives requests to threads; sign-ins, which cost the most, to a thread of their own.
+
+    Args:
+        others: The threads of all other requests.
+    """
+
+    def __init__(self, others: ThreadedTaskDispatcher) -> None:
+        self._others = others
+        self._sign_ins = ThreadedTaskDispatcher()
+        self._sign_ins.set_thread_count(1)
+
+    def add_task(self, channel: _Channel) -> None:
+        """Queue the first request of a channel."""
+        request = channel.requests[0]
+        if request.error or not request.path.endswith("/signin"):
+            self._others.add_task(channel)
+        elif len(self._sign_ins.queue) < MAX_WAITING_SIGN_IN:
+            self._sign_ins.add_task(channel)
+        else:
+            request.error = _Overloaded("Too many clients sign in at once; try again.")
+            self._others.add_task(channel)
+
+    def shutdown(self) -> None:
+        """End all threads."""
+        self._sign_ins.shutdown()
+        self._others.shutdown()
+
+
+class _ErrorTask(ErrorTask):  # type: ignore[misc]
+    """A refusal by this server, before the app, in the format of the app's refusals."""
+
+    def execute(self) -> None:
+        """Write the response."""
+        error = self.request.error
+        body = json.dumps({"code": error.code, "message": error.body}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        if error.code == 503:
+            self.response_headers.append(("Retry-After", "1"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+        facts = {"status": error.code, "client": self.channel.addr[0], "reason": error.body}
+        logger.info("refused", extra={"facts": facts})
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that knows since when it waits for its client.
+
+    Attributes:
+        waiting_since: The last time at which the client began a request, or took some of a
+            response; by a clock that nobody sets.
+    """
+
+    error_task_class = _ErrorTask
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's
+        self.waiting_since = time.monotonic()
+        super().__init__(*args, **kwargs)
+
+    def received(self, data: bytes) -> bool:
+        """Receive a part of a request."""
+        before = self.request
+        result: bool = super().received(data)
+        if self.request is not before:
+            self.waiting_since = time.monotonic()
+        return result
+
+    def waits_for_client(self) -> bool:
+        """Return whether only the client can do the next step."""
+        return not self.requests or self.total_outbufs_len > 0
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        has_sent: bool = super()._flush_some(do_close)
+        if has_sent:
+            self.waiting_since = time.monotonic()
+        return has_sent

@@ -1,0 +1,194 @@
+"""Clients that send slowly, badly or nothing, at the server as it is deployed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo.parts import WAIT_LIMIT, free_port, wait_until
+from flowauth_rotator.server.http_server import MAX_CONNECTIONS, MAX_HEADER
+from tests.server.scraping import renewals, scraped, series
+from tests.server.test_gunicorn import SERVE, opened_and_minted, renew
+
+pytestmark = pytest.mark.slow
+WORKERS = 2
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+# What a client has sent when it stops: of each kind more than the server has threads.
+POST = b"POST /signin HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+UNFINISHED = {
+    "nothing": b"",
+    "one byte": b"G",
+    "headers": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
+    "a body": POST + b"Content-Length: 100\r\n\r\n{",
+    "a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+}
+
+
+class Served:
+    """`serve` with two workers."""
+
+    def __init__(self, data_dir: Path, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.data_dir = data_dir
+        self.log = folder / "log"
+        (folder / "tmp").mkdir()
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", SERVE, "--data-dir", data_dir),
+                    *("--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS)),
+                ],
+                env=os.environ | {"TMPDIR": str(folder / "tmp")},
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(lambda: f" on {self.url}\n" in self.log.read_text(), "it serves")
+
+    def send(self, data: bytes) -> socket.socket:
+        """Open a connection and send something."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_LIMIT)
+        connection.sendall(data)
+        return connection
+
+    def ask(self, data: bytes) -> tuple[int, bytes, bytes]:
+        """Send something, and return the status, the head and the body of the response."""
+        answer = b""
+        with closing(self.send(data)) as connection, suppress(ConnectionResetError):
+            while part := connection.recv(65536):  # reset if the server has not read all
+                answer += part
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), head, body
+
+    def events(self, event: str) -> list[dict]:
+        """The lines of the log of this event."""
+        lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [line for line in map(json.loads, lines) if line["event"] == event]
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+
+@pytest.fixture
+def served(data_dir, tmp_path) -> Iterator[Served]:
+    served = Served(data_dir, tmp_path)
+    yield served
+    served.process.terminate()
+    served.process.wait(timeout=WAIT_LIMIT)
+
+
+@pytest.fixture
+def token(data_dir) -> str:
+    services, token = opened_and_minted(data_dir)
+    services.database.close()
+    return token
+
+
+@pytest.mark.parametrize("sent", UNFINISHED.values(), ids=UNFINISHED)
+def test_unfinished_requests_hold_up_nobody(served, token, sent):
+    """Sixty at once, ten times the threads of both workers: renewals and health go on."""
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(closing(served.send(sent)))
+        for number in range(10):
+            assert served.ask(HEALTH)[0] == 200
+            assert b'"token"' in renew(served.url, token, str(number))
+
+
+def test_more_connections_than_a_server_keeps_push_out_those_that_wait_longest(served, token):
+    """However many clients send nothing, another one is answered, and the log says so."""
+    with ExitStack() as stack:
+        for _ in range(WORKERS * MAX_CONNECTIONS + 100):
+            stack.enter_context(closing(served.send(UNFINISHED["headers"])))
+        for number in range(10):
+            assert b'"token"' in renew(served.url, token, str(number))
+        wait_until(lambda: served.events("requests_incomplete") != [], "a line in the log")
+    assert {line["client"] for line in served.events("requests_incomplete")} == {"127.0.0.1"}
+
+
+def test_a_client_that_never_finishes_is_cut_off_in_the_end(served):
+    """Also one that never reads what it asked for, more than the sockets hold."""
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(closing(served.send(sent))) for sent in UNFINISHED.values()
+        ]
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        reader = stack.enter_context(closing(served.send(asked)))
+        for connection in connections:
+            assert connection.recv(1) == b""
+        reader.close()
+    wait_until(lambda: served.events("requests_incomplete") != [], "a line in the log")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nX: " + b"x" * MAX_HEADER + b"\r\n\r\n", 431),
+        (POST + b"Content-Length: x\r\n\r\n", 400),
+        (POST + b"Content-Length: 65538\r\n\r\n", 413),
+        (POST + b"Connection: close\r\nContent-Length: 65537\r\n\r\n" + b" " * 65537, 413),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+    ],
+)
+def test_what_is_not_http_is_refused_in_the_format_of_all_refusals(served, sent, status):
+    answer = served.ask(sent)
+    assert answer[0] == status
+    assert b"Content-Type: application/json" in answer[1]
+    body = json.loads(answer[2])
+    assert (body.keys(), body["code"]) == ({"code", "message"}, status)
+    assert b"waitress" not in answer[1] + answer[2]
+
+
+def test_a_bearer_token_of_many_roles_fits_into_the_headers(served):
+    sent = b"POST /tokens/renew HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer "
+    assert served.ask(sent + b"x" * (MAX_HEADER - 200) + b"\r\n\r\n")[0] == 401
+
+
+def test_no_file_is_needed_to_count(served, token):
+    """Nothing in shared memory can be emptied, filled or cut; with TMPDIR gone, it goes on."""
+    assert b'"token"' in renew(served.url, token, "one")
+    for worker in served.workers():
+        mapped = [region.path for region in worker.memory_maps() if "/dev/shm" in region.path]
+        assert mapped == []
+    [temporary] = served.log.parent.glob("tmp")
+    assert list(temporary.iterdir()) == []
+    for number, worker in enumerate(served.workers()):
+        worker.kill()
+        assert b'"token"' in renew(served.url, token, f"after {number}")
+    assert renewals(series(scraped(served.url, served.data_dir)), "renewed") == 1 + WORKERS
+    assert served.process.poll() is None
+
+
+def test_more_series_than_there_is_room_for_are_not_counted_and_nothing_fails():
+    from flowauth_rotator.server.counters import Counters
+
+    counters = Counters()
+    for status in range(100, 500):
+        counters.count("renew", status, 0.1, "renewed")
+    assert counters.sum_renewals()["renewed"] == 400
+    assert len(counters.sum_requests()) == 256
+
+
+def test_a_worker_without_a_slot_counts_nothing_and_shows_the_others_counts():
+    from flowauth_rotator.server.counters import Counters
+
+    counters = Counters(slots=2)
+    counters.count("renew", 200, 0.1, "renewed")
+    counters.use_slot(1)
+    counters.count("renew", 200, 99.0, "renewed")
+    counters.use_slot(None)
+    counters.count("renew", 200, 0.1, "renewed")
+    assert counters.sum_renewals()["renewed"] == 2
+    [histogram] = counters.sum_requests().values()
+    assert (sum(histogram.buckets), histogram.buckets[-1], histogram.sum) == (2, 1, 99.1)
