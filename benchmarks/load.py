@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 import random
+import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
@@ -151,6 +153,39 @@ def renew_at(account: Account, *, bearer: bool, rate: float, seconds: float, see
             yield time.perf_counter() - began - moment
 
     return _loaded(account, bearer, len(account.starts), turn)
+
+
+def flood_sign_ins(account: Account, *, seconds: float, clients: int = 24) -> Counter[int]:
+    """Sign in with unknown names, each from another address; return the statuses."""
+    began = time.perf_counter()
+
+    def sign_in(_client: int) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        while time.perf_counter() - began < seconds:
+            address = ".".join(str(random.randrange(256)) for _ in range(4))  # noqa: S311 - no secret
+            headers = {"Content-Type": "application/json", "X-Forwarded-For": address}
+            body = json.dumps({"username": uuid4().hex, "password": "x"})
+            http = HTTPConnection("127.0.0.1", account.port, timeout=60)
+            with closing(http):
+                http.request("POST", "/signin", body, headers)
+                statuses[http.getresponse().status] += 1
+        return statuses
+
+    with ThreadPoolExecutor(clients) as pool:
+        return sum(pool.map(sign_in, range(clients)), Counter())
+
+
+@contextmanager
+def unfinished_requests(account: Account, number: int) -> Iterator[None]:
+    """Keep connections open whose clients have sent half of a body."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            address = ("127.0.0.1", account.port)
+            connection = stack.enter_context(socket.create_connection(address, timeout=60))
+            connection.sendall(
+                b"POST /signin HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+            )
+        yield
 
 
 def list_active(account: Account, *, times: int) -> Load:

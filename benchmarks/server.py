@@ -19,7 +19,16 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from benchmarks.load import THREADS, Account, Load, list_active, renew_at, renew_steadily
+from benchmarks.load import (
+    THREADS,
+    Account,
+    Load,
+    flood_sign_ins,
+    list_active,
+    renew_at,
+    renew_steadily,
+    unfinished_requests,
+)
 from benchmarks.measure import Pairs, alternate, produce_figures, timed
 from benchmarks.runs import Figure, Run, console, once, table
 from benchmarks.serving import SCOPES, LoadedServer, Memory, embedded_postgres, syncs
@@ -243,6 +252,44 @@ def measure_scrapes(bench: Bench) -> list[Figure]:
         return figures
 
 
+def measure_hostile(bench: Bench) -> list[Figure]:
+    """Figure 9: renewals beside unfinished requests and beside a flood of sign-ins."""
+    server = bench.server("hostile clients", TRUSTED_PROXIES="1")
+    with server.running():
+        account = server.sign_in(bench.sizes.active_tokens)
+        renew = partial(bench.steadily, account, bearer=True)
+        statuses: list[str] = []
+
+        def beside_unfinished(_number: int) -> tuple[Load, Load]:
+            quiet = renew()
+            with unfinished_requests(account, 60):
+                return renew(), quiet
+
+        def beside_sign_ins(_number: int) -> tuple[Load, Load]:
+            quiet = renew()
+            flood = bench.client.submit(flood_sign_ins, account, seconds=bench.sizes.seconds + 3)
+            time.sleep(1)
+            renewals = renew()
+            statuses.append(str(dict(flood.result())))
+            return renewals, quiet
+
+        unfinished = bench.repeat("renewing beside slow clients", beside_unfinished, _both_told)
+        flooded = bench.repeat("renewing beside sign-ins", beside_sign_ins, _both_told)
+    what = "renewals beside {}, against none"
+    return [
+        Figure(9, what.format("60 unfinished requests"), unfinished, _slower, "x", at_least=0.8),
+        Figure(
+            9,
+            what.format("24 clients that sign in"),
+            flooded,
+            _slower,
+            "x",
+            at_least=0.5,
+            note=f"statuses of the sign-ins: {statuses[-1]}",
+        ),
+    ]
+
+
 def _regardless(act: Callable[[], T], _number: int) -> T:
     """Whatever the number of the run."""
     return act()
@@ -322,6 +369,7 @@ BENCHMARKS: dict[str, tuple[set[int], Callable[[Bench], list[Figure]]]] = {
     "memory": ({6}, measure_memory),
     "postgres": ({7}, measure_postgres),
     "scrapes": ({8}, measure_scrapes),
+    "hostile": ({9}, measure_hostile),
 }
 
 
@@ -341,7 +389,7 @@ def main(smoke: bool, only: tuple[str, ...]) -> None:
     figures: list[Figure] = []
     with (
         tempfile.TemporaryDirectory(prefix="flowauth-rotator-") as folder,
-        ProcessPoolExecutor(1, mp_context=spawn) as client,
+        ProcessPoolExecutor(2, mp_context=spawn) as client,
     ):
         bench = Bench(Path(folder), client, SMOKE if smoke else FULL)
         durable = syncs(bench.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 from argon2 import PasswordHasher
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
+from flowauth_rotator.server.password_checks import PasswordChecks
 from flowauth_rotator.server.rate_limit import RateLimit, delete_expired_counters
 from flowauth_rotator.server.schema import (
     audiences,
@@ -123,39 +125,46 @@ class Accounts:
         self._database = database
         self._hasher = hasher
         self._sign_in_limit = sign_in_limit
+        self._checks = PasswordChecks()
         self._held_roles: dict[tuple[int, int], HeldRoles] = {}
 
     def sign_in(self, username: str, password: str, *, address: str, now: int) -> User:
         """Return the user of this name and password; an unknown name takes equally long.
 
         Too many failures from one address, for one name or ten times as many for all names, also
-        refuse the correct password for a while: otherwise the response would reveal it.
+        refuse the correct password for a while: otherwise the response would reveal it. Attempts
+        that are being checked count as failed.
         """
         name = username if username.isprintable() and len(username) <= MAX_NAME else ""
-        limits = self._sign_in_limits(address, name)
-        with self._database.reading() as connection:
-            for limit in limits:
-                limit.refuse_if_exceeded(connection, now)
-            row = connection.execute(_USER_BY_NAME, {"username": name}).first()
         secret = password.encode("utf-8", "surrogatepass")
-        if row is None:
-            self._hasher.hash(secret)  # takes as long as verifying
-        elif self._is_password(row.password_hash, secret):
-            self._upgrade_hash(row.id, row.password_hash, secret)
-            return User(row.id, row.username, row.password_number)
+        return self._checks.run(self._check_password, name, secret, address, now)
+
+    def _check_password(self, name: str, secret: bytes, address: str, now: int) -> User:
+        """Count an attempt before it is checked, and take a success back."""
+        limits = self._sign_in_limits(address, name)
         with self._database.writing() as connection:
             delete_expired_counters(connection, now)
             for limit in limits:
                 limit.count_or_refuse(connection, now)
-        raise Refused(401, "Incorrect username or password.")
+            row = connection.execute(_USER_BY_NAME, {"username": name}).first()
+        if row is None:
+            self._hasher.hash(secret)  # takes as long as verifying
+            raise Refused(401, "Incorrect username or password.")
+        if not self._is_password(row.password_hash, secret):
+            raise Refused(401, "Incorrect username or password.")
+        with self._database.writing() as connection:
+            for limit in limits:
+                limit.take_back(connection, now)
+        self._upgrade_hash(row.id, row.password_hash, secret)
+        return User(row.id, row.username, row.password_number)
 
     def _sign_in_limits(self, address: str, name: str) -> list[RateLimit]:
-        description = "failed attempts to sign in"
+        description, network = "failed attempts to sign in", _find_network(address)
         item = self._sign_in_limit
         tenfold = type(item)(10 * item.amount, item.multiples)
         return [
-            RateLimit(item, ("sign-in", address, name), description),
-            RateLimit(tenfold, ("sign-in", address), description),
+            RateLimit(item, ("sign-in", network, name), description),
+            RateLimit(tenfold, ("sign-in", network), description),
         ]
 
     def find_session_user(self, session: Session) -> User | None:
@@ -259,6 +268,17 @@ class Accounts:
         if row is None:
             raise build_not_found("Audience", name, "audiences")
         return Audience.from_row(row)
+
+
+def _find_network(address: str) -> str:
+    """Return the /64 network of an IPv6 address, which one client can have all of."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:  # such as that of a unix socket
+        return address
+    if isinstance(parsed, IPv4Address):
+        return address
+    return str(parsed.ipv4_mapped or ip_network(f"{parsed}/64", strict=False))
 
 
 def build_not_found(kind: str, name: str, command: str, place: str = "") -> Refused:

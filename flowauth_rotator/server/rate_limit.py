@@ -49,6 +49,13 @@ class RateLimit:
         if not limiter.hit(self.limit, *self.keys):
             raise self._build_refusal(limiter, now)
 
+    def take_back(self, connection: Connection, now: int) -> None:
+        """Reduce the count by one action, which turned out not to count."""
+        storage = _Counters(connection, now, self.limit.get_expiry())
+        key = self.limit.key_for(*self.keys)
+        if storage.get(key) > 0:
+            storage.incr(key, self.limit.get_expiry(), amount=-1)
+
     def _build_limiter(self, connection: Connection, now: int) -> FixedWindowRateLimiter:
         return FixedWindowRateLimiter(_Counters(connection, now, self.limit.get_expiry()))
 

@@ -1,8 +1,18 @@
 """How often one may fail to sign in and how often a name is issued; how long a family lives."""
 
-import pytest
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 
-from flowauth_rotator.server import Settings, SetupError
+import pytest
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+
+from flowauth_rotator.server import Settings, SetupError, create_app
+from flowauth_rotator.server.password_checks import MAX_WAITING
+from flowauth_rotator.server.signing import Signer
+from tests.server.conftest import Caller
 
 DATABASES = ["SQLite", "PostgreSQL"]
 
@@ -37,6 +47,84 @@ class TestSignIn:
         elsewhere = app.test_client()
         answer = elsewhere.post("/signin", json=body, environ_base={"REMOTE_ADDR": "192.0.2.7"})
         assert answer.status_code == 200
+
+    @pytest.mark.parametrize(
+        ("one", "other", "is_counted_together"),
+        [
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),  # one client can have all of a /64
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+            ("192.0.2.7", "::ffff:192.0.2.7", True),
+            ("192.0.2.7", "192.0.2.8", False),
+        ],
+    )
+    def test_attempts_are_counted_by_network(self, app, one, other, is_counted_together):
+        body = {"username": "flowbot", "password": "wrong"}
+
+        def fail(address):
+            answer = app.test_client().post(
+                "/signin", json=body, environ_base={"REMOTE_ADDR": address}
+            )
+            return answer.status_code
+
+        assert [fail(one) for _ in range(10)] == [401] * 10
+        assert fail(other) == (429 if is_counted_together else 401)
+
+    def test_an_attempt_counts_before_it_is_checked(self, app, data_dir, signing_key, clock):
+        """A hundred at once are ten and ninety refusals, however long a check takes."""
+        held, checking = threading.Event(), []
+
+        class SlowHasher(PasswordHasher):
+            def verify(self, *_args):
+                checking.append(1)
+                held.wait()
+                raise VerifyMismatchError
+
+        apps = [
+            create_app(data_dir, signer=Signer(signing_key), hasher=SlowHasher(), clock=clock)
+            for _ in range(12)  # processes of one server: each checks one at a time
+        ]
+        with ThreadPoolExecutor(len(apps)) as pool:
+            attempts = [pool.submit(Caller(each).sign_in, password="wrong") for each in apps]
+            refused = {
+                attempt.result().status_code for attempt in islice(as_completed(attempts), 2)
+            }
+            held.set()
+            statuses = Counter(attempt.result().status_code for attempt in attempts)
+        for each in apps:
+            each.extensions["flowauth_rotator"].database.close()
+        assert refused == {429}
+        assert (statuses, len(checking)) == ({401: 10, 429: 2}, 10)
+
+    def test_of_many_attempts_at_once_a_process_checks_one_and_queues_few(
+        self, app, data_dir, signing_key, clock, refused, monkeypatch
+    ):
+        """The others are refused at once, and not counted as failures."""
+        monkeypatch.setenv("SIGNIN_RATE_LIMIT", "1000/minute")
+        held, checking = threading.Event(), []
+
+        class SlowHasher(PasswordHasher):
+            def verify(self, *_args):
+                checking.append(1)
+                held.wait()
+                return True
+
+            def check_needs_rehash(self, _hash):
+                return False
+
+        app = create_app(data_dir, signer=Signer(signing_key), hasher=SlowHasher(), clock=clock)
+        with ThreadPoolExecutor(12) as pool:
+            attempts = [pool.submit(Caller(app).sign_in) for _ in range(12)]
+            for attempt in islice(as_completed(attempts), 12 - 1 - MAX_WAITING):
+                message = refused(attempt.result(), 503)
+                assert message == "Too many clients sign in at once; try again."
+                assert attempt.result().headers["Retry-After"] == "1"
+            assert len(checking) == 1
+            held.set()
+        assert Counter(each.result().status_code for each in attempts) == {
+            200: 1 + MAX_WAITING,
+            503: 11 - MAX_WAITING,
+        }
+        app.extensions["flowauth_rotator"].database.close()
 
     def test_one_address_cannot_try_name_after_name(self, stranger, refused):
         for number in range(10):

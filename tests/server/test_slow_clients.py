@@ -7,7 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -48,7 +51,7 @@ class Served:
                     *(sys.executable, "-c", SERVE, "--data-dir", data_dir),
                     *("--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS)),
                 ],
-                env=os.environ | {"TMPDIR": str(folder / "tmp")},
+                env=os.environ | {"TMPDIR": str(folder / "tmp"), "TRUSTED_PROXIES": "1"},
                 stdout=log,
                 stderr=log,
             )
@@ -153,6 +156,33 @@ def test_what_is_not_http_is_refused_in_the_format_of_all_refusals(served, sent,
 def test_a_bearer_token_of_many_roles_fits_into_the_headers(served):
     sent = b"POST /tokens/renew HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer "
     assert served.ask(sent + b"x" * (MAX_HEADER - 200) + b"\r\n\r\n")[0] == 401
+
+
+def test_a_flood_of_sign_ins_stops_no_renewal(served, token):
+    """Sixty clients at once, each from another address: some wait, some are 503 at once."""
+    body = json.dumps({"username": "nobody", "password": "wrong"}).encode()
+    statuses: Counter[int] = Counter()
+    enough = threading.Event()
+
+    def sign_in(number: int) -> None:
+        address = f"X-Forwarded-For: 192.0.2.{number}\r\n".encode()
+        head = POST + address + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        while not enough.is_set():
+            status, answer_head, _ = served.ask(head + body)
+            statuses[status] += 1
+            assert (status == 503) == (b"Retry-After: 1" in answer_head)
+
+    with ThreadPoolExecutor(60) as pool:
+        attempts = [pool.submit(sign_in, number) for number in range(60)]
+        try:
+            for number in range(20):
+                assert b'"token"' in renew(served.url, token, str(number))
+            wait_until(lambda: statuses[503] > 0 and statuses[401] > 0, "both responses")
+        finally:
+            enough.set()
+        for attempt in attempts:
+            attempt.result()
+    assert statuses.keys() <= {401, 429, 503}
 
 
 def test_no_file_is_needed_to_count(served, token):

@@ -1,0 +1,49 @@
+"""Password hashing that leaves the machine to other requests: one at a time, at low priority."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from flowauth_rotator.server.errors import Refused
+
+MAX_WAITING = 3  # of a process; more are refused at once
+_NICENESS = 19  # the lowest priority: renewals keep most of a busy processor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class PasswordChecks:
+    """Runs the password checks of this process one after the other, in a thread of their own.
+
+    Hashing takes all processors for longer than ten renewals take, and anybody can request it.
+    """
+
+    def __init__(self) -> None:
+        self._places = threading.BoundedSemaphore(1 + MAX_WAITING)
+        self._executor = ThreadPoolExecutor(1, "password-checks", initializer=_lower_priority)
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that hashes, and return its result.
+
+        Raises:
+            Refused: Too many checks are waiting.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Refused(503, "Too many clients sign in at once; try again.", retry_after=1)
+        try:
+            return self._executor.submit(partial(function, *args, **kwargs)).result()
+        finally:
+            self._places.release()
+
+
+def _lower_priority() -> None:
+    """Lower the priority of this thread, where the system has one for each thread, as Linux."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
