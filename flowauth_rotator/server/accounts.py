@@ -286,5 +286,5 @@ def build_not_found(kind: str, name: str, command: str, place: str = "") -> Refu
     return Refused(
         404,
         f"{kind} {name!r} does not exist{place}. "
-        f"List the {command} with: flowauth-rotator server {command}.",
+        f"List the {command.split()[0]} with: flowauth-rotator server {command}.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -28,6 +29,8 @@ from flowauth_rotator.server.metrics import Metrics
 from flowauth_rotator.server.request_context import elapsed_seconds, request_context, view_name
 from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.sessions import Session, Sessions
+
+logger = logging.getLogger(__name__)
 
 Clock = Callable[[], int]
 
@@ -200,7 +203,7 @@ class _TokenViews:
             idempotency_key=_parse_idempotency_key(),
             now=request_context().now,
         )
-        return _build_renewal_response(issued)
+        return self._build_renewal_response(issued)
 
     def renew_presented(self) -> Response:
         issued = self._issuer.renew_presented(
@@ -209,7 +212,18 @@ class _TokenViews:
             idempotency_key=_parse_idempotency_key(),
             now=request_context().now,
         )
-        return _build_renewal_response(issued)
+        return self._build_renewal_response(issued)
+
+    def _build_renewal_response(self, issued: IssuedToken) -> Response:
+        _record_issue("replayed" if issued.replayed else "renewed", issued)
+        if issued.is_fork:
+            self._metrics.count_fork()
+            facts = {**request_context().facts, "client": request.remote_addr}
+            logger.warning("token_forked", extra={"facts": facts})
+        response = jsonify(id=issued.row_id, token=issued.token)
+        if issued.replayed:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
 
     def _require_user(self) -> User:
         """Return the signed-in user, or refuse the request."""
@@ -351,14 +365,6 @@ def _stream_json_list(members: Iterable[object]) -> Iterator[str]:
         yield separator + json.dumps(member)
         separator = ","
     yield "]" if separator == "," else "[]"
-
-
-def _build_renewal_response(issued: IssuedToken) -> Response:
-    _record_issue("replayed" if issued.replayed else "renewed", issued)
-    response = jsonify(id=issued.row_id, token=issued.token)
-    if issued.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response
 
 
 def _record_issue(event: str, issued: IssuedToken) -> None:

@@ -20,12 +20,15 @@ VIEWS = (
     *("renew", "renew_presented", "jwks", "openapi", "healthz", "readyz", "metrics"),
 )
 
-# A slot is an array of doubles: one for each result, then the series of the view and status.
+# A slot is an array of doubles: one for each result, one for forks, and the series of each view and
+# status.
 _MAX_SERIES = 256
 _STATUS, _VIEW, _BUCKETS = 0, 1, 2  # in a series; a status of 0 marks the first unused series
 _SUM = _BUCKETS + len(BOUNDS) + 1
 _SERIES = _SUM + 1
-_SLOT = len(RENEWAL_RESULTS) + _MAX_SERIES * _SERIES
+_FORKS = len(RENEWAL_RESULTS)
+_FIRST_SERIES = _FORKS + 1
+_SLOT = _FIRST_SERIES + _MAX_SERIES * _SERIES
 
 
 @dataclass
@@ -78,6 +81,16 @@ class Counters:
                 self._values[offset + _BUCKETS + bisect_left(BOUNDS, seconds)] += 1
                 self._values[offset + _SUM] += seconds
 
+    def count_fork(self) -> None:
+        """Count one renewal of a token that already had a successor."""
+        with self._lock:
+            if self._slot is not None:
+                self._values[self._slot * _SLOT + _FORKS] += 1
+
+    def sum_forks(self) -> float:
+        """Return the number of forks, of all processes."""
+        return sum(self._values[slot * _SLOT + _FORKS] for slot in range(self._slots))
+
     def sum_renewals(self) -> dict[str, float]:
         """Return the number of renewals with each result, of all processes."""
         return {
@@ -119,4 +132,4 @@ class Counters:
 
     def _compute_offset(self, number: int, slot: int | None = None) -> int:
         slot = self._slot if slot is None else slot
-        return (slot or 0) * _SLOT + len(RENEWAL_RESULTS) + number * _SERIES
+        return (slot or 0) * _SLOT + _FIRST_SERIES + number * _SERIES

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.fernet import InvalidToken, MultiFernet
-from sqlalchemy import Connection, Row, Select, bindparam, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from flowauth_rotator.core.policy import ABANDONED
 from flowauth_rotator.server.schema import audiences, grants, roles, tokens, users
@@ -42,7 +53,21 @@ class HistoryRow:
     family_began_at: int
     issued_at: int
     expires_at: int
+    revoked_at: int | None
     ciphertext: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What decides whether and how a row can be renewed, which changes after it was added.
+
+    Attributes:
+        revoked_at: When it was revoked, in seconds since the epoch.
+        successors: The ids of its successors by their idempotency keys.
+    """
+
+    revoked_at: int | None
+    successors: dict[str | None, int]
 
 
 @dataclass(frozen=True)
@@ -94,18 +119,21 @@ _ROWS = (
 )
 _ROW = _ROWS.where(tokens.c.id == bindparam("row_id"))
 _ROW_BY_JTI = _ROWS.where(tokens.c.jti == bindparam("jti"))
-_SUCCESSOR = _ROWS.where(
-    tokens.c.parent_id == bindparam("parent_id"),
-    tokens.c.idempotency_key == bindparam("idempotency_key"),
+_CHILDREN = tokens.alias("children")
+_LINEAGE = (
+    select(tokens.c.revoked_at, _CHILDREN.c.id, _CHILDREN.c.idempotency_key)
+    .select_from(tokens.outerjoin(_CHILDREN, _CHILDREN.c.parent_id == tokens.c.id))
+    .where(tokens.c.id == bindparam("row_id"))
 )
 # A window function: a join with the maximum of each name takes ten times as long.
 _NAME = (tokens.c.owner_id, tokens.c.audience_id, tokens.c.name)
-_RANKED = select(
+_RANKED_ROWS = select(
     *(*_NAME, tokens.c.issued_at, tokens.c.expires_at),
     func.row_number()
     .over(partition_by=_NAME, order_by=(tokens.c.expires_at.desc(), tokens.c.issued_at))
     .label("rank"),
-).subquery()
+)
+_RANKED = _RANKED_ROWS.where(tokens.c.revoked_at.is_(None)).subquery()
 _NEWEST = (
     select(
         users.c.username.label("owner"),
@@ -158,9 +186,34 @@ class History:
         """Return the row of the token with this `jti`, or None."""
         return _find_first(connection, _ROW_BY_JTI, jti=jti)
 
-    def find_successor(self, connection: Connection, parent_id: int, key: str) -> HistoryRow | None:
-        """Return the successor already issued for this parent and idempotency key, or None."""
-        return _find_first(connection, _SUCCESSOR, parent_id=parent_id, idempotency_key=key)
+    def read_lineage(self, connection: Connection, row_id: int) -> Lineage:
+        """Return whether a row was revoked, and its successors."""
+        rows = connection.execute(_LINEAGE, {"row_id": row_id}).all()
+        successors = {row.idempotency_key: row.id for row in rows if row.id is not None}
+        return Lineage(rows[0].revoked_at, successors)
+
+    def list_family(self, connection: Connection, row_id: int) -> list[int]:
+        """Return the ids of all rows with the same first ancestor."""
+        above = select(tokens.c.id, tokens.c.parent_id).where(tokens.c.id == row_id)
+        ancestors = above.cte("ancestors", recursive=True)
+        parents = select(tokens.c.id, tokens.c.parent_id).join(
+            ancestors, tokens.c.id == ancestors.c.parent_id
+        )
+        ancestors = ancestors.union_all(parents)
+        first = select(ancestors.c.id).where(ancestors.c.parent_id.is_(None))
+        return self.list_descendants(connection, connection.execute(first).scalar_one())
+
+    def list_descendants(self, connection: Connection, row_id: int) -> list[int]:
+        """Return the ids of a row and of all its descendants."""
+        found = select(tokens.c.id).where(tokens.c.id == row_id).cte("found", recursive=True)
+        children = select(tokens.c.id).join(found, tokens.c.parent_id == found.c.id)
+        return list(connection.execute(select(found.union_all(children).c.id)).scalars())
+
+    def revoke(self, connection: Connection, condition: ColumnElement[bool], now: int) -> list[int]:
+        """Mark the rows that meet a condition as revoked; return the expiry of each new one."""
+        change = update(tokens).where(condition, tokens.c.revoked_at.is_(None))
+        changed = change.values(revoked_at=now).returning(tokens.c.expires_at)
+        return list(connection.execute(changed).scalars())
 
     def list_rows(
         self,
@@ -169,6 +222,7 @@ class History:
         owner_id: int | None = None,
         audience_id: int | None = None,
         expiring_after: int | None = None,
+        with_revoked: int | None = True,
         after_id: int = 0,
         limit: int | None = None,
     ) -> list[HistoryRow]:
@@ -179,6 +233,7 @@ class History:
             owner_id: Only rows of this owner.
             audience_id: Only rows for this audience.
             expiring_after: Only rows that expire after this time, in epoch seconds.
+            with_revoked: Whether to include revoked rows.
             after_id: Only rows with a greater id.
             limit: The maximum number of rows.
         """
@@ -187,6 +242,8 @@ class History:
             query = query.where(tokens.c.owner_id == owner_id)
         if audience_id is not None:
             query = query.where(tokens.c.audience_id == audience_id)
+        if not with_revoked:
+            query = query.where(tokens.c.revoked_at.is_(None))
         if expiring_after is not None:
             query = query.where(tokens.c.expires_at > expiring_after)
         return [_build_history_row(row) for row in connection.execute(query)]

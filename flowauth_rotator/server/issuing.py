@@ -25,7 +25,12 @@ from flowauth_rotator.server.signing import Keyring, UntrustedToken, compress_cl
 
 @dataclass(frozen=True)
 class IssuedToken:
-    """A token to return to its owner, and its row in the history."""
+    """A token to return to its owner, and its row in the history.
+
+    Attributes:
+        replayed: Whether it was issued by an earlier request with the same idempotency key.
+        is_fork: Whether its parent has another successor: two clients hold the parent.
+    """
 
     row_id: int
     owner: str
@@ -33,6 +38,7 @@ class IssuedToken:
     expires_at: int
     token: str = field(repr=False)
     replayed: bool = False
+    is_fork: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Renewal:
     family_began_at: int
     idempotency_key: str | None
     requested_minutes: int | None
+    is_fork: bool = field(compare=False)  # no reason to sign again
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,10 @@ class TokenIssuer:
         self, token: str, lifetime_minutes: object, *, idempotency_key: str | None, now: int
     ) -> IssuedToken:
         """Issue a successor of the token that the client presents as its credential."""
+        if not self._settings.bearer_renewal:
+            raise Refused(
+                401, "This server does not renew a token that is presented: sign in instead."
+            )
         try:
             claims = self._keyring.verify(token)
         except UntrustedToken:
@@ -169,7 +180,10 @@ class TokenIssuer:
     ) -> Iterator[tuple[HistoryRow, str]]:
         """Yield the renewable rows of an owner on an audience with their tokens, oldest first."""
         return self._list(
-            owner, audience_id, expiring_after=now - self._settings.renew_expired_grace
+            owner,
+            audience_id,
+            expiring_after=now - self._settings.renew_expired_grace,
+            with_revoked=False,
         )
 
     def list_all(self, owner: User, audience_id: int) -> Iterator[tuple[HistoryRow, str]]:
@@ -181,13 +195,21 @@ class TokenIssuer:
         return (row for rows in self._read_batches(**conditions) for row in rows)
 
     def _list(
-        self, owner: User, audience_id: int, expiring_after: int | None = None
+        self,
+        owner: User,
+        audience_id: int,
+        *,
+        expiring_after: int | None = None,
+        with_revoked: bool = True,
     ) -> Iterator[tuple[HistoryRow, str]]:
         with self._database.reading() as connection:
             if self._accounts.find_audience(connection, audience_id) is None:
                 raise Refused(404, "There is no server with this id.")
         batches = self._read_batches(
-            owner_id=owner.id, audience_id=audience_id, expiring_after=expiring_after
+            owner_id=owner.id,
+            audience_id=audience_id,
+            expiring_after=expiring_after,
+            with_revoked=with_revoked,
         )
         return (pair for rows in batches for pair in self._decrypt_rows(rows))
 
@@ -243,13 +265,16 @@ class TokenIssuer:
             token = signer.sign(self._build_claims(plan, jti))
             with self._database.writing() as connection:
                 confirmed = build_plan(connection)
-                if confirmed == plan:
+                if isinstance(confirmed, IssuePlan) and confirmed == plan:
                     self._rate_limit(plan).count_or_refuse(connection, now)
                     row_id = self._history.add_row(
                         connection, plan.build_row(), token=token, jti=jti, kid=signer.kid
                     )
                     owner = plan.owner.username
-                    return IssuedToken(row_id, owner, plan.name, plan.expires_at, token)
+                    is_fork = confirmed.renewal is not None and confirmed.renewal.is_fork
+                    return IssuedToken(
+                        row_id, owner, plan.name, plan.expires_at, token, is_fork=is_fork
+                    )
             plan = confirmed
         return plan
 
@@ -282,18 +307,33 @@ class TokenIssuer:
         """Plan a successor of a row, or return the one already issued for this key."""
         held = self._accounts.read_held_roles(connection, parent.owner_id, parent.audience_id)
         assert held is not None  # noqa: S101 - by the foreign key
+        lineage = self._history.read_lineage(connection, parent.id)
+        if lineage.revoked_at is not None:
+            raise Refused(
+                401,
+                f"This token was revoked at {_format_epoch(lineage.revoked_at)} and cannot be "
+                "renewed; mint a new token instead.",
+                "token_id",
+            )
         roles = _select_renewed_roles(parent, held.roles)
         minutes = _validate_minutes(lifetime_minutes)
-        if idempotency_key is not None:
-            earlier = self._history.find_successor(connection, parent.id, idempotency_key)
-            if earlier is not None:
-                return self._replay(earlier, minutes, now)
+        if idempotency_key is not None and idempotency_key in lineage.successors:
+            earlier_id = lineage.successors[idempotency_key]
+            earlier = self._history.find_row(connection, earlier_id)
+            assert earlier is not None  # noqa: S101 - rows are never deleted
+            return self._replay(earlier, minutes, now)
         owner = User(parent.owner_id, parent.owner)
         limit = _compute_latest_expiry(held.audience, roles, owner, now, "renewed")
         family_ends_at = self._compute_family_end(parent, now)
         latest = min(limit.latest_expiry, family_ends_at)
         expires_at = _compute_expiry(minutes, latest, now, limit.description)
-        renewal = Renewal(parent.id, parent.family_began_at, idempotency_key, minutes)
+        renewal = Renewal(
+            parent.id,
+            parent.family_began_at,
+            idempotency_key,
+            minutes,
+            is_fork=bool(lineage.successors),
+        )
         return IssuePlan(owner, held.audience, parent.name, roles, now, expires_at, renewal)
 
     def _compute_family_end(self, parent: HistoryRow, now: int) -> int:

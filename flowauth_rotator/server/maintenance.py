@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
 from flowauth_rotator.server import signing
+from flowauth_rotator.server.accounts import build_not_found
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS, SIGNING_KEY
 from flowauth_rotator.server.rate_limit import delete_expired_counters
 from flowauth_rotator.server.schema import tokens
@@ -38,6 +39,46 @@ def prune(services: Services, *, now: int, progress: Progress = lambda _done, _t
         dropped += batch
         progress(dropped, total)
     return dropped
+
+
+def revoke_token(services: Services, row_id: int, *, family: bool, now: int) -> list[int]:
+    """Revoke a token and its descendants, or its whole family.
+
+    Returns:
+        The expiry of each token that was not revoked before, in seconds since the epoch.
+
+    Raises:
+        Refused: There is no token with this id.
+    """
+    history = services.history
+    with services.database.writing() as connection:
+        if history.find_row(connection, row_id) is None:
+            raise build_not_found("Token", str(row_id), "tokens --all")
+        list_rows = history.list_family if family else history.list_descendants
+        condition = tokens.c.id.in_(list_rows(connection, row_id))
+        return history.revoke(connection, condition, now)
+
+
+def revoke_name(
+    services: Services, username: str, name: str, audience: str | None, *, now: int
+) -> list[int]:
+    """Revoke every token of a user with a name, on one audience or on all.
+
+    Returns:
+        As by `revoke_token`.
+
+    Raises:
+        Refused: The user, the audience, or a token of the name does not exist.
+    """
+    owner = services.accounts.get_user(username)
+    condition = and_(tokens.c.owner_id == owner.id, tokens.c.name == name)
+    if audience is not None:
+        audience_id = services.accounts.get_audience(audience).id
+        condition = and_(condition, tokens.c.audience_id == audience_id)
+    with services.database.writing() as connection:
+        if connection.execute(select(tokens.c.id).where(condition).limit(1)).first() is None:
+            raise build_not_found("Token", name, "tokens --all", f" of user {username!r}")
+        return services.history.revoke(connection, condition, now)
 
 
 def drop_unreadable(services: Services) -> int:

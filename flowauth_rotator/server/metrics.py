@@ -48,6 +48,10 @@ class Metrics:
             result = event if event in RENEWAL_RESULTS else "failed"
         self._counters.count(view, code, seconds, result)
 
+    def count_fork(self) -> None:
+        """Count one renewal of a token that already had a successor."""
+        self._counters.count_fork()
+
     def render(self, now: int) -> bytes:
         """Render all metrics in the text format of Prometheus.
 
@@ -83,7 +87,12 @@ class _RequestMetrics(Collector):
         )
         for result, number in self._counters.sum_renewals().items():
             renewals.add_metric([result], number)
-        yield from (requests, renewals)
+        forks = CounterMetricFamily(
+            "flowauth_renewal_server_forks",
+            "Renewals of a token that already had a successor.",
+            value=self._counters.sum_forks(),
+        )
+        yield from (requests, renewals, forks)
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering does not read the counters."""

@@ -79,7 +79,8 @@ revision = Table(
 )
 
 # Append-only: a renewal adds a row that references its parent. Only the ciphertext of a row
-# changes: it is re-encrypted with a new key, and dropped when the token has expired.
+# changes, which is re-encrypted with a new key, and dropped when the token has expired; and
+# `revoked_at`, once.
 tokens = Table(
     "tokens",
     metadata,
@@ -97,6 +98,7 @@ tokens = Table(
     Column("issued_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("ciphertext", LargeBinary),
+    Column("revoked_at", BigInteger),
     UniqueConstraint("parent_id", "idempotency_key"),
     Index(None, "owner_id", "audience_id", "expires_at"),
     Index(None, "kid", "expires_at"),

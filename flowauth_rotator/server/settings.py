@@ -30,6 +30,7 @@ class Settings:
         database_url: The PostgreSQL database that replaces SQLite.
         max_family_age: Maximum seconds from the first mint to the expiry of any descendant.
         renew_expired_grace: Seconds after expiry in which the owner can still renew a token.
+        bearer_renewal: Whether a token can be renewed by presenting it.
         user_claims: The format of a token's roles: compressed as by FlowAuth, or plain JSON.
         sign_in_limit: The rate limit of failed sign-ins.
         renewal_limit: The rate limit of issued tokens, for each name.
@@ -40,6 +41,7 @@ class Settings:
     database_url: URL | None = None
     max_family_age: int = 400 * 24 * 3600
     renew_expired_grace: int = 0
+    bearer_renewal: bool = True
     user_claims: Literal["compressed", "plain"] = "compressed"
     sign_in_limit: RateLimitItem = RateLimitItemPerMinute(10)  # noqa: RUF009 - immutable
     renewal_limit: RateLimitItem = RateLimitItemPerHour(60)  # noqa: RUF009
@@ -104,6 +106,12 @@ def _parse_claims_format(value: str, variable: str) -> str:
     return value
 
 
+def _parse_switch(value: str, variable: str) -> bool:
+    if value not in ("on", "off"):
+        raise SetupError(f"{variable}={value!r} is not on or off.")
+    return value == "on"
+
+
 def _parse_count(value: str, variable: str) -> int:
     if not re.fullmatch(r"[0-9]", value):
         raise SetupError(f"{variable}={value!r} is not a number from 0 to 9.")
@@ -129,6 +137,7 @@ VARIABLES = {
     "DATABASE_URL": ("database_url", _parse_postgresql),
     "MAX_FAMILY_AGE": ("max_family_age", _parse_duration),
     "RENEW_EXPIRED_GRACE": ("renew_expired_grace", _parse_duration),
+    "BEARER_RENEWAL": ("bearer_renewal", _parse_switch),
     "USER_CLAIMS": ("user_claims", _parse_claims_format),
     "SIGNIN_RATE_LIMIT": ("sign_in_limit", _parse_rate),
     "RENEWAL_RATE_LIMIT": ("renewal_limit", _parse_rate),

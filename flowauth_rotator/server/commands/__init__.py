@@ -23,7 +23,7 @@ from flowauth_rotator.server.commands.keys import (
 )
 from flowauth_rotator.server.commands.maintenance import backup, init, prune, upgrade
 from flowauth_rotator.server.commands.serving import serve
-from flowauth_rotator.server.commands.tokens import mint, tokens
+from flowauth_rotator.server.commands.tokens import mint, revoke_token, tokens
 from flowauth_rotator.server.commands.users import add_user, grant, revoke, set_password, users
 
 __all__ = ["serve", "server"]
@@ -35,7 +35,7 @@ SECTIONS = {
         *(add_role, set_role, delete_role, roles),
     ),
     "Users": (add_user, set_password, users, grant, revoke),
-    "Tokens": (mint, tokens),
+    "Tokens": (mint, tokens, revoke_token),
     "Keys": (public_key, rotate_signing_key, rotate_encryption_key),
 }
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
-from flowauth_rotator.server import Services
+from flowauth_rotator.core.text import format_count
+from flowauth_rotator.server import Services, maintenance
 from flowauth_rotator.server.commands import options
 from flowauth_rotator.server.commands.output import (
     Facts,
     create_private_file,
     format_epoch,
+    print_result,
     print_rows,
 )
 from flowauth_rotator.server.history import HistoryRow
@@ -82,7 +84,7 @@ def mint(
 
 
 @click.command(cls=options.Command)
-@click.option("--all", "show_all", is_flag=True, help="List expired tokens too.")
+@click.option("--all", "show_all", is_flag=True, help="List expired and revoked tokens too.")
 @click.option(
     "--user", "username", type=options.NAME, help="User whose tokens to list; default: all."
 )
@@ -107,7 +109,9 @@ def tokens(
     expiring_after = None if show_all else now - services.settings.renew_expired_grace
     rows = (
         _row_to_facts(row, now)
-        for row in services.issuer.iterate_rows(owner_id=owner_id, expiring_after=expiring_after)
+        for row in services.issuer.iterate_rows(
+            owner_id=owner_id, expiring_after=expiring_after, with_revoked=show_all
+        )
         if name in (None, row.name)
     )
     empty = f"No {'' if show_all else 'renewable '}tokens"
@@ -120,6 +124,61 @@ def tokens(
     print_rows(rows, as_json=as_json, empty_message=empty)
 
 
+@click.command("revoke-token", cls=options.Command)
+@click.argument("token_id", metavar="[ID]", type=click.IntRange(1), required=False)
+@click.option("--family", is_flag=True, help="Revoke all tokens with the same first ancestor.")
+@click.option("--name", help="Name of the tokens to revoke, with --user.")
+@click.option("--user", "username", type=options.NAME, help="Owner of the name.")
+@click.option("--audience", type=options.NAME, help="Audience of the name; default: all.")
+@options.as_json
+@options.with_services
+def revoke_token(
+    services: Services,
+    token_id: int | None,
+    family: bool,
+    name: str | None,
+    username: str | None,
+    audience: str | None,
+    as_json: bool,
+) -> None:
+    """Revoke tokens: they can no longer be renewed.
+
+    ID revokes a token and all that were renewed from it, with --family also all that it was
+    renewed from. --name and --user revoke all tokens of a name.
+
+    FlowAPI verifies signatures only: a revoked token works there until it expires. To end it
+    earlier, replace the signing key there and here.
+
+    \b
+    Examples:
+      flowauth-rotator server revoke-token 12 --family
+      flowauth-rotator server revoke-token --user flowbot --name AIRFLOW
+    """  # noqa: D301
+    now = options.read_clock()
+    if token_id is not None and name is None and username is None and audience is None:
+        revoked = maintenance.revoke_token(services, token_id, family=family, now=now)
+    elif token_id is None and name is not None and username is not None and not family:
+        revoked = maintenance.revoke_name(services, username, name, audience, now=now)
+    else:
+        raise click.UsageError(
+            "Name tokens by ID, with or without --family; or by --user and --name."
+        )
+    live = [expiry for expiry in revoked if expiry > now]
+    message = f"Revoked {format_count(len(revoked), 'token')}; they can no longer be renewed."
+    if live:
+        message += (
+            f"\n{len(live)} of them work at FlowAPI until they expire, "
+            f"the last at {format_epoch(max(live))} UTC."
+        )
+    print_result(
+        message,
+        as_json=as_json,
+        revoked=len(revoked),
+        live=len(live),
+        last_expires_at=max(live, default=None),
+    )
+
+
 def _row_to_facts(row: HistoryRow, now: int) -> Facts:
     return {
         "id": row.id,
@@ -130,5 +189,11 @@ def _row_to_facts(row: HistoryRow, now: int) -> Facts:
         "roles": [role.name for role in row.roles],
         "issued_at": row.issued_at,
         "expires_at": row.expires_at,
-        "state": "live" if now < row.expires_at else "expired",
+        "state": _describe_state(row, now),
     }
+
+
+def _describe_state(row: HistoryRow, now: int) -> str:
+    if row.expires_at <= now:
+        return "expired"
+    return "live" if row.revoked_at is None else "revoked"

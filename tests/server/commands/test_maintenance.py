@@ -97,15 +97,15 @@ class TestUpgrade:
     def test_an_earlier_version_is_brought_up_and_serves(self, says, fails, data_dir, tmp_path):
         says("backup", tmp_path / "before.db")
         assert "run `flowauth-rotator server upgrade" in fails("tokens")
-        assert says("upgrade") == "Upgraded the database schema from version 0001 to 0002.\n"
+        assert says("upgrade") == "Upgraded the database schema from version 0001 to 0003.\n"
         says("add-user carol")
         assert "carol" in says("users")
         assert set(modes(data_dir).values()) == {0o600}
 
     def test_a_present_one_needs_nothing(self, says):
-        sentence = "The database schema already has version 0002; nothing was changed.\n"
+        sentence = "The database schema already has version 0003; nothing was changed.\n"
         assert says("upgrade") == sentence
-        assert json.loads(says("upgrade --json")) == {"from": "0002", "to": "0002"}
+        assert json.loads(says("upgrade --json")) == {"from": "0003", "to": "0003"}
 
 
 class TestPrune:
