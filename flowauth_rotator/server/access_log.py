@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import quote
+import re
+from functools import lru_cache
 
-from flask import Response, request
+from flask import Response, current_app, request
+from werkzeug.routing import Map
 
 from flowauth_rotator.server.request_context import elapsed_seconds, request_context, view_name
 
 logger = logging.getLogger(__name__)
 
-_MAX_SEGMENT = 40  # a longer path segment may be a token in the wrong place
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _QUIET_VIEWS = {"healthz", "readyz", "metrics"}  # polled: logged only when they fail
 
 
@@ -24,8 +26,8 @@ def log_request(response: Response) -> Response:
         context.is_logged = True
         facts = {
             "request_id": context.request_id,
-            "method": request.method,
-            "path": _shorten_path(request.path),
+            "method": request.method if request.method in _METHODS else "...",
+            "path": _hide_unknown_segments(request.path),
             "status": response.status_code,
             "ms": round(elapsed_seconds() * 1000, 1),
             "client": request.remote_addr,
@@ -38,7 +40,16 @@ def log_request(response: Response) -> Response:
     return response
 
 
-def _shorten_path(path: str) -> str:
+def _hide_unknown_segments(path: str) -> str:
+    """Keep the words of known routes, and numbers: any other may be a secret in the wrong place."""
+    words = _list_words(current_app.url_map)
     return "/".join(
-        quote(segment) if len(segment) <= _MAX_SEGMENT else "..." for segment in path.split("/")
+        segment if segment in words or re.fullmatch("[0-9]{1,10}", segment) else "..."
+        for segment in path.split("/")
     )
+
+
+@lru_cache(maxsize=8)
+def _list_words(url_map: Map) -> frozenset[str]:
+    rules = (rule.rule.split("/") for rule in url_map.iter_rules())
+    return frozenset(word for words in rules for word in words if "<" not in word)

@@ -184,6 +184,13 @@ class Accounts:
             if connection.execute(ended).first() is None:
                 connection.execute(insert(ended_sessions).values(id=session.id, expires_at=until))
 
+    def has_user(self, username: str) -> bool:
+        """Return whether there is a user of this name."""
+        if not username.isprintable():
+            return False
+        with self._database.reading() as connection:
+            return connection.execute(_USER_BY_NAME, {"username": username}).first() is not None
+
     def get_user(self, username: str) -> User:
         """Return the user of this name."""
         with self._database.reading() as connection:

@@ -17,7 +17,7 @@ from flowauth_rotator.server.accounts import (
     build_not_found,
 )
 from flowauth_rotator.server.errors import Refused
-from flowauth_rotator.server.schema import audiences, grants, revision, roles, users
+from flowauth_rotator.server.schema import audiences, grants, revision, roles, tokens, users
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,17 @@ class Administration(Accounts):
             for role in connection.execute(query):
                 names[role.audience_id].append(role.name)
         return [AudienceSummary(Audience.from_row(row), tuple(names[row.id])) for row in rows]
+
+    def delete_audience(self, name: str) -> None:
+        """Delete an audience without roles and tokens."""
+        with self._changing() as connection:
+            audience = self._get_audience(connection, name)
+            where = f"Audience {name!r}"
+            on_audience = roles.c.audience_id == audience.id
+            _refuse_used(connection, roles, on_audience, where, "roles: delete them first")
+            issued = tokens.c.audience_id == audience.id
+            _refuse_used(connection, tokens, issued, where, "tokens in the history, which stays")
+            connection.execute(delete(audiences).where(audiences.c.id == audience.id))
 
     def add_role(self, name: str, audience: str, scopes: Iterable[str], limit: Limit) -> None:
         """Add a role to an audience."""
@@ -151,6 +162,20 @@ class Administration(Accounts):
             change = update(users).where(users.c.id == user.id)
             number = users.c.password_number + 1
             connection.execute(change.values(password_hash=hashed, password_number=number))
+
+    def delete_user(self, username: str) -> None:
+        """Delete a user without tokens, and take all roles from the user."""
+        with self._changing() as connection:
+            user = self._get_user(connection, username)
+            _refuse_used(
+                connection,
+                tokens,
+                tokens.c.owner_id == user.id,
+                f"User {username!r}",
+                "tokens in the history, which stays. Revoke all roles and set another password "
+                "instead",
+            )
+            connection.execute(delete(users).where(users.c.id == user.id))
 
     def list_users(self) -> list[UserSummary]:
         """Return every user, by name."""
@@ -224,6 +249,13 @@ class Administration(Accounts):
             )
         role_id: int = rows[0].id
         return role_id
+
+
+def _refuse_used(
+    connection: Connection, table: Table, used: ColumnElement[bool], description: str, uses: str
+) -> None:
+    if connection.execute(select(table.c.id).where(used).limit(1)).first():
+        raise Refused(409, f"{description} has {uses}; nothing was changed.")
 
 
 def _refuse_duplicate(

@@ -137,10 +137,17 @@ class _TokenViews:
             if not isinstance(body[field], str):
                 raise Refused(400, f"{field} must be a string.", field)
         context = request_context()
-        context.actor = body["username"] if len(body["username"]) <= MAX_NAME else None
-        user = self._accounts.sign_in(
-            body["username"], body["password"], address=request.remote_addr or "", now=context.now
-        )
+        try:
+            user = self._accounts.sign_in(
+                *(body["username"], body["password"]),
+                address=request.remote_addr or "",
+                now=context.now,
+            )
+        except Refused as refused:
+            if refused.code == 401 and self._accounts.has_user(body["username"]):
+                context.actor = body["username"]  # no other text, which could be a password
+            raise
+        context.actor = user.username
         context.session = Session.signed_in(user.id, user.password_number)
         context.extends_session = True
         context.event = "signed_in"
@@ -189,6 +196,7 @@ class _TokenViews:
             _parse_token_name(body),
             _parse_role_names(body),
             body.get("lifetime_minutes"),
+            is_requested=True,
             now=request_context().now,
         )
         _record_issue("minted", issued)

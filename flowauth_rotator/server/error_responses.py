@@ -39,7 +39,7 @@ def _start_context() -> None:
 
 def _handle_refusal(refused: Refused) -> Response:
     request_context().event = "refused"
-    request_context().facts = {"reason": refused.message}
+    request_context().facts = {"reason": refused.reason}
     return _build_response(Response(), refused)
 
 

@@ -13,6 +13,8 @@ class Refused(Exception):
         retry_after: Seconds after which a retry may succeed.
         operator_message: The reason for the operator at the shell, with the command that helps;
             by default `message`.
+        reason: The reason for the log; by default `message`, which must not repeat text of the
+            client then.
     """
 
     def __init__(
@@ -23,6 +25,7 @@ class Refused(Exception):
         *,
         retry_after: int | None = None,
         operator_message: str | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -30,6 +33,7 @@ class Refused(Exception):
         self.bad_field = bad_field
         self.retry_after = retry_after
         self.operator_message = operator_message or message
+        self.reason = reason or message
 
 
 class SetupError(Exception):

@@ -39,6 +39,7 @@ class HttpServer:
     """
 
     def __init__(self, app: Callable[..., Any], sockets: Sequence[socket.socket]) -> None:
+        logging.getLogger("waitress").setLevel(logging.WARNING)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
         self._next_check = 0.0
@@ -147,7 +148,9 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         """Write the response."""
         error = self.request.error
-        body = json.dumps({"code": error.code, "message": error.body}).encode()
+        # The other texts of waitress repeat what the client has sent.
+        message = error.body if isinstance(error, _Overloaded) else f"{error.reason}."
+        body = json.dumps({"code": error.code, "message": message}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         if error.code == 503:
@@ -155,7 +158,7 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
-        facts = {"status": error.code, "client": self.channel.addr[0], "reason": error.body}
+        facts = {"status": error.code, "client": self.channel.addr[0], "reason": message}
         logger.info("refused", extra={"facts": facts})
 
 

@@ -54,7 +54,11 @@ class Renewal:
 
 @dataclass(frozen=True)
 class IssuePlan:
-    """A permitted token: everything that will be signed and recorded."""
+    """A permitted token: everything that will be signed and recorded.
+
+    Attributes:
+        is_requested: Whether it is a first token that its owner requests, not the operator.
+    """
 
     owner: User
     audience: Audience
@@ -63,6 +67,7 @@ class IssuePlan:
     issued_at: int
     expires_at: int
     renewal: Renewal | None = None
+    is_requested: bool = False
 
     def build_row(self) -> NewRow:
         """Build the row for the history."""
@@ -113,9 +118,13 @@ class TokenIssuer:
         role_names: Sequence[str],
         lifetime_minutes: object,
         *,
+        is_requested: bool = False,
         now: int,
     ) -> IssuedToken:
-        """Issue a first token of this name, for roles that its owner has on the audience."""
+        """Issue a first token of this name, for roles that its owner has on the audience.
+
+        If the owner requests it, its owner's first tokens of all names are limited too.
+        """
 
         def build_plan(connection: Connection) -> IssuePlan:
             held = self._accounts.read_held_roles(connection, owner.id, audience_id)
@@ -125,11 +134,15 @@ class TokenIssuer:
             limit = _compute_latest_expiry(held.audience, roles, owner, now, "minted")
             minutes = _validate_minutes(lifetime_minutes)
             expires_at = _compute_expiry(minutes, limit.latest_expiry, now, limit.description)
-            return IssuePlan(owner, held.audience, _validate_name(name), roles, now, expires_at)
+            return IssuePlan(
+                *(owner, held.audience, _validate_name(name), roles, now, expires_at),
+                is_requested=is_requested,
+            )
 
         with self._database.reading() as connection:
             plan = build_plan(connection)
-            self._rate_limit(plan).refuse_if_exceeded(connection, now)
+            for limit in self._rate_limits(plan):
+                limit.refuse_if_exceeded(connection, now)
         return self._issue(plan, build_plan, now)
 
     def renew(
@@ -250,7 +263,8 @@ class TokenIssuer:
             parent = find_parent(connection)
             plan = build_plan(connection)
             if isinstance(plan, IssuePlan):  # before signing, which costs the most
-                self._rate_limit(plan).refuse_if_exceeded(connection, now)
+                for limit in self._rate_limits(plan):
+                    limit.refuse_if_exceeded(connection, now)
         return self._issue(plan, build_plan, now)
 
     def _issue(self, plan: IssuePlan | IssuedToken, build_plan: Planner, now: int) -> IssuedToken:
@@ -266,7 +280,8 @@ class TokenIssuer:
             with self._database.writing() as connection:
                 confirmed = build_plan(connection)
                 if isinstance(confirmed, IssuePlan) and confirmed == plan:
-                    self._rate_limit(plan).count_or_refuse(connection, now)
+                    for limit in self._rate_limits(plan):
+                        limit.count_or_refuse(connection, now)
                     row_id = self._history.add_row(
                         connection, plan.build_row(), token=token, jti=jti, kid=signer.kid
                     )
@@ -292,9 +307,15 @@ class TokenIssuer:
             "token_name": plan.name,
         }
 
-    def _rate_limit(self, plan: IssuePlan) -> RateLimit:
-        keys = ("token", str(plan.owner.id), str(plan.audience.id), plan.name)
-        return RateLimit(self._settings.renewal_limit, keys, "tokens of this name were issued")
+    def _rate_limits(self, plan: IssuePlan) -> list[RateLimit]:
+        """Return the limits of a name, and of its owner's names: these bound all renewals."""
+        item, owner = self._settings.renewal_limit, str(plan.owner.id)
+        keys = ("token", owner, str(plan.audience.id), plan.name)
+        limits = [RateLimit(item, keys, "tokens of this name were issued")]
+        if plan.is_requested:
+            description = "first tokens of this user were issued"
+            limits.append(RateLimit(item, ("first token", owner), description))
+        return limits
 
     def _plan_renewal(
         self,
@@ -435,6 +456,7 @@ def _select_roles(names: Sequence[str], held: HeldRoles, owner: User) -> tuple[R
                 401,
                 f"Role '{name}' is not permitted for the current user",
                 "roles",
+                reason="A requested role is not permitted for the user",
                 operator_message=f"User {owner.username!r} does not have role {name!r} on audience "
                 f"{audience!r}, only: {', '.join(by_name) or 'none'}. Grant it with: "
                 f"flowauth-rotator server grant {owner.username} {name} --audience {audience}",

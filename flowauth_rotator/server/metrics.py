@@ -107,7 +107,7 @@ class _TokenMetrics(Collector):
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
-        """Yield both metrics; the expiry also of names that are abandoned."""
+        """Yield both metrics, of all names that are not abandoned."""
         labels = ["owner", "server", "name"]
         expiry = GaugeMetricFamily(
             "flowauth_renewal_server_token_expiration_timestamp_seconds",
@@ -122,8 +122,10 @@ class _TokenMetrics(Collector):
         with self._services.database.reading() as connection:
             for newest in self._services.history.list_newest(connection):
                 values = [newest.owner, newest.audience, newest.name]
+                if newest.is_abandoned(self._now):
+                    continue
                 expiry.add_metric(values, newest.expires_at)
-                if newest.is_renewable and not newest.is_abandoned(self._now):
+                if newest.is_renewable:
                     without_successor.add_metric(values, newest.lacks_successor(self._now))
         yield from (expiry, without_successor)
 

@@ -11,7 +11,8 @@ from flask import g, request
 
 from flowauth_rotator.server.sessions import Session
 
-_REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+# 32 digits as of nginx, or a UUID: neither a token nor a password.
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass

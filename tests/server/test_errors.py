@@ -164,22 +164,42 @@ class TestLog:
 
     def test_a_refusal_is_one_line_whatever_was_sent(self, stranger, lines):
         stranger.sign_in("a\nb", "x")
-        [line] = lines()
-        assert (line["event"], line["status"], line["actor"]) == ("refused", 401, "a\nb")
-        assert line["reason"] == "Incorrect username or password."
+        stranger.sign_in("flowbot", "x")
+        unknown, known = lines()
+        assert (unknown["event"], unknown["status"], unknown["actor"]) == ("refused", 401, None)
+        assert (known["event"], known["status"], known["actor"]) == ("refused", 401, "flowbot")
+        assert unknown["reason"] == known["reason"] == "Incorrect username or password."
 
     def test_what_no_route_answers_is_one_line_too(self, stranger, lines):
         answer = stranger.get("/a%0Aforged?secret=query")
         [line] = lines()
-        assert (line["event"], line["status"], line["path"]) == ("failed", 404, "/a%0Aforged")
+        assert (line["event"], line["status"], line["path"]) == ("failed", 404, "/...")
         assert line["request_id"] == answer.headers["X-Request-ID"]
 
     def test_a_request_is_named_as_the_proxy_in_front_named_it(self, stranger, lines):
-        stranger.get("/version", headers={"X-Request-ID": "front-1"})
-        stranger.get("/version", headers={"X-Request-ID": 'x" forged'})
-        first, second = (line["request_id"] for line in lines())
-        assert first == "front-1"
-        assert len(second) == 32
+        taken_over = ["0f1e2d3c4b5a69788796a5b4c3d2e1f0", "3f2b8c1e-6d1a-4a39-9f63-0f0c5a7d3b11"]
+        others = ['x" forged', "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "hunter2-hunter2", "1", "a" * 65]
+        for header in (*taken_over, *others):
+            stranger.get("/version", headers={"X-Request-ID": header})
+        request_ids = [line["request_id"] for line in lines()]
+        assert request_ids[:2] == taken_over
+        assert {len(request_id) for request_id in request_ids[2:]} == {32}
+        assert not set(request_ids) & set(others)
+
+    @pytest.mark.parametrize("secret", ["hunter2", "correct-horse-battery", "12345678901"])
+    def test_a_secret_in_the_wrong_place_is_not_in_it(self, flowbot, stranger, lines, secret):
+        """Typed as a name, as a part of a path, as a role, or as a method."""
+        stranger.sign_in(secret, "x")
+        for path in (f"/{secret}", f"/tokens/renew/{secret}", f"/tokens/{secret}/renew"):
+            stranger.get(path)
+        stranger.http.open("/version", method=secret.upper(), headers={"X-Request-ID": secret})
+        flowbot.mint(roles=[secret])
+        assert secret not in json.dumps(lines()).lower()
+        assert [line["path"] for line in lines()][-5:-2] == [
+            "/tokens/renew/...",
+            "/tokens/.../renew",
+            "/version",
+        ]
 
     def test_health_checks_are_not_logged(self, stranger, lines):
         for path in ("/healthz", "/readyz"):

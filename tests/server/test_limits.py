@@ -163,6 +163,17 @@ class TestIssuing:
             flowbot.get("/is_signed_in")
         assert flowbot.renew(row["id"]).status_code == 200
 
+    def test_a_user_mints_so_many_names_and_no_more(self, flowbot, mallory, services, refused):
+        """Each is a series of the metrics; the operator's own are not limited."""
+        for number in range(60):
+            assert flowbot.mint(name=f"N{number}").status_code == 200
+        message = refused(flowbot.mint(name="N60"), 429)
+        assert message.startswith("Too many first tokens of this user were issued; try again in ")
+        assert mallory.mint(name="N60").status_code == 200
+        owner = services.accounts.get_user("flowbot")
+        services.issuer.mint(owner, 1, "N60", ["viewer"], 5, now=1_800_000_000)
+        assert flowbot.renew(1).status_code == 200
+
     def test_what_is_refused_for_another_reason_does_not_count(self, flowbot):
         row = flowbot.minted()
         for _ in range(70):

@@ -11,6 +11,7 @@ from flowauth_rotator.server.commands.audiences import (
     add_audience,
     add_role,
     audiences,
+    delete_audience,
     delete_role,
     roles,
     set_audience,
@@ -24,17 +25,24 @@ from flowauth_rotator.server.commands.keys import (
 from flowauth_rotator.server.commands.maintenance import backup, init, prune, upgrade
 from flowauth_rotator.server.commands.serving import serve
 from flowauth_rotator.server.commands.tokens import mint, revoke_token, tokens
-from flowauth_rotator.server.commands.users import add_user, grant, revoke, set_password, users
+from flowauth_rotator.server.commands.users import (
+    add_user,
+    delete_user,
+    grant,
+    revoke,
+    set_password,
+    users,
+)
 
 __all__ = ["serve", "server"]
 
 SECTIONS = {
     "Data directory": (init, upgrade, backup, prune),
     "Audiences and roles": (
-        *(add_audience, set_audience, audiences),
+        *(add_audience, set_audience, delete_audience, audiences),
         *(add_role, set_role, delete_role, roles),
     ),
-    "Users": (add_user, set_password, users, grant, revoke),
+    "Users": (add_user, set_password, delete_user, users, grant, revoke),
     "Tokens": (mint, tokens, revoke_token),
     "Keys": (public_key, rotate_signing_key, rotate_encryption_key),
 }

@@ -63,6 +63,20 @@ def set_audience(
     _print_overridden_limits(services, name)
 
 
+@click.command("delete-audience", cls=options.Command)
+@click.argument("name", type=options.NAME)
+@options.with_services
+def delete_audience(services: Services, name: str) -> None:
+    """Delete an audience that has no roles and no tokens.
+
+    \b
+    Example:
+      flowauth-rotator server delete-audience TEST_SEVER
+    """  # noqa: D301
+    services.accounts.delete_audience(name)
+    click.echo(f"Deleted audience {name!r}.")
+
+
 @click.command(cls=options.Command)
 @options.as_json
 @options.with_services

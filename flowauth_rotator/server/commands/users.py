@@ -54,6 +54,22 @@ def set_password(services: Services, username: str, password_stdin: bool) -> Non
     _show_generated(password, password_stdin)
 
 
+@click.command("delete-user", cls=options.Command)
+@click.argument("username", type=options.NAME)
+@options.with_services
+def delete_user(services: Services, username: str) -> None:
+    """Delete a user who never had a token.
+
+    A user with tokens stays in the history: run revoke --all and set-password instead.
+
+    \b
+    Example:
+      flowauth-rotator server delete-user flowbto
+    """  # noqa: D301
+    services.accounts.delete_user(username)
+    click.echo(f"Deleted user {username!r}.")
+
+
 @click.command(cls=options.Command)
 @options.as_json
 @options.with_services

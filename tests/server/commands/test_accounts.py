@@ -238,3 +238,44 @@ class TestPasswords:
             told == "Changed the password of user 'flowbot'; all sessions of the user have ended.\n"
         )
         assert signs_in("flowbot", "another one")
+
+
+class TestTypingErrors:
+    """What nothing depends on can be deleted."""
+
+    def test_a_user_without_tokens_is_deleted_with_all_grants(self, says, stranger):
+        says("add-user flowbto --password-stdin", input="long enough\n")
+        says("grant flowbto viewer")
+        assert stranger.sign_in("flowbto", "long enough").status_code == 200
+        assert says("delete-user flowbto") == "Deleted user 'flowbto'.\n"
+        assert stranger.get("/is_signed_in").status_code == 401
+        assert stranger.sign_in("flowbto", "long enough").status_code == 401
+        assert [user["name"] for user in json.loads(says("users --json"))] == ["flowbot"]
+
+    def test_a_user_with_tokens_stays(self, says, fails, flowbot):
+        flowbot.minted()
+        assert fails("delete-user flowbot") == (
+            "Error: User 'flowbot' has tokens in the history, which stays. Revoke all roles and "
+            "set another password instead; nothing was changed."
+        )
+        assert flowbot.renew(1).status_code == 200
+
+    def test_an_audience_is_deleted_once_it_has_no_roles(self, says, fails):
+        says("add-audience TEST_SEVER --max-lifetime-minutes 5")
+        says("add-role r --audience TEST_SEVER --scope s --max-lifetime-minutes 5")
+        assert fails("delete-audience TEST_SEVER") == (
+            "Error: Audience 'TEST_SEVER' has roles: delete them first; nothing was changed."
+        )
+        says("delete-role r")
+        assert says("delete-audience TEST_SEVER") == "Deleted audience 'TEST_SEVER'.\n"
+        assert "TEST_SEVER" not in says("audiences")
+
+    def test_an_audience_with_tokens_stays(self, says, fails, flowbot):
+        flowbot.minted()
+        says("delete-role viewer")
+        says("delete-role runner")
+        assert "has tokens in the history" in fails("delete-audience TEST_SERVER")
+
+    @pytest.mark.parametrize("line", ["delete-user nobody", "delete-audience NONE"])
+    def test_an_unknown_one_is_named(self, fails, line):
+        assert f"{line.split()[1]!r} does not exist. List the " in fails(line)
