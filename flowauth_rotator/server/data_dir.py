@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from collections.abc import Callable
@@ -18,6 +19,7 @@ SIGNING_KEY = "signing-key.pem"
 ENCRYPTION_KEYS = "encryption.key"
 SESSION_SECRET = "session.key"  # noqa: S105 - a file name
 METRICS_TOKEN = "metrics.token"  # noqa: S105 - a file name
+LOCK = "serve.lock"
 _MIN_SECRET = 32
 _RESTORE = "restore it from a backup"
 _ADVICE = {
@@ -85,7 +87,10 @@ class DataDirectory:
             required = [name for name in self.file_names if name not in optional]
             missing = [name for name in required if not (self.path / name).is_file()]
         except OSError as error:  # such as another user's directory
-            raise SetupError(f"Cannot read {self.path}: {error.strerror}.") from None
+            raise SetupError(
+                f"Cannot read {self.path}: {error.strerror}. It is private to its owner: run this "
+                f"as that user, not as user {os.geteuid()}."
+            ) from None
         if missing == [METRICS_TOKEN]:
             raise SetupError(
                 f"{self.path} lacks {METRICS_TOKEN}, which version 0.1 did not create: run "
@@ -100,6 +105,35 @@ class DataDirectory:
             )
         if missing:
             raise SetupError(f"{self.path} lacks {', '.join(missing)}: {_ADVICE[missing[0]]}.")
+
+    def verify_permissions(self) -> None:
+        """Verify that no other user can read or write the directory or a file in it.
+
+        Raises:
+            SetupError: Others can.
+        """
+        for path in (self.path, *(self.path / name for name in self.file_names)):
+            if path.exists() and path.stat().st_mode & 0o077:
+                raise self._build_access_error(path, path.stat().st_mode & 0o777)
+
+    def has_other_owner(self) -> bool:
+        """Return whether the directory belongs to another user than that of this process."""
+        return self.path.stat().st_uid != os.geteuid()
+
+    def lock(self) -> bool:
+        """Take the lock of the server that serves this directory, until this process ends.
+
+        Returns:
+            Whether no other process has it.
+        """
+        if not self.has_file(LOCK):
+            self.create_file(LOCK, b"")
+        descriptor = os.open(self.path / LOCK, os.O_WRONLY)  # closing it would release the lock
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by workers
+        except OSError:
+            return False
+        return True
 
     def verify_contents(self) -> None:
         """Verify that every key and secret can be parsed.
@@ -191,12 +225,14 @@ class DataDirectory:
             raise SetupError(
                 f"{self.path} already contains {', '.join(existing)}; nothing was changed."
             )
-        mode = self.path.stat().st_mode & 0o777
-        if mode & 0o077:
-            raise SetupError(
-                f"Other users can access {self.path} (mode {mode:04o}): "
-                f"run `chmod 700 {self.path}` first, or choose a new directory."
-            )
+        self.verify_permissions()
+
+    def _build_access_error(self, path: Path, mode: int) -> SetupError:
+        private = f"run `chmod {'700' if path == self.path else '600'} {path}`"
+        return SetupError(
+            f"Other users can access {path} (mode {mode:04o}): {private}. If others may have read "
+            "a key, replace it too."
+        )
 
     def _describe_create_error(self, error: OSError) -> str:
         """Return why the directory cannot be created, and what to do about it."""

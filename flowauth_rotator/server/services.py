@@ -84,11 +84,12 @@ class Services:
             hasher: Hashes passwords; by default Argon2 with its library's parameters.
 
         Raises:
-            SetupError: A file, a key or the database is unusable.
+            SetupError: A file, a key or the database is unusable, or other users can access it.
         """
         services = cls.build(settings, signer, hasher)
         try:
             services.verify()
+            services.directory.verify_permissions()
         except BaseException:
             services.database.close()
             raise

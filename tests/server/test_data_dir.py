@@ -189,3 +189,23 @@ class TestAtRest:
         flowbot.mint()
         with pytest.raises(IntegrityError), services.database.writing() as connection:
             connection.execute(users.delete())
+
+
+class TestOtherUsers:
+    @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])
+    @pytest.mark.parametrize("name", ["signing-key.pem", "encryption.key", "history.db"])
+    def test_a_file_that_others_can_use_is_refused_with_what_to_run(self, data_dir, name, mode):
+        (data_dir / name).chmod(mode)
+        with pytest.raises(SetupError) as caught:
+            Services.open(Settings.load(data_dir))
+        assert str(caught.value) == (
+            f"Other users can access {data_dir / name} (mode {mode:04o}): run `chmod 600 "
+            f"{data_dir / name}`. If others may have read a key, replace it too."
+        )
+        (data_dir / name).chmod(0o600)
+        Services.open(Settings.load(data_dir)).database.close()
+
+    def test_a_directory_that_others_can_list_is_refused(self, data_dir):
+        data_dir.chmod(0o755)
+        with pytest.raises(SetupError, match=f"run `chmod 700 {data_dir}`"):
+            Services.open(Settings.load(data_dir))

@@ -222,3 +222,32 @@ def test_a_worker_without_a_slot_counts_nothing_and_shows_the_others_counts():
     assert counters.sum_renewals()["renewed"] == 2
     [histogram] = counters.sum_requests().values()
     assert (sum(histogram.buckets), histogram.buckets[-1], histogram.sum) == (2, 1, 99.1)
+
+
+def test_a_second_server_on_the_same_directory_is_named(served, tmp_path):
+    """Until the first one has ended, also by `kill -9`, which its workers outlive for a moment."""
+    (tmp_path / "second").mkdir()
+    second = Served(served.data_dir, tmp_path / "second")
+    warning = f"Warning: another server already serves {served.data_dir}. Stop one of them"
+    assert warning in second.log.read_text()
+    assert warning not in served.log.read_text()
+    for server in (second, served):
+        server.process.kill()
+        server.process.wait()
+    (tmp_path / "third").mkdir()
+    third = Served(served.data_dir, tmp_path / "third")
+    assert warning not in third.log.read_text()
+    third.process.terminate()
+    third.process.wait(timeout=WAIT_LIMIT)
+
+
+def test_a_start_as_another_user_than_the_owner_is_named(data_dir, tmp_path, monkeypatch):
+    """As when root starts it by hand: what it creates would be unusable for the service."""
+    code = f"import os; uid = os.geteuid(); os.geteuid = lambda: uid + 1; {SERVE}"
+    monkeypatch.setattr("tests.server.test_slow_clients.SERVE", code)
+    server = Served(data_dir, tmp_path)
+    server.process.terminate()
+    server.process.wait(timeout=WAIT_LIMIT)
+    assert f"Warning: {data_dir} belongs to another user than this process" in (
+        server.log.read_text()
+    )

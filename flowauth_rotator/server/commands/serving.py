@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 
@@ -52,12 +53,30 @@ def serve(settings: Settings, bind: str, workers: int) -> None:
 
     Services.open(settings).database.close()
     _refuse_used_address(bind)
+    _warn_of_owner_and_rival(settings)
     Gunicorn(
         load_app=lambda counters: create_app(settings.data_dir, counters=counters),
         bind=bind,
         workers=workers,
         on_ready=lambda: click.echo(f"Serving {settings.data_dir} on http://{bind}"),
     ).run()
+
+
+def _warn_of_owner_and_rival(settings: Settings) -> None:
+    directory = settings.directory
+    if directory.has_other_owner():
+        click.echo(
+            f"Warning: {settings.data_dir} belongs to another user than this process "
+            f"(user {os.geteuid()}), and files that it creates may be unusable for the owner. Run "
+            "it as the owner.",
+            err=True,
+        )
+    if settings.database_url is None and not directory.lock():
+        click.echo(
+            f"Warning: another server already serves {settings.data_dir}. Stop one of them, or "
+            "use PostgreSQL for several servers.",
+            err=True,
+        )
 
 
 def _refuse_used_address(bind: str) -> None:
