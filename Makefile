@@ -12,7 +12,7 @@ PROCESSES ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-lowest \
-  test-celery chromium redis-server monitors lint bench bench-server bench-smoke simulate mutants prove \
+  test-celery chromium redis-server monitors pgbouncer lint bench bench-server bench-smoke simulate mutants prove \
   prove-rivals prove-processes prove-cuts prove-requests secrecy lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -61,6 +61,7 @@ test-airflow-2 test-airflow-2-10:
 	  --ignore tests/page/test_alerts.py --ignore tests/page/test_looks.py \
 	  $(if $(filter %-10,$@),--ignore tests/e2e/test_runbooks.py)
 test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium monitors
+test test-lowest: pgbouncer
 
 # What needs no Airflow, no browser and no monitoring system. schemathesis and flowclient need newer
 # packages than the lowest; a PostgreSQL that crashes tells nothing of versions.
@@ -88,16 +89,20 @@ chromium redis-server:
 
 # Prometheus, Nagios, Icinga: unpacked from Debian's packages, since installing them starts services.
 MONITORS := prometheus prometheus-node-exporter prometheus-alertmanager nagios4-core icinga2-bin
-APT := apt-get -qq -o Dir::State::lists=$(CURDIR)/.monitors/lists -o Dir::Cache=$(CURDIR)/.monitors/cache \
+DEBIAN := $(shell command -v apt-get && command -v dpkg)
+APT = apt-get -qq -o Dir::State::lists=$(CURDIR)/$(@D)/lists -o Dir::Cache=$(CURDIR)/$(@D)/cache \
   -o Debug::NoLocking=1 -o APT::Sandbox::User=
-monitors: $(if $(shell command -v apt-get && command -v dpkg),.monitors/ready) ## unpack Prometheus, Nagios and Icinga on Debian or Ubuntu
-.monitors/ready:
-	@echo "Unpacking Prometheus, Nagios and Icinga into .monitors ..."
-	@mkdir -p .monitors/lists/partial .monitors/cache/archives/partial .monitors/root
+monitors: $(if $(DEBIAN),.monitors/ready) ## unpack Prometheus, Nagios and Icinga on Debian or Ubuntu
+pgbouncer: $(if $(DEBIAN),.pgbouncer/ready) ## unpack PgBouncer on Debian or Ubuntu
+.monitors/ready: PACKAGES := $(MONITORS)
+.pgbouncer/ready: PACKAGES := pgbouncer
+.monitors/ready .pgbouncer/ready:
+	@echo "Unpacking $(PACKAGES) into $(@D) ..."
+	@mkdir -p $(@D)/lists/partial $(@D)/cache/archives/partial $(@D)/root
 	@$(APT) update
-	@$(APT) install --reinstall --yes --download-only --no-install-recommends $(MONITORS)
-	@for package in .monitors/cache/archives/*.deb; do dpkg -x $$package .monitors/root || exit; done
-	@rm -rf .monitors/lists .monitors/cache
+	@$(APT) install --reinstall --yes --download-only --no-install-recommends $(PACKAGES)
+	@for package in $(@D)/cache/archives/*.deb; do dpkg -x $$package $(@D)/root || exit; done
+	@rm -rf $(@D)/lists $(@D)/cache
 	@touch $@
 
 .venv-airflow-2/ready: $(LOCK_2)
@@ -165,4 +170,4 @@ lock: $(READY) ## resolve the dependencies anew
 	  --constraint .venv/test-tools.txt --output-file $(LOCK_LOWEST)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .venv-airflow-* .venv-lowest .monitors .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache
+	@rm -rf .venv .venv-airflow-* .venv-lowest .monitors .pgbouncer .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache

@@ -66,12 +66,15 @@ class Database:
 
     @classmethod
     def postgresql(cls, url: URL, *, busy_seconds: float = BUSY_SECONDS) -> Database:
-        """Use a PostgreSQL database, which other servers may share."""
-        options = url.query.get("options", "")
-        options = options if isinstance(options, str) else " ".join(options)
-        query = {**_TIMEOUTS, **url.query, "options": f"{options} -c lock_timeout={busy_seconds}s"}
+        """Use a PostgreSQL database, which other servers may share.
+
+        A connection pooler may give each transaction to another session: no setting and no
+        prepared statement outlives a transaction.
+        """
+        query = {**_TIMEOUTS, **url.query}
         engine = create_engine(
             url.set(drivername="postgresql+psycopg", query=query),
+            connect_args={"prepare_threshold": None},
             isolation_level="READ COMMITTED",  # a statement sees all earlier commits
             hide_parameters=True,
         )
@@ -108,6 +111,8 @@ class Database:
         try:
             connection = transaction.enter_context(self._writer.begin())
             if not self._is_sqlite:
+                timeout = {"milliseconds": f"{self._busy_seconds * 1000:.0f}"}
+                connection.execute(_SET_LOCK_TIMEOUT, timeout)
                 connection.execute(_TAKE_WRITE_LOCK)
         except (DatabaseBusy, OperationalError):
             self._is_stuck = True
@@ -166,6 +171,7 @@ class Database:
         self.engine.dispose()
 
 
+_SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :milliseconds, true)")
 _TAKE_WRITE_LOCK = text(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK_ID})")
 
 
