@@ -12,9 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
-from flask import Blueprint, Flask
 from sqlalchemy.exc import OperationalError
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flowauth_rotator.server.counters import Counters
 from flowauth_rotator.server.database import DatabaseBusy
@@ -25,6 +23,8 @@ from flowauth_rotator.server.settings import Settings
 from flowauth_rotator.server.signing import Signer
 
 if TYPE_CHECKING:
+    from flask import Blueprint, Flask  # at run time only to serve: commands need none of it
+
     from flowauth_rotator.server.blueprint import Clock
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ def create_app(
     Raises:
         SetupError: A file, a key or the database is unusable.
     """
+    from flask import Flask
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
     from flowauth_rotator.server.error_responses import handle_unmatched_requests
 
     settings = Settings.load(data_dir)

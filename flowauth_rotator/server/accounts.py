@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -23,9 +23,12 @@ from flowauth_rotator.server.schema import (
     roles,
     users,
 )
-from flowauth_rotator.server.sessions import SESSION_SECONDS, Session
+
+if TYPE_CHECKING:
+    from flowauth_rotator.server.sessions import Session
 
 MINUTE = 60
+SESSION_SECONDS = 20 * 60
 MIN_PASSWORD = 8
 MAX_NAME = 100
 

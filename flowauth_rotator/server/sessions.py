@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 from flask import Response, request
 from itsdangerous import BadData, URLSafeSerializer
 
+from flowauth_rotator.server.accounts import SESSION_SECONDS
 from flowauth_rotator.server.errors import Refused
 
 SESSION_COOKIE = "session"
 CSRF_COOKIE = "X-CSRF"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_SECONDS = 3600
-SESSION_SECONDS = 20 * 60
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 

@@ -1,7 +1,10 @@
 """A data directory of version 0.1 becomes one of today, and nothing in it is lost."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 
 import pytest
@@ -72,6 +75,9 @@ def old_data_dir(tmp_path, signing_key, cheap_hasher, now):
     (folder / "signing-key.pem").write_bytes(encode_private_key(signing_key))
     (folder / "encryption.key").write_bytes(key)
     (folder / "session.key").write_bytes(b"s" * 64)
+    (folder / "history.db").touch()
+    for path in folder.iterdir():
+        path.chmod(0o600)
     connection = sqlite3.connect(folder / "history.db")
     connection.executescript(f"PRAGMA journal_mode=WAL; {OLD_TABLES}")
     hashed = cheap_hasher.hash("correct-horse-battery-staple")
@@ -224,3 +230,25 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path,
         Services.create(settings, signing_key, now=0)
     assert "very-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_required_version_is_that_of_the_last_migration():
+    """Read from the names of the migrations, since Alembic costs a third of a command."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(schema_version._build_config())
+    assert schema_version.required_version() == scripts.get_current_head()
+
+
+def test_a_command_that_only_reads_imports_neither_flask_nor_alembic(old_data_dir, now):
+    upgrade_server(Settings.load(old_data_dir), now=now)
+    code = (
+        "import sys; from flowauth_rotator.server.commands import server; "
+        "server(['tokens'], standalone_mode=False); "
+        "sys.exit(', '.join({'flask', 'alembic'} & sys.modules.keys()) or 0)"
+    )
+    environment = os.environ | {"FLOWAUTH_ROTATOR_DATA_DIR": str(old_data_dir)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
