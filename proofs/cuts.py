@@ -305,7 +305,7 @@ def _mint_due(services: Services, name: str) -> HistoryRow:
     audience = services.accounts.get_audience(AUDIENCE)
     issued_at = int(time.time()) - AGE * 60
     issued = services.issuer.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
-    return next(row for row in services.issuer.iterate_rows() if row.id == issued.row_id)
+    return next(row for row in services.listing.iterate_rows() if row.id == issued.row_id)
 
 
 def _list_children(services: Services, first: HistoryRow) -> list[Token]:
@@ -314,7 +314,7 @@ def _list_children(services: Services, first: HistoryRow) -> list[Token]:
     Raises:
         RuntimeError: one of them descends from another row.
     """
-    rows = [row for row in services.issuer.iterate_rows() if row.name == first.name]
+    rows = [row for row in services.listing.iterate_rows() if row.name == first.name]
     if {row.parent_id for row in rows} - {None, first.id}:
         raise RuntimeError(f"A row of {first.name} descends from another one.")
     return [_reveal(services, row) for row in rows if row.id != first.id]

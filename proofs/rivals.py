@@ -164,7 +164,7 @@ def contest(services: Services, url: str, agents: int, events: int) -> Contest:
         reports = contend(issuers, stores, PublicKey(services.keyring.current_signer().public_pem))
         seconds = time.monotonic() - began
     outcomes = outcomes_of(reports)
-    later = [row for row in services.issuer.iterate_rows() if row.id > rows[-1].id]
+    later = [row for row in services.listing.iterate_rows() if row.id > rows[-1].id]
     return Contest(
         agents=agents,
         events=events,
@@ -181,11 +181,11 @@ def _minted(services: Services, events: int) -> list[HistoryRow]:
     owner = services.accounts.get_user(USERNAME)
     audience = services.accounts.get_audience(AUDIENCE)
     issued_at = int(time.time()) - AGE * 60
-    before = max((row.id for row in services.issuer.iterate_rows()), default=0)
+    before = max((row.id for row in services.listing.iterate_rows()), default=0)
     for number in range(events):
         name = f"event-{before}-{number}"
         services.issuer.mint(owner, audience.id, name, tuple(ROLES), LIFETIME, now=issued_at)
-    return [row for row in services.issuer.iterate_rows() if row.id > before]
+    return [row for row in services.listing.iterate_rows() if row.id > before]
 
 
 def _violations(

@@ -235,7 +235,7 @@ class RenewalServer:
 
     def rows(self, name: str | None = None) -> list:
         """The rows of the history, of one name or all, oldest first."""
-        return [row for row in self._services.issuer.iterate_rows() if name in (None, row.name)]
+        return [row for row in self._services.listing.iterate_rows() if name in (None, row.name)]
 
     def add_role(self, name: str, *, max_lifetime_minutes: int, scopes: Sequence[str] = ("run",)):
         """Add a role of TEST_SERVER and grant it to flowbot."""

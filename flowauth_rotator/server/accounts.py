@@ -217,14 +217,19 @@ class Accounts:
         return Audience.from_row(row) if row else None
 
     def read_held_roles(
-        self, connection: Connection, user_id: int, audience_id: int
+        self,
+        connection: Connection,
+        user_id: int,
+        audience_id: int,
+        *,
+        revision: int | None = None,
     ) -> HeldRoles | None:
         """Return the roles of a user on an audience, by name; None for an unknown audience.
 
         They are cached for each revision of the accounts: reading hundreds of scopes costs more
         than the rest of a renewal.
         """
-        number = connection.execute(_REVISION).scalar_one()
+        number = connection.execute(_REVISION).scalar_one() if revision is None else revision
         key = {"user_id": user_id, "audience_id": audience_id}
         cached = self._held_roles.get((user_id, audience_id))
         if cached is None or cached.revision != number:

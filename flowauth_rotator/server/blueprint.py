@@ -88,6 +88,7 @@ class _TokenViews:
         self._services = services
         self._accounts = services.accounts
         self._issuer = services.issuer
+        self._listing = services.listing
         self._sessions = Sessions(services.directory.load_session_secret())
         self._metrics = metrics
         self._clock = clock
@@ -181,10 +182,10 @@ class _TokenViews:
     def tokens(self, server_id: int) -> Response:
         user = self._require_user()
         if _parse_all_flag():
-            rows = self._issuer.list_all(user, server_id)
+            rows = self._listing.list_all(user, server_id)
             members = (_row_to_json(*row) for row in rows)
             return Response(_stream_json_list(members), mimetype="application/json")
-        rows = self._issuer.list_renewable(user, server_id, now=request_context().now)
+        rows = self._listing.list_renewable(user, server_id, now=request_context().now)
         return jsonify([_row_to_json(*row) for row in rows])
 
     def mint(self, server_id: int) -> Response:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from flowauth_rotator.core.policy import ABANDONED
-from flowauth_rotator.server.schema import audiences, grants, roles, tokens, users
+from flowauth_rotator.server.schema import audiences, grants, revision, roles, tokens, users
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +58,19 @@ class HistoryRow:
 
 
 @dataclass(frozen=True)
-class Lineage:
-    """What decides whether and how a row can be renewed, which changes after it was added.
+class Parent:
+    """A row to renew, with what decides about its successor; all of it read at once.
 
     Attributes:
-        revoked_at: When it was revoked, in seconds since the epoch.
-        successors: The ids of its successors by their idempotency keys.
+        successor_id: The successor already issued for the idempotency key of the request.
+        has_successor: Whether it has any successor.
+        accounts_revision: The revision of the accounts.
     """
 
-    revoked_at: int | None
-    successors: dict[str | None, int]
+    row: HistoryRow
+    successor_id: int | None
+    has_successor: bool
+    accounts_revision: int
 
 
 @dataclass(frozen=True)
@@ -118,13 +121,18 @@ _ROWS = (
     .order_by(tokens.c.id)
 )
 _ROW = _ROWS.where(tokens.c.id == bindparam("row_id"))
-_ROW_BY_JTI = _ROWS.where(tokens.c.jti == bindparam("jti"))
 _CHILDREN = tokens.alias("children")
-_LINEAGE = (
-    select(tokens.c.revoked_at, _CHILDREN.c.id, _CHILDREN.c.idempotency_key)
-    .select_from(tokens.outerjoin(_CHILDREN, _CHILDREN.c.parent_id == tokens.c.id))
-    .where(tokens.c.id == bindparam("row_id"))
+_IS_CHILD = _CHILDREN.c.parent_id == tokens.c.id
+_PARENTS = _ROWS.add_columns(
+    select(_CHILDREN.c.id)
+    .where(_IS_CHILD, _CHILDREN.c.idempotency_key == bindparam("idempotency_key"))
+    .scalar_subquery()
+    .label("successor_id"),
+    exists().where(_IS_CHILD).label("has_successor"),
+    select(revision.c.number).scalar_subquery().label("accounts_revision"),
 )
+_PARENT = _PARENTS.where(tokens.c.id == bindparam("row_id"))
+_PARENT_BY_JTI = _PARENTS.where(tokens.c.jti == bindparam("jti"))
 # A window function: a join with the maximum of each name takes ten times as long.
 _NAME = (tokens.c.owner_id, tokens.c.audience_id, tokens.c.name)
 _RANKED_ROWS = select(
@@ -182,15 +190,13 @@ class History:
         """Return the row of this id, or None."""
         return _find_first(connection, _ROW, row_id=row_id)
 
-    def find_row_by_jti(self, connection: Connection, jti: str) -> HistoryRow | None:
-        """Return the row of the token with this `jti`, or None."""
-        return _find_first(connection, _ROW_BY_JTI, jti=jti)
+    def find_parent(self, connection: Connection, row_id: int, key: str | None) -> Parent | None:
+        """Return the row of this id, to be renewed with an idempotency key; or None."""
+        return _find_parent(connection, _PARENT, row_id=row_id, idempotency_key=key)
 
-    def read_lineage(self, connection: Connection, row_id: int) -> Lineage:
-        """Return whether a row was revoked, and its successors."""
-        rows = connection.execute(_LINEAGE, {"row_id": row_id}).all()
-        successors = {row.idempotency_key: row.id for row in rows if row.id is not None}
-        return Lineage(rows[0].revoked_at, successors)
+    def find_presented(self, connection: Connection, jti: str, key: str | None) -> Parent | None:
+        """Return the row of the token with this `jti`, to be renewed with a key; or None."""
+        return _find_parent(connection, _PARENT_BY_JTI, jti=jti, idempotency_key=key)
 
     def list_family(self, connection: Connection, row_id: int) -> list[int]:
         """Return the ids of all rows with the same first ancestor."""
@@ -350,6 +356,15 @@ class History:
 def _find_first(connection: Connection, query: Select[Any], **values: object) -> HistoryRow | None:
     row = connection.execute(query, values).first()
     return None if row is None else _build_history_row(row)
+
+
+def _find_parent(connection: Connection, query: Select[Any], **values: object) -> Parent | None:
+    row = connection.execute(query, values).first()
+    if row is None:
+        return None
+    return Parent(
+        _build_history_row(row), row.successor_id, bool(row.has_successor), row.accounts_revision
+    )
 
 
 _FIELDS = tuple(HistoryRow.__dataclass_fields__.keys() - {"roles"})

@@ -20,6 +20,7 @@ from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import DatabaseUnreachable, SetupError
 from flowauth_rotator.server.history import History
 from flowauth_rotator.server.issuing import TokenIssuer
+from flowauth_rotator.server.listing import Listing
 from flowauth_rotator.server.settings import Settings
 from flowauth_rotator.server.signing import Keyring, Signer
 
@@ -35,6 +36,7 @@ class Services:
     keyring: Keyring
     accounts: Administration
     issuer: TokenIssuer
+    listing: Listing
 
     @classmethod
     def create(
@@ -109,7 +111,8 @@ class Services:
         keyring = Keyring((lambda: signer) if signer else directory.load_signer, database)
         accounts = Administration(database, hasher or PasswordHasher(), settings.sign_in_limit)
         issuer = TokenIssuer(database, accounts, history, keyring, settings)
-        return cls(settings, directory, database, history, keyring, accounts, issuer)
+        listing = Listing(database, accounts, history, settings)
+        return cls(settings, directory, database, history, keyring, accounts, issuer, listing)
 
     def verify(self) -> None:
         """Verify that tokens can be issued: the database is usable, and the keys belong to it.

@@ -78,6 +78,7 @@ POLICY = "flowauth_rotator.core.policy"
 CLOCK = "flowauth_rotator.core.clock"
 TOKENS = "flowauth_rotator.core.tokens"
 ISSUING = "flowauth_rotator.server.issuing"
+ISSUE_RULES = "flowauth_rotator.server.issue_rules"
 
 MUTANTS = (
     Mutant(
@@ -322,8 +323,8 @@ MUTANTS = (
     Mutant(
         "the server does not keep the key",
         "generators",
-        f"{ISSUING}:IssuePlan.build_row",
-        "A.idempotency_key if A else None",
+        f"{ISSUING}:TokenIssuer._plan_renewal",
+        "idempotency_key",
         "None",
         SERVER,
     ),
@@ -331,8 +332,8 @@ MUTANTS = (
         "the server commits what was true before it had the right to write",
         "practice",
         f"{ISSUING}:TokenIssuer._issue",
-        "build_plan(_)",
-        "plan",
+        "confirmed = build_plan(_)",
+        "confirmed = plan",
         SERVER,
     ),
     Mutant(
@@ -346,7 +347,7 @@ MUTANTS = (
     Mutant(
         "the server renews roles that are held no more",
         "practice",
-        f"{ISSUING}:_select_renewed_roles",
+        f"{ISSUE_RULES}:select_renewed_roles",
         "if _: raise Refused(401, ...)",
         "return tuple(role for old in parent.roles for role in held if role.id == old.id)",
         SERVER,

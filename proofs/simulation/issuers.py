@@ -186,7 +186,7 @@ class SimulatedServer:
             return document([{"id": 1, "server_name": AUDIENCE}])
         if exchange.is_renewal:
             return self._renewed(exchange, now)
-        listing = self._services.issuer.list_renewable(self._owner, 1, now=now)
+        listing = self._services.listing.list_renewable(self._owner, 1, now=now)
         return document(
             [
                 {
@@ -239,5 +239,5 @@ class SimulatedServer:
     def texts(self) -> Iterator[tuple[int, int | None, str]]:
         """Each row's id, its parent's, and its token."""
         history = self._services.history
-        for row in self._services.issuer.iterate_rows():
+        for row in self._services.listing.iterate_rows():
             yield row.id, row.parent_id, history.reveal(row)

@@ -149,7 +149,7 @@ class TestAtRest:
         app.test_client().get("/version")
         services = app.extensions["flowauth_rotator"]
         owner = services.accounts.get_user("flowbot")
-        listed = services.issuer.list_renewable(owner, 1, now=1_800_000_000)
+        listed = services.listing.list_renewable(owner, 1, now=1_800_000_000)
         same = [text for _, text in listed] == [token]
         assert same
         services.database.close()

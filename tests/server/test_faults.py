@@ -243,7 +243,7 @@ class Load:
         own = select(tokens).where(tokens.c.name.in_(NAMES))
         with self.services.database.reading() as connection:
             kept = {row.id: row for row in connection.execute(own)}
-        rows = {row.id: row for row in list(self.services.issuer.iterate_rows()) if row.id in kept}
+        rows = {row.id: row for row in list(self.services.listing.iterate_rows()) if row.id in kept}
         for client in self.clients:
             for before, after in itertools.pairwise(client.told):
                 row = kept[after.row_id]
@@ -537,7 +537,7 @@ def test_a_clock_set_back_leaves_renewal_as_it_is(flowbot, clock, services, clai
     """Old answers are given again byte for byte, new ones are of now, and history only grows."""
     row = flowbot.minted()
     by_id, by_token = flowbot.renew(row["id"], key="id"), flowbot.renew_presented(row["token"])
-    history = list(services.issuer.iterate_rows())
+    history = list(services.listing.iterate_rows())
     clock.advance(seconds=-seconds)
     flowbot.sign_in()
     again = flowbot.renew(row["id"], key="id")
@@ -548,8 +548,8 @@ def test_a_clock_set_back_leaves_renewal_as_it_is(flowbot, clock, services, clai
     assert claims_of(renewed.json["token"])["iat"] == clock.now < claims_of(from_the_future)["iat"]
     assert claims_of(flowbot.renew(row["id"]).json["token"])["iat"] == clock.now
     assert flowbot.mint().status_code == 200
-    assert list(services.issuer.iterate_rows())[: len(history)] == history
-    assert len(list(services.issuer.iterate_rows())) == len(history) + 3
+    assert list(services.listing.iterate_rows())[: len(history)] == history
+    assert len(list(services.listing.iterate_rows())) == len(history) + 3
 
 
 def test_a_clock_set_back_locks_nobody_out_for_longer_than_the_window(flowbot, clock):

@@ -64,7 +64,7 @@ def test_two_workers_replay_one_successor(free_bind, data_dir):
 
     with ThreadPoolExecutor(16) as pool:
         answer, *others = set(pool.map(ask, range(16)))
-    rows = list(services.issuer.iterate_rows())
+    rows = list(services.listing.iterate_rows())
     services.database.close()
     assert len(others) == 0
     assert [row.parent_id for row in rows] == [None, rows[0].id]
@@ -89,7 +89,7 @@ def test_a_graceful_stop_answers_what_was_asked_and_loses_no_row(serving, free_b
     assert serving.wait(timeout=WAIT_LIMIT) == 0
     for client in clients:
         client.join()
-    kept = {row.id for row in list(services.issuer.iterate_rows())}
+    kept = {row.id for row in list(services.listing.iterate_rows())}
     services.database.close()
     assert set(told) <= kept
 

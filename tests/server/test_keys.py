@@ -144,7 +144,7 @@ class TestEncryptionKeyRotation:
         [new] = (data_dir / "encryption.key").read_bytes().split()
         assert new not in old
         assert seen == [(3, 3)]
-        for row in list(services.issuer.iterate_rows()):
+        for row in list(services.listing.iterate_rows()):
             Fernet(new).decrypt(row.ciphertext)
         same = flowbot.rows() == rows
         assert same
@@ -190,13 +190,14 @@ class TestEncryptionKeyRotation:
     def test_a_list_that_is_being_read_meanwhile_is_whole(
         self, flowbot, services, monkeypatch, clock
     ):
-        monkeypatch.setattr("flowauth_rotator.server.issuing.BATCH", 2)
+        monkeypatch.setattr("flowauth_rotator.server.listing.BATCH", 2)
         rows = [flowbot.minted(name=f"N{number}") for number in range(4)]
         owner = services.accounts.get_user("flowbot")
-        batches = services.issuer._read_batches(owner_id=owner.id)
+        batches = services.listing._read_batches(owner_id=owner.id)
         first = next(batches)
         rotate_encryption_key(services)
-        listed = services.issuer._decrypt_rows(first) + services.issuer._decrypt_rows(next(batches))
+        decrypt = services.listing._decrypt_rows
+        listed = decrypt(first) + decrypt(next(batches))
         same = [token for _, token in listed] == [row["token"] for row in rows]
         assert same
 

@@ -72,7 +72,7 @@ def test_renewals_go_on_behind_a_pooler(
     finally:
         served.process.terminate()
         served.process.wait(timeout=WAIT_LIMIT)
-    rows = list(services.issuer.iterate_rows())
+    rows = list(services.listing.iterate_rows())
     services.database.close()
     assert len(set(answers)) == 100
     assert len(rows) == 101

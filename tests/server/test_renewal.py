@@ -84,7 +84,7 @@ def test_every_row_knows_its_parent(flowbot, services):
     second = flowbot.renew(first).json["id"]
     third = flowbot.renew(second).json["id"]
     fork = flowbot.renew(first).json["id"]
-    lineage = {row.id: row.parent_id for row in list(services.issuer.iterate_rows())}
+    lineage = {row.id: row.parent_id for row in list(services.listing.iterate_rows())}
     assert lineage == {first: None, second: first, third: second, fork: first}
 
 
@@ -237,7 +237,7 @@ def test_a_role_revoked_while_the_successor_is_signed_is_still_a_refusal(
     )
     slow.extensions["flowauth_rotator"].database.close()
     assert refused(answer, 401) == MISSING + "runner"
-    assert len(list(services.issuer.iterate_rows())) == 1
+    assert len(list(services.listing.iterate_rows())) == 1
 
 
 @pytest.mark.parametrize("row_id", ["2", "0", "-1", "x", "1.0", "2147483648", "9" * 40])

@@ -163,7 +163,7 @@ class TestList:
 
     def test_the_full_list_has_every_row_however_many(self, flowbot, monkeypatch):
         """It is read some at a time."""
-        monkeypatch.setattr("flowauth_rotator.server.issuing.BATCH", 3)
+        monkeypatch.setattr("flowauth_rotator.server.listing.BATCH", 3)
         assert flowbot.get("/tokens/tokens/1?all=true").json == []
         for count in range(1, 8):
             flowbot.mint(name=f"N{count}")
@@ -223,7 +223,7 @@ class TestPruning:
         assert old["roles"] == new["roles"]
         same = [new] == flowbot.rows()
         assert same
-        assert [row.ciphertext is None for row in list(services.issuer.iterate_rows())] == [
+        assert [row.ciphertext is None for row in list(services.listing.iterate_rows())] == [
             True,
             False,
         ]
@@ -242,7 +242,7 @@ class TestPruning:
         clock.advance(minutes=5)
         app = create_app(data_dir, hasher=cheap_hasher, clock=clock)
         app.extensions["flowauth_rotator"].database.close()
-        assert [row.ciphertext for row in list(services.issuer.iterate_rows())] == [None]
+        assert [row.ciphertext for row in list(services.listing.iterate_rows())] == [None]
 
     @pytest.mark.parametrize("pruned", [True, False])
     def test_a_replay_of_what_has_gone_is_a_refusal(

@@ -120,7 +120,7 @@ def test_every_row_is_kept_with_its_lineage_roles_and_token(
     assert upgrade_server(settings, now=now) == ("0001", schema_version.required_version())
     app = create_app(old_data_dir, hasher=cheap_hasher)
     services = app.extensions["flowauth_rotator"]
-    rows = list(services.issuer.iterate_rows())
+    rows = list(services.listing.iterate_rows())
     facts = [(row.id, row.parent_id, row.name, row.family_began_at) for row in rows]
     assert facts == [
         (1, None, "A", now - 2999),

@@ -109,7 +109,7 @@ def tokens(
     expiring_after = None if show_all else now - services.settings.renew_expired_grace
     rows = (
         _row_to_facts(row, now)
-        for row in services.issuer.iterate_rows(
+        for row in services.listing.iterate_rows(
             owner_id=owner_id, expiring_after=expiring_after, with_revoked=show_all
         )
         if name in (None, row.name)

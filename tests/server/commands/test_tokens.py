@@ -147,7 +147,7 @@ class TestOutput:
         assert "An existing file is never overwritten" in stderr
         code, _, stderr = mint(tmp_path / "none" / "flowapi.token")
         assert (code, f"mkdir -p {tmp_path}/none" in stderr) == (1, True)
-        assert list(services.issuer.iterate_rows()) == []
+        assert list(services.listing.iterate_rows()) == []
 
     def test_a_refused_one_leaves_no_file(self, mint, tmp_path):
         code, _, _ = mint(tmp_path / "flowapi.token", "--lifetime-minutes", "999999")
