@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
@@ -64,6 +65,7 @@ class HealthViews:
         return Response(self._metrics.render(request_context().now), content_type=CONTENT_TYPE)
 
 
+@cache
 def program_version() -> str:
     """Return the version of this package."""
     try:
