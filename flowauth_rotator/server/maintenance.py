@@ -7,12 +7,14 @@ from collections.abc import Callable
 from sqlalchemy import and_, func, select
 
 from flowauth_rotator.server import signing
-from flowauth_rotator.server.accounts import build_not_found
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS, SIGNING_KEY
+from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.rate_limit import delete_expired_counters
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.signing import Signer
+
+_LIST_TOKENS = "List the tokens with: flowauth-rotator server tokens --all."
 
 Progress = Callable[[int, int], object]  # called with the number done and the total
 
@@ -53,7 +55,7 @@ def revoke_token(services: Services, row_id: int, *, family: bool, now: int) -> 
     history = services.history
     with services.database.writing() as connection:
         if history.find_row(connection, row_id) is None:
-            raise build_not_found("Token", str(row_id), "tokens --all")
+            raise Refused(404, f"There is no token with id {row_id}. {_LIST_TOKENS}")
         list_rows = history.list_family if family else history.list_descendants
         condition = tokens.c.id.in_(list_rows(connection, row_id))
         return history.revoke(connection, condition, now)
@@ -77,7 +79,7 @@ def revoke_name(
         condition = and_(condition, tokens.c.audience_id == audience_id)
     with services.database.writing() as connection:
         if connection.execute(select(tokens.c.id).where(condition).limit(1)).first() is None:
-            raise build_not_found("Token", name, "tokens --all", f" of user {username!r}")
+            raise Refused(404, f"User {username!r} has no token named {name!r}. {_LIST_TOKENS}")
         return services.history.revoke(connection, condition, now)
 
 

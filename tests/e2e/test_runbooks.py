@@ -33,6 +33,7 @@ LAST = (
     "FlowAuthRotationMisconfigured",
     "FlowAuthRotationAgentStalled",
     "FlowAuthRenewalServerNameWithoutSuccessor",
+    "FlowAuthRenewalServerTokenForked",
 )
 PAGES = sorted(
     (path.stem for path in RUNBOOKS.glob("*.md")),

@@ -218,3 +218,17 @@ def test_a_name_that_nobody_renews_is_told_by_the_server(watch, issuer):
     watch.wait_for("FlowAuthRenewalServerNameWithoutSuccessor")
     firing = watch.ask('ALERTS{alertstate="firing", job="server"}')
     assert [labels["name"] for labels, _ in firing] == ["forsaken"]
+
+
+def test_a_token_that_two_clients_renew_is_told_by_the_server(watch, issuer):
+    """Each sends a request of its own for the same token."""
+    watch.wait_for_scrapes("server")
+    token = issuer.mint("shared", lifetime_minutes=60)
+    for _ in range(2):
+        request = urllib.request.Request(
+            f"{issuer.url}/tokens/renew",
+            data=b"{}",
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=60).close()
+    watch.wait_for("FlowAuthRenewalServerTokenForked")

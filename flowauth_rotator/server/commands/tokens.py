@@ -164,11 +164,13 @@ def revoke_token(
             "Name tokens by ID, with or without --family; or by --user and --name."
         )
     live = [expiry for expiry in revoked if expiry > now]
-    message = f"Revoked {format_count(len(revoked), 'token')}; they can no longer be renewed."
+    message = f"Revoked {format_count(len(revoked), 'token')}, which can no longer be renewed."
+    if not revoked:
+        message = "Nothing to revoke: these tokens are revoked already."
     if live:
         message += (
-            f"\n{len(live)} of them work at FlowAPI until they expire, "
-            f"the last at {format_epoch(max(live))} UTC."
+            f"\nFlowAPI still accepts {len(live)} of them, the last until "
+            f"{format_epoch(max(live))} UTC."
         )
     print_result(
         message,

@@ -47,8 +47,8 @@ def test_a_token_is_revoked_with_all_that_were_renewed_from_it(
 ):
     first, second, third, fork = line_of_descent
     told = says("revoke-token", second["id"]).splitlines()
-    assert told[0] == "Revoked 3 tokens; they can no longer be renewed."
-    assert told[1].startswith("3 of them work at FlowAPI until they expire, the last at 2100-01-08")
+    assert told[0] == "Revoked 3 tokens, which can no longer be renewed."
+    assert told[1].startswith("FlowAPI still accepts 3 of them, the last until 2100-01-08")
     assert revoked(flowbot, refused, second, third, fork)
     assert flowbot.renew_presented(first["token"], key="new").status_code == 200
 
@@ -60,6 +60,7 @@ def test_a_family_is_revoked_by_any_of_its_members(says, flowbot, refused, line_
     assert revoked(flowbot, refused, *line_of_descent)
     assert flowbot.renew(other["id"]).status_code == 200
     assert json.loads(says("revoke-token --family --json", 1))["revoked"] == 0
+    assert says("revoke-token --family", 1).startswith("Nothing to revoke: ")
 
 
 def test_a_name_is_revoked_for_its_owner_alone(says, flowbot, mallory, refused):
@@ -127,8 +128,11 @@ def test_two_holders_of_a_token_are_counted_and_logged(flowbot, metrics, caplog)
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("revoke-token 99", "Token '99' does not exist. List the tokens with: flowauth-rotator "),
-        ("revoke-token --user flowbot --name NONE", "'NONE' does not exist of user 'flowbot'. "),
+        (
+            "revoke-token 99",
+            "There is no token with id 99. List the tokens with: ",
+        ),
+        ("revoke-token --user flowbot --name NONE", "User 'flowbot' has no token named 'NONE'. "),
         ("revoke-token", "Name tokens by ID, with or without --family; or by --user and --name."),
         ("revoke-token 1 --user flowbot", "Name tokens by ID"),
         ("revoke-token --name AIRFLOW", "Name tokens by ID"),
