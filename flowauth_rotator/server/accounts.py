@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from limits import RateLimitItem
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.password_checks import PasswordChecks
-from flowauth_rotator.server.rate_limit import RateLimit, delete_expired_counters
+from flowauth_rotator.server.rate_limit import Rate, RateLimit, delete_expired_counters
 from flowauth_rotator.server.schema import (
     audiences,
     ended_sessions,
@@ -122,9 +121,7 @@ class Accounts:
     Every refusal is a `Refused`.
     """
 
-    def __init__(
-        self, database: Database, hasher: PasswordHasher, sign_in_limit: RateLimitItem
-    ) -> None:
+    def __init__(self, database: Database, hasher: PasswordHasher, sign_in_limit: Rate) -> None:
         self._database = database
         self._hasher = hasher
         self._sign_in_limit = sign_in_limit
@@ -164,7 +161,7 @@ class Accounts:
     def _sign_in_limits(self, address: str, name: str) -> list[RateLimit]:
         description, network = "failed attempts to sign in", _find_network(address)
         item = self._sign_in_limit
-        tenfold = type(item)(10 * item.amount, item.multiples)
+        tenfold = Rate(10 * item.amount, item.seconds)
         return [
             RateLimit(item, ("sign-in", network, name), description),
             RateLimit(tenfold, ("sign-in", network), description),

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute, parse_many
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -17,6 +16,7 @@ from flowauth_rotator.core.durations import parse_duration
 from flowauth_rotator.server.data_dir import DATABASE, DataDirectory
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import SetupError
+from flowauth_rotator.server.rate_limit import Rate
 
 DATA_DIR_VARIABLE = "FLOWAUTH_ROTATOR_DATA_DIR"
 
@@ -43,8 +43,8 @@ class Settings:
     renew_expired_grace: int = 0
     bearer_renewal: bool = True
     user_claims: Literal["compressed", "plain"] = "compressed"
-    sign_in_limit: RateLimitItem = RateLimitItemPerMinute(10)  # noqa: RUF009 - immutable
-    renewal_limit: RateLimitItem = RateLimitItemPerHour(60)  # noqa: RUF009
+    sign_in_limit: Rate = Rate.parse("10/minute")  # noqa: RUF009 - immutable
+    renewal_limit: Rate = Rate.parse("60/hour")  # noqa: RUF009
     trusted_proxies: int = 0
 
     @classmethod
@@ -92,12 +92,11 @@ def _parse_duration(value: str, variable: str) -> int:
         raise SetupError(f"{variable}={value!r} is not a duration like 30m, 12h or 400d.") from None
 
 
-def _parse_rate(value: str, variable: str) -> RateLimitItem:
+def _parse_rate(value: str, variable: str) -> Rate:
     try:
-        [rate] = parse_many(value)
+        return Rate.parse(value)
     except ValueError:
         raise SetupError(f"{variable}={value!r} is not a rate like 10/minute or 60/hour.") from None
-    return rate
 
 
 def _parse_claims_format(value: str, variable: str) -> str:

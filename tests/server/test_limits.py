@@ -247,6 +247,8 @@ class TestExpiredGrace:
         ("SIGNIN_RATE_LIMIT", "often"),
         ("RENEWAL_RATE_LIMIT", "10"),
         ("RENEWAL_RATE_LIMIT", "10/minute;100/hour"),
+        ("RENEWAL_RATE_LIMIT", "0/minute"),
+        ("RENEWAL_RATE_LIMIT", "10/week"),
         ("USER_CLAIMS", "zip"),
         ("TRUSTED_PROXIES", "yes"),
     ],
