@@ -18,6 +18,7 @@ from statistics import median
 from typing import ParamSpec, TypeVar
 
 import click
+from argon2 import PasswordHasher
 
 from benchmarks.load import (
     THREADS,
@@ -35,10 +36,10 @@ from benchmarks.serving import SCOPES, LoadedServer, Memory, embedded_postgres, 
 from benchmarks.sizes import FULL, SMOKE, SMOKE_NOTE, Sizes, smoke_option
 from demo.parts import prepare_process
 
+UNKNOWN_PASSWORD = "a password for the hash alone"  # noqa: S105 - of no user
+
 P = ParamSpec("P")
 T = TypeVar("T")
-
-FLOWAUTH = 60  # renewals a second on such a machine, and 95 at best
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,8 @@ def _measure_credential(bench: Bench, account: Account, *, bearer: bool) -> list
     client = f"client: {median(run.result.cpu for run in steady):.0%} of a core"
     due = f"{rate:.0f} /s, at random moments"
     return [
-        Figure(
-            1, f"renewals a second, {how}", steady, _rate, "/s", at_least=5 * FLOWAUTH, note=client
-        ),
-        Figure(1, "... in signatures of RSA-3072", steady, _of_3072, "x"),
+        Figure(1, f"renewals a second, {how}", steady, _rate, "/s", note=client),
+        Figure(1, "... in signatures of RSA-3072", steady, _of_3072, "x", at_least=0.9),
         Figure(1, "... in signatures of RSA-4096", steady, _of_4096, "x", at_least=0.5),
         Figure(2, f"p50 at half load, {how}", half, _quantile(0.50), "ms", note=due),
         Figure(2, f"p99 at half load, {how}", half, _quantile(0.99), "ms", at_most=25),
@@ -290,6 +289,37 @@ def measure_hostile(bench: Bench) -> list[Figure]:
     ]
 
 
+def measure_accounts(bench: Bench) -> list[Figure]:
+    """Figures 10 to 12: a sign-in against one hash, a long list, and a command."""
+    server, sizes = bench.server("accounts", SIGNIN_RATE_LIMIT="1000000/second"), bench.sizes
+    hasher = PasswordHasher()
+    hashed = hasher.hash(UNKNOWN_PASSWORD)
+    verify = timed(partial(hasher.verify, hashed, UNKNOWN_PASSWORD))
+    with server.running():
+        side_by_side = partial(alternate, verify, timed(server.sign_in_once), sizes.sign_ins)
+        sign_ins = bench.repeat("signing in", partial(_regardless, side_by_side), _ratio_told)
+        with console.status(f"minting {sizes.listed_rows:,} tokens ..."):
+            account = server.sign_in(sizes.listed_rows)
+        lists = bench.repeat(
+            f"listing {sizes.listed_rows:,} rows",
+            lambda _: bench.load(list_active, account, times=3),
+            _told,
+        )
+        commands = bench.repeat(
+            "running a command",
+            lambda _: median(server.run_command() for _ in range(sizes.commands)),
+            lambda seconds: f"{seconds:.2f} s",
+        )
+    seconds = "processor time of `server users`"
+    return [
+        Figure(10, "a sign-in against one hash", sign_ins, _ratio_to_baseline, "x", at_most=1.2),
+        Figure(
+            11, f"a list of {sizes.listed_rows:,} rows", lists, _quantile(0.5), "ms", at_most=150
+        ),
+        Figure(12, seconds, commands, lambda run: run.result * 1000, "ms", at_most=600),
+    ]
+
+
 def _regardless(act: Callable[[], T], _number: int) -> T:
     """Whatever the number of the run."""
     return act()
@@ -306,6 +336,14 @@ def _scrape(pairs: Pairs) -> float:
 
 def _against_select(pairs: Pairs) -> float:
     return median(pairs.ratios)
+
+
+def _ratio_to_baseline(run: Run[Pairs]) -> float:
+    return median(run.result.ratios)
+
+
+def _ratio_told(pairs: Pairs) -> str:
+    return f"{median(pairs.ratios):.2f} x"
 
 
 def _in_turn(
@@ -370,6 +408,7 @@ BENCHMARKS: dict[str, tuple[set[int], Callable[[Bench], list[Figure]]]] = {
     "postgres": ({7}, measure_postgres),
     "scrapes": ({8}, measure_scrapes),
     "hostile": ({9}, measure_hostile),
+    "accounts": ({10, 11, 12}, measure_accounts),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import time
 import warnings
 from collections.abc import Iterator
@@ -198,6 +199,21 @@ class LoadedServer:
             wait_until_healthy(f"{self.url}/version", process, "The renewal server", self.log)
             self._process = psutil.Process(process.pid)
             yield self
+
+    def sign_in_once(self) -> None:
+        """Sign in as the user, over a connection of its own."""
+        body = {"username": USER, "password": self._password}
+        requests.post(f"{self.url}/signin", json=body, timeout=60).raise_for_status()
+
+    def run_command(self) -> float:
+        """List the users, for the seconds of processor time that the command took."""
+        command = [str(BIN / "flowauth-rotator"), "server", "users"]
+        before = os.times()
+        subprocess.run(  # noqa: S603 - our own program
+            command, env=self._env, check=True, stdout=subprocess.DEVNULL
+        )
+        after = os.times()
+        return after.children_user + after.children_system - sum(before[2:4])
 
     def sign_in(self, active_tokens: int) -> Account:
         """Sign in as the user, and mint so many active tokens, each of its own name."""

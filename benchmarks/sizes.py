@@ -38,6 +38,9 @@ class Sizes:
     names: int  # figure 8
     tokens_of_a_name: int
     server_scrapes: int  # in a run
+    sign_ins: int  # figure 10, in a run
+    listed_rows: int  # figure 11
+    commands: int  # figure 12, in a run
 
 
 FULL = Sizes(
@@ -63,6 +66,9 @@ FULL = Sizes(
     names=1000,
     tokens_of_a_name=30,
     server_scrapes=10,
+    sign_ins=10,
+    listed_rows=1000,
+    commands=5,
 )
 
 # Two repetitions, since who goes first changes; one Airflow for the page and for the scrape.
@@ -89,6 +95,9 @@ SMOKE = Sizes(
     names=4,
     tokens_of_a_name=2,
     server_scrapes=2,
+    sign_ins=2,
+    listed_rows=5,
+    commands=2,
 )
 
 smoke_option = click.option(
