@@ -13,6 +13,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")
+EVENTS = (*RENEWAL_RESULTS, "forked")
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 # The names of the views; a request that matches no route, or one added later, has the first.
 VIEWS = (
@@ -20,15 +21,12 @@ VIEWS = (
     *("renew", "renew_presented", "jwks", "openapi", "healthz", "readyz", "metrics"),
 )
 
-# A slot is an array of doubles: one for each result, one for forks, and the series of each view and
-# status.
+# A slot is an array of doubles: one for each event, then the series of each view and status.
 _MAX_SERIES = 256
 _STATUS, _VIEW, _BUCKETS = 0, 1, 2  # in a series; a status of 0 marks the first unused series
 _SUM = _BUCKETS + len(BOUNDS) + 1
 _SERIES = _SUM + 1
-_FORKS = len(RENEWAL_RESULTS)
-_FIRST_SERIES = _FORKS + 1
-_SLOT = _FIRST_SERIES + _MAX_SERIES * _SERIES
+_SLOT = len(EVENTS) + _MAX_SERIES * _SERIES
 
 
 @dataclass
@@ -62,41 +60,32 @@ class Counters:
         if slot is not None:
             self._offsets = dict(self._list_series(slot))
 
-    def count(self, view: str, status: int, seconds: float, renewal: str | None) -> None:
+    def count_request(self, view: str, status: int, seconds: float) -> None:
         """Count one request.
 
         Args:
             view: The name of the view.
             status: The status of the response.
             seconds: The duration.
-            renewal: The result, if the request is a renewal.
         """
         with self._lock:
             if self._slot is None:
                 return
-            if renewal is not None:
-                self._values[self._slot * _SLOT + RENEWAL_RESULTS.index(renewal)] += 1
-            offset = self._find_series(view if view in VIEWS else "", status)
+            offset = self._find_series(self._slot, view if view in VIEWS else "", status)
             if offset is not None:
                 self._values[offset + _BUCKETS + bisect_left(BOUNDS, seconds)] += 1
                 self._values[offset + _SUM] += seconds
 
-    def count_fork(self) -> None:
-        """Count one renewal of a token that already had a successor."""
+    def count_event(self, event: str) -> None:
+        """Count one of `EVENTS`."""
         with self._lock:
             if self._slot is not None:
-                self._values[self._slot * _SLOT + _FORKS] += 1
+                self._values[self._slot * _SLOT + EVENTS.index(event)] += 1
 
-    def sum_forks(self) -> float:
-        """Return the number of forks, of all processes."""
-        return sum(self._values[slot * _SLOT + _FORKS] for slot in range(self._slots))
-
-    def sum_renewals(self) -> dict[str, float]:
-        """Return the number of renewals with each result, of all processes."""
-        return {
-            result: sum(self._values[slot * _SLOT + index] for slot in range(self._slots))
-            for index, result in enumerate(RENEWAL_RESULTS)
-        }
+    def sum_event(self, event: str) -> float:
+        """Return how often an event was counted, by all processes."""
+        index = EVENTS.index(event)
+        return sum(self._values[slot * _SLOT + index] for slot in range(self._slots))
 
     def sum_requests(self) -> dict[tuple[str, int], Histogram]:
         """Return the durations of requests by view and status, of all processes."""
@@ -109,12 +98,12 @@ class Counters:
                 histogram.sum += self._values[offset + _SUM]
         return sums
 
-    def _find_series(self, view: str, status: int) -> int | None:
+    def _find_series(self, slot: int, view: str, status: int) -> int | None:
         """Return the offset of a series, a new one if needed; None if there is no more room."""
         if (view, status) not in self._offsets:
             if len(self._offsets) == _MAX_SERIES:
                 return None
-            offset = self._compute_offset(len(self._offsets))
+            offset = _compute_offset(slot, len(self._offsets))
             self._values[offset + _VIEW] = VIEWS.index(view)
             self._values[offset + _STATUS] = status  # last: it makes the series visible to others
             self._offsets[view, status] = offset
@@ -123,13 +112,13 @@ class Counters:
     def _list_series(self, slot: int) -> list[tuple[tuple[str, int], int]]:
         series = []
         for number in range(_MAX_SERIES):
-            offset = self._compute_offset(number, slot)
+            offset = _compute_offset(slot, number)
             status = int(self._values[offset + _STATUS])
             if not status:
                 break
             series.append(((VIEWS[int(self._values[offset + _VIEW])], status), offset))
         return series
 
-    def _compute_offset(self, number: int, slot: int | None = None) -> int:
-        slot = self._slot if slot is None else slot
-        return (slot or 0) * _SLOT + _FIRST_SERIES + number * _SERIES
+
+def _compute_offset(slot: int, series: int) -> int:
+    return slot * _SLOT + len(EVENTS) + series * _SERIES

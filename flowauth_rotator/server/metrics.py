@@ -43,14 +43,13 @@ class Metrics:
             event: The event in the log.
             seconds: The duration.
         """
-        result = None
+        self._counters.count_request(view, code, seconds)
         if view in ("renew", "renew_presented"):
-            result = event if event in RENEWAL_RESULTS else "failed"
-        self._counters.count(view, code, seconds, result)
+            self._counters.count_event(event if event in RENEWAL_RESULTS else "failed")
 
     def count_fork(self) -> None:
         """Count one renewal of a token that already had a successor."""
-        self._counters.count_fork()
+        self._counters.count_event("forked")
 
     def render(self, now: int) -> bytes:
         """Render all metrics in the text format of Prometheus.
@@ -85,12 +84,12 @@ class _RequestMetrics(Collector):
             "Requests to renew a token, by result.",
             labels=["result"],
         )
-        for result, number in self._counters.sum_renewals().items():
-            renewals.add_metric([result], number)
+        for result in RENEWAL_RESULTS:
+            renewals.add_metric([result], self._counters.sum_event(result))
         forks = CounterMetricFamily(
             "flowauth_renewal_server_forks",
             "Renewals of a token that already had a successor.",
-            value=self._counters.sum_forks(),
+            value=self._counters.sum_event("forked"),
         )
         yield from (requests, renewals, forks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -80,7 +81,9 @@ class RateLimit:
         until = now + self.rate.seconds
         # A counter that expires later than this was written by a clock that has been set back.
         latest = until + _MAX_CLOCK_SKEW
-        return {"counter_key": json.dumps(self.keys), "now": now, "until": until, "latest": latest}
+        # Hashed: what a client typed as a name may be a password.
+        key = hashlib.sha256(json.dumps(self.keys).encode()).hexdigest()
+        return {"counter_key": key, "now": now, "until": until, "latest": latest}
 
     def _build_refusal(self, expires_at: int, now: int) -> Refused:
         seconds = max(1, expires_at - now)

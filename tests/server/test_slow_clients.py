@@ -205,8 +205,9 @@ def test_more_series_than_there_is_room_for_are_not_counted_and_nothing_fails():
 
     counters = Counters()
     for status in range(100, 500):
-        counters.count("renew", status, 0.1, "renewed")
-    assert counters.sum_renewals()["renewed"] == 400
+        counters.count_request("renew", status, 0.1)
+        counters.count_event("renewed")
+    assert counters.sum_event("renewed") == 400
     assert len(counters.sum_requests()) == 256
 
 
@@ -214,12 +215,11 @@ def test_a_worker_without_a_slot_counts_nothing_and_shows_the_others_counts():
     from flowauth_rotator.server.counters import Counters
 
     counters = Counters(slots=2)
-    counters.count("renew", 200, 0.1, "renewed")
-    counters.use_slot(1)
-    counters.count("renew", 200, 99.0, "renewed")
-    counters.use_slot(None)
-    counters.count("renew", 200, 0.1, "renewed")
-    assert counters.sum_renewals()["renewed"] == 2
+    for slot, seconds in ((0, 0.1), (1, 99.0), (None, 0.1)):
+        counters.use_slot(slot)
+        counters.count_request("renew", 200, seconds)
+        counters.count_event("renewed")
+    assert counters.sum_event("renewed") == 2
     [histogram] = counters.sum_requests().values()
     assert (sum(histogram.buckets), histogram.buckets[-1], histogram.sum) == (2, 1, 99.1)
 
