@@ -8,9 +8,11 @@ from itertools import islice
 import pytest
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
+from sqlalchemy import select
 
 from flowauth_rotator.server import Settings, SetupError, create_app
 from flowauth_rotator.server.password_checks import MAX_WAITING
+from flowauth_rotator.server.schema import rate_counters
 from flowauth_rotator.server.signing import Signer
 from tests.server.conftest import Caller
 
@@ -32,6 +34,14 @@ class TestSignIn:
         assert answer.headers["Retry-After"] == "40"
         clock.advance(seconds=40)
         assert stranger.sign_in().status_code == 200
+
+    def test_a_name_that_was_typed_is_not_stored(self, stranger, services):
+        """It may be a password in the wrong field."""
+        self.fail(stranger, 1, "hunter2-as-a-name")
+        with services.database.reading() as connection:
+            keys = connection.execute(select(rate_counters.c.key)).scalars().all()
+        assert len(keys) == 2
+        assert not any("hunter2" in key for key in keys)
 
     def test_successes_do_not_count(self, stranger):
         """An agent signs in once for each token that is due."""
