@@ -137,7 +137,8 @@ class Accounts:
         """
         name = username if username.isprintable() and len(username) <= MAX_NAME else ""
         secret = password.encode("utf-8", "surrogatepass")
-        return self._checks.run(self._check_password, name, secret, address, now)
+        with self._checks.place():
+            return self._check_password(name, secret, address, now)
 
     def _check_password(self, name: str, secret: bytes, address: str, now: int) -> User:
         """Count an attempt before it is checked, and take a success back."""
@@ -148,9 +149,9 @@ class Accounts:
                 limit.count_or_refuse(connection, now)
             row = connection.execute(_USER_BY_NAME, {"username": name}).first()
         if row is None:
-            self._hasher.hash(secret)  # takes as long as verifying
+            self._checks.run(self._hasher.hash, secret)  # takes as long as verifying
             raise Refused(401, "Incorrect username or password.")
-        if not self._is_password(row.password_hash, secret):
+        if not self._checks.run(self._is_password, row.password_hash, secret):
             raise Refused(401, "Incorrect username or password.")
         with self._database.writing() as connection:
             for limit in limits:
@@ -265,7 +266,7 @@ class Accounts:
         if self._hasher.check_needs_rehash(password_hash):
             same = (users.c.id == user_id) & (users.c.password_hash == password_hash)
             change = update(users).where(same)
-            stronger = self._hasher.hash(secret)
+            stronger = self._checks.run(self._hasher.hash, secret)
             with self._database.writing() as connection:
                 connection.execute(change.values(password_hash=stronger))
 

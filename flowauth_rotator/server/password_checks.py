@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from flowauth_rotator.server.errors import Refused
@@ -29,8 +28,9 @@ class PasswordChecks:
         self._places = threading.BoundedSemaphore(1 + MAX_WAITING)
         self._executor = ThreadPoolExecutor(1, "password-checks", initializer=_lower_priority)
 
-    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that hashes, and return its result.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue for the block.
 
         Raises:
             Refused: Too many checks are waiting.
@@ -38,9 +38,16 @@ class PasswordChecks:
         if not self._places.acquire(blocking=False):
             raise Refused(503, "Too many clients sign in at once; try again.", retry_after=1)
         try:
-            return self._executor.submit(partial(function, *args, **kwargs)).result()
+            yield
         finally:
             self._places.release()
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that hashes, and return its result.
+
+        It must not hold a lock that others wait for: its thread may wait long for a processor.
+        """
+        return self._executor.submit(function, *args, **kwargs).result()
 
 
 def _lower_priority() -> None:

@@ -1,5 +1,6 @@
 """How often one may fail to sign in and how often a name is issued; how long a family lives."""
 
+import os
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -8,7 +9,7 @@ from itertools import islice
 import pytest
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from flowauth_rotator.server import Settings, SetupError, create_app
 from flowauth_rotator.server.password_checks import MAX_WAITING
@@ -139,6 +140,39 @@ class TestSignIn:
             503: 11 - MAX_WAITING,
         }
         app.extensions["flowauth_rotator"].database.close()
+
+    def test_a_check_has_the_lowest_priority_and_holds_no_transaction(
+        self, data_dir, signing_key, clock
+    ):
+        """A renewal would wait for the transaction of a thread that gets no processor."""
+        priorities = {"hash": set(), "transaction": set()}
+
+        def record(what):
+            thread = threading.get_native_id()
+            priorities[what].add(os.getpriority(os.PRIO_PROCESS, thread))
+
+        class RecordingHasher(PasswordHasher):
+            def verify(self, *_args):
+                record("hash")
+                return True
+
+            def hash(self, *args, **options):
+                record("hash")
+                return super().hash(*args, **options)
+
+            def check_needs_rehash(self, _hash):
+                return True
+
+        app = create_app(
+            data_dir, signer=Signer(signing_key), hasher=RecordingHasher(), clock=clock
+        )
+        database = app.extensions["flowauth_rotator"].database
+        event.listen(database.engine, "begin", lambda _connection: record("transaction"))
+        for username in ("flowbot", "nobody"):
+            Caller(app).sign_in(username)
+        database.close()
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert priorities == {"hash": {19}, "transaction": {own}}
 
     def test_one_address_cannot_try_name_after_name(self, stranger, refused):
         for number in range(10):
