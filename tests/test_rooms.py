@@ -22,7 +22,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "agent/connection_errors": {"core", "requests", "urllib3"},
     "server": {
         *("core", "flask", "werkzeug", "itsdangerous", "sqlalchemy", "alembic"),
-        *("jwt", "cryptography", "argon2", "limits", "prometheus_client", "click", "tables"),
+        *("jwt", "cryptography", "argon2", "prometheus_client", "click", "tables"),
     },  # meets the agent on the wire alone, so that FlowAuth can stand in its place
     "server/serving": {"flask", "gunicorn"},
     "server/http_server": {"waitress"},

@@ -90,6 +90,21 @@ class NewRow:
 
 
 @dataclass(frozen=True)
+class RowFilter:
+    """The conditions of a list of rows; None means any.
+
+    Attributes:
+        expiring_after: Only rows that expire after this time, in seconds since the epoch.
+        with_revoked: Whether to include revoked rows.
+    """
+
+    owner_id: int | None = None
+    audience_id: int | None = None
+    expiring_after: int | None = None
+    with_revoked: bool = True
+
+
+@dataclass(frozen=True)
 class NewestToken:
     """The token of a name with the latest expiry; of equals, the first issued.
 
@@ -198,8 +213,8 @@ class History:
         """Return the row of the token with this `jti`, to be renewed with a key; or None."""
         return _find_parent(connection, _PARENT_BY_JTI, jti=jti, idempotency_key=key)
 
-    def list_family(self, connection: Connection, row_id: int) -> list[int]:
-        """Return the ids of all rows with the same first ancestor."""
+    def find_first_ancestor(self, connection: Connection, row_id: int) -> int:
+        """Return the id of the row that a row's family began with."""
         above = select(tokens.c.id, tokens.c.parent_id).where(tokens.c.id == row_id)
         ancestors = above.cte("ancestors", recursive=True)
         parents = select(tokens.c.id, tokens.c.parent_id).join(
@@ -207,13 +222,8 @@ class History:
         )
         ancestors = ancestors.union_all(parents)
         first = select(ancestors.c.id).where(ancestors.c.parent_id.is_(None))
-        return self.list_descendants(connection, connection.execute(first).scalar_one())
-
-    def list_descendants(self, connection: Connection, row_id: int) -> list[int]:
-        """Return the ids of a row and of all its descendants."""
-        found = select(tokens.c.id).where(tokens.c.id == row_id).cte("found", recursive=True)
-        children = select(tokens.c.id).join(found, tokens.c.parent_id == found.c.id)
-        return list(connection.execute(select(found.union_all(children).c.id)).scalars())
+        row: int = connection.execute(first).scalar_one()
+        return row
 
     def revoke(self, connection: Connection, condition: ColumnElement[bool], now: int) -> list[int]:
         """Mark the rows that meet a condition as revoked; return the expiry of each new one."""
@@ -224,34 +234,28 @@ class History:
     def list_rows(
         self,
         connection: Connection,
+        conditions: RowFilter,
         *,
-        owner_id: int | None = None,
-        audience_id: int | None = None,
-        expiring_after: int | None = None,
-        with_revoked: int | None = True,
         after_id: int = 0,
         limit: int | None = None,
     ) -> list[HistoryRow]:
-        """Return the rows that meet every given condition, oldest first.
+        """Return the rows that meet all conditions, oldest first.
 
         Args:
             connection: The transaction to read in.
-            owner_id: Only rows of this owner.
-            audience_id: Only rows for this audience.
-            expiring_after: Only rows that expire after this time, in epoch seconds.
-            with_revoked: Whether to include revoked rows.
+            conditions: The conditions.
             after_id: Only rows with a greater id.
             limit: The maximum number of rows.
         """
         query = _ROWS.where(tokens.c.id > after_id).limit(limit)
-        if owner_id is not None:
-            query = query.where(tokens.c.owner_id == owner_id)
-        if audience_id is not None:
-            query = query.where(tokens.c.audience_id == audience_id)
-        if not with_revoked:
+        if conditions.owner_id is not None:
+            query = query.where(tokens.c.owner_id == conditions.owner_id)
+        if conditions.audience_id is not None:
+            query = query.where(tokens.c.audience_id == conditions.audience_id)
+        if not conditions.with_revoked:
             query = query.where(tokens.c.revoked_at.is_(None))
-        if expiring_after is not None:
-            query = query.where(tokens.c.expires_at > expiring_after)
+        if conditions.expiring_after is not None:
+            query = query.where(tokens.c.expires_at > conditions.expiring_after)
         return [_build_history_row(row) for row in connection.execute(query)]
 
     def add_row(
@@ -351,6 +355,17 @@ class History:
         row = _find_first(connection, newest.order_by(tokens.c.expires_at.desc()).limit(1))
         if row is not None:
             self.reveal(row)
+
+
+def is_descendant(row_id: int) -> ColumnElement[bool]:
+    """Return the condition that selects a row and all its descendants.
+
+    A query, and no list of ids: whoever has a token can renew it more often than a statement has
+    parameters.
+    """
+    found = select(tokens.c.id).where(tokens.c.id == row_id).cte("found", recursive=True)
+    children = select(tokens.c.id).join(found, tokens.c.parent_id == found.c.id)
+    return tokens.c.id.in_(select(found.union_all(children).c.id))
 
 
 def _find_first(connection: Connection, query: Select[Any], **values: object) -> HistoryRow | None:

@@ -293,9 +293,10 @@ class TokenIssuer:
                 "lifetime_minutes",
             )
         token = self._history.reveal(earlier)
-        if not token or earlier.expires_at <= now:
+        if not token or earlier.expires_at <= now or earlier.revoked_at is not None:
+            fate = "has expired" if earlier.revoked_at is None else "was revoked"
             raise Refused(
-                410, "The token issued for this Idempotency-Key has expired; use another key."
+                410, f"The token issued for this Idempotency-Key {fate}; use another key."
             )
         return IssuedToken(
             earlier.id, earlier.owner, earlier.name, earlier.expires_at, token, replayed=True

@@ -9,8 +9,10 @@ from cryptography.fernet import InvalidToken
 from flowauth_rotator.server.accounts import Accounts, User
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
-from flowauth_rotator.server.history import BATCH, History, HistoryRow
+from flowauth_rotator.server.history import BATCH, History, HistoryRow, RowFilter
 from flowauth_rotator.server.settings import Settings
+
+_ALL_ROWS = RowFilter()
 
 
 class Listing:
@@ -28,47 +30,36 @@ class Listing:
         self, owner: User, audience_id: int, *, now: int
     ) -> Iterator[tuple[HistoryRow, str]]:
         """Yield the renewable rows of an owner on an audience with their tokens, oldest first."""
-        return self._list(
-            owner,
-            audience_id,
+        conditions = RowFilter(
+            owner_id=owner.id,
+            audience_id=audience_id,
             expiring_after=now - self._settings.renew_expired_grace,
             with_revoked=False,
         )
+        return self._list(audience_id, conditions)
 
     def list_all(self, owner: User, audience_id: int) -> Iterator[tuple[HistoryRow, str]]:
         """Yield every row of an owner on an audience, oldest first, with its token if stored."""
-        return self._list(owner, audience_id)
+        return self._list(audience_id, RowFilter(owner_id=owner.id, audience_id=audience_id))
 
-    def iterate_rows(self, **conditions: int | None) -> Iterator[HistoryRow]:
-        """Yield the rows that meet the conditions of `History.list_rows`, oldest first."""
-        return (row for rows in self._read_batches(**conditions) for row in rows)
+    def iterate_rows(self, conditions: RowFilter = _ALL_ROWS) -> Iterator[HistoryRow]:
+        """Yield the rows that meet all conditions, oldest first."""
+        return (row for rows in self._read_batches(conditions) for row in rows)
 
-    def _list(
-        self,
-        owner: User,
-        audience_id: int,
-        *,
-        expiring_after: int | None = None,
-        with_revoked: bool = True,
-    ) -> Iterator[tuple[HistoryRow, str]]:
+    def _list(self, audience_id: int, conditions: RowFilter) -> Iterator[tuple[HistoryRow, str]]:
         with self._database.reading() as connection:
             if self._accounts.find_audience(connection, audience_id) is None:
                 raise Refused(404, "There is no server with this id.")
-        batches = self._read_batches(
-            owner_id=owner.id,
-            audience_id=audience_id,
-            expiring_after=expiring_after,
-            with_revoked=with_revoked,
-        )
+        batches = self._read_batches(conditions)
         return (pair for rows in batches for pair in self._decrypt_rows(rows))
 
-    def _read_batches(self, **conditions: int | None) -> Iterator[list[HistoryRow]]:
+    def _read_batches(self, conditions: RowFilter) -> Iterator[list[HistoryRow]]:
         """Read rows in batches, to bound memory and the length of each transaction."""
         last_id = 0
         while True:
             with self._database.reading() as connection:
                 rows = self._history.list_rows(
-                    connection, **conditions, after_id=last_id, limit=BATCH
+                    connection, conditions, after_id=last_id, limit=BATCH
                 )
             yield rows
             if len(rows) < BATCH:

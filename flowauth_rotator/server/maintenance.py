@@ -9,6 +9,7 @@ from sqlalchemy import and_, func, select
 from flowauth_rotator.server import signing
 from flowauth_rotator.server.data_dir import ENCRYPTION_KEYS, SIGNING_KEY
 from flowauth_rotator.server.errors import Refused
+from flowauth_rotator.server.history import is_descendant
 from flowauth_rotator.server.rate_limit import delete_expired_counters
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.services import Services
@@ -56,9 +57,8 @@ def revoke_token(services: Services, row_id: int, *, family: bool, now: int) -> 
     with services.database.writing() as connection:
         if history.find_row(connection, row_id) is None:
             raise Refused(404, f"There is no token with id {row_id}. {_LIST_TOKENS}")
-        list_rows = history.list_family if family else history.list_descendants
-        condition = tokens.c.id.in_(list_rows(connection, row_id))
-        return history.revoke(connection, condition, now)
+        first = history.find_first_ancestor(connection, row_id) if family else row_id
+        return history.revoke(connection, is_descendant(first), now)
 
 
 def revoke_name(

@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 from flowauth_rotator.server import Services, Settings, SetupError, create_app
 from flowauth_rotator.server.accounts import Limit
 from flowauth_rotator.server.commands import server
+from flowauth_rotator.server.history import RowFilter
 from flowauth_rotator.server.maintenance import rotate_encryption_key, rotate_signing_key
 from flowauth_rotator.server.schema import tokens
 from flowauth_rotator.server.signing import ALGORITHMS, Signer, generate_key
@@ -193,7 +194,7 @@ class TestEncryptionKeyRotation:
         monkeypatch.setattr("flowauth_rotator.server.listing.BATCH", 2)
         rows = [flowbot.minted(name=f"N{number}") for number in range(4)]
         owner = services.accounts.get_user("flowbot")
-        batches = services.listing._read_batches(owner_id=owner.id)
+        batches = services.listing._read_batches(RowFilter(owner_id=owner.id))
         first = next(batches)
         rotate_encryption_key(services)
         decrypt = services.listing._decrypt_rows

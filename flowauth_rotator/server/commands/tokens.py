@@ -17,7 +17,7 @@ from flowauth_rotator.server.commands.output import (
     print_result,
     print_rows,
 )
-from flowauth_rotator.server.history import HistoryRow
+from flowauth_rotator.server.history import HistoryRow, RowFilter
 from flowauth_rotator.server.issuing import IssuedToken
 
 
@@ -107,11 +107,10 @@ def tokens(
     now = options.read_clock()
     owner_id = services.accounts.get_user(username).id if username else None
     expiring_after = None if show_all else now - services.settings.renew_expired_grace
+    conditions = RowFilter(owner_id=owner_id, expiring_after=expiring_after, with_revoked=show_all)
     rows = (
         _row_to_facts(row, now)
-        for row in services.listing.iterate_rows(
-            owner_id=owner_id, expiring_after=expiring_after, with_revoked=show_all
-        )
+        for row in services.listing.iterate_rows(conditions)
         if name in (None, row.name)
     )
     empty = f"No {'' if show_all else 'renewable '}tokens"
@@ -196,6 +195,6 @@ def _row_to_facts(row: HistoryRow, now: int) -> Facts:
 
 
 def _describe_state(row: HistoryRow, now: int) -> str:
-    if row.expires_at <= now:
-        return "expired"
-    return "live" if row.revoked_at is None else "revoked"
+    if row.revoked_at is not None:
+        return "revoked"
+    return "live" if row.expires_at > now else "expired"

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import time
 
 import pytest
+from sqlalchemy import insert, select
 
+from flowauth_rotator.server.schema import tokens
 from tests.server.scraping import WITHOUT_SUCCESSOR, series
 
 DATABASES = ["SQLite", "PostgreSQL"]
@@ -74,8 +77,32 @@ def test_a_name_is_revoked_for_its_owner_alone(says, flowbot, mallory, refused):
 def test_the_answer_to_an_earlier_request_is_not_given_again(
     says, flowbot, refused, line_of_descent
 ):
-    says("revoke-token", line_of_descent[0]["id"])
-    refused(flowbot.renew_presented(line_of_descent[0]["token"], key="a"), 401, "token_id")
+    """Neither that of a revoked token, nor a revoked token itself."""
+    first, second, third, _fork = line_of_descent
+    says("revoke-token", third["id"])
+    answer = flowbot.renew_presented(second["token"], key="b")
+    message = "The token issued for this Idempotency-Key was revoked; use another key."
+    assert refused(answer, 410) == message
+    assert answer.headers["Idempotent-Replayed"] == "true"
+    says("revoke-token", first["id"])
+    refused(flowbot.renew_presented(first["token"], key="a"), 401, "token_id")
+
+
+def test_a_family_of_any_size_is_revoked(says, flowbot, services, refused):
+    """Whoever has a token can make it larger than the largest list in a statement."""
+    first = flowbot.minted()
+    with services.database.writing() as connection:
+        parent = connection.execute(select(tokens)).one()._asdict()
+        del parent["id"]
+        size = 70_000  # PostgreSQL takes 65,535 parameters
+        rows = [
+            parent | {"parent_id": 1, "idempotency_key": str(n), "jti": str(n), "ciphertext": None}
+            for n in range(size)
+        ]
+        connection.execute(insert(tokens), rows)
+    told = json.loads(says("revoke-token --family --json", size))
+    assert told["revoked"] == size + 1
+    assert revoked(flowbot, refused, first)
 
 
 def test_what_is_revoked_is_listed_for_the_operator_and_not_offered_to_its_owner(
@@ -86,6 +113,16 @@ def test_what_is_revoked_is_listed_for_the_operator_and_not_offered_to_its_owner
     states = {row["id"]: row["state"] for row in json.loads(says("tokens --all --json"))}
     assert states == {1: "live", 2: "live", 3: "revoked", 4: "live"}
     assert [row["id"] for row in json.loads(says("tokens --json"))] == [1, 2, 4]
+
+
+def test_what_has_expired_since_it_was_revoked_is_listed_as_revoked(says, flowbot, clock):
+    clock.now = int(time.time()) - 60
+    flowbot.sign_in()
+    for name in ("REVOKED", "EXPIRED"):
+        flowbot.mint(name=name, lifetime_minutes=1)
+    says("revoke-token 1")
+    states = {row["name"]: row["state"] for row in json.loads(says("tokens --all --json"))}
+    assert states == {"REVOKED": "revoked", "EXPIRED": "expired"}
 
 
 def test_a_name_without_a_renewable_token_has_no_series(says, flowbot, metrics):
