@@ -9,7 +9,12 @@ from functools import lru_cache
 from flask import Response, current_app, request
 from werkzeug.routing import Map
 
-from flowauth_rotator.server.request_context import elapsed_seconds, request_context, view_name
+from flowauth_rotator.server.request_context import (
+    elapsed_seconds,
+    read_client_address,
+    request_context,
+    view_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +35,7 @@ def log_request(response: Response) -> Response:
             "path": _hide_unknown_segments(request.path),
             "status": response.status_code,
             "ms": round(elapsed_seconds() * 1000, 1),
-            "client": request.remote_addr,
+            "client": read_client_address(),
             "actor": context.actor,
             **context.facts,
         }

@@ -134,6 +134,12 @@ class Accounts:
         Too many failures from one address, for one name or ten times as many for all names, also
         refuse the correct password for a while: otherwise the response would reveal it. Attempts
         that are being checked count as failed.
+
+        Args:
+            username: As the client typed it.
+            password: As the client typed it.
+            address: The IP address of the client; empty if unknown.
+            now: Seconds since the epoch.
         """
         name = username if username.isprintable() and len(username) <= MAX_NAME else ""
         secret = password.encode("utf-8", "surrogatepass")
@@ -285,10 +291,9 @@ class Accounts:
 
 def _find_network(address: str) -> str:
     """Return the /64 network of an IPv6 address, which one client can have all of."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:  # such as that of a unix socket
-        return address
+    if not address:
+        return ""
+    parsed = ip_address(address)
     if isinstance(parsed, IPv4Address):
         return address
     return str(parsed.ipv4_mapped or ip_network(f"{parsed}/64", strict=False))

@@ -26,7 +26,12 @@ from flowauth_rotator.server.health import HealthViews, program_version
 from flowauth_rotator.server.history import HistoryRow
 from flowauth_rotator.server.issuing import IssuedToken
 from flowauth_rotator.server.metrics import Metrics
-from flowauth_rotator.server.request_context import elapsed_seconds, request_context, view_name
+from flowauth_rotator.server.request_context import (
+    elapsed_seconds,
+    read_client_address,
+    request_context,
+    view_name,
+)
 from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.sessions import Session, Sessions
 
@@ -141,7 +146,7 @@ class _TokenViews:
         try:
             user = self._accounts.sign_in(
                 *(body["username"], body["password"]),
-                address=request.remote_addr or "",
+                address=read_client_address(),
                 now=context.now,
             )
         except Refused as refused:
@@ -227,7 +232,7 @@ class _TokenViews:
         _record_issue("replayed" if issued.replayed else "renewed", issued)
         if issued.is_fork:
             self._metrics.count_fork()
-            facts = {**request_context().facts, "client": request.remote_addr}
+            facts = {**request_context().facts, "client": read_client_address()}
             logger.warning("token_forked", extra={"facts": facts})
         response = jsonify(id=issued.row_id, token=issued.token)
         if issued.replayed:

@@ -6,11 +6,16 @@ import re
 import time
 import uuid
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from flask import g, request
 
 from flowauth_rotator.server.sessions import Session
 
+# Some proxies give the port too: each connection would count as another client.
+_HOST_AND_PORT = re.compile(
+    r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[0-9a-f:.]+)\](:[0-9]+)?", re.IGNORECASE
+)
 # 32 digits as of nginx, or a UUID: neither a token nor a password.
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -50,6 +55,17 @@ def request_context() -> RequestContext:
         g.flowauth_rotator = RequestContext(request_id, time.perf_counter())
     context: RequestContext = g.flowauth_rotator
     return context
+
+
+def read_client_address() -> str:
+    """Return the IP address of the client; an empty string if the proxy gives something else."""
+    text = request.remote_addr or ""
+    if match := _HOST_AND_PORT.fullmatch(text):
+        text = match["v4"] or match["v6"]
+    try:
+        return str(ip_address(text.partition("%")[0]))  # without the name of an interface
+    except ValueError:
+        return ""
 
 
 def elapsed_seconds() -> float:

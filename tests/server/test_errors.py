@@ -188,14 +188,16 @@ class TestLog:
 
     @pytest.mark.parametrize("secret", ["hunter2", "correct-horse-battery", "12345678901"])
     def test_a_secret_in_the_wrong_place_is_not_in_it(self, flowbot, stranger, lines, secret):
-        """Typed as a name, as a part of a path, as a role, or as a method."""
+        """Typed as a name, as a part of a path, as a role, as a method, or as an address."""
         stranger.sign_in(secret, "x")
         for path in (f"/{secret}", f"/tokens/renew/{secret}", f"/tokens/{secret}/renew"):
             stranger.get(path)
         stranger.http.open("/version", method=secret.upper(), headers={"X-Request-ID": secret})
+        for address in (secret, f"fe80::1%{secret}", f"192.0.2.7:{secret}"):
+            stranger.get("/nope", environ_base={"REMOTE_ADDR": address})
         flowbot.mint(roles=[secret])
         assert secret not in json.dumps(lines()).lower()
-        assert [line["path"] for line in lines()][-5:-2] == [
+        assert [line["path"] for line in lines()][-8:-5] == [
             "/tokens/renew/...",
             "/tokens/.../renew",
             "/version",

@@ -66,6 +66,10 @@ class TestSignIn:
             ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
             ("192.0.2.7", "::ffff:192.0.2.7", True),
             ("192.0.2.7", "192.0.2.8", False),
+            ("192.0.2.7:4711", "192.0.2.7:4712", True),  # some proxies give the port too
+            ("[2001:db8:1:2::1]:4711", "[2001:db8:1:2::9]", True),
+            ("fe80::1%eth0", "fe80::2%eth1", True),
+            ("unknown", "_hidden", True),
         ],
     )
     def test_attempts_are_counted_by_network(self, app, one, other, is_counted_together):
