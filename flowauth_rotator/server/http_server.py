@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
@@ -28,6 +30,7 @@ REQUEST_SECONDS = 20  # for a client to complete a request, and to read some of 
 MAX_WAITING_SIGN_IN = 16  # more are refused at once
 _THREADS = 3  # more do not help: the GIL lets only one compute
 _GRACEFUL_SECONDS = 30
+_OTHER_FILES = 60  # of a worker: its database, logs, listening socket, and some to spare
 
 
 class HttpServer:
@@ -43,12 +46,14 @@ class HttpServer:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
         self._next_check = 0.0
+        self._incomplete: list[str] = []  # the clients of closed requests, to be logged
+        self._max_connections = _compute_max_connections()
         self._server = create_server(
             app,
             map=self._map,
             sockets=list(sockets),
             threads=_THREADS,
-            connection_limit=2 * MAX_CONNECTIONS,
+            connection_limit=2 * self._max_connections,
             channel_timeout=3600,  # a limit of waitress's own; `_close_waiting` is earlier
             max_request_header_size=MAX_HEADER,
             max_request_body_size=MAX_BODY + 1,  # the app refuses a longer body
@@ -90,22 +95,37 @@ class HttpServer:
     def _close_waiting(self) -> None:
         """Close connections whose client has not done its part in time, or that are too many."""
         channels, now = list(self._server.active_channels.values()), time.monotonic()
-        if len(channels) <= MAX_CONNECTIONS and now < self._next_check:
+        is_check_due = now >= self._next_check
+        if len(channels) <= self._max_connections and not is_check_due:
             return
-        self._next_check = now + 1
         waiting = sorted(
             (channel for channel in channels if channel.waits_for_client()),
             key=lambda channel: channel.waiting_since,
         )
-        excess = max(0, len(channels) - MAX_CONNECTIONS)
+        excess = max(0, len(channels) - self._max_connections)
         late = [c for c in waiting if c.waiting_since < now - REQUEST_SECONDS]
         closed = late if len(late) > excess else waiting[:excess]
         for channel in closed:
             channel.handle_close()
-        incomplete = [channel for channel in closed if channel.request is not None]
-        if incomplete:
-            facts = {"number": len(incomplete), "client": incomplete[0].addr[0]}
+        self._incomplete += [c.addr[0] for c in closed if c.request is not None]
+        if is_check_due:
+            self._next_check = now + 1
+            self._report_incomplete()
+
+    def _report_incomplete(self) -> None:
+        """Log how many incomplete requests were closed: one line, lest a flood fill the log."""
+        if self._incomplete:
+            facts = {"number": len(self._incomplete), "client": self._incomplete[0]}
             logger.warning("requests_incomplete", extra={"facts": facts})
+            self._incomplete = []
+
+
+def _compute_max_connections() -> int:
+    """Return how many connections a worker keeps: fewer if it can open few files."""
+    files, _hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, (files - _OTHER_FILES) // 2))
 
 
 class _Overloaded(Error):  # type: ignore[misc]
@@ -162,6 +182,23 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         logger.info("refused", extra={"facts": facts})
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Parses a request, and refuses what waitress accepts or fails at."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Parse the request line and the headers.
+
+        Raises:
+            ParsingError: They are invalid, or have two lengths: a proxy may use the other one.
+        """
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # of an address or a number; the message repeats it
+            raise ParsingError("Invalid request") from None
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise ParsingError("Content-Length and Transfer-Encoding")
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that knows since when it waits for its client.
 
@@ -170,6 +207,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             response; by a clock that nobody sets.
     """
 
+    parser_class = _Parser
     error_task_class = _ErrorTask
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's

@@ -115,7 +115,25 @@ def test_more_connections_than_a_server_keeps_push_out_those_that_wait_longest(s
         for number in range(10):
             assert b'"token"' in renew(served.url, token, str(number))
         wait_until(lambda: served.events("requests_incomplete") != [], "a line in the log")
-    assert {line["client"] for line in served.events("requests_incomplete")} == {"127.0.0.1"}
+    lines = served.events("requests_incomplete")
+    assert {line["client"] for line in lines} == {"127.0.0.1"}
+    assert len(lines) < sum(line["number"] for line in lines)  # not one for each
+
+
+def test_connections_leave_files_for_everything_else(data_dir, token, tmp_path, monkeypatch):
+    """Where a process may open few files, it keeps fewer connections."""
+    limit = 128
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
+    monkeypatch.setattr("tests.server.test_slow_clients.SERVE", f"{code}; {SERVE}")
+    served = Served(data_dir, tmp_path)
+    with ExitStack() as stack:
+        for _ in range(2 * WORKERS * limit):
+            stack.enter_context(closing(served.send(UNFINISHED["headers"])))
+        for number in range(10):
+            assert b'"token"' in renew(served.url, token, str(number))
+        assert all(worker.num_fds() < limit / 2 for worker in served.workers())
+    served.process.terminate()
+    served.process.wait(timeout=WAIT_LIMIT)
 
 
 def test_a_client_that_never_finishes_is_cut_off_in_the_end(served):
@@ -142,6 +160,9 @@ def test_a_client_that_never_finishes_is_cut_off_in_the_end(served):
         (POST + b"Connection: close\r\nContent-Length: 65537\r\n\r\n" + b" " * 65537, 413),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
         (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+        (POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
+        (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET http://[hunter2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     ],
 )
 def test_what_is_not_http_is_refused_in_the_format_of_all_refusals(served, sent, status):
@@ -151,6 +172,9 @@ def test_what_is_not_http_is_refused_in_the_format_of_all_refusals(served, sent,
     body = json.loads(answer[2])
     assert (body.keys(), body["code"]) == ({"code", "message"}, status)
     assert b"waitress" not in answer[1] + answer[2]
+    [line] = served.events("refused")
+    assert line["reason"] == body["message"]
+    assert "hunter2" not in served.log.read_text()
 
 
 def test_a_bearer_token_of_many_roles_fits_into_the_headers(served):
