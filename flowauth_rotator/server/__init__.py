@@ -104,7 +104,19 @@ def _open_blueprint(
     except BaseException:
         services.database.close()
         raise
+    _warn_of_access(services)
     return make_blueprint(services, clock, counters or Counters())
+
+
+def _warn_of_access(services: Services) -> None:
+    """Log that other users can access the data directory, which `serve` refuses.
+
+    It is no error here: after a change of a mode, a running server must still replace a worker.
+    """
+    try:
+        services.directory.verify_permissions()
+    except SetupError as error:
+        logger.warning("data_directory_accessible", extra={"facts": {"reason": str(error)}})
 
 
 def _read_system_clock() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -124,15 +125,15 @@ class DataDirectory:
         """Take the lock of the server that serves this directory, until this process ends.
 
         Returns:
-            Whether no other process has it.
+            Whether no other process is known to have it: not every network file system has locks.
         """
         if not self.has_file(LOCK):
             self.create_file(LOCK, b"")
         descriptor = os.open(self.path / LOCK, os.O_WRONLY)  # closing it would release the lock
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by workers
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
         return True
 
     def verify_contents(self) -> None:

@@ -1,5 +1,7 @@
 """The data directory: private from the first moment, and clear about what it lacks."""
 
+import errno
+import fcntl
 import os
 import sqlite3
 
@@ -209,3 +211,20 @@ class TestOtherUsers:
         data_dir.chmod(0o755)
         with pytest.raises(SetupError, match=f"run `chmod 700 {data_dir}`"):
             Services.open(Settings.load(data_dir))
+
+    def test_an_app_of_another_wsgi_server_warns_of_them(self, data_dir, caplog):
+        """And starts: a worker that is replaced must not end the server."""
+        (data_dir / "signing-key.pem").chmod(0o644)
+        create_app(data_dir).extensions["flowauth_rotator"].database.close()
+        [record] = [each for each in caplog.records if each.msg == "data_directory_accessible"]
+        assert record.facts["reason"].startswith("Other users can access ")
+
+
+def test_without_locks_no_other_server_is_named(data_dir, monkeypatch):
+    """As on some network file systems."""
+
+    def lockf(*_args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    assert Settings.load(data_dir).directory.lock()
