@@ -149,6 +149,9 @@ class Accounts:
     def _check_password(self, name: str, secret: bytes, address: str, now: int) -> User:
         """Count an attempt before it is checked, and take a success back."""
         limits = self._sign_in_limits(address, name)
+        with self._database.reading() as connection:  # a flood of refusals must lock out no writer
+            for limit in limits:
+                limit.refuse_if_exceeded(connection, now)
         with self._database.writing() as connection:
             delete_expired_counters(connection, now)
             for limit in limits:

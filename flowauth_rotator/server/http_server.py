@@ -28,6 +28,7 @@ MAX_HEADER = 32 * 1024  # bytes: a bearer token with many roles exceeds the usua
 MAX_CONNECTIONS = 250  # of a worker; above, the one that has waited longest is closed
 REQUEST_SECONDS = 20  # for a client to complete a request, and to read some of the response
 MAX_WAITING_SIGN_IN = 16  # more are refused at once
+_SIGN_IN_SECONDS = 0.05  # from one sign-in to the next: a flood of refusals must cost little, too
 _THREADS = 3  # more do not help: the GIL lets only one compute
 _GRACEFUL_SECONDS = 30
 _OTHER_FILES = 60  # of a worker: its database, logs, listening socket, and some to spare
@@ -136,14 +137,18 @@ class _Overloaded(Error):  # type: ignore[misc]
 class _Dispatcher:
     """Gives requests to threads; sign-ins, which cost the most, to a thread of their own.
 
+    Sign-ins that are too many are refused by another one: the requests of a client that repeats
+    them at once must not take the time of the others.
+
     Args:
         others: The threads of all other requests.
     """
 
     def __init__(self, others: ThreadedTaskDispatcher) -> None:
         self._others = others
-        self._sign_ins = ThreadedTaskDispatcher()
-        self._sign_ins.set_thread_count(1)
+        self._sign_ins, self._refusals = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
+        for dispatcher in (self._sign_ins, self._refusals):
+            dispatcher.set_thread_count(1)
 
     def add_task(self, channel: _Channel) -> None:
         """Queue the first request of a channel."""
@@ -151,15 +156,32 @@ class _Dispatcher:
         if request.error or not request.path.endswith("/signin"):
             self._others.add_task(channel)
         elif len(self._sign_ins.queue) < MAX_WAITING_SIGN_IN:
-            self._sign_ins.add_task(channel)
+            self._sign_ins.add_task(_SignIn(channel))
         else:
             request.error = _Overloaded("Too many clients sign in at once; try again.")
-            self._others.add_task(channel)
+            self._refusals.add_task(_SignIn(channel))
 
     def shutdown(self) -> None:
         """End all threads."""
-        self._sign_ins.shutdown()
-        self._others.shutdown()
+        for dispatcher in (self._sign_ins, self._refusals, self._others):
+            dispatcher.shutdown()
+
+
+class _SignIn:
+    """A sign-in, and a pause after its response if that was quick: without a hash."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    def service(self) -> None:
+        """Answer it."""
+        next_at = time.monotonic() + _SIGN_IN_SECONDS
+        self._channel.service()
+        time.sleep(max(0.0, next_at - time.monotonic()))
+
+    def cancel(self) -> None:
+        """Close its connection."""
+        self._channel.cancel()
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]

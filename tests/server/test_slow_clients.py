@@ -182,26 +182,27 @@ def test_a_bearer_token_of_many_roles_fits_into_the_headers(served):
     assert served.ask(sent + b"x" * (MAX_HEADER - 200) + b"\r\n\r\n")[0] == 401
 
 
-def test_a_flood_of_sign_ins_stops_no_renewal(served, token):
-    """Sixty clients at once, each from another address: some wait, some are 503 at once."""
+@pytest.mark.parametrize(("addresses", "refusal"), [(100, 401), (1, 429)])
+def test_a_flood_of_sign_ins_stops_no_renewal(served, token, addresses, refusal):
+    """A hundred clients at once, from as many addresses or from one: some wait, some are 503."""
     body = json.dumps({"username": "nobody", "password": "wrong"}).encode()
     statuses: Counter[int] = Counter()
     enough = threading.Event()
 
     def sign_in(number: int) -> None:
-        address = f"X-Forwarded-For: 192.0.2.{number}\r\n".encode()
+        address = f"X-Forwarded-For: 192.0.2.{number % addresses}\r\n".encode()
         head = POST + address + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
         while not enough.is_set():
             status, answer_head, _ = served.ask(head + body)
             statuses[status] += 1
             assert (status == 503) == (b"Retry-After: 1" in answer_head)
 
-    with ThreadPoolExecutor(60) as pool:
-        attempts = [pool.submit(sign_in, number) for number in range(60)]
+    with ThreadPoolExecutor(100) as pool:
+        attempts = [pool.submit(sign_in, number) for number in range(100)]
         try:
             for number in range(20):
                 assert b'"token"' in renew(served.url, token, str(number))
-            wait_until(lambda: statuses[503] > 0 and statuses[401] > 0, "both responses")
+            wait_until(lambda: statuses[503] > 0 and statuses[refusal] > 0, "both responses")
         finally:
             enough.set()
         for attempt in attempts:
