@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_HEADER = 32 * 1024  # bytes: a bearer token with many roles exceeds the usual 8 KiB
 MAX_CONNECTIONS = 250  # of a worker; above, the one that has waited longest is closed
 REQUEST_SECONDS = 20  # for a client to complete a request, and to read some of the response
-MAX_WAITING_SIGN_IN = 16  # more are refused at once
+MAX_WAITING_SIGN_IN = 16  # more are refused
+_MAX_WAITING_REFUSALS = 100  # the connections of more are closed, to leave room for others
 _SIGN_IN_SECONDS = 0.05  # from one sign-in to the next: a flood of refusals must cost little, too
 _THREADS = 3  # more do not help: the GIL lets only one compute
 _GRACEFUL_SECONDS = 30
@@ -157,9 +158,11 @@ class _Dispatcher:
             self._others.add_task(channel)
         elif len(self._sign_ins.queue) < MAX_WAITING_SIGN_IN:
             self._sign_ins.add_task(_SignIn(channel))
-        else:
+        elif len(self._refusals.queue) < _MAX_WAITING_REFUSALS:
             request.error = _Overloaded("Too many clients sign in at once; try again.")
             self._refusals.add_task(_SignIn(channel))
+        else:
+            channel.cancel()
 
     def shutdown(self) -> None:
         """End all threads."""

@@ -210,6 +210,25 @@ def test_a_flood_of_sign_ins_stops_no_renewal(served, token, addresses, refusal)
     assert statuses.keys() <= {401, 429, 503}
 
 
+def test_sign_ins_that_wait_leave_connections_for_everything_else(served, token):
+    """Of more sign-ins than a server keeps connections, most are cut off."""
+    body = json.dumps({"username": "nobody", "password": "wrong"}).encode()
+    sign_in = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(closing(served.send(sign_in)))
+            for _ in range(2 * WORKERS * MAX_CONNECTIONS + 100)
+        ]
+        for number in range(10):
+            assert b'"token"' in renew(served.url, token, str(number))
+        answers = []
+        for connection in connections:
+            with suppress(ConnectionResetError):
+                answers.append(connection.recv(100).decode().split(" ")[1:2])
+    assert [] in answers
+    assert {status for [status] in filter(None, answers)} <= {"401", "429", "503"}
+
+
 def test_no_file_is_needed_to_count(served, token):
     """Nothing in shared memory can be emptied, filled or cut; with TMPDIR gone, it goes on."""
     assert b'"token"' in renew(served.url, token, "one")
