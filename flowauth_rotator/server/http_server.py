@@ -91,7 +91,7 @@ class HttpServer:
         self._server.task_dispatcher.shutdown()
 
     def _is_busy(self) -> bool:
-        channels = self._server.active_channels.values()
+        channels = list(self._server.active_channels.values())
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
 
     def _close_waiting(self) -> None:
