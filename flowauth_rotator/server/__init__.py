@@ -111,7 +111,7 @@ def _open_blueprint(
 def _warn_of_access(services: Services) -> None:
     """Log that other users can access the data directory, which `serve` refuses.
 
-    It is no error here: after a change of a mode, a running server must still replace a worker.
+    It is only a warning: after a change of a mode, a running server must still replace a worker.
     """
     try:
         services.directory.verify_permissions()
