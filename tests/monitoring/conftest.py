@@ -30,13 +30,13 @@ class Airflow(ThreadingHTTPServer):
         url: its address.
         scrape_token: the token that a client must send.
         document: the facts in its responses.
-        age: how old its responses are, as from a cache.
+        read_clock: returns the time of its responses.
     """
 
     document: StatusDocument
-    age = timedelta(0)
 
     def __init__(self):
+        self.read_clock = lambda: datetime.now(timezone.utc)
         super().__init__(("127.0.0.1", 0), Api)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.scrape_token = secrets.token_urlsafe(16)
@@ -82,7 +82,7 @@ class Api(BaseHTTPRequestHandler):
         self.send_response(200 if is_served else 403)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        assessment = assess(self.server.document, datetime.now(timezone.utc) - self.server.age)
+        assessment = assess(self.server.document, self.server.read_clock())
         document = json_output.render(assessment) if is_served else {}
         self.wfile.write(json.dumps(document).encode())
 

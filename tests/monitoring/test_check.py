@@ -190,7 +190,7 @@ def test_an_old_response_is_not_believed(
 ):
     """A cache between would keep a token OK that has been lost since. What is worse stays."""
     airflow.watch({"etl main": hours_left})
-    airflow.age = age
+    airflow.read_clock = lambda: datetime.now(timezone.utc) - age
     actual, text = check(*from_airflow, "--name", "etl main")
     assert (actual, clause in text.splitlines()[0]) == (code, True)
     assert ("Look for a cache" in text) == bool(clause)
