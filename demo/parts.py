@@ -310,6 +310,8 @@ class AirflowHome:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{inside}/execution/",
         }
+        if two:  # on a busy machine its web server would end after two minutes
+            self.env["AIRFLOW__WEBSERVER__WEB_SERVER_MASTER_TIMEOUT"] = "0"
         page, health = ("webserver", "health") if two else ("api-server", "api/v2/monitor/health")
         at = ["--port", str(port), "--workers", "1"]
         commands = [
