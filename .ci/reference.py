@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import json
 import posixpath
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stdout
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,7 +205,7 @@ def list_server_metrics() -> list[tuple[str, str, str]]:
     from flowauth_rotator.server import create_app
     from flowauth_rotator.server.commands import server
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         data_dir = Path(folder) / "data"
         server.main(["init", "--data-dir", str(data_dir)], standalone_mode=False)
         token = (data_dir / "metrics.token").read_text().strip()
