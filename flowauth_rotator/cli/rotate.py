@@ -18,6 +18,7 @@ from flowauth_rotator.cli.options import (
     renew_before,
     totp_secret_file,
 )
+from flowauth_rotator.cli.terminal import show_status
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.bearer import BearerIssuer
@@ -97,7 +98,8 @@ def rotate(
                 store.preflight()
             print_report(inspection.report, state=inspection.decision.state, as_json=as_json)
             return
-        report = rotation.rotate(store, issuer, policy, now=now, public_key=lambda: key)
+        with show_status("Renewing the token if it is due ..."):
+            report = rotation.rotate(store, issuer, policy, now=now, public_key=lambda: key)
     print_report(report, as_json=as_json)
     if report.failed:
         sys.exit(1)
