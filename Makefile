@@ -13,7 +13,7 @@ PROCESSES ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-lowest \
-  test-celery chromium redis-server monitors pgbouncer lint docs bench bench-server bench-smoke simulate mutants prove \
+  test-celery chromium redis-server monitors pgbouncer build lint docs bench bench-server bench-smoke simulate mutants prove \
   prove-rivals prove-processes prove-cuts prove-requests secrecy lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -121,6 +121,11 @@ define SET_UP
 @$(call INSTALL,$(@D),$(filter locks/%,$^))
 @touch $@
 endef
+
+build: $(READY) ## build the wheel and the source distribution into dist/, and check them
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python
+	@$(BIN)/twine check --strict dist/*
 
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .

@@ -388,6 +388,26 @@ def test_help_lists_every_command(run):
         assert f"\n  {command} " in listing
 
 
+def test_init_dag_writes_the_file_of_the_dag_once(run, tmp_path):
+    """A folder is created; a file that somebody has changed stays."""
+    path = tmp_path / "airflow" / "dags" / "flowauth_token_rotation.py"
+    written = run("init-dag", path.parent)
+    assert (written.exit_code, written.stdout.split()[:2]) == (0, ["Wrote", f"{path}."])
+    assert "dag = rotation_dag()" in path.read_text()
+    path.write_text("mine")
+    again = run("init-dag", path.parent)
+    assert (again.exit_code, path.read_text()) == (0, "mine")
+    assert again.stdout == f"{path} exists already; nothing was changed.\n"
+
+
+def test_init_dag_says_where_it_cannot_write(run, tmp_path):
+    (tmp_path / "file").touch()
+    refused = run("init-dag", tmp_path / "file" / "dags")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(f"Error: {tmp_path / 'file' / 'dags'}")
+    assert "cannot be written: Not a directory." in refused.stderr
+
+
 def run_in_terminal(*words, columns=80, **settings):
     """Run a command in a terminal of this width; returns the exit code and the output."""
     main_end, terminal_end = os.openpty()

@@ -1,10 +1,12 @@
 """What is shipped: the root package, and the wheel in an environment that has nothing else."""
 
 import ast
+import filecmp
 import importlib
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import flowauth_rotator
 import flowauth_rotator.provider
 
 ROOT = Path(__file__).parent.parent
+DAG_FILE = ROOT / "dags" / "flowauth_token_rotation.py"
 HEAVY = ("airflow", "flask", "sqlalchemy", "requests", "jwt", "cryptography")
 
 
@@ -51,18 +54,18 @@ def test_nothing_heavy_is_loaded(code):
     assert set(HEAVY).isdisjoint(printed.splitlines()[-1].split())
 
 
+def build(target, source, folder):
+    """Build the wheel or the sdist of a source tree."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target]
+    subprocess.run([*command, "--directory", folder], cwd=source, check=True, capture_output=True)
+    [path] = folder.glob("flowauth_rotator-*")
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The built wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    [path] = folder.glob("*.whl")
-    return path
+    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +96,30 @@ def bare_python(wheel, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_package_and_no_more(wheel):
-    """Types and licence come along; tests, dags and the demonstration do not."""
+    """Types, licence and the DAG file come along; tests and the demo do not."""
     names = zipfile.ZipFile(wheel).namelist()
     assert "flowauth_rotator/py.typed" in names
+    assert "flowauth_rotator/provider/example_dags/flowauth_token_rotation.py" in names
+    assert not [name for name in names if "__pycache__" in name]
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {
         "flowauth_rotator",
         f"flowauth_rotator-{flowauth_rotator.__version__}.dist-info",
     }
+
+
+@pytest.mark.slow
+def test_who_builds_it_gets_the_same_bytes(wheel, tmp_path):
+    """Also of the wheel that is built from the sdist, which has each file once."""
+    archive = build("sdist", ROOT, tmp_path / "first")
+    again = build("sdist", ROOT, tmp_path / "second")
+    assert archive.read_bytes() == again.read_bytes()
+    with tarfile.open(archive) as sdist:
+        names = sdist.getnames()
+        sdist.extractall(tmp_path / "unpacked", filter="data")
+    assert len(names) == len(set(names))
+    [source] = (tmp_path / "unpacked").iterdir()
+    assert build("wheel", source, tmp_path / "third").read_bytes() == wheel.read_bytes()
 
 
 @pytest.mark.slow
@@ -112,6 +131,8 @@ def test_the_wheel_works_without_airflow_flask_and_sqlalchemy(bare_python, tmp_p
     code = "import flowauth_rotator as f; print(*[getattr(f, name) for name in f.__all__])"
     subprocess.run([bare_python, "-W", "error", "-c", code], check=True, capture_output=True)
     command = bare_python.with_name("flowauth-rotator")
+    subprocess.run([command, "init-dag", tmp_path / "dags"], check=True, capture_output=True)
+    assert filecmp.cmp(tmp_path / "dags" / DAG_FILE.name, DAG_FILE, shallow=False)
     shown = subprocess.check_output([command, "--help"], text=True)
     assert all(name in shown for name in ("plan", "rotate", "serve", "server"))
     version = subprocess.check_output([command, "--version"], text=True)

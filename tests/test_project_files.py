@@ -41,7 +41,7 @@ def test_a_workflow_has_no_more_rights_than_its_jobs_need(path):
 def test_every_make_target_of_a_workflow_is_real():
     """And every other command starts a file of the repository or of `.venv`."""
     named = {words[1] for words in commands() if words[0] == "make"}
-    assert {"lint", "test-fast", "test-lowest", "docs", "setup"} <= named <= TARGETS
+    assert {"lint", "test-fast", "test-lowest", "docs", "build"} <= named <= TARGETS
     for words in commands():
         if words[0] == "bash":
             assert (ROOT / words[1]).is_file()

@@ -11,6 +11,7 @@ import click
 
 from flowauth_rotator.cli.check import check
 from flowauth_rotator.cli.export import monitoring
+from flowauth_rotator.cli.init_dag import init_dag
 from flowauth_rotator.cli.plan import plan
 from flowauth_rotator.cli.rotate import rotate
 from flowauth_rotator.cli.terminal import is_terminal
@@ -72,7 +73,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (check, monitoring, plan, rotate):
+for command in (check, init_dag, monitoring, plan, rotate):
     main.add_command(command)
 
 
