@@ -1,5 +1,6 @@
 """The documents tell the truth: each command, outcome and setting stands in them, and no other."""
 
+import ast
 import dataclasses
 import importlib.util
 import json
@@ -26,6 +27,7 @@ SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 OUTCOMES = (ROOT / "docs" / "outcomes.md").read_text()
 COMMANDS = (ROOT / "docs" / "command-line.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+START_PAGE = (ROOT / "flowauth_rotator/provider/web/static/index.html").read_text()
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = (*sorted(ROOT.glob("*.md")), *DOCS, ROOT / "deploy" / "README.md")
 
@@ -125,6 +127,16 @@ def test_the_python_example_is_python():
         compile(textwrap.dedent(example), "page", "exec")
         assert "dag" in example.lower()
         assert "airflow" in example.lower()
+
+
+def test_the_dag_file_is_printed_as_it_is():
+    """In the guides and on the page of an Airflow without tokens: nobody needs a checkout."""
+    [html] = re.findall(r"<pre><code>(.*?)</code></pre>", START_PAGE, re.DOTALL)
+    guides = [README, (ROOT / "docs" / "getting-started.md").read_text()]
+    examples = [re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1] for guide in guides]
+    _, *body = ast.parse((ROOT / "dags" / "flowauth_token_rotation.py").read_text()).body
+    for example in (html, *map(textwrap.dedent, examples)):
+        assert ast.unparse(ast.parse(example)) == "\n".join(map(ast.unparse, body))
 
 
 def test_every_make_target_is_real():
