@@ -120,6 +120,13 @@ def test_every_link_between_the_documents_leads_somewhere():
                 assert heading in slugs, f"{path.name} links to {target}"
 
 
+def test_each_step_of_the_protocol_is_drawn():
+    """As a picture: for a diagram in text, the site would load a script from a stranger."""
+    drawing = (ROOT / "docs" / "images" / "rotation.svg").read_text()
+    assert re.findall(r">(P\d+)<", drawing) == [f"P{number}" for number in range(14)]
+    assert not any("```mermaid" in page.read_text() for page in PAGES)
+
+
 def test_the_python_example_is_python():
     """It can be pasted into a DAG file; Airflow parses files that name both words."""
     for page in (README, SETTINGS, (ROOT / "docs" / "getting-started.md").read_text()):
