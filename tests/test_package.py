@@ -4,6 +4,7 @@ import ast
 import filecmp
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -108,18 +109,52 @@ def test_the_wheel_holds_the_package_and_no_more(wheel):
     }
 
 
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The built source distribution."""
+    return build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture
+def unpacked(sdist, tmp_path):
+    """The folder in the source distribution, whose files have other times and rights."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    [folder] = (tmp_path / "unpacked").iterdir()
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+        os.utime(path, (0, 0))
+    return folder
+
+
 @pytest.mark.slow
-def test_who_builds_it_gets_the_same_bytes(wheel, tmp_path):
-    """Also of the wheel that is built from the sdist, which has each file once."""
-    archive = build("sdist", ROOT, tmp_path / "first")
-    again = build("sdist", ROOT, tmp_path / "second")
-    assert archive.read_bytes() == again.read_bytes()
-    with tarfile.open(archive) as sdist:
-        names = sdist.getnames()
-        sdist.extractall(tmp_path / "unpacked", filter="data")
-    assert len(names) == len(set(names))
-    [source] = (tmp_path / "unpacked").iterdir()
-    assert build("wheel", source, tmp_path / "third").read_bytes() == wheel.read_bytes()
+def test_who_builds_it_gets_the_same_bytes(wheel, sdist, unpacked, tmp_path):
+    """In another folder, with other times and rights, and from the sdist."""
+    assert build("wheel", unpacked, tmp_path / "wheel").read_bytes() == wheel.read_bytes()
+    assert build("sdist", unpacked, tmp_path / "sdist").read_bytes() == sdist.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_sdist_has_each_file_once(sdist):
+    """By name, and by content where there is some: the repository has symbolic links."""
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
+        contents = [archive.extractfile(member).read() for member in archive]
+    assert len(set(names)) == len(names)
+    contents = [content for content in contents if len(content) > 300]
+    assert len(set(contents)) == len(contents)
+
+
+@pytest.mark.slow
+def test_every_link_works_in_the_sdist(unpacked):
+    """Of README and of all that it leads to."""
+    targets = [
+        page.parent / target.partition("#")[0]
+        for page in unpacked.rglob("*.md")
+        for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", page.read_text())
+    ]
+    assert len(targets) > 100
+    assert [str(target) for target in targets if not target.exists()] == []
 
 
 @pytest.mark.slow
