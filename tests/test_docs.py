@@ -247,11 +247,11 @@ def test_the_reference_has_every_public_name():
     assert set(re.findall(r"^### (.*)$", page, re.MULTILINE)) == names - {"FolderPlugin"}
 
 
-def test_every_bug_that_is_put_in_is_listed():
+def test_every_injected_bug_is_listed():
     """With what caught it, and no other."""
     from proofs.mutants import MUTANTS
 
-    [table] = re.findall(r"## Bugs that were put in\n(.*?)\n## ", PROTOCOL, re.DOTALL)
+    [table] = re.findall(r"## Injected bugs\n(.*?)\n## ", PROTOCOL, re.DOTALL)
     rows = re.findall(r"^\| (.*?) \|.*\|$", table, re.MULTILINE)[1:]
     assert rows == [mutant.name for mutant in MUTANTS]
 
@@ -260,6 +260,6 @@ def test_every_invariant_has_its_argument_and_its_proof():
     """I1 to I15, in the table of promises and in that of proofs."""
     for number in range(1, 16):
         assert len(re.findall(rf"^\| I{number} \|", PROTOCOL, re.MULTILINE)) == 1
-    [table] = re.findall(r"## How it was put to the test\n(.*?)\n## ", PROTOCOL, re.DOTALL)
+    [table] = re.findall(r"## Proofs\n(.*?)\n## ", PROTOCOL, re.DOTALL)
     named = set(re.findall(r"I(\d+)", table))
     assert named == {str(number) for number in range(1, 16)}
