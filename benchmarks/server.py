@@ -8,18 +8,34 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import ParamSpec, TypeVar
 
 import click
 from argon2 import PasswordHasher
 
+from benchmarks.bench import (
+    Bench,
+    describe_load,
+    describe_loads,
+    describe_medians,
+    describe_ratio,
+    describe_scrapes,
+    ignore_number,
+    in_turn,
+    median_ratio,
+    quantile,
+    rate_in_rsa_3072,
+    rate_in_rsa_4096,
+    renewal_rate,
+    resident_memory,
+    scrape_milliseconds,
+    slowdown,
+)
 from benchmarks.load import (
     THREADS,
     Account,
@@ -30,49 +46,13 @@ from benchmarks.load import (
     renew_steadily,
     unfinished_requests,
 )
-from benchmarks.measure import Pairs, alternate, produce_figures, timed
-from benchmarks.runs import Figure, Run, console, once, table
-from benchmarks.serving import SCOPES, LoadedServer, Memory, embedded_postgres, syncs
-from benchmarks.sizes import FULL, SMOKE, SMOKE_NOTE, Sizes, smoke_option
+from benchmarks.measure import alternate, produce_figures, timed
+from benchmarks.runs import Figure, console, once, table
+from benchmarks.serving import SCOPES, Memory, embedded_postgres, syncs
+from benchmarks.sizes import FULL, SMOKE, SMOKE_NOTE, smoke_option
 from demo.parts import prepare_process
 
 UNKNOWN_PASSWORD = "a password for the hash alone"  # noqa: S105 - of no user
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where is measured, by which client, and how much."""
-
-    folder: Path
-    client: ProcessPoolExecutor
-    sizes: Sizes
-
-    def server(self, name: str, **settings: str) -> LoadedServer:
-        """A server of its own, set up."""
-        with console.status(f"setting up: {name} ..."):
-            server = LoadedServer(self.folder / name.replace(" ", "-"), **settings)
-            server.set_up()
-        return server
-
-    def load(self, act: Callable[P, Load], *args: P.args, **options: P.kwargs) -> Load:
-        """What the client saw when it did this."""
-        return self.client.submit(act, *args, **options).result()
-
-    def steadily(self, account: Account, *, bearer: bool, threads: int = THREADS) -> Load:
-        """Renewals as fast as so many threads can ask for them."""
-        return self.load(
-            renew_steadily, account, bearer=bearer, seconds=self.sizes.seconds, threads=threads
-        )
-
-    def repeat(self, what: str, act: Callable[[int], T], tell: Callable[[T], str]) -> list[Run[T]]:
-        """All runs; `act` gets the number of each."""
-        return [
-            once(f"{what}, {number + 1} of {self.sizes.runs}", partial(act, number), tell)
-            for number in range(self.sizes.runs)
-        ]
 
 
 def measure_renewals(bench: Bench) -> list[Figure]:
@@ -102,7 +82,7 @@ def measure_renewals(bench: Bench) -> list[Figure]:
 def _measure_credential(bench: Bench, account: Account, *, bearer: bool) -> list[Figure]:
     how = "as bearer" if bearer else "signed in"
     steady = bench.repeat(
-        f"renewing {how}", lambda _: bench.steadily(account, bearer=bearer), _told
+        f"renewing {how}", lambda _: bench.steadily(account, bearer=bearer), describe_load
     )
     rate = median(run.result.rate for run in steady) / 2
     half = bench.repeat(
@@ -110,16 +90,16 @@ def _measure_credential(bench: Bench, account: Account, *, bearer: bool) -> list
         lambda number: bench.load(
             renew_at, account, bearer=bearer, rate=rate, seconds=bench.sizes.seconds, seed=number
         ),
-        _told,
+        describe_load,
     )
     client = f"client: {median(run.result.cpu for run in steady):.0%} of a core"
     due = f"{rate:.0f} /s, at random moments"
     return [
-        Figure(1, f"renewals a second, {how}", steady, _rate, "/s", note=client),
-        Figure(1, "... in signatures of RSA-3072", steady, _of_3072, "x", at_least=0.9),
-        Figure(1, "... in signatures of RSA-4096", steady, _of_4096, "x", at_least=0.5),
-        Figure(2, f"p50 at half load, {how}", half, _quantile(0.50), "ms", note=due),
-        Figure(2, f"p99 at half load, {how}", half, _quantile(0.99), "ms", at_most=25),
+        Figure(1, f"renewals a second, {how}", steady, renewal_rate, "/s", note=client),
+        Figure(1, "... in signatures of RSA-3072", steady, rate_in_rsa_3072, "x", at_least=0.9),
+        Figure(1, "... in signatures of RSA-4096", steady, rate_in_rsa_4096, "x", at_least=0.5),
+        Figure(2, f"p50 at half load, {how}", half, quantile(0.50), "ms", note=due),
+        Figure(2, f"p99 at half load, {how}", half, quantile(0.99), "ms", at_most=25),
     ]
 
 
@@ -134,18 +114,20 @@ def measure_history(bench: Bench) -> list[Figure]:
         lists = bench.repeat(
             f"listing {active_tokens} of {rows:,} rows",
             lambda _: bench.load(list_active, within, times=bench.sizes.lists),
-            _told,
+            describe_load,
         )
         one = partial(bench.steadily, bearer=False, threads=1)
         pairs = bench.repeat(
-            f"renewing without and with {rows:,} rows", _in_turn(one, without, within), _both_told
+            f"renewing without and with {rows:,} rows",
+            in_turn(one, without, within),
+            describe_loads,
         )
     renewal = f"a renewal at {rows:,} rows against one at none"
-    note = f"one thread, {_medians(pairs)}"
+    note = f"one thread, {describe_medians(pairs)}"
     active = f"the list of {active_tokens} active of {rows:,} rows"
     return [
-        Figure(4, renewal, pairs, _slower, "x", at_most=1.2, note=note),
-        Figure(5, active, lists, _quantile(0.50), "ms", at_most=50),
+        Figure(4, renewal, pairs, slowdown, "x", at_most=1.2, note=note),
+        Figure(5, active, lists, quantile(0.50), "ms", at_most=50),
     ]
 
 
@@ -173,7 +155,7 @@ def measure_memory(bench: Bench) -> list[Figure]:
                 6,
                 f"memory of a worker {when}",
                 [run],
-                _rss,
+                resident_memory,
                 "MB",
                 at_most=120,
                 note=str(run.result),
@@ -200,12 +182,12 @@ def measure_postgres(bench: Bench) -> list[Figure]:
         ]
         pairs = bench.repeat(
             "renewing in SQLite and in PostgreSQL",
-            _in_turn(partial(bench.steadily, bearer=False), *accounts),
-            _both_told,
+            in_turn(partial(bench.steadily, bearer=False), *accounts),
+            describe_loads,
         )
-    note = f"embedded, with fsync; {_medians(pairs)}"
+    note = f"embedded, with fsync; {describe_medians(pairs)}"
     what = "renewals a second in PostgreSQL against SQLite"
-    return [Figure(7, what, pairs, lambda run: 1 / _slower(run), "x", at_least=0.5, note=note)]
+    return [Figure(7, what, pairs, lambda run: 1 / slowdown(run), "x", at_least=0.5, note=note)]
 
 
 def measure_scrapes(bench: Bench) -> list[Figure]:
@@ -227,7 +209,9 @@ def measure_scrapes(bench: Bench) -> list[Figure]:
                 bench.sizes.server_scrapes,
             )
             pairs = bench.repeat(
-                f"scraping {names:,} names in {kind}", partial(_regardless, side_by_side), _scrapes
+                f"scraping {names:,} names in {kind}",
+                partial(ignore_number, side_by_side),
+                describe_scrapes,
             )
             of_each = f"{tokens_of_a_name} tokens of each; {server.scrape() // 1024} KiB"
             figures += [
@@ -235,7 +219,7 @@ def measure_scrapes(bench: Bench) -> list[Figure]:
                     8,
                     f"a scrape of {names:,} names in {kind}",
                     pairs,
-                    lambda run: _scrape(run.result),
+                    lambda run: scrape_milliseconds(run.result),
                     "ms",
                     at_most=2000,
                     note=of_each,
@@ -244,7 +228,7 @@ def measure_scrapes(bench: Bench) -> list[Figure]:
                     8,
                     "... against a SELECT of their newest expiries",
                     pairs,
-                    lambda run: _against_select(run.result),
+                    lambda run: median_ratio(run.result),
                     "x",
                 ),
             ]
@@ -272,16 +256,16 @@ def measure_hostile(bench: Bench) -> list[Figure]:
             statuses.append(str(dict(flood.result())))
             return renewals, quiet
 
-        unfinished = bench.repeat("renewing beside slow clients", beside_unfinished, _both_told)
-        flooded = bench.repeat("renewing beside sign-ins", beside_sign_ins, _both_told)
+        unfinished = bench.repeat("renewing beside slow clients", beside_unfinished, describe_loads)
+        flooded = bench.repeat("renewing beside sign-ins", beside_sign_ins, describe_loads)
     what = "renewals beside {}, against none"
     return [
-        Figure(9, what.format("60 unfinished requests"), unfinished, _slower, "x", at_least=0.8),
+        Figure(9, what.format("60 unfinished requests"), unfinished, slowdown, "x", at_least=0.8),
         Figure(
             9,
             what.format("24 clients that sign in"),
             flooded,
-            _slower,
+            slowdown,
             "x",
             at_least=0.5,
             note=f"statuses of the sign-ins: {statuses[-1]}",
@@ -297,13 +281,13 @@ def measure_accounts(bench: Bench) -> list[Figure]:
     verify = timed(partial(hasher.verify, hashed, UNKNOWN_PASSWORD))
     with server.running():
         side_by_side = partial(alternate, verify, timed(server.sign_in_once), sizes.sign_ins)
-        sign_ins = bench.repeat("signing in", partial(_regardless, side_by_side), _ratio_told)
+        sign_ins = bench.repeat("signing in", partial(ignore_number, side_by_side), describe_ratio)
         with console.status(f"minting {sizes.listed_rows:,} tokens ..."):
             account = server.sign_in(sizes.listed_rows)
         lists = bench.repeat(
             f"listing {sizes.listed_rows:,} rows",
             lambda _: bench.load(list_active, account, times=3),
-            _told,
+            describe_load,
         )
         commands = bench.repeat(
             "running a command",
@@ -312,93 +296,19 @@ def measure_accounts(bench: Bench) -> list[Figure]:
         )
     seconds = "processor time of `server users`"
     return [
-        Figure(10, "a sign-in against one hash", sign_ins, _ratio_to_baseline, "x", at_most=1.2),
         Figure(
-            11, f"a list of {sizes.listed_rows:,} rows", lists, _quantile(0.5), "ms", at_most=150
+            10,
+            "a sign-in against one hash",
+            sign_ins,
+            lambda run: median_ratio(run.result),
+            "x",
+            at_most=1.2,
+        ),
+        Figure(
+            11, f"a list of {sizes.listed_rows:,} rows", lists, quantile(0.5), "ms", at_most=150
         ),
         Figure(12, seconds, commands, lambda run: run.result * 1000, "ms", at_most=600),
     ]
-
-
-def _regardless(act: Callable[[], T], _number: int) -> T:
-    """Whatever the number of the run."""
-    return act()
-
-
-def _scrapes(pairs: Pairs) -> str:
-    return f"{_scrape(pairs):.0f} ms, {_against_select(pairs):.1f} x"
-
-
-def _scrape(pairs: Pairs) -> float:
-    """Milliseconds."""
-    return median(pairs.ours) * 1000
-
-
-def _against_select(pairs: Pairs) -> float:
-    return median(pairs.ratios)
-
-
-def _ratio_to_baseline(run: Run[Pairs]) -> float:
-    return median(run.result.ratios)
-
-
-def _ratio_told(pairs: Pairs) -> str:
-    return f"{median(pairs.ratios):.2f} x"
-
-
-def _in_turn(
-    load: Callable[[Account], Load], one: Account, other: Account
-) -> Callable[[int], tuple[Load, Load]]:
-    """The loads of both, one right after the other; who goes first changes with the number."""
-
-    def run(number: int) -> tuple[Load, Load]:
-        if number % 2:
-            second = load(other)
-            return load(one), second
-        return load(one), load(other)
-
-    return run
-
-
-def _slower(run: Run[tuple[Load, Load]]) -> float:
-    """How many times as long a renewal took in the second load."""
-    first, second = run.result
-    return first.rate / second.rate
-
-
-def _rate(run: Run[Load]) -> float:
-    return run.result.rate
-
-
-def _of_3072(run: Run[Load]) -> float:
-    return run.result.rate / run.signing.rsa_3072
-
-
-def _of_4096(run: Run[Load]) -> float:
-    return run.result.rate / run.signing.rsa_4096
-
-
-def _rss(run: Run[Memory]) -> float:
-    return run.result.rss
-
-
-def _quantile(share: float) -> Callable[[Run[Load]], float]:
-    """In milliseconds."""
-    return lambda run: run.result.quantile(share) * 1000
-
-
-def _told(load: Load) -> str:
-    p50, p99 = (load.quantile(share) * 1000 for share in (0.50, 0.99))
-    return f"{load.rate:.0f} /s, p50 {p50:.1f} ms, p99 {p99:.1f} ms, client {load.cpu:.0%}"
-
-
-def _both_told(loads: tuple[Load, Load]) -> str:
-    return " and ".join(f"{load.rate:.0f} /s" for load in loads)
-
-
-def _medians(pairs: Sequence[Run[tuple[Load, Load]]]) -> str:
-    first, second = (median(run.result[which].rate for run in pairs) for which in (0, 1))
-    return f"{second:.0f} against {first:.0f} /s"
 
 
 BENCHMARKS: dict[str, tuple[set[int], Callable[[Bench], list[Figure]]]] = {

@@ -1,8 +1,8 @@
 """A DAG whose one task times surveys; run as a program it prepares an Airflow and runs the DAG.
 
 Its parameters are `tokens`, which has the number of tokens for each beginning of a key, and
-`repetitions`. A key with `token` in it makes Airflow mask the value: it compiles all that it masks
-anew each time, at a cost that grows with the square of their number.
+`repetitions`. A key with `token` in it makes Airflow mask the value: each time, it compiles all
+values that it masks, at a cost that grows with the square of their number.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     Attributes:
         waiting_since: The last time at which the client began a request, or took some of a
-            response; by a clock that nobody sets.
+            response, by the monotonic clock.
     """
 
     parser_class = _Parser

@@ -58,7 +58,7 @@ class IssuePlan:
         audience: The name of the audience.
         roles: The current roles, whose scopes are signed.
         is_requested: Whether it is a first token that its owner requests, not the operator.
-        is_fork: As of the issued token.
+        is_fork: As in `IssuedToken`.
     """
 
     row: NewRow
@@ -66,7 +66,7 @@ class IssuePlan:
     audience: str
     roles: tuple[Role, ...]
     is_requested: bool = False
-    is_fork: bool = field(default=False, compare=False)  # no reason to sign again
+    is_fork: bool = field(default=False, compare=False)  # the signed token does not contain it
 
 
 Planner: TypeAlias = Callable[[Connection], "IssuePlan | IssuedToken"]
@@ -238,7 +238,7 @@ class TokenIssuer:
         }
 
     def _rate_limits(self, plan: IssuePlan) -> list[RateLimit]:
-        """Return the limits of a name, and of its owner's names: these bound all renewals."""
+        """Return the limit of the token's name, and for a requested first token of its owner."""
         item, owner = self._settings.renewal_limit, str(plan.row.owner_id)
         keys = ("token", owner, str(plan.row.audience_id), plan.row.name)
         limits = [RateLimit(item, keys, "tokens of this name were issued")]

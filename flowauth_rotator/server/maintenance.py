@@ -79,7 +79,9 @@ def revoke_name(
         condition = and_(condition, tokens.c.audience_id == audience_id)
     with services.database.writing() as connection:
         if connection.execute(select(tokens.c.id).where(condition).limit(1)).first() is None:
-            raise Refused(404, f"User {username!r} has no token named {name!r}. {_LIST_TOKENS}")
+            place = f" on audience {audience!r}" if audience else ""
+            message = f"User {username!r} has no token named {name!r}{place}. {_LIST_TOKENS}"
+            raise Refused(404, message)
         return services.history.revoke(connection, condition, now)
 
 

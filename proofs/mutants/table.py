@@ -89,7 +89,7 @@ MUTANTS = (
         "A is None",
     ),
     Mutant(
-        "a key drawn anew for each request",
+        "another key for each request",
         "FlowAuth, generators",
         f"{SUCCESSION}:idempotency_key",
         "return _",

@@ -167,7 +167,7 @@ def _run(errand: Errand) -> str:
             return str(report.outcome)
         except RotatorError as error:
             return str(error.outcome)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told by name alone
+        except Exception as error:  # noqa: BLE001 - its text may contain a secret
             return f"broken by {type(error).__name__}"
 
 
@@ -176,9 +176,9 @@ def _no_pause(_seconds: float) -> None:
 
 
 def _forked(errand: Errand, tell: Callable[[Mapping[str, object]], None]) -> None:
-    """One agent, from its birth to its end."""
+    """Fork one agent, and report its end."""
     if threading.active_count() > 1:
-        raise RuntimeError("Whoever forks must have one thread.")
+        raise RuntimeError("A process that forks must have one thread.")
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -196,7 +196,7 @@ def _forked(errand: Errand, tell: Callable[[Mapping[str, object]], None]) -> Non
 
 
 def main() -> None:
-    """Fork an agent an errand, until there is no more to read."""
+    """Fork an agent for each line of standard input."""
 
     def tell(message: Mapping[str, object]) -> None:
         print(json.dumps(message), flush=True)
@@ -224,7 +224,7 @@ class Agents:
         self._born = threading.Event()
 
     def run(self, errand: Errand) -> End:
-        """One agent, from its birth to its end."""
+        """Fork one agent, and report its end."""
         self._born.clear()
         self._send(json.dumps(asdict(errand)))
         self._pid = json.loads(self._line())["pid"]

@@ -69,7 +69,7 @@ def _serve(listener: socket.socket, keeper: Keeper) -> None:
     while True:
         connection, _ = listener.accept()
         with suppress(OSError), connection, connection.makefile("rwb") as stream:
-            while (line := stream.readline()).endswith(b"\n"):  # or else who asked is no more
+            while (line := stream.readline()).endswith(b"\n"):  # else the client has ended
                 stream.write(json.dumps(keeper.answer(json.loads(line))).encode() + b"\n")
                 stream.flush()
 

@@ -44,7 +44,7 @@ def prepare(settings: Settings, password: str, key: PrivateKey | None = None) ->
 
 
 class Serving:
-    """Gunicorn with two workers, and the folder by which it is told to die.
+    """Gunicorn with two workers, and the folder that names the points at which it is killed.
 
     Args:
         data_dir: the prepared data directory.
@@ -89,7 +89,7 @@ class Serving:
         self._process.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        """The process, once it listens; begun anew while somebody else has its port."""
+        """Start the process, again while another has its port; return it once it listens."""
         deadline = time.monotonic() + WAIT_LIMIT
         while time.monotonic() < deadline:
             with self.log.open("ab") as log:

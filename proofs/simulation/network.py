@@ -84,7 +84,7 @@ class Exchange:
     Attributes:
         process: whose request it is.
         run: the run of the rotation that it belongs to.
-        is_late: whether the issuer hears of it once nobody waits any more, or a second time.
+        is_late: whether the issuer gets it after the client has given up, or a second time.
     """
 
     def __init__(self, wire: SimulatedWire, method: str, path: str, body: object) -> None:

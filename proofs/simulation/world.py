@@ -20,7 +20,7 @@ class World:
         is_traced: whether to keep a readable line of each thing that happens.
 
     Attributes:
-        now: seconds since the epoch, by the clock of nobody in particular: the true time.
+        now: the true time, in seconds since the epoch; the clocks of processes may differ.
         random: the dice.
         is_calm: whether all faults have ended.
         trace: what happened, in order.

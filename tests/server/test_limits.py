@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 from sqlalchemy import event, select
 
+from demo.parts import WAIT_LIMIT
 from flowauth_rotator.server import Settings, SetupError, create_app
 from flowauth_rotator.server.password_checks import MAX_WAITING
 from flowauth_rotator.server.schema import rate_counters
@@ -100,10 +101,11 @@ class TestSignIn:
         ]
         with ThreadPoolExecutor(len(apps)) as pool:
             attempts = [pool.submit(Caller(each).sign_in, password="wrong") for each in apps]
-            refused = {
-                attempt.result().status_code for attempt in islice(as_completed(attempts), 2)
-            }
-            held.set()
+            try:
+                done = islice(as_completed(attempts, timeout=WAIT_LIMIT), 2)
+                refused = {attempt.result().status_code for attempt in done}
+            finally:
+                held.set()
             statuses = Counter(attempt.result().status_code for attempt in attempts)
         for each in apps:
             each.extensions["flowauth_rotator"].database.close()
@@ -131,7 +133,7 @@ class TestSignIn:
         with ThreadPoolExecutor(12) as pool:
             attempts = [pool.submit(Caller(app).sign_in) for _ in range(12)]
             try:
-                done = islice(as_completed(attempts), 12 - 1 - MAX_WAITING)
+                done = islice(as_completed(attempts, timeout=WAIT_LIMIT), 12 - 1 - MAX_WAITING)
                 answers = [attempt.result() for attempt in done]
             finally:
                 held.set()

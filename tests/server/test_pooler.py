@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from demo.parts import ROOT, WAIT_LIMIT, free_port, wait_until
+from demo.parts import ROOT, free_port, running, wait_until
 from flowauth_rotator.server import Services, Settings
 from tests.conftest import prepare
 from tests.external import report_missing
 from tests.server.test_gunicorn import opened_and_minted, renew
-from tests.server.test_slow_clients import Served
+from tests.server.test_slow_clients import serving
 
 pytestmark = pytest.mark.slow
 
@@ -37,23 +36,15 @@ def pooled_url(request, postgresql, tmp_path) -> Iterator[str]:
         "[pgbouncer]\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
     )
-    command = [program, "pgbouncer.ini"]
+    command = [program, folder / "pgbouncer.ini"]
     if os.geteuid() == 0:  # which PgBouncer does not run as
         capabilities = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
         command = ["setpriv", "--reuid=65534", "--clear-groups", *capabilities, *command]
     libraries = ":".join(map(str, root.glob("usr/lib/*-linux-*")))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | {"LD_LIBRARY_PATH": libraries},
-            stdout=log,
-            stderr=log,
-        )
-    wait_until(lambda: "process up" in (folder / "log").read_text(), "PgBouncer is up")
-    yield f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}"
-    process.terminate()
-    process.wait(timeout=WAIT_LIMIT)
+    env, log = os.environ | {"LD_LIBRARY_PATH": libraries}, folder / "log"
+    with running(command, env=env, log=log):
+        wait_until(lambda: "process up" in log.read_text(), "PgBouncer is up")
+        yield f"postgresql://{url.username}@127.0.0.1:{port}/{url.database}"
 
 
 def test_renewals_go_on_behind_a_pooler(
@@ -65,13 +56,8 @@ def test_renewals_go_on_behind_a_pooler(
     prepare(Settings.load(data_dir), signing_key, cheap_hasher)
     services, token = opened_and_minted(data_dir)
     monkeypatch.setenv("RENEWAL_RATE_LIMIT", "1000/minute")
-    served = Served(data_dir, tmp_path)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(lambda key: renew(served.url, token, str(key)), range(100)))
-    finally:
-        served.process.terminate()
-        served.process.wait(timeout=WAIT_LIMIT)
+    with serving(data_dir, tmp_path) as served, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda key: renew(served.url, token, str(key)), range(100)))
     rows = list(services.listing.iterate_rows())
     services.database.close()
     assert len(set(answers)) == 100

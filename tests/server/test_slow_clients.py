@@ -11,13 +11,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from demo.parts import WAIT_LIMIT, free_port, wait_until
+from demo.parts import WAIT_LIMIT, free_port, running, wait_until
 from flowauth_rotator.server.http_server import MAX_CONNECTIONS, MAX_HEADER
 from tests.server.scraping import renewals, scraped, series
 from tests.server.test_gunicorn import SERVE, opened_and_minted, renew
@@ -39,23 +39,12 @@ UNFINISHED = {
 class Served:
     """`serve` with two workers."""
 
-    def __init__(self, data_dir: Path, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, data_dir: Path, port: int, log: Path, process: subprocess.Popen) -> None:
         self.data_dir = data_dir
-        self.log = folder / "log"
-        (folder / "tmp").mkdir()
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-c", SERVE, "--data-dir", data_dir),
-                    *("--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS)),
-                ],
-                env=os.environ | {"TMPDIR": str(folder / "tmp"), "TRUSTED_PROXIES": "1"},
-                stdout=log,
-                stderr=log,
-            )
-        wait_until(lambda: f" on {self.url}\n" in self.log.read_text(), "it serves")
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+        self.process = process
 
     def send(self, data: bytes) -> socket.socket:
         """Open a connection and send something."""
@@ -77,16 +66,33 @@ class Served:
         lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
         return [line for line in map(json.loads, lines) if line["event"] == event]
 
+    def is_connected(self, client: socket.socket) -> bool:
+        """Whether a worker has the connection of a client."""
+        connections = (each for worker in self.workers() for each in worker.net_connections("tcp"))
+        return client.getsockname() in {each.raddr for each in connections}
+
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
 
 
+@contextmanager
+def serving(data_dir: Path, folder: Path, code: str = SERVE) -> Iterator[Served]:
+    """Serve until the block ends, with the log and temporary files in a folder."""
+    port, log, temporary = free_port(), folder / "log", folder / "tmp"
+    temporary.mkdir(parents=True)
+    command = [sys.executable, "-c", code, "--data-dir", data_dir]
+    command += ["--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)]
+    env = os.environ | {"TMPDIR": str(temporary), "TRUSTED_PROXIES": "1"}
+    with running(command, env=env, log=log) as process:
+        served = Served(data_dir, port, log, process)
+        wait_until(lambda: f" on {served.url}\n" in log.read_text(), "it serves")
+        yield served
+
+
 @pytest.fixture
 def served(data_dir, tmp_path) -> Iterator[Served]:
-    served = Served(data_dir, tmp_path)
-    yield served
-    served.process.terminate()
-    served.process.wait(timeout=WAIT_LIMIT)
+    with serving(data_dir, tmp_path) as served:
+        yield served
 
 
 @pytest.fixture
@@ -120,33 +126,35 @@ def test_more_connections_than_a_server_keeps_push_out_those_that_wait_longest(s
     assert len(lines) < sum(line["number"] for line in lines)  # not one for each
 
 
-def test_connections_leave_files_for_everything_else(data_dir, token, tmp_path, monkeypatch):
+def test_connections_leave_files_for_everything_else(data_dir, token, tmp_path):
     """Where a process may open few files, it keeps fewer connections."""
     limit = 128
     code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
-    monkeypatch.setattr("tests.server.test_slow_clients.SERVE", f"{code}; {SERVE}")
-    served = Served(data_dir, tmp_path)
-    with ExitStack() as stack:
+    with serving(data_dir, tmp_path, f"{code}; {SERVE}") as served, ExitStack() as stack:
         for _ in range(2 * WORKERS * limit):
             stack.enter_context(closing(served.send(UNFINISHED["headers"])))
         for number in range(10):
             assert b'"token"' in renew(served.url, token, str(number))
         assert all(worker.num_fds() < limit / 2 for worker in served.workers())
-    served.process.terminate()
-    served.process.wait(timeout=WAIT_LIMIT)
 
 
 def test_a_client_that_never_finishes_is_cut_off_in_the_end(served):
-    """Also one that never reads what it asked for, more than the sockets hold."""
+    """Also one that reads none of its responses, which are more than the sockets hold."""
+    requests = 500
     with ExitStack() as stack:
         connections = [
             stack.enter_context(closing(served.send(sent))) for sent in UNFINISHED.values()
         ]
-        asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        reader = stack.enter_context(closing(served.send(asked)))
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        reader = stack.enter_context(closing(served.send(request * requests)))
         for connection in connections:
             assert connection.recv(1) == b""
-        reader.close()
+        wait_until(lambda: not served.is_connected(reader), "it is cut off")
+        received = b""
+        with suppress(ConnectionResetError):
+            while part := reader.recv(1 << 20):
+                received += part
+        assert 0 < received.count(b"HTTP/1.1 200 OK") < requests
     wait_until(lambda: served.events("requests_incomplete") != [], "a line in the log")
 
 
@@ -244,6 +252,13 @@ def test_no_file_is_needed_to_count(served, token):
     assert served.process.poll() is None
 
 
+def test_each_route_is_counted_by_its_name(app):
+    from flowauth_rotator.server.counters import VIEWS
+
+    endpoints = {rule.endpoint.rpartition(".")[2] for rule in app.url_map.iter_rules()}
+    assert endpoints == set(VIEWS) - {""}
+
+
 def test_more_series_than_there_is_room_for_are_not_counted_and_nothing_fails():
     from flowauth_rotator.server.counters import Counters
 
@@ -270,28 +285,20 @@ def test_a_worker_without_a_slot_counts_nothing_and_shows_the_others_counts():
 
 def test_a_second_server_on_the_same_directory_is_named(served, tmp_path):
     """Until the first one has ended, also by `kill -9`, which its workers outlive for a moment."""
-    (tmp_path / "second").mkdir()
-    second = Served(served.data_dir, tmp_path / "second")
     warning = f"Warning: another server already serves {served.data_dir}. Stop one of them"
-    assert warning in second.log.read_text()
-    assert warning not in served.log.read_text()
-    for server in (second, served):
-        server.process.kill()
-        server.process.wait()
-    (tmp_path / "third").mkdir()
-    third = Served(served.data_dir, tmp_path / "third")
-    assert warning not in third.log.read_text()
-    third.process.terminate()
-    third.process.wait(timeout=WAIT_LIMIT)
+    with serving(served.data_dir, tmp_path / "second") as second:
+        assert warning in second.log.read_text()
+        assert warning not in served.log.read_text()
+        for server in (second, served):
+            server.process.kill()
+            server.process.wait()
+        with serving(served.data_dir, tmp_path / "third") as third:
+            assert warning not in third.log.read_text()
 
 
-def test_a_start_as_another_user_than_the_owner_is_named(data_dir, tmp_path, monkeypatch):
+def test_a_start_as_another_user_than_the_owner_is_named(data_dir, tmp_path):
     """As when root starts it by hand: what it creates would be unusable for the service."""
     code = f"import os; uid = os.geteuid(); os.geteuid = lambda: uid + 1; {SERVE}"
-    monkeypatch.setattr("tests.server.test_slow_clients.SERVE", code)
-    server = Served(data_dir, tmp_path)
-    server.process.terminate()
-    server.process.wait(timeout=WAIT_LIMIT)
-    assert f"Warning: {data_dir} belongs to another user than this process" in (
-        server.log.read_text()
-    )
+    with serving(data_dir, tmp_path, code) as server:
+        warning = f"Warning: {data_dir} belongs to another user than this process"
+        assert warning in server.log.read_text()

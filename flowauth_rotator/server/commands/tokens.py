@@ -167,10 +167,8 @@ def revoke_token(
     if not revoked:
         message = "Nothing to revoke: these tokens are revoked already."
     if live:
-        message += (
-            f"\nFlowAPI still accepts {len(live)} of them, the last until "
-            f"{format_epoch(max(live))} UTC."
-        )
+        last = f"{format_epoch(max(live))} UTC"
+        message += f"\nFlowAPI accepts revoked tokens until they expire, here until {last}."
     print_result(
         message,
         as_json=as_json,

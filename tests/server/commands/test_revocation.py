@@ -51,7 +51,9 @@ def test_a_token_is_revoked_with_all_that_were_renewed_from_it(
     first, second, third, fork = line_of_descent
     told = says("revoke-token", second["id"]).splitlines()
     assert told[0] == "Revoked 3 tokens, which can no longer be renewed."
-    assert told[1].startswith("FlowAPI still accepts 3 of them, the last until 2100-01-08")
+    assert told[1] == (
+        "FlowAPI accepts revoked tokens until they expire, here until 2100-01-08 00:00:00 UTC."
+    )
     assert revoked(flowbot, refused, second, third, fork)
     assert flowbot.renew_presented(first["token"], key="new").status_code == 200
 
@@ -170,6 +172,10 @@ def test_two_holders_of_a_token_are_counted_and_logged(flowbot, metrics, caplog)
             "There is no token with id 99. List the tokens with: ",
         ),
         ("revoke-token --user flowbot --name NONE", "User 'flowbot' has no token named 'NONE'. "),
+        (
+            "revoke-token --user flowbot --name NONE --audience TEST_SERVER",
+            "User 'flowbot' has no token named 'NONE' on audience 'TEST_SERVER'. ",
+        ),
         ("revoke-token", "Name tokens by ID, with or without --family; or by --user and --name."),
         ("revoke-token 1 --user flowbot", "Name tokens by ID"),
         ("revoke-token --name AIRFLOW", "Name tokens by ID"),
