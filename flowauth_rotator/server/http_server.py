@@ -10,7 +10,7 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from waitress import wasyncore
@@ -36,14 +36,14 @@ _OTHER_FILES = 60  # of a worker: its database, logs, listening socket, and some
 
 
 class HttpServer:
-    """Serves a WSGI application on listening sockets that several processes share.
+    """Serves a WSGI application on a listening socket that several processes may share.
 
     Args:
         app: The WSGI application.
-        sockets: The listening sockets.
+        listening: The listening socket.
     """
 
-    def __init__(self, app: Callable[..., Any], sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, app: Callable[..., Any], listening: socket.socket) -> None:
         logging.getLogger("waitress").setLevel(logging.WARNING)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
@@ -53,7 +53,7 @@ class HttpServer:
         self._server = create_server(
             app,
             map=self._map,
-            sockets=list(sockets),
+            sockets=[listening],
             threads=_THREADS,
             connection_limit=2 * self._max_connections,
             channel_timeout=3600,  # a limit of waitress's own; `_close_waiting` is earlier
@@ -77,7 +77,7 @@ class HttpServer:
         self._close_waiting()
 
     def stop(self, on_wait: Callable[[], object]) -> None:
-        """Accept no more connections, and answer the requests that are complete.
+        """Accept no more connections, answer the requests that are complete, and close all.
 
         Args:
             on_wait: Called several times a second.
@@ -89,6 +89,7 @@ class HttpServer:
             on_wait()
             wasyncore.poll2(0.1, self._map)
         self._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self._map)
 
     def _is_busy(self) -> bool:
         channels = list(self._server.active_channels.values())

@@ -42,11 +42,13 @@ class _Worker(Worker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until the master says to stop, or is gone."""
-        self._server = HttpServer(self.wsgi, [listener.sock for listener in self.sockets])
+        [listener] = self.sockets
+        self._server = server = HttpServer(self.wsgi, listener.sock)
         while self.alive and self.ppid == os.getppid():
             self.notify()
-            self._server.serve_for(seconds=1)
-        self._server.stop(on_wait=self.notify)
+            server.serve_for(seconds=1)
+        self._server = None  # nothing is left to wake
+        server.stop(on_wait=self.notify)
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """Stop after the current requests."""

@@ -5,6 +5,7 @@ import re
 import time
 from pathlib import Path
 
+from demo.parts import wait_until
 from flowauth_rotator.provider import web
 
 URL = "http://page.test/flowauth-rotator/"
@@ -152,6 +153,17 @@ class Board:
         [token] = [token for token in self.tokens if token["variable"] == variable]
         return token
 
+    def active_run(self, variable):
+        """The run that the page has requested, once its request has arrived."""
+        token = self.find(variable)
+
+        def is_active():
+            self.page.wait_for_timeout(10)  # requests are answered meanwhile
+            return token["run"] and token["run"]["active"]
+
+        wait_until(is_active, f"the page requests the renewal of {variable}", interval=0)
+        return token["run"]
+
     def end(self, variable, outcome="rotated", lifetime=DAY, **result):
         """End the active run of a token, with success or with a failure."""
         token, now = self.find(variable), round(time.time())
@@ -159,7 +171,7 @@ class Board:
         if is_renewed:
             token |= {"issued_at": now, "expires_at": now + lifetime, "severity": "ok"}
         severity = "ok" if is_renewed else "warning"
-        run = token["run"]
+        run = self.active_run(variable)
         run |= {"active": False, "state": "success" if is_renewed else "failed", "step": None}
         event = build_event(outcome, severity, at=now, run_id=run["run_id"], requested_by="admin")
         token["rotations"] = [event | {"expires_at": token["expires_at"]} | result]

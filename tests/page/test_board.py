@@ -211,7 +211,7 @@ def test_a_renewal_shows_its_step_and_its_success_stays(show):
     renew(page, "ALERTS")
     current = row(page, "ALERTS").locator("[aria-current=step]")
     for step, label in {"queued": "Queued", "survey": "Check", "rotate": "Renew"}.items():
-        board.find("ALERTS_TOKEN")["run"]["step"] = step
+        board.active_run("ALERTS_TOKEN")["step"] = step
         board.reload()
         expect(current).to_have_text(label)
     board.end("ALERTS_TOKEN")
@@ -288,6 +288,7 @@ def test_several_are_renewed_two_at_a_time(show):
     assert board.posted == []
     page.get_by_role("button", name="Renew 3 tokens", exact=True).click()
     expect(page.locator("#batch-text")).to_contain_text("Renewing GONE and ALERTS.")
+    board.active_run("ALERTS_TOKEN")
     assert board.posted == ["GONE_TOKEN", "ALERTS_TOKEN"]
     board.end("GONE_TOKEN")
     expect(page.locator("#batch-text")).to_contain_text("1 of 3 tokens renewed.")

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from demo.parts import WAIT_LIMIT, free_port, running, wait_until
-from flowauth_rotator.server.http_server import MAX_CONNECTIONS, MAX_HEADER
+from flowauth_rotator.server import http_server
+from flowauth_rotator.server.http_server import MAX_CONNECTIONS, MAX_HEADER, HttpServer
 from tests.server.scraping import renewals, scraped, series
 from tests.server.test_gunicorn import SERVE, opened_and_minted, renew
 
@@ -156,6 +157,34 @@ def test_a_client_that_never_finishes_is_cut_off_in_the_end(served):
                 received += part
         assert 0 < received.count(b"HTTP/1.1 200 OK") < requests
     wait_until(lambda: served.events("requests_incomplete") != [], "a line in the log")
+
+
+def test_a_client_that_stops_reading_a_long_response_frees_its_thread(monkeypatch):
+    """The thread waits for room, once more is written than a connection may buffer."""
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 1)
+    has_ended = threading.Event()
+
+    def respond():
+        try:
+            for _ in range(64):
+                yield b"x" * 2**20
+        finally:
+            has_ended.set()
+
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        return respond()
+
+    def serve_until_it_has_ended():
+        server.serve_for(seconds=0.1)
+        return has_ended.is_set()
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        server = HttpServer(app, listening)
+        with closing(socket.create_connection(listening.getsockname())) as client:
+            client.sendall(HEALTH)
+            wait_until(serve_until_it_has_ended, "the response is given up", interval=0)
+            server.stop(on_wait=lambda: None)
 
 
 @pytest.mark.parametrize(
