@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from flowauth_rotator.agent.http import ForeignRefusal, NoSuchPage, SignedOut
-from flowauth_rotator.agent.issuer import HttpIssuer
-from flowauth_rotator.core.errors import Misconfigured, wrap_unexpected_errors
+from flowauth_rotator.agent.issuer import HttpIssuer, parse_limits
+from flowauth_rotator.core.errors import IssuerUnavailable, Misconfigured, wrap_unexpected_errors
+from flowauth_rotator.core.limits import Outlook
 from flowauth_rotator.core.succession import RenewalResponse, Row
-from flowauth_rotator.core.tokens import Claims, Token
+from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 
 
 class BearerIssuer(HttpIssuer):
@@ -46,6 +48,25 @@ class BearerIssuer(HttpIssuer):
             return self._request_renewal("/tokens/renew", key, lifetime_minutes, headers)
         except (SignedOut, NoSuchPage):
             raise self._not_supported() from None
+
+    def rehearse(self, token: Token, claims: Claims) -> Outlook:  # noqa: ARG002
+        """Have the issuer judge a renewal of the token, and mint none."""
+        self._http.secrets = (token.reveal(),)
+        headers = {"Authorization": f"Bearer {token.reveal()}"}
+        try:
+            response = self._http.send(
+                "POST", "/tokens/renew", body={"dry_run": True}, headers=headers
+            )
+        except (SignedOut, NoSuchPage):
+            raise self._not_supported() from None
+        document = response.document
+        if not isinstance(document, dict) or not isinstance(roles := document.get("roles"), list):
+            raise IssuerUnavailable(f"{self.url} responded to a rehearsal in another form.")
+        limits = parse_limits(
+            [role for role in roles if isinstance(role, dict)], self._http.show, timedelta(0)
+        )
+        name = document.get("name")
+        return Outlook(shorten_name(name) if isinstance(name, str) else None, limits)
 
     def _not_supported(self) -> Misconfigured:
         return Misconfigured(

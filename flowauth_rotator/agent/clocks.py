@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW
-from flowauth_rotator.core.policy import RotationPolicy, decide
-from flowauth_rotator.core.report import Report
+from flowauth_rotator.core.policy import RotationPolicy, TokenState, decide
+from flowauth_rotator.core.report import Report, Severity
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.issuer import Issuer
@@ -76,6 +76,13 @@ class Clocks:
         is_apart = abs(self.theirs - self.ours) > MAX_CLOCK_SKEW
         is_due = self.inspection.forced or decide(self.inspection.claims, policy, self.theirs).due
         return is_apart and not is_due
+
+    def find_severity(self, policy: RotationPolicy) -> Severity:
+        """Return the severity of a failure now: a warning while by both clocks there is time."""
+        claims = self.inspection.claims
+        states = {decide(claims, policy, now).state for now in (self.ours, self.theirs)}
+        is_late = states & {TokenState.CRITICAL, TokenState.EXPIRED}
+        return Severity.CRITICAL if is_late else Severity.WARNING
 
     def annotate(self, report: Report) -> Report:
         """Return the report with the number of requests and the clock skew."""

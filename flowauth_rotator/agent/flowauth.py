@@ -8,7 +8,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from flowauth_rotator.agent.http import (
     NoSuchPage,
     SignedOut,
 )
-from flowauth_rotator.agent.issuer import HttpIssuer
+from flowauth_rotator.agent.issuer import HttpIssuer, parse_date, parse_limits
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     HistoryTimeout,
@@ -34,7 +34,13 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     wrap_unexpected_errors,
 )
-from flowauth_rotator.core.succession import RenewalResponse, Row
+from flowauth_rotator.core.limits import Outlook, RoleLimits
+from flowauth_rotator.core.succession import (
+    RenewalResponse,
+    Row,
+    find_current_row,
+    find_successors,
+)
 from flowauth_rotator.core.text import describe_character, format_count, quote
 from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 
@@ -175,14 +181,7 @@ class SessionIssuer(HttpIssuer):
         Raises:
             Refused: the history does not contain the token, or the issuer refuses the renewal.
         """
-        if row is None:
-            raise Refused(
-                f"{self.url} has no renewable token matching this one for user "
-                f"{quote(self.username)}.",
-                issuer_message="",
-                status=200,
-                hint="Mint a new token there for this user and store it.",
-            )
+        row = self._check_row(row)
         self._http.token = token.reveal()
         path = f"/tokens/tokens/{row.id}/renew"
         try:
@@ -197,22 +196,63 @@ class SessionIssuer(HttpIssuer):
                 refusal.hint += self._describe_limits(row)
             raise
 
-    def _describe_limits(self, row: Row) -> str:
-        """Return a sentence with the shortest maximum among the row's roles, if it can be read."""
+    def rehearse(self, token: Token, claims: Claims) -> Outlook:
+        """Do all of a renewal of the token, except the request that mints one.
+
+        FlowAuth does not show which roles the user holds: only that there is one at least.
+
+        Raises:
+            RotatorError: the renewal would fail.
+        """
+        self._http.token = token.reveal()
+        rows = self.rows(claims)
+        row = self._check_row(find_current_row(claims, rows))
+        if lost := claims.roles - row.roles:
+            raise Refused(
+                f"Roles of this token no longer exist at {self.url}: "
+                f"{', '.join(map(quote, sorted(lost)))}.",
+                issuer_message="",
+                status=200,
+                hint="Ask an administrator of the issuer to restore them, or mint a new token "
+                "without them and store it.",
+            )
+        self._check_csrf()
+        newer = [each.claims.expires_at for each in find_successors(claims, rows) if each.claims]
+        return Outlook(row.name, self._read_limits(row), max(newer, default=None))
+
+    def _check_row(self, row: Row | None) -> Row:
+        """Return the row of the token in use.
+
+        Raises:
+            Refused: the history has no such row.
+        """
+        if row:
+            return row
+        raise Refused(
+            f"{self.url} has no renewable token matching this one for user {quote(self.username)}.",
+            issuer_message="",
+            status=200,
+            hint="Mint a new token there for this user and store it.",
+        )
+
+    def _read_limits(self, row: Row) -> list[RoleLimits]:
+        """Return the limits of the row's roles, as far as the issuer shows them."""
         try:
             roles = self._get(f"/user/roles/server/{self._server_id}")
         except RotatorError as error:
             logger.info("The limits of the roles cannot be read: %s", error)
-            return ""
-        limits = {
-            self._http.show(str(role.get("name"))): role["longest_token_life_minutes"]
-            for role in roles
-            if role.get("name") in row.roles and type(role.get("longest_token_life_minutes")) is int
-        }
+            return []
+        known = [role for role in roles if role.get("name") in row.roles]
+        return parse_limits(known, self._http.show, row.clock_offset)
+
+    def _describe_limits(self, row: Row) -> str:
+        """Return a sentence with the shortest maximum among the row's roles, if it can be read."""
+        limits = self._read_limits(row)
         if not limits:
             return ""
-        name = min(limits, key=lambda name: limits[name])
-        return f" The role {quote(name)} has a maximum of {limits[name]} minutes."
+        strictest = min(limits, key=lambda limit: limit.longest)
+        minutes = strictest.longest // timedelta(minutes=1)
+        return f" The role {quote(strictest.role)} has a maximum of {minutes} minutes."
 
     @wrap_unexpected_errors
     def close(self) -> None:
@@ -433,6 +473,7 @@ def _parse_row(row: dict[str, Any]) -> Row:
         audience=str(row["server_name"]),
         roles=frozenset(str(role["name"]) for role in row["roles"]),
         token=Token(str(row["token"])),
+        listed_expiry=parse_date(row.get("expires")),
     )
 
 

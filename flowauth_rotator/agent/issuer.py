@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Protocol, TypeVar
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol, TypeVar
 
 import tenacity
 
@@ -26,12 +28,14 @@ from flowauth_rotator.core.errors import (
     Throttled,
     wrap_unexpected_errors,
 )
+from flowauth_rotator.core.limits import Outlook, RoleLimits
 from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, Token
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
+LONGEST_LIFE = 100 * 366 * 24 * 60  # minutes; longer lifetimes are no limit
 
 T = TypeVar("T")
 
@@ -63,6 +67,13 @@ class Issuer(Protocol):
         self, token: Token, row: Row | None, *, key: str, lifetime_minutes: int | None
     ) -> RenewalResponse:
         """Request a successor of `token`, whose row in the history is `row`, once."""
+
+    def rehearse(self, token: Token, claims: Claims) -> Outlook:
+        """Do all of a renewal of the token, except the request that mints one.
+
+        Raises:
+            RotatorError: the renewal would fail.
+        """
 
     def retry(self, request: Callable[[], T]) -> T:
         """Call `request` a few times, with pauses, until it gets a response."""
@@ -169,6 +180,38 @@ class HttpIssuer:
         if not isinstance(token, str) or not token:
             raise AmbiguousResponse(f"{self.url} responded to a renewal without a token.")
         return RenewalResponse(Token(token), response.headers.get("Idempotent-Replayed") == "true")
+
+
+def parse_limits(
+    roles: Sequence[dict[str, Any]], show: Callable[[str], str], clock_offset: timedelta
+) -> list[RoleLimits]:
+    """Return the limits of an issuer's roles; a role whose limits cannot be read is left out.
+
+    Args:
+        roles: the roles as JSON.
+        show: makes a name safe to show.
+        clock_offset: the time by which the issuer's dates are later than those of its JWTs.
+    """
+    limits = []
+    for role in roles:
+        minutes = role.get("longest_token_life_minutes")
+        latest = parse_date(role.get("latest_token_expiry"))
+        if type(minutes) is int and 0 <= minutes <= LONGEST_LIFE:
+            limits.append(
+                RoleLimits(
+                    show(str(role.get("name"))),
+                    timedelta(minutes=minutes),
+                    latest - clock_offset if latest else None,
+                )
+            )
+    return limits
+
+
+def parse_date(text: object) -> datetime | None:
+    """Return a date of HTTP in aware UTC; None if it is not one."""
+    with suppress(ValueError, TypeError):
+        return parsedate_to_datetime(str(text)).astimezone(timezone.utc)
+    return None
 
 
 def _is_retryable(error: BaseException) -> bool:

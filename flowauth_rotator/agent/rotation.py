@@ -24,7 +24,7 @@ from flowauth_rotator.core.errors import (
     UnexpectedError,
     wrap_unexpected_errors,
 )
-from flowauth_rotator.core.policy import Decision, RotationPolicy, TokenState, decide
+from flowauth_rotator.core.policy import Decision, RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.succession import Candidate
 from flowauth_rotator.core.text import quote, remove_control_characters
@@ -196,13 +196,8 @@ class _Rotation:
 
     @property
     def severity(self) -> Severity:
-        """A warning while by both clocks the token is neither critical nor expired."""
-        states = {
-            decide(self._inspection.claims, self._policy, now).state
-            for now in (self._clocks.ours, self._clocks.theirs)
-        }
-        is_late = states & {TokenState.CRITICAL, TokenState.EXPIRED}
-        return Severity.CRITICAL if is_late else Severity.WARNING
+        """The severity of a failure now."""
+        return self._clocks.find_severity(self._policy)
 
     def run(
         self,

@@ -46,6 +46,7 @@ class Row:
         audience: the server that the token is for.
         roles: the names of its roles.
         token: the token.
+        listed_expiry: its expiry as the issuer lists it, which FlowAuth does in its local time.
     """
 
     id: int
@@ -54,6 +55,7 @@ class Row:
     audience: str
     roles: frozenset[str]
     token: Token
+    listed_expiry: datetime | None = None
 
     @cached_property
     def claims(self) -> Claims | None:
@@ -62,6 +64,13 @@ class Row:
             return read_unverified(self.token)
         except MalformedToken:
             return None
+
+    @property
+    def clock_offset(self) -> timedelta:
+        """The time by which the issuer's dates are later than those of its JWTs."""
+        if self.listed_expiry is None or self.claims is None:
+            return timedelta(0)
+        return self.listed_expiry - self.claims.expires_at
 
     @property
     def identity(self) -> tuple[str, str, str, frozenset[str]]:

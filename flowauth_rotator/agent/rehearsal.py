@@ -1,0 +1,117 @@
+"""The rehearsal of a renewal: all of it, except the request that mints a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.rotation import Inspection, inspect_token
+from flowauth_rotator.core.clock import format_time
+from flowauth_rotator.core.errors import (
+    Rejected,
+    RotatorError,
+    UnexpectedError,
+    wrap_unexpected_errors,
+)
+from flowauth_rotator.core.limits import Outlook, check_limits
+from flowauth_rotator.core.policy import RotationPolicy
+from flowauth_rotator.core.report import Report
+from flowauth_rotator.core.tokens import PublicKey, Token
+
+if TYPE_CHECKING:
+    from flowauth_rotator.agent.issuer import Issuer
+    from flowauth_rotator.agent.stores import TokenStore
+
+
+@wrap_unexpected_errors
+def rehearse(
+    store: TokenStore,
+    issuer: Issuer,
+    policy: RotationPolicy,
+    *,
+    now: datetime,
+    name: str | None = None,
+    public_key: Callable[[], PublicKey | None] = lambda: None,
+    on_token: Callable[[Token], None] = lambda _: None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Check that the next renewal of a token will work, and report `healthy`.
+
+    Nothing is minted and nothing is written. A failure is the one that the renewal would have: it
+    is a warning while there is time.
+
+    Args:
+        store: where the token in use is kept.
+        issuer: the issuer that renews it; not closed.
+        policy: when it is due, and what a successor must be worth.
+        now: an aware time.
+        name: the issuer's name of the token; by default the one in the JWT, or else the store's.
+        public_key: loads the issuer's public key, which verifies the signature.
+        on_token: called with the token in use, before anything else is done with it.
+        on_step: called with a sentence after each step that succeeded.
+
+    Raises:
+        RotatorError: the renewal would fail; its severity says whether there is time left.
+    """
+    inspection = inspect_token(store, policy, now=now, name=name)
+    on_token(inspection.token)
+    on_step(inspection.report.message)
+    issuer.reset()
+    rehearsal = _Rehearsal(store, issuer, policy, inspection)
+    try:
+        return rehearsal.run(public_key, on_step)
+    except Exception as error:  # noqa: BLE001 - a library may raise any error
+        known = error if isinstance(error, RotatorError) else UnexpectedError.wrap(error)
+        failure = known.with_details(rehearsal.report, rehearsal.clocks.find_severity(policy))
+    raise failure  # outside the block, so that it chains nothing that holds a secret
+
+
+class _Rehearsal:
+    def __init__(
+        self, store: TokenStore, issuer: Issuer, policy: RotationPolicy, inspection: Inspection
+    ) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._policy = policy
+        self._inspection = inspection
+        self._outlook = Outlook()
+        self.clocks = Clocks(inspection, issuer)
+
+    @property
+    def report(self) -> Report:
+        """The report of the inspection, with what the issuer has shown so far."""
+        report = self.clocks.annotate(self._inspection.report)
+        report = replace(report, newest_issued_expires_at=self._outlook.newest_expiry)
+        if self._outlook.name and not report.name_is_known:
+            return replace(report, name=self._outlook.name, name_is_known=True)
+        return report
+
+    def run(
+        self, public_key: Callable[[], PublicKey | None], on_step: Callable[[str], None]
+    ) -> Report:
+        inspection, policy = self._inspection, self._policy
+        self._store.preflight()
+        on_step(f"{self._store.place} can be written.")
+        if key := public_key():
+            self._verify(key)
+            on_step("The public key verifies the token in use.")
+        self._outlook = self._issuer.retry(
+            lambda: self._issuer.rehearse(inspection.token, inspection.claims)
+        )
+        on_step(f"The issuer accepts a renewal of {self.report.name}.")
+        at = max(inspection.decision.renew_at, self.clocks.latest)
+        check_limits(inspection.claims, policy, self._outlook.limits, at)
+        if self._outlook.limits:
+            on_step("The limits of its roles allow the renewal.")
+        return replace(self.report, message=f"The renewal due at {format_time(at)} will work.")
+
+    def _verify(self, key: PublicKey) -> None:
+        """Check that the key verifies the token in use: if not, it would reject any successor."""
+        if not key.verifies(self._inspection.token):
+            violation = "the signature of the token in use does not match the configured key"
+            raise Rejected(
+                f"A successor would not be stored: {violation}.", violations=(violation,)
+            )
