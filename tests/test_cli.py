@@ -134,14 +134,29 @@ def test_rotate_renews_with_a_sign_in(run, renewal_server, file, tmp_path):
     assert claims.lifetime.total_seconds() == 90 * 60
 
 
-def test_a_dry_run_requests_and_changes_nothing(run, renewal_server, file):
-    """It reports that the token is due, and stops."""
-    before = file.read_text()
-    shown = run("rotate", file, "--url", renewal_server.url, "--dry-run")
-    assert shown.exit_code == 0
-    assert "due. Renewal has been due since" in shown.stdout
+def test_a_dry_run_prints_each_step_and_mints_nothing(run, renewal_server, file):
+    """It signs in, finds the token, and says when the renewal is due."""
+    before, rows = file.read_text(), renewal_server.rows()
+    login = ("--username", renewal_server.username, "--password-stdin")
+    rotate = ("rotate", file, "--url", renewal_server.url, *login, "--dry-run")
+    shown = run(*rotate, stdin=renewal_server.password)
+    assert shown.exit_code == 0, shown.output
+    steps = [line for line in shown.stdout.splitlines() if line.startswith("ok: ")]
+    assert steps[0].startswith("ok: Renewal has been due since ")
+    assert "ok: The issuer accepts a renewal of AIRFLOW." in steps
+    assert "will work." in shown.stdout
     same = file.read_text() == before
-    assert (same, renewal_server.requests) == (True, [])
+    assert (same, renewal_server.rows()) == (True, rows)
+
+
+def test_a_dry_run_that_fails_says_what_the_renewal_would_say(run, renewal_server, file):
+    """After the steps that succeeded."""
+    login = ("--username", renewal_server.username, "--password-stdin")
+    rotate = ("rotate", file, "--url", renewal_server.url, *login, "--dry-run")
+    shown = run(*rotate, stdin="wrong")
+    assert shown.exit_code == 1
+    assert shown.stdout.count("ok: ") == 2
+    assert "Sign-in of 'flowbot' failed" in shown.stderr
 
 
 def test_a_healthy_token_is_left_alone(run, renewal_server, tmp_path):

@@ -94,7 +94,7 @@ class _Rehearsal:
     ) -> Report:
         inspection, policy = self._inspection, self._policy
         self._store.preflight()
-        on_step(f"{self._store.place} can be written.")
+        on_step(f"{_capitalize(self._store.place)} can be written.")
         if key := public_key():
             self._verify(key)
             on_step("The public key verifies the token in use.")
@@ -115,3 +115,7 @@ class _Rehearsal:
             raise Rejected(
                 f"A successor would not be stored: {violation}.", violations=(violation,)
             )
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @renew_before
 @click.option("--lifetime-minutes", type=int, help="Requested lifetime.  [default: the maximum]")
-@click.option("--dry-run", is_flag=True, help="Inspection of the token only, without a request.")
+@click.option("--dry-run", is_flag=True, help="Rehearse the renewal: all of it but the request.")
 @as_json
 @report_errors()
 def rotate(
@@ -66,13 +66,17 @@ def rotate(
 ) -> None:
     """Renew the token in FILE if it is due, and replace it with its successor.
 
+    With --dry-run nothing is issued and nothing is written: the command signs in, finds the token
+    at the issuer, and checks the file, the public key and the limits of the issuer.
+
     \b
     Examples:
       flowauth-rotator rotate flowapi.token --url http://127.0.0.1:9091
       flowauth-rotator rotate flowapi.token --url https://flowauth.example.org \\
           --username flowbot --password-stdin < password.txt
     """  # noqa: D301 - \b is click's, for text to be left as it is
-    from flowauth_rotator.agent import rotation
+    from flowauth_rotator.agent.rehearsal import rehearse
+    from flowauth_rotator.agent.rotation import rotate as rotate_token
     from flowauth_rotator.agent.stores import FileStore
     from flowauth_rotator.core.policy import RotationPolicy
     from flowauth_rotator.core.tokens import PublicKey
@@ -92,15 +96,21 @@ def rotate(
     key = PublicKey(public_key.read()) if public_key else None
     with closing(issuer):
         if dry_run:
-            inspection = rotation.inspect_token(store, policy, now=now)
-            if inspection.decision.due:
-                store.preflight()
-            print_report(inspection.report, state=inspection.decision.state, as_json=as_json)
-            return
-        report = rotation.rotate(store, issuer, policy, now=now, public_key=lambda: key)
+            report = rehearse(
+                *(store, issuer, policy),
+                now=now,
+                public_key=lambda: key,
+                on_step=(lambda _: None) if as_json else _print_step,
+            )
+        else:
+            report = rotate_token(store, issuer, policy, now=now, public_key=lambda: key)
     print_report(report, as_json=as_json)
     if report.failed:
         sys.exit(1)
+
+
+def _print_step(step: str) -> None:
+    click.echo(f"ok: {step}")
 
 
 def _create_issuer(

@@ -96,4 +96,4 @@ def check_limits(
     successor = replace(predecessor, digest="", issued_at=at, not_before=at, expires_at=expires_at)
     if violations := find_violations(predecessor, successor, policy, at):
         clauses = "; ".join(violation.text for violation in violations)
-        raise Capped(f"The role {role} allows too little: {clauses}.")
+        raise Capped(f"The role {role} allows no successor that gains enough: {clauses}.")

@@ -102,9 +102,12 @@ def speak_https(flowauth):
 
 
 FAULTS = {
-    let_roles_shorten: ("capped", "The role '(viewer|runner)' allows too little"),
+    let_roles_shorten: (
+        "capped",
+        "The role '(viewer|runner)' allows no successor that gains enough",
+    ),
     let_the_cap_pass_before_the_renewal: ("refused", "allows no expiry after"),
-    let_the_cap_end_soon_after_the_renewal: ("capped", "allows too little"),
+    let_the_cap_end_soon_after_the_renewal: ("capped", "allows no successor that gains enough"),
     delete_a_role: ("refused", "Roles of this token no longer exist at .*: 'runner'"),
     forget_the_row: ("refused", "no renewable token matching this one"),
     take_all_roles: ("refused", "holds no role on server 'TEST_SERVER'"),
@@ -134,7 +137,7 @@ def test_the_latest_expiry_is_read_in_the_local_time_of_flowauth(flowauth, rehea
     flowauth.utc_offset = offset
     renew_at = flowauth.rows[-1].claims["exp"] - 8 * HOUR
     flowauth.latest_expiry = renew_at + MINUTE
-    with pytest.raises(RotatorError, match="allows too little"):
+    with pytest.raises(RotatorError, match="allows no successor that gains enough"):
         rehearse_token()
     flowauth.latest_expiry = renew_at - MINUTE
     with pytest.raises(Refused, match="allows no expiry after"):
