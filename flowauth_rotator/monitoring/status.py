@@ -108,6 +108,8 @@ class TokenStatus:
         newest_issued_at: when the newest token at the issuer was issued, or first seen.
         newest_issued_expires_at: its `exp`.
         longest_minutes: the lifetime that the issuer granted for a request without a lifetime.
+        setup: a fingerprint of the token in use, its settings and its connection.
+        last_rehearsal: the result of the last rehearsal of its renewal with this setup.
         read_error: live: why the token in use cannot be read.
         next_check_at: live: the time of the next check.
         renewal_check_at: live: the first check at which the renewal is due.
@@ -136,6 +138,8 @@ class TokenStatus:
     newest_issued_at: datetime | None = None
     newest_issued_expires_at: datetime | None = None
     longest_minutes: int | None = None
+    setup: str | None = None
+    last_rehearsal: Event | None = None
     read_error: Event | None = None
     next_check_at: datetime | None = None
     renewal_check_at: datetime | None = None
@@ -144,6 +148,12 @@ class TokenStatus:
     def current_result(self) -> Event | None:
         """The last result, if it is about the token in use."""
         return self.last_check if self.last_check and self.is_current(self.last_check) else None
+
+    @property
+    def failed_rehearsal(self) -> Event | None:
+        """The last rehearsal, if it failed and the same token is still in use."""
+        last = self.last_rehearsal
+        return last if last and last.has_failed and self.is_current(last) else None
 
     @property
     def failed_rotation(self) -> Event | None:

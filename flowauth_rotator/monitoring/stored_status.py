@@ -50,6 +50,7 @@ def dump_token(token: TokenStatus) -> dict[str, Any]:
         audience=token.audience and _cut(token.audience, LONGEST_CLAIM),
         roles=_cut_list(token.roles),
         last_check=token.last_check and _cut_event(token.last_check),
+        last_rehearsal=token.last_rehearsal and _cut_event(token.last_rehearsal),
         rotations=[
             _cut_event(
                 event if number == 0 and event.has_failed else replace(event, message="", hint="")
@@ -66,6 +67,8 @@ def dump_token(token: TokenStatus) -> dict[str, Any]:
     last_check = values.get("last_check", {})
     for document, name in (
         *((values, name) for name in LEAST_NEEDED),
+        (values.get("last_rehearsal", {}), "hint"),
+        (values.get("last_rehearsal", {}), "message"),
         (last_check, "hint"),
         (last_check, "message"),
     ):

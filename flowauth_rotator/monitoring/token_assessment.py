@@ -220,6 +220,8 @@ def _find_problems(
         yield Verdict(Severity.WARNING, f"a newer token{issued} is not in use", hint)
     if result and (result.has_failed or result.hint):
         yield Verdict(result.severity, _describe_result(result), result.hint)
+    if (event := token.failed_rehearsal) and state == TokenState.HEALTHY:
+        yield _build_rehearsal_problem(token, event)
     if problem := SIGNATURE_PROBLEMS.get(token.signature):
         yield problem
     if dag and _is_waiting(dag, state):
@@ -228,6 +230,14 @@ def _find_problems(
     if dag and expires_before_renewal(token, dag, now):
         hint = f"Start a run of {dag.dag.dag_id}, and give it a schedule with more checks."
         yield Verdict(Severity.CRITICAL, "no check can renew it before that", hint)
+
+
+def _build_rehearsal_problem(token: TokenStatus, event: Event) -> Verdict:
+    """Return the problem of a token whose renewal will fail when it is due."""
+    verb = "may" if event.outcome == Outcome.UNAVAILABLE else "will"
+    due = f"the renewal due on {format_minute(token.renew_at)}" if token.renew_at else "its renewal"
+    message = describe_failure(event.outcome, event.message)
+    return Verdict(event.severity, f"{due} {verb} fail: {message}", event.hint)
 
 
 def _find_several_dags(token: TokenStatus, dag_ids: Sequence[str]) -> Iterator[Verdict]:

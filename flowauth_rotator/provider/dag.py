@@ -37,8 +37,9 @@ from flowauth_rotator.provider.managed_tokens import (
 )
 from flowauth_rotator.provider.monitoring_files import write_monitoring_files
 from flowauth_rotator.provider.operator import RotateTokenOperator
+from flowauth_rotator.provider.rehearsals import plan_rehearsals
 from flowauth_rotator.provider.schedule import Schedule
-from flowauth_rotator.provider.signatures import read_public_keys
+from flowauth_rotator.provider.signatures import read_hooks, read_public_keys
 from flowauth_rotator.provider.status_updates import (
     ROTATE,
     SURVEY,
@@ -48,6 +49,7 @@ from flowauth_rotator.provider.status_updates import (
     index_tokens,
     is_complete_check,
     record_failure,
+    record_rehearsals,
     record_rotations,
     record_survey,
 )
@@ -149,6 +151,12 @@ def _build_params() -> dict[str, Any]:
             description="Also renew tokens that are not due. "
             "The old tokens stay valid until they expire.",
         ),
+        "dry_run": Param(
+            default=False,
+            type="boolean",
+            title="Rehearse only",
+            description="Check that the next renewals will work, without issuing tokens.",
+        ),
         "lifetime_minutes": Param(
             None,
             type=["integer", "null"],
@@ -190,7 +198,7 @@ def survey(
     failures = _log_reports(reports)
     _log_warnings(plan)
     _log_renamings(previous, document)
-    if failures and not plan.due:
+    if failures and not plan.arguments:
         raise AirflowFailException("\n".join(failures))
     return plan.arguments
 
@@ -222,8 +230,11 @@ def _survey_tokens(
     )
     dags = (previous.dags if previous else None) or ()
     known_keys = dags[0].public_keys if dags else {}
-    keys, errors = read_public_keys(plan.tokens_in_use, known_keys)
-    return replace(plan.complete_reports(errors, run.now), public_keys=keys)
+    in_use = plan.tokens_in_use
+    hooks, errors = read_hooks(connection_id for connection_id, _ in in_use)
+    keys, key_errors = read_public_keys(in_use, hooks, known_keys)
+    plan = replace(plan.complete_reports(errors | key_errors, run.now), public_keys=keys)
+    return plan_rehearsals(plan, known, hooks, run.now, is_dry_run=parameters.dry_run)
 
 
 def report(schedule: str | timedelta | None = None) -> None:
@@ -245,11 +256,16 @@ def report(schedule: str | timedelta | None = None) -> None:
         Report.from_json(document) if document else _report_lost_rotation(arguments, run)
         for arguments, document in zip(due, pulled, strict=True)
     ]
-    rotations = {
-        arguments["variable"]: (index, report)
-        for index, (arguments, report) in enumerate(zip(due, reports, strict=True))
-    }
+    rotations, rehearsals = (
+        {
+            arguments["variable"]: (index, report)
+            for index, (arguments, report) in enumerate(zip(due, reports, strict=True))
+            if arguments["rehearse"] is rehearse
+        }
+        for rehearse in (False, True)
+    )
     document = record_rotations(surveyed, rotations, run)
+    document = record_rehearsals(document, rehearsals, run)
     status.write(document)
     if is_complete_check(document, run):
         write_monitoring_files(document, run.now)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -18,9 +20,11 @@ from flowauth_rotator.provider import compat
 from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flowauth_rotator.agent.bearer import BearerIssuer
     from flowauth_rotator.agent.flowauth import SessionIssuer
-    from flowauth_rotator.core.tokens import PublicKey
+    from flowauth_rotator.core.tokens import PublicKey, Token
 
 
 SMALLEST_SKEW = timedelta(seconds=2)  # a smaller one may be the time of the response
@@ -97,6 +101,16 @@ class FlowAuthHook(compat.BaseHook):
             totp_secret=self._extra.get("totp_secret"),
             **self._options(),
         )
+
+    def fingerprint(self, token: Token, settings: Mapping[str, Any]) -> str:
+        """Return 16 hex digits that change with the token, its settings and the connection.
+
+        The token, which no document contains, is the key: they tell nothing about the password.
+        """
+        connection = self._connection
+        parts = [settings, connection.host, connection.port, connection.schema, connection.login]
+        text = json.dumps([*parts, connection.password, self._extra], sort_keys=True, default=str)
+        return hmac.new(token.reveal().encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
 
     def test_connection(self) -> tuple[bool, str]:
         """Request the issuer's version, sign in, and compare the clocks.

@@ -28,6 +28,7 @@ NO_REPORT = "The rotation ended without a report; see the log of its task."
 LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 LONGEST_KEY = 250  # of a Variable, in Airflow's database
 STRING_SETTINGS = ("variable", "name", "flowauth_conn_id", "description")
+OPTIONAL_SETTINGS = ("name", "description", "lifetime_minutes", "rehearse_every")
 DURATION_SETTINGS = ("renew_before", "critical_before")
 
 
@@ -46,6 +47,7 @@ class ManagedToken:
     renew_before: float | timedelta = RotationPolicy.renew_before
     critical_before: float | timedelta = RotationPolicy.critical_before
     lifetime_minutes: int | None = None
+    rehearse_every: timedelta | None = timedelta(days=1)
 
     def __post_init__(self) -> None:
         for setting in STRING_SETTINGS:
@@ -70,6 +72,11 @@ class ManagedToken:
             raise Misconfigured(
                 f"`name` is longer than {LONGEST_NAME} characters.",
                 hint="Set it to the issuer's name of the token.",
+            )
+        every = self.rehearse_every
+        if every is not None and not (isinstance(every, timedelta) and every > timedelta(0)):
+            raise Misconfigured(
+                f"`rehearse_every` is {every!r}.", hint="Use a `timedelta` above 0, or None."
             )
         self.policy  # noqa: B018 - validates the settings
 
@@ -219,8 +226,14 @@ def _parse_value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
             f"`{setting}` is neither a number nor a duration.",
             hint='Use a fraction of the lifetime such as 0.25, or a duration such as "8h".',
         )
-    if value is None and setting in ("name", "description", "lifetime_minutes"):
+    if value is None and setting in OPTIONAL_SETTINGS:
         return None
+    if setting == "rehearse_every":
+        with suppress(ValueError, TypeError):
+            return parse_duration(value)
+        raise Misconfigured(
+            "`rehearse_every` is not a duration.", hint='Use a duration such as "1d", or null.'
+        )
     kind, noun = (str, "a string") if setting in STRING_SETTINGS else (int, "a whole number")
     if type(value) is not kind:
         raise Misconfigured(f"`{setting}` is not {noun}.", hint=f"Use {noun}.")

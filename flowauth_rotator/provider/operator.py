@@ -24,6 +24,8 @@ from flowauth_rotator.provider.compat import (
 )
 from flowauth_rotator.provider.variable_store import VariableStore, mask_token
 
+REHEARSAL = "The next renewal would fail. "
+
 
 class TokenLink(BaseOperatorLink):
     """The link from a rotation to its token on the page "FlowAPI tokens"."""
@@ -50,6 +52,7 @@ class RotateTokenOperator(BaseOperator):
     :param renew_before: remaining lifetime at which to renew, as a fraction or a duration.
     :param critical_before: remaining lifetime under which a failure is critical, in the same form.
     :param lifetime_minutes: the lifetime to request; by default the issuer's maximum.
+    :param rehearse: only rehearse the renewal: all of it, except the request that issues a token.
     :param force: renew also a token that is not due, if it was issued before the run was requested.
     """
 
@@ -68,6 +71,7 @@ class RotateTokenOperator(BaseOperator):
         critical_before: float | timedelta = RotationPolicy.critical_before,
         lifetime_minutes: int | None = None,
         force: bool = False,
+        rehearse: bool = False,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's
     ) -> None:
         super().__init__(**kwargs)
@@ -81,6 +85,7 @@ class RotateTokenOperator(BaseOperator):
         self.critical_before = critical_before
         self.lifetime_minutes = lifetime_minutes
         self.force = force
+        self.rehearse = rehearse
 
     def execute(self, context: Context) -> None:
         """Rotate the token and push the report."""
@@ -89,7 +94,7 @@ class RotateTokenOperator(BaseOperator):
         failure: type[Exception] = AirflowFailException
         try:
             force = get_requested_at(context) if self.force else None
-            report = self._rotate(store, now, force)
+            report = self._renew(store, now, force)
         except RotatorError as error:
             report = self._report_error(error, store, now)
             if error.retryable:
@@ -100,8 +105,9 @@ class RotateTokenOperator(BaseOperator):
             raise
         self._push(context, report)
         if report.failed:
-            raise failure(str(report))
-        update_token_asset(context, report)
+            raise failure(f"{REHEARSAL if self.rehearse else ''}{report}")
+        if not self.rehearse:
+            update_token_asset(context, report)
         self.log.info("%s", report)
 
     def _report_error(self, error: RotatorError, store: VariableStore, now: datetime) -> Report:
@@ -113,9 +119,11 @@ class RotateTokenOperator(BaseOperator):
     def _push(self, context: Context, report: Report) -> None:
         document = {**report.to_json(), "variable": self.variable}
         context["ti"].xcom_push(key="report", value=document)
-        count_outcome(report)
+        if not self.rehearse:
+            count_outcome(report)
 
-    def _rotate(self, store: VariableStore, now: datetime, force: datetime | None) -> Report:
+    def _renew(self, store: VariableStore, now: datetime, force: datetime | None) -> Report:
+        from flowauth_rotator.agent.rehearsal import rehearse
         from flowauth_rotator.agent.rotation import rotate
         from flowauth_rotator.provider.hook import FlowAuthHook
 
@@ -126,6 +134,17 @@ class RotateTokenOperator(BaseOperator):
         )
         hook = FlowAuthHook(self.flowauth_conn_id)
         with closing(hook.get_conn()) as issuer:
+            if self.rehearse:
+                return rehearse(
+                    store,
+                    issuer,
+                    policy,
+                    now=now,
+                    name=self.name,
+                    public_key=hook.public_key,
+                    on_token=mask_token,
+                    on_step=lambda step: self.log.info("%s", step),
+                )
             return rotate(
                 store,
                 issuer,

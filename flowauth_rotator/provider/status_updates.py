@@ -92,7 +92,7 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
     )
     if survey.is_complete:
         dag = replace(
-            _record_check(dag, run, is_rotating=bool(survey.due)),
+            _record_check(dag, run, is_rotating=bool(survey.arguments)),
             token_count=len(tokens),
             configuration_errors=tuple(str(entry.error) for entry in survey.invalid_entries),
         )
@@ -136,6 +136,21 @@ def record_rotations(
     )
     if is_complete_check(document, run):
         dag = _record_check(dag, run)
+    dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
+    return StatusDocument((dag,), tokens)
+
+
+def record_rehearsals(
+    document: StatusDocument, reports: Mapping[str, tuple[int, Report]], run: Run
+) -> StatusDocument:
+    """Return the document after the rehearsals of a run; arguments as in `record_rotations`."""
+    tokens = tuple(
+        _record_rehearsal(token, *rehearsal, run)
+        if (rehearsal := reports.get(token.variable or ""))
+        else token
+        for token in document.tokens
+    )
+    dag = _get_dag(document, run)
     dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
     return StatusDocument((dag,), tokens)
 
@@ -220,6 +235,8 @@ def _update_token(
     if inspection is None:
         return replace(token, signature=None)
     claims = inspection.claims
+    if surveyed.setup and surveyed.setup != token.setup:
+        token = replace(token, setup=surveyed.setup, last_rehearsal=None)
     token = _rename(token, report, run)
     return replace(
         token,
@@ -253,12 +270,23 @@ def _record_rotation(
         has_key = _get_connection(token) in keys
         signature = Signature.VALID if has_key else None
         token = replace(token, last_success_at=event.at, signature=signature)
-    newest = report.newest_issued_expires_at
-    if newest and (
-        token.newest_issued_expires_at is None or newest > token.newest_issued_expires_at
-    ):
-        token = replace(token, newest_issued_at=event.at, newest_issued_expires_at=newest)
+    token = _record_newest(token, report, event.at)
     return _take_dates(token, report) if report.expires_at else token
+
+
+def _record_rehearsal(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
+    token = replace(
+        _rename(token, report, run), last_rehearsal=run.build_event(report, ROTATE, map_index)
+    )
+    return _record_newest(token, report, run.now)
+
+
+def _record_newest(token: TokenStatus, report: Report, now: datetime) -> TokenStatus:
+    """Return the token with the newest expiry that the issuer has shown."""
+    newest, known = report.newest_issued_expires_at, token.newest_issued_expires_at
+    if newest is None or (known and newest <= known):
+        return token
+    return replace(token, newest_issued_at=now, newest_issued_expires_at=newest)
 
 
 def _take_dates(token: TokenStatus, report: Report) -> TokenStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flowauth_rotator.core.tokens import Token
     from flowauth_rotator.monitoring.status import TokenStatus
 
+ARGUMENTS = {field.name for field in fields(ManagedToken)} - {"rehearse_every"}
 RECOMMENDED_CHECKS = 8  # between due and expiry: renewal survives an outage of a few checks
 DEFERRED_HINT = "This run has reached its limit of rotations; the next check rotates the token."
 
@@ -46,11 +47,13 @@ class RunParameters:
     Attributes:
         names: names or Variables of the tokens to which the run is limited; empty for all.
         force: whether tokens that are not due are renewed, too.
+        dry_run: whether all tokens are rehearsed, and none is renewed.
         lifetime_minutes: the lifetime to request instead of each token's own.
     """
 
     names: frozenset[str] = frozenset()
     force: bool = False
+    dry_run: bool = False
     lifetime_minutes: int | None = None
 
     @classmethod
@@ -68,20 +71,22 @@ class RunParameters:
             Misconfigured: a parameter has another type.
         """
         values = {**params, **(conf or {})}
-        names, force = values.get("names"), values.get("force")
+        names = values.get("names")
         minutes = values.get("lifetime_minutes")
         if names is not None and not (
             isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
         ):
             raise _reject_parameter("names", "a list of names or Variables")
-        if force is not None and not isinstance(force, bool):
-            raise _reject_parameter("force", "true or false")
+        for switch in ("force", "dry_run"):
+            if not isinstance(values.get(switch) or False, bool):
+                raise _reject_parameter(switch, "true or false")
         is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
         if minutes is not None and not (is_number and minutes == int(minutes) >= 1):
             raise _reject_parameter("lifetime_minutes", "a whole number of at least 1")
         return cls(
             frozenset(name.strip() for name in names or ()) - {""},
-            bool(force),
+            bool(values.get("force")),
+            bool(values.get("dry_run")),
             int(minutes) if minutes else None,  # a form may send 60.0
         )
 
@@ -95,12 +100,14 @@ class SurveyedToken:
         report: the report of the token if this run does not rotate it.
         inspection: the inspection; None if the token cannot be read.
         warnings: problems of the configuration, which the hint of the report contains.
+        setup: a fingerprint of token, settings and connection; None if one of them cannot be read.
     """
 
     token: ManagedToken
     report: Report
     inspection: Inspection | None = None
     warnings: tuple[str, ...] = ()
+    setup: str | None = None
 
     @property
     def is_due(self) -> bool:
@@ -124,7 +131,8 @@ class SurveyedToken:
         is_named = self.inspection is not None and self.report.name_is_known
         name = self.report.name if is_named else self.token.name
         is_forced = self.inspection is not None and self.inspection.forced is not None
-        return asdict(self.token) | {"name": name, "force": is_forced}
+        settings = {key: value for key, value in asdict(self.token).items() if key in ARGUMENTS}
+        return settings | {"name": name, "force": is_forced}
 
     def with_warning(self, warning: str) -> SurveyedToken:
         """Return a copy with a further warning."""
@@ -142,11 +150,12 @@ class Survey:
     Attributes:
         due: the tokens that this run rotates, the most urgent first.
         deferred: tokens that are due, but exceed the limit of rotations of a run.
-        healthy: the tokens that are not due.
+        healthy: the tokens that are not due; in a dry run all tokens.
         invalid_entries: invalid entries of the list of managed tokens.
         is_complete: whether the run checks all managed tokens.
         lifetime_minutes: the lifetime to request in this run instead of each token's own.
         public_keys: the public keys of the connections of these tokens.
+        rehearsals: those of the healthy tokens whose renewal this run rehearses.
     """
 
     due: Sequence[SurveyedToken]
@@ -156,6 +165,7 @@ class Survey:
     is_complete: bool = True
     lifetime_minutes: int | None = None
     public_keys: PublicKeys = field(default_factory=dict)
+    rehearsals: Sequence[SurveyedToken] = ()
 
     @property
     def tokens_in_use(self) -> list[tuple[str, Token | None]]:
@@ -167,9 +177,13 @@ class Survey:
 
     @property
     def arguments(self) -> list[dict[str, Any]]:
-        """The arguments of `RotateTokenOperator` for each token that this run rotates."""
+        """The arguments of `RotateTokenOperator` for each rotation and rehearsal of this run."""
         lifetime = {"lifetime_minutes": self.lifetime_minutes} if self.lifetime_minutes else {}
-        return [token.arguments | lifetime for token in self.due]
+        return [
+            token.arguments | lifetime | {"rehearse": rehearse}
+            for tokens, rehearse in ((self.due, False), (self.rehearsals, True))
+            for token in tokens
+        ]
 
     @property
     def has_lost_list(self) -> bool:
@@ -214,8 +228,9 @@ def plan_survey(
         Misconfigured: a name is not that of a managed token.
     """
     tokens = _select_tokens(_warn_of_shared_names(tokens), invalid_entries, parameters.names)
-    due = sorted((token for token in tokens if token.is_due), key=lambda token: token.urgency)
-    healthy = [token for token in tokens if not token.is_due]
+    rotated = [token for token in tokens if token.is_due and not parameters.dry_run]
+    due = sorted(rotated, key=lambda token: token.urgency)
+    healthy = [token for token in tokens if parameters.dry_run or not token.is_due]
     return Survey(
         due[:max_rotations],
         due[max_rotations:],

@@ -1,0 +1,75 @@
+"""When a check rehearses the renewal of a token that is not due."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from flowauth_rotator.monitoring.status import TokenStatus
+from flowauth_rotator.provider.hook import FlowAuthHook
+from flowauth_rotator.provider.survey import Survey, SurveyedToken
+
+MOST_REHEARSALS = 32  # in a check: each signs in at an issuer
+RETRIES = 8  # of a rehearsal that failed, before the next one is due
+MOST_OF_LIFETIME = 10  # rehearsals in the lifetime of a token
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def plan_rehearsals(
+    survey: Survey,
+    known: Mapping[str, TokenStatus],
+    hooks: Mapping[str, FlowAuthHook],
+    now: datetime,
+    *,
+    is_dry_run: bool,
+) -> Survey:
+    """Return the survey with the tokens to rehearse in this run.
+
+    Args:
+        survey: the survey.
+        known: the status of each token after the last check, by Variable.
+        hooks: the hooks of the connections that can be read, by connection id.
+        now: an aware time.
+        is_dry_run: whether an operator requested the rehearsal of all tokens of the run.
+    """
+    tokens = [_add_setup(token, hooks) for token in survey.healthy]
+    ready = [token for token in tokens if token.setup]
+    if not is_dry_run:
+        due = [each for each in ready if is_due(each, known.get(each.token.variable), now)]
+        ready = due[:MOST_REHEARSALS]
+    return replace(survey, healthy=tokens, rehearsals=ready)
+
+
+def is_due(token: SurveyedToken, known: TokenStatus | None, now: datetime) -> bool:
+    """Whether a rehearsal of a token is due: with each new setup, and then at its own times.
+
+    The hash of its Variable spreads the times of many tokens.
+
+    Args:
+        token: a token that is not due for renewal.
+        known: its status after the last check.
+        now: an aware time.
+    """
+    every = token.token.rehearse_every
+    if every is None or token.inspection is None:
+        return False
+    last = known.last_rehearsal if known and known.setup == token.setup else None
+    if last is None:
+        return True
+    if last.has_failed:
+        every /= RETRIES
+    every = max(every, token.inspection.claims.lifetime / MOST_OF_LIFETIME)
+    digest = hashlib.sha256(token.token.variable.encode()).digest()
+    offset = every * (int.from_bytes(digest[:4], "big") / 2**32)
+    return (now - EPOCH - offset) // every > (last.at - EPOCH - offset) // every
+
+
+def _add_setup(token: SurveyedToken, hooks: Mapping[str, FlowAuthHook]) -> SurveyedToken:
+    hook = hooks.get(token.token.flowauth_conn_id)
+    if hook is None or token.inspection is None:
+        return token
+    ignored = ("description", "rehearse_every")
+    settings = {key: each for key, each in token.token.to_json().items() if key not in ignored}
+    return replace(token, setup=hook.fingerprint(token.inspection.token, settings))
