@@ -51,7 +51,7 @@ class BearerIssuer(HttpIssuer):
 
     def rehearse(self, token: Token, claims: Claims) -> Outlook:  # noqa: ARG002
         """Have the issuer judge a renewal of the token, and mint none."""
-        self._http.secrets = (token.reveal(),)
+        self._http.token = token.reveal()
         headers = {"Authorization": f"Bearer {token.reveal()}"}
         try:
             response = self._http.send(
