@@ -51,7 +51,13 @@ def run(dag_id, conf=None, environment=None):
     """
     dag = bag.dags[dag_id]
     if "force" in dag.params:  # all parameters: in one process a DAG remembers the last run's
-        conf = {"names": [], "force": False, "lifetime_minutes": None, **(conf or {})}
+        conf = {
+            "names": [],
+            "force": False,
+            "dry_run": False,
+            "lifetime_minutes": None,
+            **(conf or {}),
+        }
     with environment_with(environment or {}):
         run = run_tasks(dag, conf)
     with create_session() as session:
