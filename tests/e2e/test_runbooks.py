@@ -27,6 +27,7 @@ NAMES = {  # of the token that a runbook calls "etl main"; others are about T1
     "FlowAuthTokenNotDeployed": "T4",
     "FlowAuthTokenSignatureInvalid": "T5",
     "FlowAuthTokenMissing": "T6",
+    "FlowAuthTokenRehearsalFailing": "T7",
 }
 # They change what the others are about, in this order.
 LAST = (
@@ -117,6 +118,9 @@ def deployment(tmp_path_factory, airflow_binaries, issuer):
         "T5": f"{text}.{signature[:9]}{'A' if signature[9] != 'A' else 'B'}{signature[10:]}",
     }
     issuer.mint("T4", lifetime_minutes=1440, issued_at=now - 20 * MINUTE)
+    issuer.add_role("short", max_lifetime_minutes=1440)
+    tokens["T7"] = issuer.mint("T7", ["short"], 1440)
+    issuer.limit("short", minutes=60)
     issuer.revoke("lost")
     deployment.listed = [{"variable": f"{name}_TOKEN", "name": name} for name in [*tokens, "T6"]]
     variables = {f"{name}_TOKEN": token for name, token in tokens.items()}
