@@ -58,11 +58,10 @@ def rehearse(
     """
     inspection = inspect_token(store, policy, now=now, name=name)
     on_token(inspection.token)
-    on_step(inspection.report.message)
     issuer.reset()
-    rehearsal = _Rehearsal(store, issuer, policy, inspection)
+    rehearsal = _Rehearsal(store, issuer, policy, inspection, on_step)
     try:
-        return rehearsal.run(public_key, on_step)
+        return rehearsal.run(public_key)
     except Exception as error:  # noqa: BLE001 - a library may raise any error
         known = error if isinstance(error, RotatorError) else UnexpectedError.wrap(error)
         failure = known.with_details(rehearsal.report, rehearsal.clocks.find_severity(policy))
@@ -71,42 +70,55 @@ def rehearse(
 
 class _Rehearsal:
     def __init__(
-        self, store: TokenStore, issuer: Issuer, policy: RotationPolicy, inspection: Inspection
+        self,
+        store: TokenStore,
+        issuer: Issuer,
+        policy: RotationPolicy,
+        inspection: Inspection,
+        on_step: Callable[[str], None],
     ) -> None:
         self._store = store
         self._issuer = issuer
         self._policy = policy
         self._inspection = inspection
+        self._on_step = on_step
+        self._steps: list[str] = []
         self._outlook = Outlook()
         self.clocks = Clocks(inspection, issuer)
 
     @property
     def report(self) -> Report:
-        """The report of the inspection, with what the issuer has shown so far."""
-        report = self.clocks.annotate(self._inspection.report)
-        report = replace(report, newest_issued_expires_at=self._outlook.newest_expiry)
+        """The report of the inspection, with the steps and what the issuer has shown so far."""
+        report = replace(
+            self.clocks.annotate(self._inspection.report),
+            steps=tuple(self._steps),
+            newest_issued_expires_at=self._outlook.newest_expiry,
+        )
         if self._outlook.name and not report.name_is_known:
             return replace(report, name=self._outlook.name, name_is_known=True)
         return report
 
-    def run(
-        self, public_key: Callable[[], PublicKey | None], on_step: Callable[[str], None]
-    ) -> Report:
+    def run(self, public_key: Callable[[], PublicKey | None]) -> Report:
         inspection, policy = self._inspection, self._policy
+        self._pass_step(inspection.report.message)
         self._store.preflight()
-        on_step(f"{_capitalize(self._store.place)} can be written.")
+        self._pass_step(f"{_capitalize(self._store.place)} can be written.")
         if key := public_key():
             self._verify(key)
-            on_step("The public key verifies the token in use.")
+            self._pass_step("The public key verifies the token in use.")
         self._outlook = self._issuer.retry(
             lambda: self._issuer.rehearse(inspection.token, inspection.claims)
         )
-        on_step(f"The issuer accepts a renewal of {self.report.name}.")
+        self._pass_step(f"The issuer accepts a renewal of {self.report.name}.")
         at = max(inspection.decision.renew_at, self.clocks.latest)
         check_limits(inspection.claims, policy, self._outlook.limits, at)
         if self._outlook.limits:
-            on_step("The limits of its roles allow the renewal.")
+            self._pass_step("The limits of its roles allow the renewal.")
         return replace(self.report, message=f"The renewal due at {format_time(at)} will work.")
+
+    def _pass_step(self, sentence: str) -> None:
+        self._steps.append(sentence)
+        self._on_step(sentence)
 
     def _verify(self, key: PublicKey) -> None:
         """Check that the key verifies the token in use: if not, it would reject any successor."""

@@ -87,17 +87,19 @@ class AssessedToken:
 
     @property
     def details(self) -> list[str]:
-        """Hint, forecast, place, and what is special about the name, as sentences."""
+        """Hint, forecast, rehearsal, place, and what is special about the name, as sentences."""
         token = self.token
         place = f"Stored in Variable {token.variable}." if token.variable else ""
-        substitute = former_name = ""
+        substitute = former_name = rehearsal = ""
+        if (event := token.current_rehearsal) and not event.has_failed:
+            rehearsal = f"A rehearsal of the renewal succeeded at {format_minute(event.at)}."
         if not token.name_is_known:
             source = "the key of its Variable" if token.variable else "the name of its file"
             substitute = f"The issuer's name of the token is not known yet; {source} stands in."
         if token.former_name and token.renamed_at:
             time = format_minute(token.renamed_at)
             former_name = f"Until {time} its name was {quote(token.former_name)}."
-        sentences = (self.verdict.hint, self.forecast, place, substitute, former_name)
+        sentences = (self.verdict.hint, self.forecast, rehearsal, place, substitute, former_name)
         return [each for each in sentences if each]
 
 

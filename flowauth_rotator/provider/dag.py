@@ -212,6 +212,7 @@ def _survey_tokens(
     parameters = RunParameters.parse(context["params"], dag_run.conf)
     managed, invalid_entries = read_managed_tokens(tokens)
     known = index_tokens(previous)
+    max_tasks = conf.getint("core", "max_map_length", fallback=1024)
     plan = plan_survey(
         [
             survey_token(
@@ -226,7 +227,7 @@ def _survey_tokens(
         ],
         invalid_entries,
         parameters,
-        max_rotations=conf.getint("core", "max_map_length", fallback=1024),
+        max_rotations=max_tasks,
     )
     dags = (previous.dags if previous else None) or ()
     known_keys = dags[0].public_keys if dags else {}
@@ -234,7 +235,9 @@ def _survey_tokens(
     hooks, errors = read_hooks(connection_id for connection_id, _ in in_use)
     keys, key_errors = read_public_keys(in_use, hooks, known_keys)
     plan = replace(plan.complete_reports(errors | key_errors, run.now), public_keys=keys)
-    return plan_rehearsals(plan, known, hooks, run.now, is_dry_run=parameters.dry_run)
+    return plan_rehearsals(
+        plan, known, hooks, run.now, is_dry_run=parameters.dry_run, max_tasks=max_tasks
+    )
 
 
 def report(schedule: str | timedelta | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from flowauth_rotator.monitoring.status import TokenStatus
+from flowauth_rotator.monitoring.status import Event, TokenStatus
 from flowauth_rotator.provider.hook import FlowAuthHook
 from flowauth_rotator.provider.survey import Survey, SurveyedToken
 
@@ -24,6 +24,7 @@ def plan_rehearsals(
     now: datetime,
     *,
     is_dry_run: bool,
+    max_tasks: int,
 ) -> Survey:
     """Return the survey with the tokens to rehearse in this run.
 
@@ -33,13 +34,15 @@ def plan_rehearsals(
         hooks: the hooks of the connections that can be read, by connection id.
         now: an aware time.
         is_dry_run: whether an operator requested the rehearsal of all tokens of the run.
+        max_tasks: the number of rotations and rehearsals to which a run is limited.
     """
     tokens = [_add_setup(token, hooks) for token in survey.healthy]
     ready = [token for token in tokens if token.setup]
     if not is_dry_run:
         due = [each for each in ready if is_due(each, known.get(each.token.variable), now)]
         ready = due[:MOST_REHEARSALS]
-    return replace(survey, healthy=tokens, rehearsals=ready)
+    room = max_tasks - len(survey.due)
+    return replace(survey, healthy=tokens, rehearsals=ready[:room])
 
 
 def is_due(token: SurveyedToken, known: TokenStatus | None, now: datetime) -> bool:
@@ -55,15 +58,25 @@ def is_due(token: SurveyedToken, known: TokenStatus | None, now: datetime) -> bo
     every = token.token.rehearse_every
     if every is None or token.inspection is None:
         return False
-    last = known.last_rehearsal if known and known.setup == token.setup else None
+    last = find_last_rehearsal(token, known)
     if last is None:
         return True
+    every = max(every, token.inspection.claims.lifetime / MOST_OF_LIFETIME)
     if last.has_failed:
         every /= RETRIES
-    every = max(every, token.inspection.claims.lifetime / MOST_OF_LIFETIME)
     digest = hashlib.sha256(token.token.variable.encode()).digest()
     offset = every * (int.from_bytes(digest[:4], "big") / 2**32)
     return (now - EPOCH - offset) // every > (last.at - EPOCH - offset) // every
+
+
+def find_last_rehearsal(token: SurveyedToken, known: TokenStatus | None) -> Event | None:
+    """Return the last rehearsal of a token with its setup, or the rotation that stored it."""
+    last = known.last_rehearsal if known else None
+    if known is None or last is None:
+        return None
+    if known.setup is None:  # after a rotation
+        return last if last.fingerprint == token.report.fingerprint else None
+    return last if known.setup == token.setup else None
 
 
 def _add_setup(token: SurveyedToken, hooks: Mapping[str, FlowAuthHook]) -> SurveyedToken:

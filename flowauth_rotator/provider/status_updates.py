@@ -20,6 +20,7 @@ from flowauth_rotator.monitoring.status import (
 )
 from flowauth_rotator.monitoring.stored_status import LONGEST_HISTORY
 from flowauth_rotator.provider.managed_tokens import LONGEST_RUN, ManagedToken
+from flowauth_rotator.provider.rehearsals import find_last_rehearsal
 from flowauth_rotator.provider.schedule import (
     Schedule,
     compute_deadline,
@@ -236,7 +237,8 @@ def _update_token(
         return replace(token, signature=None)
     claims = inspection.claims
     if surveyed.setup and surveyed.setup != token.setup:
-        token = replace(token, setup=surveyed.setup, last_rehearsal=None)
+        last = find_last_rehearsal(surveyed, token)
+        token = replace(token, setup=surveyed.setup, last_rehearsal=last, rehearsal_steps=())
     token = _rename(token, report, run)
     return replace(
         token,
@@ -270,13 +272,17 @@ def _record_rotation(
         has_key = _get_connection(token) in keys
         signature = Signature.VALID if has_key else None
         token = replace(token, last_success_at=event.at, signature=signature)
+        if not event.has_failed:
+            token = replace(token, setup=None, last_rehearsal=event, rehearsal_steps=())
     token = _record_newest(token, report, event.at)
     return _take_dates(token, report) if report.expires_at else token
 
 
 def _record_rehearsal(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
     token = replace(
-        _rename(token, report, run), last_rehearsal=run.build_event(report, ROTATE, map_index)
+        _rename(token, report, run),
+        last_rehearsal=run.build_event(report, ROTATE, map_index),
+        rehearsal_steps=tuple(remove_control_characters(step) for step in report.steps),
     )
     return _record_newest(token, report, run.now)
 

@@ -83,6 +83,12 @@ class RunParameters:
         is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
         if minutes is not None and not (is_number and minutes == int(minutes) >= 1):
             raise _reject_parameter("lifetime_minutes", "a whole number of at least 1")
+        if values.get("dry_run") and minutes is not None:
+            raise Misconfigured(
+                "The parameters `dry_run` and `lifetime_minutes` are set.",
+                hint="A rehearsal is of the lifetime that each token is set to: leave out "
+                "`lifetime_minutes`.",
+            )
         return cls(
             frozenset(name.strip() for name in names or ()) - {""},
             bool(values.get("force")),

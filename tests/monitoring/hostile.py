@@ -86,6 +86,7 @@ tokens = st.builds(
     longest_minutes=st.none() | counts,
     setup=fingerprints,
     last_rehearsal=st.none() | events,
+    rehearsal_steps=st.lists(texts, max_size=2).map(tuple),
     read_error=st.none() | events,
     next_check_at=optional_times,
     renewal_check_at=optional_times,

@@ -531,6 +531,43 @@ class TestNames:
         ]
 
 
+class TestRehearsal:
+    """The last rehearsal of the next renewal."""
+
+    @pytest.mark.parametrize(("outcome", "verb"), [("refused", "will"), ("unavailable", "may")])
+    def test_one_that_failed_is_a_warning_with_the_date(self, outcome, verb):
+        """From which on it is an outage."""
+        failed = event(outcome, WARNING, "The password is wrong.", "Correct it.")
+        assessed = assess_one(token(last_rehearsal=failed, renewal_check_at=NOON + 10 * DAY))
+        assert (assessed.severity, assessed.state) == (WARNING, "healthy")
+        reason = f"the renewal due on 2026-12-05 12:00 UTC {verb} fail: {outcome}: The password"
+        assert f"; {reason} is wrong" in assessed.verdict.message
+        assert assessed.verdict.hint == "Correct it."
+        assert assessed.forecast.endswith("the check at 2026-12-05 12:00 UTC tries to renew it.")
+
+    def test_one_that_succeeded_is_in_the_details(self):
+        """With its time; the token is as healthy as before."""
+        assessed = assess_one(token(last_rehearsal=event("healthy", OK, "It will work.")))
+        assert assessed.severity is OK
+        assert assessed.details[1:] == [
+            "A rehearsal of the renewal succeeded at 2026-11-25 12:00 UTC.",
+            "Stored in Variable ETL.",
+        ]
+
+    @pytest.mark.parametrize("outcome", ["refused", "healthy"])
+    def test_one_of_another_token_says_nothing(self, outcome):
+        severity = OK if outcome == "healthy" else WARNING
+        old = event(outcome, severity, fingerprint="89abcdef")
+        assessed = assess_one(token(last_rehearsal=old))
+        assert assessed.severity is OK
+        assert not any("rehearsal" in sentence for sentence in assessed.details)
+
+    def test_one_before_the_renewal_is_due_is_not_the_state_afterwards(self):
+        """The failure of the renewal itself is."""
+        last = event(severity=WARNING, message="The password is wrong.")
+        assert assess_one(token(9 * DAY, last_rehearsal=last)).severity is OK
+
+
 NEXT = "The next check, at 2026-11-25 12:05 UTC"
 
 
