@@ -364,6 +364,7 @@ class TestPageRun:
             "active": state in ("queued", "running"),
             "requested_at": round((NOON - HOUR).timestamp()),
             "requested_by": "admin",
+            "is_rehearsal": False,
             "step": None,
             "message": message,
             "url": "run renew-1",
@@ -392,6 +393,25 @@ class TestPageRun:
             "refused",
             "task rotate 3 of renew-1",
         )
+
+    @pytest.mark.parametrize(("state", "severity"), [("success", "ok"), ("failed", "warning")])
+    def test_a_rehearsal_is_its_own_result(self, state, severity):
+        """Not the check before it, and no failure of a renewal."""
+        token, run = encode_token(), replace(build_run(state), is_rehearsal=True)
+        checked = Event(NOON, "healthy", message="It is fine.", run_id="renew-1")
+        event = describe_rotation(token, severity=Severity(severity), run_id="renew-1")
+        known = describe_token(token, last_rehearsal=event, last_check=checked)
+        row = build_row(token, known, run=run)
+        assert (row["run"]["is_rehearsal"], row["run"]["message"]) == (True, "A message.")
+        assert row["last_rehearsal"]["url"] == "task rotate 3 of renew-1"
+        assert (row["severity"], row["error"]) == (severity, None)
+
+    def test_a_rehearsal_of_a_token_that_cannot_be_read_has_the_result_of_its_check(self):
+        token = encode_token()
+        run = replace(build_run("failed"), is_rehearsal=True)
+        missing = Event(NOON, "missing", Severity.CRITICAL, "It is empty.", run_id="renew-1")
+        row = build_row(token, describe_token(token, last_check=missing), run=run)
+        assert row["run"]["message"] == "It is empty."
 
     def test_a_token_that_was_stored_since_ends_its_failure(self):
         """The failure was about the token before it."""

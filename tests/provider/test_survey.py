@@ -112,6 +112,7 @@ def test_the_configuration_of_a_run_counts_whatever_airflow_makes_of_it():
         ("names", {"A": 1}),
         ("force", "false"),
         ("force", 1),
+        ("dry_run", "true"),
         ("lifetime_minutes", "60"),
         ("lifetime_minutes", True),
         ("lifetime_minutes", 0),
@@ -123,3 +124,10 @@ def test_a_parameter_of_another_type_is_rejected(key, value):
     """Airflow does not validate a configuration that it does not merge."""
     with pytest.raises(Misconfigured, match=f"The parameter `{key}` of this run is not"):
         RunParameters.parse({}, {key: value})
+
+
+def test_a_rehearsal_has_no_lifetime_of_its_own():
+    """Its result is the status of the token."""
+    with pytest.raises(Misconfigured, match="`dry_run` and `lifetime_minutes`"):
+        RunParameters.parse({}, {"dry_run": True, "lifetime_minutes": 60})
+    assert RunParameters.parse({}, {"dry_run": True}) == RunParameters(dry_run=True)
