@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from flowauth_rotator.agent.http import ForeignRefusal, NoSuchPage, SignedOut
-from flowauth_rotator.agent.issuer import HttpIssuer, parse_limits
-from flowauth_rotator.core.errors import IssuerUnavailable, Misconfigured, wrap_unexpected_errors
+from flowauth_rotator.agent.issuer import HttpIssuer, parse_limit
+from flowauth_rotator.core.errors import Misconfigured, wrap_unexpected_errors
 from flowauth_rotator.core.limits import Outlook
 from flowauth_rotator.core.succession import RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, Token, shorten_name
@@ -61,12 +60,15 @@ class BearerIssuer(HttpIssuer):
             raise self._not_supported() from None
         document = response.document
         if not isinstance(document, dict) or not isinstance(roles := document.get("roles"), list):
-            raise IssuerUnavailable(f"{self.url} responded to a rehearsal in another form.")
-        limits = parse_limits(
-            [role for role in roles if isinstance(role, dict)], self._http.show, timedelta(0)
-        )
+            raise Misconfigured(
+                f"{self.url} does not rehearse renewals, and may have renewed the token instead.",
+                hint="Update the renewal server, or set `rehearse_every` to None.",
+            )
+        holders = [("server", document.get("server")), *(("role", role) for role in roles)]
+        limits = (parse_limit(noun, each, self._http.show) for noun, each in holders)
         name = document.get("name")
-        return Outlook(shorten_name(name) if isinstance(name, str) else None, limits)
+        name = shorten_name(name) if isinstance(name, str) else None
+        return Outlook(name, [limit for limit in limits if limit])
 
     def _not_supported(self) -> Misconfigured:
         return Misconfigured(

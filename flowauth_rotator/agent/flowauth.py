@@ -23,7 +23,7 @@ from flowauth_rotator.agent.http import (
     NoSuchPage,
     SignedOut,
 )
-from flowauth_rotator.agent.issuer import HttpIssuer, parse_date, parse_limits
+from flowauth_rotator.agent.issuer import HttpIssuer, parse_date, parse_limit
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     HistoryTimeout,
@@ -34,7 +34,7 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     wrap_unexpected_errors,
 )
-from flowauth_rotator.core.limits import Outlook, RoleLimits
+from flowauth_rotator.core.limits import Limit, Outlook
 from flowauth_rotator.core.succession import (
     RenewalResponse,
     Row,
@@ -235,15 +235,19 @@ class SessionIssuer(HttpIssuer):
             hint="Mint a new token there for this user and store it.",
         )
 
-    def _read_limits(self, row: Row) -> list[RoleLimits]:
+    def _read_limits(self, row: Row) -> list[Limit]:
         """Return the limits of the row's roles, as far as the issuer shows them."""
         try:
             roles = self._get(f"/user/roles/server/{self._server_id}")
         except RotatorError as error:
             logger.info("The limits of the roles cannot be read: %s", error)
             return []
-        known = [role for role in roles if role.get("name") in row.roles]
-        return parse_limits(known, self._http.show, row.clock_offset)
+        limits = (
+            parse_limit("role", role, self._http.show, row.clock_offset)
+            for role in roles
+            if role.get("name") in row.roles
+        )
+        return [limit for limit in limits if limit]
 
     def _describe_limits(self, row: Row) -> str:
         """Return a sentence with the shortest maximum among the row's roles, if it can be read."""
@@ -252,7 +256,7 @@ class SessionIssuer(HttpIssuer):
             return ""
         strictest = min(limits, key=lambda limit: limit.longest)
         minutes = strictest.longest // timedelta(minutes=1)
-        return f" The role {quote(strictest.role)} has a maximum of {minutes} minutes."
+        return f" The {strictest.holder} has a maximum of {minutes} minutes."
 
     @wrap_unexpected_errors
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import tenacity
 
@@ -28,8 +28,9 @@ from flowauth_rotator.core.errors import (
     Throttled,
     wrap_unexpected_errors,
 )
-from flowauth_rotator.core.limits import Outlook, RoleLimits
+from flowauth_rotator.core.limits import Limit, Outlook
 from flowauth_rotator.core.succession import RenewalResponse, Row
+from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import Claims, Token
 
 logger = logging.getLogger(__name__)
@@ -182,29 +183,26 @@ class HttpIssuer:
         return RenewalResponse(Token(token), response.headers.get("Idempotent-Replayed") == "true")
 
 
-def parse_limits(
-    roles: Sequence[dict[str, Any]], show: Callable[[str], str], clock_offset: timedelta
-) -> list[RoleLimits]:
-    """Return the limits of an issuer's roles; a role whose limits cannot be read is left out.
+def parse_limit(
+    noun: str, document: object, show: Callable[[str], str], clock_offset: timedelta = timedelta(0)
+) -> Limit | None:
+    """Return the limit of a role or a server; None if it cannot be read.
 
     Args:
-        roles: the roles as JSON.
+        noun: what has it: `role`.
+        document: the role or the server as JSON.
         show: makes a name safe to show.
         clock_offset: the time by which the issuer's dates are later than those of its JWTs.
     """
-    limits = []
-    for role in roles:
-        minutes = role.get("longest_token_life_minutes")
-        latest = parse_date(role.get("latest_token_expiry"))
-        if type(minutes) is int and 0 <= minutes <= LONGEST_LIFE:
-            limits.append(
-                RoleLimits(
-                    show(str(role.get("name"))),
-                    timedelta(minutes=minutes),
-                    latest - clock_offset if latest else None,
-                )
-            )
-    return limits
+    fields = document if isinstance(document, dict) else {}
+    minutes, latest = (
+        fields.get("longest_token_life_minutes"),
+        parse_date(fields.get("latest_token_expiry")),
+    )
+    if type(minutes) is not int or not 0 <= minutes <= LONGEST_LIFE:
+        return None
+    holder = f"{noun} {quote(show(str(fields.get('name'))))}"
+    return Limit(holder, timedelta(minutes=minutes), latest - clock_offset if latest else None)
 
 
 def parse_date(text: object) -> datetime | None:

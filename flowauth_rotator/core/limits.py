@@ -10,26 +10,24 @@ from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.errors import Capped, Refused
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.succession import find_violations
-from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import Claims
 
 LIMIT_HINT = (
-    "Ask an administrator of the issuer to raise the longest lifetime or the latest expiry of "
-    "the role."
+    "Ask an administrator of the issuer to raise the longest lifetime or the latest expiry there."
 )
 
 
 @dataclass(frozen=True)
-class RoleLimits:
-    """The limits of one role for tokens that are issued with it.
+class Limit:
+    """A limit of the lifetimes of tokens.
 
     Attributes:
-        role: the name of the role.
+        holder: what has it, as a noun: `role 'viewer'`.
         longest: the longest lifetime.
         latest: the latest expiry; None if there is none.
     """
 
-    role: str
+    holder: str
     longest: timedelta
     latest: datetime | None = None
 
@@ -45,24 +43,24 @@ class Outlook:
 
     Attributes:
         name: the issuer's name of the token, if it shows it.
-        limits: those of the roles of the token, as far as it shows them.
+        limits: those that apply to the token, as far as it shows them.
         newest_expiry: the latest expiry among newer tokens like this one; None without one.
     """
 
     name: str | None = None
-    limits: Sequence[RoleLimits] = ()
+    limits: Sequence[Limit] = ()
     newest_expiry: datetime | None = None
 
 
 def check_limits(
-    predecessor: Claims, policy: RotationPolicy, limits: Sequence[RoleLimits], at: datetime
+    predecessor: Claims, policy: RotationPolicy, limits: Sequence[Limit], at: datetime
 ) -> None:
     """Check that the issuer can grant a renewal at a given time that is worth it.
 
     Args:
         predecessor: the claims of the token in use.
         policy: the lifetime to request, and how much a successor must gain.
-        limits: those of the roles of the token, as far as they are known.
+        limits: those that apply to the token, as far as they are known.
         at: the time of the renewal.
 
     Raises:
@@ -72,22 +70,25 @@ def check_limits(
     if not limits:
         return
     strictest = min(limits, key=lambda limit: limit.find_maximum(at))
-    maximum, role = strictest.find_maximum(at), quote(strictest.role)
+    maximum, holder = strictest.find_maximum(at), strictest.holder
     if maximum <= at:
         reason = (
             f"allows no expiry after {format_time(strictest.latest)}"
             if strictest.latest and strictest.latest <= at
             else "has a maximum lifetime of 0 minutes"
         )
-        raise Refused(f"The role {role} {reason}.", issuer_message="", status=200, hint=LIMIT_HINT)
+        raise Refused(f"The {holder} {reason}.", issuer_message="", status=200, hint=LIMIT_HINT)
     expires_at = maximum
     if policy.lifetime_minutes:
         expires_at = at + timedelta(minutes=policy.lifetime_minutes)
-        if expires_at >= maximum:
+        # FlowAuth, whose tokens have no name, refuses the maximum as well.
+        is_too_long = expires_at > maximum if predecessor.token_name else expires_at >= maximum
+        if is_too_long:
             longest = (maximum - at) // timedelta(minutes=1)
+            most = "at most" if predecessor.token_name else "less than"
             raise Refused(
-                f"`lifetime_minutes` is {policy.lifetime_minutes}, and the role {role} allows less "
-                f"than {longest} minutes.",
+                f"`lifetime_minutes` is {policy.lifetime_minutes}, and the {holder} allows {most} "
+                f"{longest} minutes.",
                 issuer_message="",
                 status=200,
                 hint="Reduce it, or leave it out for the maximum.",
@@ -96,4 +97,4 @@ def check_limits(
     successor = replace(predecessor, digest="", issued_at=at, not_before=at, expires_at=expires_at)
     if violations := find_violations(predecessor, successor, policy, at):
         clauses = "; ".join(violation.text for violation in violations)
-        raise Capped(f"The role {role} allows no successor that gains enough: {clauses}.")
+        raise Capped(f"The {holder} allows no successor that gains enough: {clauses}.")

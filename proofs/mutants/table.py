@@ -339,7 +339,7 @@ MUTANTS = (
     Mutant(
         "the server renews for whoever asks",
         "FlowAuth tests",
-        f"{ISSUING}:TokenIssuer.renew",
+        f"{ISSUING}:TokenIssuer._find_own",
         "_ != caller.id",
         "False",
         SERVER,

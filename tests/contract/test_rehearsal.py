@@ -9,13 +9,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rehearsal import rehearse
 from flowauth_rotator.agent.stores import FileStore, MemoryStore
-from flowauth_rotator.core.errors import Refused, RotatorError
+from flowauth_rotator.core.errors import Capped, Misconfigured, Refused, RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token
-from proofs.flowauth import FlowAuth, serve
+from proofs.flowauth import FlowAuth, document, serve
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -199,3 +200,91 @@ def test_the_newest_token_at_the_issuer_is_reported(flowauth, rehearse_token):
     newest = datetime.fromtimestamp(flowauth.rows[-1].claims["exp"], timezone.utc)
     assert rehearse_token().newest_issued_expires_at == newest
     assert newest > datetime.now(timezone.utc) + timedelta(hours=20)
+
+
+@pytest.fixture
+def rehearse_at_server(renewal_server):
+    """Rehearse the renewal of a token of the bundled server, which was issued a minute ago."""
+    issued_at = int(time.time()) - MINUTE
+    token = renewal_server.mint("NAME", issued_at=issued_at, lifetime_minutes=24 * 60)
+
+    def rehearse_at_server(by, **settings):
+        issuer = BearerIssuer(renewal_server.url)
+        if by == "sign-in":
+            issuer = SessionIssuer(
+                renewal_server.url, renewal_server.username, renewal_server.password
+            )
+        with closing(issuer):
+            return rehearse(
+                MemoryStore(Token(token)),
+                issuer,
+                RotationPolicy(**settings),
+                now=datetime.now(timezone.utc),
+            )
+
+    return rehearse_at_server
+
+
+@pytest.mark.parametrize("by", ["sign-in", "token"])
+def test_the_bundled_server_issues_nothing(renewal_server, rehearse_at_server, by):
+    """Its history is the same before and after."""
+    rows = renewal_server.rows()
+    report = rehearse_at_server(by)
+    assert (report.outcome, report.name) == ("healthy", "NAME")
+    assert report.message.endswith(" will work.")
+    assert renewal_server.rows() == rows
+
+
+def test_the_bundled_server_judges_a_token_by_all_rules(renewal_server, rehearse_at_server):
+    """It names the role that was revoked."""
+    rows = renewal_server.rows()
+    renewal_server.revoke("runner")
+    with pytest.raises(Refused, match="no longer assigned to you: runner") as failure:
+        rehearse_at_server("token")
+    assert failure.value.severity == "warning"
+    assert renewal_server.rows() == rows
+
+
+@pytest.mark.parametrize("by", ["sign-in", "token"])
+def test_a_role_that_grants_too_little_is_found(renewal_server, rehearse_at_server, by):
+    """The renewal would be capped."""
+    renewal_server.limit("runner", minutes=10 * 60)
+    with pytest.raises(Capped, match="The role 'runner' allows no successor that gains enough"):
+        rehearse_at_server(by)
+
+
+def test_the_limit_of_the_server_is_found(renewal_server, rehearse_at_server):
+    """Which FlowAuth does not show."""
+    renewal_server.limit_server(minutes=10 * 60)
+    with pytest.raises(Capped, match="The server 'TEST_SERVER' allows no successor"):
+        rehearse_at_server("token")
+
+
+@pytest.mark.parametrize("by", ["sign-in", "token"])
+@pytest.mark.parametrize(("minutes", "works"), [(2880, True), (2881, False)])
+def test_the_bundled_server_grants_its_maximum(
+    renewal_server, rehearse_at_server, by, minutes, works
+):
+    """FlowAuth does not."""
+    renewal_server.limit("runner", minutes=2880)
+    if works:
+        assert not rehearse_at_server(by, lifetime_minutes=minutes).failed
+        return
+    with pytest.raises(Refused, match="allows at most 2880 minutes"):
+        rehearse_at_server(by, lifetime_minutes=minutes)
+
+
+def test_an_issuer_that_does_not_know_rehearsals_is_asked_once(flowauth, rehearse_token):
+    """It may have issued a token, and would issue another at each retry."""
+    token = flowauth.rows[-1].token
+    asked = []
+
+    def answer(method, path, headers, body):
+        asked.append(path)
+        return document({"id": 9, "token": token})
+
+    with serve(answer) as url, closing(BearerIssuer(url)) as issuer:
+        store, now = MemoryStore(Token(token)), datetime.now(timezone.utc)
+        with pytest.raises(Misconfigured, match="does not rehearse renewals"):
+            rehearse(store, issuer, RotationPolicy(), now=now)
+    assert asked == ["/tokens/renew"]

@@ -11,8 +11,8 @@ def run(airflow, renewal_server):
     """Run the DAG of the tokens in these Variables, with a connection of this password."""
     airflow.forget_status()
 
-    def run(*variables, password=renewal_server.password, timeout=30, **conf):
-        connection = {"conn_type": "flowauth", "host": renewal_server.url, "login": "flowbot"}
+    def run(*variables, login="flowbot", password=renewal_server.password, timeout=30, **conf):
+        connection = {"conn_type": "flowauth", "host": renewal_server.url, "login": login}
         listed = [each if isinstance(each, dict) else {"variable": each} for each in variables]
         environment = {
             "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(
@@ -72,6 +72,17 @@ def test_a_rehearsal_that_fails_is_a_warning(airflow, run, put):
     assert get_rehearsals(run("KEPT_TOKEN")) == {"rotate kept": "success"}
     token = read_token(airflow)
     assert "will fail" not in token["message"]
+
+
+def test_a_token_that_is_its_own_credential_is_rehearsed(airflow, renewal_server, run, put):
+    """The bundled server judges it by all rules, and issues nothing."""
+    put("KEPT_TOKEN", "kept")
+    rows = renewal_server.rows()
+    assert get_rehearsals(run("KEPT_TOKEN", login="")) == {"rotate kept": "success"}
+    renewal_server.revoke("viewer")
+    assert get_rehearsals(run("KEPT_TOKEN", login="", dry_run=True)) == {"rotate kept": "failed"}
+    assert "no longer assigned to you: viewer" in read_token(airflow)["message"]
+    assert renewal_server.rows() == rows
 
 
 def test_a_dry_run_rotates_nothing(airflow, renewal_server, run, put):
