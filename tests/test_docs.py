@@ -23,6 +23,8 @@ PAGES = (
     "docs/monitoring.md",
     *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs/runbooks").glob("*.md"))),
     "docs/page.md",
+    "docs/probe.md",
+    "docs/rehearsal.md",
     "docs/server.md",
     "docs/protocol.md",
     "deploy/README.md",

@@ -205,12 +205,25 @@ class HttpClient:
         lost: type[IssuerUnavailable] = AmbiguousResponse if renewing else IssuerUnavailable
         cookies = self._session.cookies.copy()
         try:
-            return self._receive(
+            response = self._receive(
                 method, path, body, headers, max_bytes, lost, timeout or self.timeout
             )
+            if response.status == 200 and response.document is not None:
+                return response
+            raise self.build_error(response, lost)
         except IssuerUnavailable:
             self._session.cookies = cookies  # a truncated response may have left half a cookie
             raise
+
+    @wrap_unexpected_errors
+    def fetch(self, path: str, *, headers: Mapping[str, str], max_bytes: int) -> Response:
+        """Send a GET and return its response, whatever its status and its body.
+
+        Raises:
+            RotatorError: there was no complete response.
+        """
+        lost = IssuerUnavailable
+        return self._receive("GET", path, None, headers, max_bytes, lost, self.timeout)
 
     def _receive(
         self,
@@ -240,9 +253,7 @@ class HttpClient:
             if date:
                 self.responded_at = date
                 self.responded_after = self._monotonic() - self._began
-            if response.status == 200:
-                return response
-        raise self._status_error(response, lost)
+        return response
 
     def _exchange(
         self,
@@ -313,7 +324,10 @@ class HttpClient:
     def _find_route(self) -> Route:
         return Route.find(self._session, self.address, self._verify)
 
-    def _status_error(self, response: Response, lost: type[IssuerUnavailable]) -> RotatorError:
+    def build_error(
+        self, response: Response, lost: type[IssuerUnavailable] = IssuerUnavailable
+    ) -> RotatorError:
+        """Build the error for a response that is not a 200 with JSON, as in the table above."""
         status, document = response.status, response.document
         text = _get_message(response)
         message = self.show(text)[:LONGEST_MESSAGE]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.probe import KEY_HINT, Probe
 from flowauth_rotator.agent.rotation import Inspection, inspect_token
 from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.errors import (
@@ -35,6 +36,7 @@ def rehearse(
     now: datetime,
     name: str | None = None,
     public_key: Callable[[], PublicKey | None] = lambda: None,
+    probe: Probe | None = None,
     on_token: Callable[[Token], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -50,6 +52,7 @@ def rehearse(
         now: an aware time.
         name: the issuer's name of the token; by default the one in the JWT, or else the store's.
         public_key: loads the issuer's public key, which verifies the signature.
+        probe: tries the token in use at FlowAPI.
         on_token: called with the token in use, before anything else is done with it.
         on_step: called with a sentence after each step that succeeded.
 
@@ -61,7 +64,7 @@ def rehearse(
     issuer.reset()
     rehearsal = _Rehearsal(store, issuer, policy, inspection, on_step)
     try:
-        return rehearsal.run(public_key)
+        return rehearsal.run(public_key, probe)
     except Exception as error:  # noqa: BLE001 - a library may raise any error
         known = error if isinstance(error, RotatorError) else UnexpectedError.wrap(error)
         failure = known.with_details(rehearsal.report, rehearsal.clocks.find_severity(policy))
@@ -98,7 +101,7 @@ class _Rehearsal:
             return replace(report, name=self._outlook.name, name_is_known=True)
         return report
 
-    def run(self, public_key: Callable[[], PublicKey | None]) -> Report:
+    def run(self, public_key: Callable[[], PublicKey | None], probe: Probe | None) -> Report:
         inspection, policy = self._inspection, self._policy
         self._pass_step(inspection.report.message)
         self._store.preflight()
@@ -114,7 +117,17 @@ class _Rehearsal:
         check_limits(inspection.claims, policy, self._outlook.limits, at)
         if self._outlook.limits:
             self._pass_step("The limits of its roles allow the renewal.")
+        if probe:
+            self._issuer.retry(lambda: self._try(probe))
+            self._pass_step("FlowAPI accepts the token in use.")
         return replace(self.report, message=f"The renewal due at {format_time(at)} will work.")
+
+    def _try(self, probe: Probe) -> None:
+        """Check that FlowAPI accepts the token in use: if not, it tells nothing of a successor."""
+        probe.check_address()
+        if not probe.accepts(self._inspection.token):
+            violation = "FlowAPI refuses the token in use"
+            raise Rejected(f"{violation}.", violations=(violation,), hint=f"{KEY_HINT}.")
 
     def _pass_step(self, sentence: str) -> None:
         self._steps.append(sentence)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.probe import Probe, Trial
 from flowauth_rotator.agent.renewal import Renewal
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
 from flowauth_rotator.core.durations import format_duration
@@ -132,6 +133,7 @@ def rotate(
     name: str | None = None,
     description: str | None = None,
     public_key: Callable[[], PublicKey | None] = lambda: None,
+    probe: Probe | None = None,
     on_token: Callable[[Token], None] = lambda _: None,
     force: datetime | None = None,
 ) -> Report:
@@ -148,6 +150,7 @@ def rotate(
         description: the description to store with the token; by default its name and expiry.
         public_key: loads the issuer's public key, which verifies the successor's signature. It is
             called only if the token is due, before anything is minted.
+        probe: tries the successor at FlowAPI before it is stored, and the predecessor afterwards.
         on_token: called with the token in use, if it is due, and with each possible successor,
             before anything else is done with them.
         force: when an operator requested a renewal that need not be due: a token that was issued
@@ -162,7 +165,8 @@ def rotate(
     if not inspection.due:
         return inspection.report
     issuer.reset()
-    rotation = _Rotation(store, issuer, policy, inspection)
+    trial = Trial(probe, issuer) if probe else None
+    rotation = _Rotation(store, issuer, policy, inspection, trial)
     try:
         on_token(inspection.token)
         return rotation.run(public_key, on_token, description)
@@ -180,12 +184,18 @@ class _Rotation:
     """One rotation of a token that is due."""
 
     def __init__(
-        self, store: TokenStore, issuer: Issuer, policy: RotationPolicy, inspection: Inspection
+        self,
+        store: TokenStore,
+        issuer: Issuer,
+        policy: RotationPolicy,
+        inspection: Inspection,
+        trial: Trial | None,
     ) -> None:
         self._store = store
         self._issuer = issuer
         self._policy = policy
         self._inspection = inspection
+        self._trial = trial
         self._clocks = Clocks(inspection, issuer)
         self._renewal: Renewal | None = None
 
@@ -196,7 +206,9 @@ class _Rotation:
 
     @property
     def severity(self) -> Severity:
-        """The severity of a failure now."""
+        """The severity of a failure now; critical at once if FlowAPI refuses the successor."""
+        if self._trial and self._trial.is_lost:
+            return Severity.CRITICAL
         return self._clocks.find_severity(self._policy)
 
     def run(
@@ -214,11 +226,23 @@ class _Rotation:
         if successor is None:
             return self._report_clock_conflict()
         claims = self._verify(successor)
+        if self._trial:
+            self._trial.admit(
+                successor.token, self._inspection.token, has_expired=self._has_expired
+            )
         description = description or _default_description(self.annotated_report.name, claims)
         report = self._swap(successor.token, description)
         if report.outcome is Outcome.SUPERSEDED:
             return self._annotate(report)
-        return self._report_swap(successor, claims)
+        report = self._report_swap(successor, claims)
+        if self._trial:
+            return self._trial.add_to(report, self._inspection.token, has_expired=self._has_expired)
+        return report
+
+    @property
+    def _has_expired(self) -> bool:
+        """Whether the token that was in use has expired, by either clock."""
+        return self._inspection.claims.expires_at <= self._clocks.latest
 
     def _verify(self, successor: Candidate) -> Claims:
         """Return the successor's claims if it may be stored and expires later, even a little."""

@@ -260,8 +260,10 @@ class Rejected(IssuerError):
     outcome = Outcome.REJECTED
     hint = "The token in use was not changed; compare it with the issuer's records."
 
-    def __init__(self, message: str, *, violations: tuple[str, ...]) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, violations: tuple[str, ...], hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
         self.violations = violations
 
 

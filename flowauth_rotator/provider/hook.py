@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from flowauth_rotator.agent.bearer import BearerIssuer
     from flowauth_rotator.agent.flowauth import SessionIssuer
+    from flowauth_rotator.agent.probe import Probe
     from flowauth_rotator.core.tokens import PublicKey, Token
 
 
@@ -35,9 +36,9 @@ class FlowAuthHook(compat.BaseHook):
 
     Host is the issuer's address. Login and password are those of the tokens' owner; without a
     login the token itself is the credential, which only the bundled server accepts. The extra may
-    contain `public_key` (PEM, or the URL of a JWK Set; verifies tokens), `totp_secret` (of an
-    account with two-factor authentication), `timeout` (seconds) and `verify` (true, false, or the
-    path of the certificates to trust).
+    contain `public_key` (PEM, or the URL of a JWK Set; verifies tokens), `probe_url` (an address of
+    FlowAPI to try tokens at), `totp_secret` (of an account with two-factor authentication),
+    `timeout` (seconds) and `verify` (true, false, or the path of the certificates to trust).
 
     :param flowauth_conn_id: the connection's id.
     """
@@ -78,6 +79,14 @@ class FlowAuthHook(compat.BaseHook):
 
         text = self._extra.get("public_key")
         return load_public_key(text, **self._options()) if text else None
+
+    @wrap_unexpected_errors
+    def get_probe(self) -> Probe | None:
+        """Return FlowAPI's address to try tokens at, if there is one; the caller closes it."""
+        from flowauth_rotator.agent.probe import Probe
+
+        url = self._extra.get("probe_url")
+        return Probe(url, **self._options()) if url else None
 
     @wrap_unexpected_errors
     def get_conn(self) -> SessionIssuer | BearerIssuer:
@@ -130,6 +139,9 @@ class FlowAuthHook(compat.BaseHook):
                 version = issuer.version()
                 sign_in = issuer.test_connection()
                 self.public_key()
+                if probe := self.get_probe():
+                    with closing(probe):
+                        probe.check_address()
         except RotatorError as error:
             # The hint of a retryable error announces a retry, which does not happen here.
             return False, error.message if error.retryable else str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -133,7 +133,8 @@ class RotateTokenOperator(BaseOperator):
             lifetime_minutes=self.lifetime_minutes,
         )
         hook = FlowAuthHook(self.flowauth_conn_id)
-        with closing(hook.get_conn()) as issuer:
+        probe = hook.get_probe()
+        with closing(hook.get_conn()) as issuer, closing(probe) if probe else nullcontext():
             if self.rehearse:
                 return rehearse(
                     store,
@@ -142,6 +143,7 @@ class RotateTokenOperator(BaseOperator):
                     now=now,
                     name=self.name,
                     public_key=hook.public_key,
+                    probe=probe,
                     on_token=mask_token,
                     on_step=lambda step: self.log.info("%s", step),
                 )
@@ -153,6 +155,7 @@ class RotateTokenOperator(BaseOperator):
                 name=self.name,
                 description=self.description,
                 public_key=hook.public_key,
+                probe=probe,
                 on_token=mask_token,
                 force=force,
             )

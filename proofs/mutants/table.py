@@ -280,14 +280,14 @@ MUTANTS = (
     Mutant(
         "any 401 taken for a lost session",
         "FlowAuth",
-        f"{WIRE}:HttpClient._status_error",
+        f"{WIRE}:HttpClient.build_error",
         "A == 401 and document is None",
         "A == 401",
     ),
     Mutant(
         "redirects followed",
         "practice",
-        f"{WIRE}:HttpClient._status_error",
+        f"{WIRE}:HttpClient.build_error",
         "_is_redirect(_)",
         "False",
     ),

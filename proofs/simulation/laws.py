@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WINDOW = 12
 SECONDS = 2.0  # to which two clocks that tell whole seconds are compared
 MOST_SECONDS = 15 * 60  # of a run: Airflow's task ends then
+MOST_TRIALS = 6  # pauses between requests to FlowAPI: of three tokens, three times each
 MOST_REQUESTS = 3 * (LAST_RETRY_GENERATION + 1)  # of a run: each attempt may ask with each key
 _RUNS_OF_TEXT = re.compile(r"[\w+/=-]{12,}")
 
@@ -78,6 +79,7 @@ class Laws:
         agents: how many there are.
         honours_keys: whether the issuer answers a key once.
         has_gap: whether the store has one between the last read and the write.
+        has_probe: whether agents try tokens at FlowAPI.
         is_troubled: whether a renewal would not be granted now, through no fault of the agents.
 
     Attributes:
@@ -98,11 +100,12 @@ class Laws:
         honours_keys: bool,
         has_sign_in: bool,
         has_gap: bool,
+        has_probe: bool,
         is_troubled: Callable[[], bool],
     ) -> None:
         self._world, self._place, self._policy = world, place, policy
         self._agents, self._honours_keys = agents, honours_keys
-        self._has_sign_in, self._has_gap = has_sign_in, has_gap
+        self._has_sign_in, self._has_gap, self._has_probe = has_sign_in, has_gap, has_probe
         self._is_troubled = is_troubled
         self._key = PublicKey(signer().public_pem)
         self.tokens: dict[str, Known] = {}
@@ -136,6 +139,7 @@ class Laws:
         known = self._know(row_id, text, parent, is_late=exchange.is_late)
         self._world.say("issuer", f"mints {known.label} in place of {self.label(parent)}")
         self._world.count("issuer: minted")
+        self._law(not run.is_rehearsal, "I5: a rehearsal minted")
         self._law(run.has_passed_preflight, "I5: minted before the store was known to take it")
         self._law(
             identity(known.claims) == identity(self.tokens[parent].claims) == OURS,
@@ -192,6 +196,11 @@ class Laws:
         self._law(text in run.offered, "I9: written before it was masked")
         self._law(self._key.verifies(Token(text)), "I3: wrote what does not verify")
         self._law(description != "", "wrote without a description")
+        self._law(not run.is_rehearsal, "I4: a rehearsal wrote")
+        if self._has_probe:
+            self._law(text in run.told, "I3: wrote what was not tried at FlowAPI")
+            is_lost = run.told.get(text) is False and run.told.get(run.found or "") is True
+            self._law(not is_lost, "I1: swapped for a token that FlowAPI refuses")
         self.texts.append(description)
         if read:
             same = identity(read.claims) == identity(known.claims)
@@ -231,7 +240,9 @@ class Laws:
         self._check_outcome(run, report)
         self.check_secrecy(str(report), *map(str, vars(report).values()))
         self._law(all(0 < pause <= 33 for pause in run.pauses), "I6: no pause, or a long one")
-        self._law(len(run.pauses) <= 2, "I6: more than three attempts in a run")
+        most = 2 + MOST_TRIALS * self._has_probe
+        self._law(len(run.pauses) <= most, "I6: more than three attempts in a run")
+        self._law(run.trials <= 3 * MOST_TRIALS, "I6: too many requests to FlowAPI in a run")
         self._law(report.renewal_requests <= MOST_REQUESTS, "I6: too many requests in a run")
         self._law(run.refusals <= 1, "I6: asked again after a refusal")
         self._law(run.has_looked, "I8: ended without a look at what was written")
@@ -239,7 +250,7 @@ class Laws:
             exact = abs(report.clock_skew + run.skew.total_seconds()) <= SECONDS
             self._law(exact, f"I8: {report.clock_skew} s is not how far the clocks are apart")
         if not run.faults and not self._is_troubled() and abs(self.date_offset) < MOST_SECONDS:
-            self._check_progress(run, ended)
+            (self._check_rehearsal if run.is_rehearsal else self._check_progress)(run, ended)
 
     def _get_report(self, ended: Report | RotatorError | None) -> Report:
         if isinstance(ended, RotatorError):
@@ -261,11 +272,19 @@ class Laws:
             begun = datetime.fromtimestamp(run.began, timezone.utc)
             due = known is not None and decide(known.claims, self._policy, begun).due
             self._law(not due, "I8: swapped for a token that is due at once, and called well")
-        if report.outcome is Outcome.HEALTHY and not report.failed and run.read in self.tokens:
+        is_healthy = report.outcome is Outcome.HEALTHY and not report.failed
+        if is_healthy and not run.is_rehearsal and run.read in self.tokens:
             local = self.moment() + run.skew
             decision = decide(self.tokens[run.read].claims, self._policy, local)
             recently = decision.renew_at > local - timedelta(seconds=MOST_SECONDS)
             self._law(recently, "I8: a due token is said to be healthy")
+
+    def _check_rehearsal(self, run: Run, ended: Report | RotatorError | None) -> None:
+        """I7: nothing stands in the way of the renewal, so the rehearsal of it is well."""
+        found = self.tokens.get(run.found or "")
+        is_alive = found is not None and found.claims.expires_at > self.moment()
+        if is_alive and not isinstance(ended, Report):
+            raise self._violation(f"I7: nothing was in the way, and the rehearsal failed: {ended}")
 
     def _check_progress(self, run: Run, ended: Report | RotatorError | None) -> None:
         """I7: nothing stood in the way, so the token in use is not due any more."""

@@ -13,6 +13,7 @@ import urllib3
 from flowauth_rotator.agent.http import LARGEST_BODY, HttpClient
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import IssuerUnavailable
+from proofs.flowapi import PATH
 from proofs.flowauth import Response, document
 from proofs.simulation.keys import forger, signer
 from proofs.simulation.world import Process, World
@@ -97,7 +98,13 @@ class Exchange:
     @property
     def is_renewal(self) -> bool:
         """Whether a token may be made of it."""
-        return self.method == "POST" and self.path.endswith("/renew")
+        return self.method == "POST" and self.path.endswith("/renew") and not self.is_rehearsal
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether it is in the place of a renewal, and must not make a token."""
+        is_dry = isinstance(self.body, dict) and self.body.get("dry_run") is True
+        return is_dry or self.path == "/tokens/tokens/0/renew"
 
 
 class SimulatedWire(HttpClient):
@@ -117,7 +124,7 @@ class SimulatedWire(HttpClient):
         deliver: Callable[[Exchange], Response | None],
         fault_rate: float,
     ) -> None:
-        self.address, self.timeout = Address("https://issuer.example"), TIMEOUT
+        self.address, self.timeout = Address(self.where), TIMEOUT
         self.url, self._verify = self.address.url, True
         self.secrets = ()
         self.process, self.run = process, run
@@ -130,6 +137,7 @@ class SimulatedWire(HttpClient):
         self._monotonic = lambda: self.process.world.now
         self.reset()
 
+    where = "https://issuer.example"
     _has_responded = True  # there is no port to try
 
     def close(self) -> None:
@@ -203,4 +211,25 @@ class SimulatedWire(HttpClient):
         if when == "twice":
             exchange.is_late = True
             self._deliver(exchange)
+        return answer
+
+
+class ProbeWire(SimulatedWire):
+    """An agent's wire to FlowAPI, which keeps what the agent was told of each token."""
+
+    where = f"https://flowapi.example{PATH}"
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *others: Any,  # noqa: ANN401 - as they come
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        headers = others[1] or {}
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        self.run.trials += 1
+        self.run.told[token] = None
+        answer = super()._exchange(method, path, *others)
+        if answer[0] in (401, 422) or answer[0] in (200, 403):
+            self.run.told[token] = answer[0] in (200, 403)
         return answer

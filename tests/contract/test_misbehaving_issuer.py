@@ -29,11 +29,13 @@ from pyotp import TOTP, random_base32
 
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.probe import Probe
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
+from proofs.flowapi import PATH, FlowApi
 from proofs.flowauth import FlowAuth, Response, document, page, refusal, serve
 from tests.contract.test_wire import CONTRACT
 from tests.contract.wire import Caller, Issuer, ask, fits
@@ -133,7 +135,9 @@ class Stage:
             self._by_key[key] = replace(answer, headers=replayed)
         return answer
 
-    def rotate(self, kind="session", *, policy=POLICY, timeout=10, public_key=lambda: None):
+    def rotate(
+        self, kind="session", *, policy=POLICY, timeout=10, public_key=lambda: None, probe=None
+    ):
         """One run; its outcome, and the report or the error. What must always hold is asserted."""
         pauses: list[float] = []
         asked_before, writes_before = self.renewals, len(self.store.descriptions)
@@ -144,7 +148,11 @@ class Stage:
         ) as issuer:
             try:
                 end = report = rotate(
-                    self.store, issuer, policy, now=self.now, name=NAME, public_key=public_key
+                    *(self.store, issuer, policy),
+                    now=self.now,
+                    name=NAME,
+                    public_key=public_key,
+                    probe=probe,
                 )
                 told = f"{report} {report!r} {report.to_json()}"
             except RotatorError as error:
@@ -962,6 +970,121 @@ def test_misbehaviour(stage, case, kind, public_key):
     expected = Token(stage.minted[-1].token) if swapped else stage.predecessor
     assert stage.store.token == expected
     assert not any("elsewhere" in request for request in stage.asked)
+
+
+DOWN, THROTTLED = page(503), Response(429, {"Retry-After": "1"}, b"{}")
+OTHER_KEY, EXPIRED, ACCEPTED = document({}, 422), document({}, 401), document({})
+NO_SCOPE, UNKNOWN = document({}, 403), page(404)
+ENDLESS = endless(lambda: itertools.chain([OK + b"\r\n"], itertools.repeat(b" " * 100_000)))
+ENCODED = Response(200, {"Content-Encoding": "gzip"}, BOMB)
+BOTH = "FlowAPI accepts it and the predecessor"
+REFUSED = "FlowAPI refuses it, and accepts the token in use"
+UNTRIED = "FlowAPI did not say whether it accepts it"
+
+
+@pytest.mark.parametrize(
+    ("successor", "predecessor", "outcome", "severity", "is_stored", "says"),
+    [
+        pytest.param(*row, id=name)
+        for name, *row in (
+            ("both accepted", ACCEPTED, ACCEPTED, "rotated", "ok", True, BOTH),
+            ("both without the scope", NO_SCOPE, NO_SCOPE, "rotated", "ok", True, BOTH),
+            ("an unknown path", UNKNOWN, UNKNOWN, "rotated", "ok", True, BOTH),
+            ("another key", OTHER_KEY, ACCEPTED, "rejected", "critical", False, REFUSED),
+            ("a 401", EXPIRED, NO_SCOPE, "rejected", "critical", False, REFUSED),
+            (
+                *("both refused", OTHER_KEY, OTHER_KEY, "rotated", "critical", True),
+                "FlowAPI refuses it, and the predecessor is refused, too",
+            ),
+            (
+                *("refused, then down", OTHER_KEY, DOWN, "unavailable", "warning", False),
+                "refuses it, and did not say whether it accepts the token in use",
+            ),
+            (
+                *("the predecessor refused", ACCEPTED, OTHER_KEY, "rotated", "warning", True),
+                "refuses the predecessor before its expiry",
+            ),
+            (
+                *("accepted, then down", ACCEPTED, DOWN, "rotated", "ok", True),
+                "FlowAPI accepts it, and did not say so of the predecessor",
+            ),
+            ("down", DOWN, DOWN, "rotated", "warning", True, f"{UNTRIED}: .* with 503"),
+            ("throttled", THROTTLED, THROTTLED, "rotated", "warning", True, UNTRIED),
+            ("silent", SILENCE, SILENCE, "rotated", "warning", True, UNTRIED),
+            ("cut", raw(), raw(), "rotated", "warning", True, UNTRIED),
+            ("endless", ENDLESS, ENDLESS, "rotated", "warning", True, f"{UNTRIED}: .* larger than"),
+            ("encoded", ENCODED, ENCODED, "rotated", "warning", True, UNTRIED),
+        )
+    ],
+)
+def test_flowapi_is_asked_before_and_after_the_swap(
+    stage, successor, predecessor, outcome, severity, is_stored, says
+):
+    """A successor that it refuses is not stored in place of a token that it accepts."""
+    asked = []
+
+    def answer(method, path, headers, body):
+        asked.append((method, path))
+        token = headers["Authorization"].removeprefix("Bearer ")
+        answer = predecessor if token == stage.predecessor.reveal() else successor
+        return replace(answer, headers=dict(answer.headers))
+
+    with serve(answer) as url, closing(Probe(f"{url}{PATH}", timeout=2)) as probe:
+        found, end = stage.rotate(probe=probe)
+    assert (found, str(end.severity)) == (outcome, severity), end.message
+    assert re.search(says, end.message)
+    assert bool(end.hint) == (severity != "ok")
+    assert set(asked) == {("GET", PATH)}
+    assert len(stage.minted) == 1
+    [minted] = [Token(row.token) for row in stage.minted]
+    assert stage.store.token == (minted if is_stored else stage.predecessor)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_probe_takes_no_token_elsewhere(stage, status):
+    """To no host but the one that the operator has named, whatever that answers."""
+    elsewhere = []
+
+    def listen(method, path, headers, _body):
+        elsewhere.append((method, path, dict(headers)))
+        return ACCEPTED
+
+    with serve(listen) as other:
+        moved = Response(status, {"Location": f"{other}/api/0/available_dates"})
+        with serve(lambda *_: moved) as url, closing(Probe(f"{url}{PATH}")) as probe:
+            outcome, end = stage.rotate(probe=probe)
+    assert (outcome, str(end.severity)) == ("rotated", "warning")
+    assert "redirects are not followed" in end.message
+    assert elsewhere == []
+
+
+def test_a_successor_waits_at_the_issuer_until_flowapi_has_its_key(stage):
+    """No check requests another one, and the first that finds it accepted stores it."""
+    has_new_key = []
+
+    def refuse(token):
+        is_old = token == stage.predecessor.reveal()
+        return None if is_old != bool(has_new_key) else 422
+
+    with serve(FlowApi(refuse).answer) as url, closing(Probe(f"{url}{PATH}")) as probe:
+        for _ in range(3):
+            assert stage.rotate(probe=probe)[0] == "rejected"
+            stage.now += timedelta(minutes=1)
+        has_new_key.append(True)
+        outcome, end = stage.rotate(probe=probe)
+    assert (outcome, str(end.severity)) == ("adopted", "warning")
+    assert "refuses the predecessor before its expiry" in end.message
+    assert stage.renewals == 1
+
+
+def test_a_token_that_has_expired_gives_way_whatever_flowapi_says(stage):
+    """There is no access to lose."""
+    stage.now += timedelta(minutes=16)
+    refuse_all = FlowApi(lambda _: 422)
+    with serve(refuse_all.answer) as url, closing(Probe(f"{url}{PATH}")) as probe:
+        outcome, end = stage.rotate(probe=probe)
+    assert (outcome, str(end.severity)) == ("rotated", "critical")
+    assert "FlowAPI refuses it, and the predecessor has expired." in end.message
 
 
 def test_flowauth_renews_no_token_by_itself(stage):

@@ -1,7 +1,7 @@
 """A rehearsal finds what would make the renewal fail, and mints nothing."""
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
 
 import jwt
@@ -11,11 +11,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.probe import Probe
 from flowauth_rotator.agent.rehearsal import rehearse
 from flowauth_rotator.agent.stores import FileStore, MemoryStore
 from flowauth_rotator.core.errors import Capped, Misconfigured, Refused, RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token
+from proofs.flowapi import PATH, FlowApi
 from proofs.flowauth import FlowAuth, document, serve
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -288,3 +290,54 @@ def test_an_issuer_that_does_not_know_rehearsals_is_asked_once(flowauth, rehears
         with pytest.raises(Misconfigured, match="does not rehearse renewals"):
             rehearse(store, issuer, RotationPolicy(), now=now)
     assert asked == ["/tokens/renew"]
+
+
+@pytest.fixture
+def flowapi_that():
+    """FlowAPI on a socket that refuses tokens with this status; None accepts them."""
+    with ExitStack() as served:
+
+        def start(status):
+            return f"{served.enter_context(serve(FlowApi(lambda _: status).answer))}{PATH}"
+
+        yield start
+
+
+def test_flowapi_accepts_the_token_in_use(rehearse_token, flowapi_that):
+    """The last step; a request without a token is refused, so that the answer says something."""
+    steps = []
+    with closing(Probe(flowapi_that(None))) as probe:
+        rehearse_token(probe=probe, steps=steps)
+    assert steps[-1] == "FlowAPI accepts the token in use."
+
+
+def test_a_token_that_flowapi_refuses_is_found(rehearse_token, flowapi_that):
+    """As if it has the public key of another FlowAuth."""
+    refused = pytest.raises(RotatorError, match="FlowAPI refuses the token in use")
+    with closing(Probe(flowapi_that(422))) as probe, refused as failure:
+        rehearse_token(probe=probe)
+    assert (failure.value.outcome, failure.value.severity) == ("rejected", "warning")
+    assert "`PUBLIC_JWT_SIGNING_KEY`" in failure.value.hint
+
+
+def test_an_address_that_needs_no_token_is_found(rehearse_token, flowapi_that):
+    """It would accept any token."""
+    address = flowapi_that(None).removesuffix(PATH)
+    found = pytest.raises(Misconfigured, match="does not refuse a request without a token")
+    with closing(Probe(address)) as probe, found:
+        rehearse_token(probe=probe)
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("flowapi.example.org", "`probe_url` does not begin with http"),
+        ("ftp://flowapi.example.org", "`probe_url` has the scheme 'ftp'"),
+        ("https://user:pw@flowapi.example.org", "`probe_url`"),
+    ],
+)
+def test_an_invalid_address_names_the_setting(address, problem):
+    with pytest.raises(Misconfigured) as failure:
+        Probe(address)
+    assert problem.lower() in failure.value.message.lower()
+    assert "pw" not in str(failure.value)

@@ -10,6 +10,8 @@ import pytest
 from demo.parts import free_port
 from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.tokens import Token, read_unverified
+from proofs.flowapi import PATH, FlowApi
+from proofs.flowauth import serve
 from tests.provider.conftest import driven
 
 numbers = itertools.count()
@@ -103,6 +105,26 @@ def test_a_capped_swap_is_red(airflow, renewal_server, connection):
     assert (task["state"], task["tries"]) == ("failed", 1)
     assert task["report"]["outcome"] == "capped"
     assert stored(airflow, "ONE") != token
+
+
+def test_a_successor_that_flowapi_refuses_is_not_stored(airflow, renewal_server):
+    """It accepts the token in use: the task is critical at once, and nothing has changed."""
+    token = mint_due(renewal_server, "NIGHTLY")
+    airflow.put_variable(key="ONE", value=token, description=None)
+    flowapi = FlowApi(lambda presented: None if presented == token else 422)
+    with serve(flowapi.answer) as url:
+        airflow.put_connection(
+            conn_id="probing",
+            host=renewal_server.url,
+            login=renewal_server.username,
+            password=renewal_server.password,
+            extra=json.dumps({"probe_url": f"{url}{PATH}"}),
+        )
+        task = run_one(airflow, "probing")
+    assert (task["state"], task["tries"]) == ("failed", 1)
+    assert (task["report"]["outcome"], task["report"]["severity"]) == ("rejected", "critical")
+    assert "FlowAPI refuses it, and accepts the token in use" in task["report"]["message"]
+    assert stored(airflow, "ONE") == token
 
 
 def test_a_refusal_fails_the_task_at_once(airflow, renewal_server, connection):
