@@ -14,6 +14,7 @@ SERVER = tuple(
     f"tests/server/test_{name}.py"
     for name in ("bearer_renewal", "renewal", "tokens", "two_servers")
 )
+PROBES = tuple(f"tests/contract/test_{name}.py" for name in ("misbehaving_issuer", "rehearsal"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ ROTATION = "flowauth_rotator.agent.rotation"
 RENEWAL = "flowauth_rotator.agent.renewal"
 CLOCKS = "flowauth_rotator.agent.clocks"
 ISSUER = "flowauth_rotator.agent.issuer"
+PROBE = "flowauth_rotator.agent.probe"
 FLOWAUTH = "flowauth_rotator.agent.flowauth"
 WIRE = "flowauth_rotator.agent.http"
 STORES = "flowauth_rotator.agent.stores"
@@ -359,5 +361,77 @@ MUTANTS = (
         "_.requested_minutes != _",
         "False",
         SERVER,
+    ),
+    Mutant(
+        "a successor swapped in that FlowAPI refuses",
+        "practice",
+        f"{PROBE}:Trial.admit",
+        "raise Rejected(...)",
+        "return",
+        PROBES,
+    ),
+    Mutant(
+        "the token in use not tried at FlowAPI before it is given up",
+        "practice",
+        f"{PROBE}:Trial.admit",
+        "self.is_accepted is not False or _",
+        "True",
+        PROBES,
+    ),
+    Mutant(
+        "kept for ever, since FlowAPI refuses both tokens",
+        "practice",
+        f"{PROBE}:Trial.admit",
+        "is_in_use_accepted is None",
+        "True",
+        PROBES,
+    ),
+    Mutant(
+        "no answer of FlowAPI taken for a refusal",
+        "practice",
+        f"{PROBE}:Trial._try",
+        "return None",
+        "return False",
+        PROBES,
+    ),
+    Mutant(
+        "the predecessor not tried at FlowAPI after the swap",
+        "practice",
+        f"{PROBE}:Trial.add_to",
+        "self._try(_)",
+        "True",
+        PROBES,
+    ),
+    Mutant(
+        "a rehearsal that renews the token that is presented",
+        "practice",
+        "flowauth_rotator.agent.bearer:BearerIssuer.rehearse",
+        "{'dry_run': True}",
+        "{}",
+        PROBES,
+    ),
+    Mutant(
+        "a rehearsal that renews a row of the history",
+        "practice",
+        f"{FLOWAUTH}:SessionIssuer._check_csrf",
+        "path = _",
+        "path = '/tokens/tokens/1/renew'",
+        PROBES,
+    ),
+    Mutant(
+        "the server issues what is to be rehearsed",
+        "practice",
+        "flowauth_rotator.server.blueprint:_parse_dry_run",
+        "return _",
+        "return False",
+        ("tests/server/test_rehearsal.py",),
+    ),
+    Mutant(
+        "the server rehearses beyond its limits",
+        "practice",
+        f"{ISSUING}:TokenIssuer._rehearse",
+        "limit.refuse_if_exceeded(_, _)",
+        "None",
+        ("tests/server/test_rehearsal.py",),
     ),
 )

@@ -223,7 +223,7 @@ class SimulatedServer:
 
     def _renewed(self, exchange: Exchange, now: int) -> Response:
         said: Mapping[str, Any] = exchange.body if isinstance(exchange.body, dict) else {}
-        minutes, key = said.get("lifetime_minutes"), exchange.headers["Idempotency-Key"]
+        minutes, key = said.get("lifetime_minutes"), exchange.headers.get("Idempotency-Key")
         issuer = self._services.issuer
         if exchange.path == "/tokens/renew":
             presented = exchange.headers["Authorization"].removeprefix("Bearer ")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WINDOW = 12
 SECONDS = 2.0  # to which two clocks that tell whole seconds are compared
 MOST_SECONDS = 15 * 60  # of a run: Airflow's task ends then
+HELD_BACK = "The issuer's token was not stored: FlowAPI refuses it"
 MOST_TRIALS = 6  # pauses between requests to FlowAPI: of three tokens, three times each
 MOST_REQUESTS = 3 * (LAST_RETRY_GENERATION + 1)  # of a run: each attempt may ask with each key
 _RUNS_OF_TEXT = re.compile(r"[\w+/=-]{12,}")
@@ -199,8 +200,10 @@ class Laws:
         self._law(not run.is_rehearsal, "I4: a rehearsal wrote")
         if self._has_probe:
             self._law(text in run.told, "I3: wrote what was not tried at FlowAPI")
-            is_lost = run.told.get(text) is False and run.told.get(run.found or "") is True
-            self._law(not is_lost, "I1: swapped for a token that FlowAPI refuses")
+            self._law(
+                run.told[text] is not False or self._has_nothing_to_lose(run),
+                "I1: swapped for a token that FlowAPI refuses",
+            )
         self.texts.append(description)
         if read:
             same = identity(read.claims) == identity(known.claims)
@@ -209,6 +212,13 @@ class Laws:
             self._law(later, "I1: swapped for one that expires no later")
         lives = known.claims.expires_at > self.moment()
         self._law(lives or bool(self.date_offset), "I1: wrote a token that has expired")
+
+    def _has_nothing_to_lose(self, run: Run) -> bool:
+        """Whether FlowAPI refuses the token in use, as the run was told, or it has expired."""
+        found = self.tokens.get(run.found or "")
+        ahead = max(timedelta(0), run.skew, timedelta(seconds=self.date_offset))
+        has_expired = found is None or found.claims.expires_at <= self.moment() + ahead
+        return has_expired or run.told.get(run.found or "") is False
 
     # What happens to a run.
 
@@ -236,6 +246,10 @@ class Laws:
             raise self._violation(f"I8: ended in {type(problem).__name__}: {problem}") from problem
         report = self._get_report(ended)
         self._world.count(f"outcome: {report.outcome}")
+        if run.is_rehearsal:
+            self._world.count(f"rehearsal: {'failed' if report.failed else 'well'}")
+        elif report.message.startswith(HELD_BACK):
+            self._world.count("FlowAPI: held back a successor")
         self._world.say(run.agent.name, f"ends: {report}")
         self._check_outcome(run, report)
         self.check_secrecy(str(report), *map(str, vars(report).values()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,6 +81,12 @@ def forged(fault: str, found: str) -> Response:
     return document({"id": 99, "token": token})
 
 
+@cache
+def _session() -> requests.Session:
+    """A session of no wire."""
+    return requests.Session()
+
+
 class Exchange:
     """One request on its way, and who asked.
 
@@ -130,7 +138,7 @@ class SimulatedWire(HttpClient):
         self.process, self.run = process, run
         self._deliver = deliver
         self._fault_rate = fault_rate
-        session: Any = requests.Session()
+        session: Any = copy(_session())  # to make one takes longer
         session.deadline, session.cookies = SimpleNamespace(is_over=False, is_connecting=False), {}
         session.trust_env = False
         self._session = session
@@ -229,7 +237,12 @@ class ProbeWire(SimulatedWire):
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         self.run.trials += 1
         self.run.told[token] = None
-        answer = super()._exchange(method, path, *others)
-        if answer[0] in (401, 422) or answer[0] in (200, 403):
-            self.run.told[token] = answer[0] in (200, 403)
+        verdict = "no answer"
+        try:
+            answer = super()._exchange(method, path, *others)
+            if answer[0] in (200, 401, 403, 422):
+                self.run.told[token] = answer[0] in (200, 403)
+                verdict = "accepted" if self.run.told[token] else "refused"
+        finally:
+            self.process.world.count(f"FlowAPI: {verdict}")
         return answer
