@@ -14,7 +14,10 @@ SERVER = tuple(
     f"tests/server/test_{name}.py"
     for name in ("bearer_renewal", "renewal", "tokens", "two_servers")
 )
-PROBES = tuple(f"tests/contract/test_{name}.py" for name in ("misbehaving_issuer", "rehearsal"))
+PROBES = (
+    "tests/contract/test_misbehaving_issuer.py::test_flowapi_is_asked_before_and_after_the_swap",
+    "tests/contract/test_rehearsal.py",
+)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ def identity(claims: Claims) -> tuple[str | None, str | None, frozenset[str]]:
     return claims.subject, claims.audience, claims.roles
 
 
-class BrokenLaw(Exception):
-    """An invariant did not hold."""
+class BrokenLaw(BaseException):
+    """An invariant did not hold; not an `Exception`, which the agent would make an error of."""
 
 
 @dataclass

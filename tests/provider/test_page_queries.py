@@ -262,9 +262,9 @@ def test_a_rehearsal_has_the_lifetime_of_the_token(database):
 def test_a_run_says_whether_it_is_a_rehearsal(database):
     """By the configuration that the page has started it with."""
     first, second = put(database, tokens=2)
-    for key, conf in ((first, {"dry_run": True}), (second, {"force": True})):
+    for at, key, conf in ((NOW, first, {"dry_run": True}), (NOW + 1, second, {"force": True})):
         states = {f"{build_run_prefix(key)}1": "queued"}
-        database.put_runs(dag_id=DAG, states=states, requested_at=NOW, conf=conf)
+        database.put_runs(dag_id=DAG, states=states, requested_at=at, conf=conf)
     runs = {row["variable"]: row["run"] for row in overview(database)["tokens"]}
     assert {key: run["is_rehearsal"] for key, run in runs.items()} == {first: True, second: False}
 
