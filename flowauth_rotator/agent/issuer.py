@@ -36,7 +36,7 @@ from flowauth_rotator.core.tokens import Claims, Token
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-LONGEST_LIFE = 100 * 366 * 24 * 60  # minutes; longer lifetimes are no limit
+LONGEST_LIFE = 100 * 366 * 24 * 60  # minutes; a longer lifetime limits nothing
 
 T = TypeVar("T")
 
