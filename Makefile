@@ -4,6 +4,7 @@ LOCK := locks/airflow-3.txt
 LOCK_2 := locks/airflow-2.txt
 LOCK_2_10 := locks/airflow-2.10.txt
 LOCK_LOWEST := locks/lowest.txt
+LOCK_DOCS := locks/docs.txt
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -12,7 +13,7 @@ PROCESSES ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-lowest \
-  test-celery chromium redis-server monitors pgbouncer lint bench bench-server bench-smoke simulate mutants prove \
+  test-celery chromium redis-server monitors pgbouncer build lint docs bench bench-server bench-smoke simulate mutants prove \
   prove-rivals prove-processes prove-cuts prove-requests secrecy lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -113,17 +114,27 @@ pgbouncer: $(if $(DEBIAN),.pgbouncer/ready) ## unpack PgBouncer on Debian or Ubu
 	$(SET_UP)
 .venv-lowest/ready: $(LOCK_LOWEST) pyproject.toml | $(READY)
 	$(SET_UP)
+.venv-docs/ready: $(LOCK_DOCS) pyproject.toml | $(READY)
+	$(SET_UP)
 define SET_UP
 @$(BIN)/python -m venv --clear --without-pip $(@D)
 @$(call INSTALL,$(@D),$(filter locks/%,$^))
 @touch $@
 endef
 
+build: $(READY) ## build the wheel and the source distribution into dist/, and check them
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python
+	@$(BIN)/twine check --strict dist/*
+
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python .ci/phrases.py
+
+docs: .venv-docs/ready ## build the documentation as a site, in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs --quiet build --strict --clean
 
 bench: $(READY) ## print the figures of the agent
 	@$(BIN)/python -m benchmarks
@@ -168,6 +179,7 @@ lock: $(READY) ## resolve the dependencies anew
 	  --no-annotate --no-header --constraint $(LOCK) --output-file .venv/test-tools.txt
 	@$(COMPILE) --resolution lowest-direct --extra server --extra postgres --group test \
 	  --constraint .venv/test-tools.txt --output-file $(LOCK_LOWEST)
+	@$(COMPILE) --extra server --group build --group docs --output-file $(LOCK_DOCS)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .venv-airflow-* .venv-lowest .monitors .pgbouncer .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache
+	@rm -rf .venv .venv-airflow-* .venv-lowest .venv-docs site .monitors .pgbouncer .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache

@@ -25,6 +25,9 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 
+from flowauth_rotator.server.services import Services
+from flowauth_rotator.server.settings import VARIABLES, Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 USER = "flowbot"
@@ -60,6 +63,7 @@ def clean_environment(**settings: str) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AIRFLOW", "FLOWAUTH", "_AIRFLOW", "PYTHON"))
+        and name not in VARIABLES
     }
     return {**inherited, "PATH": f"{BIN}{os.pathsep}{inherited.get('PATH', '')}", **settings}
 
@@ -161,7 +165,8 @@ class RenewalServer:
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "server.log"
-        self._env = clean_environment(FLOWAUTH_ROTATOR_DATA_DIR=str(folder / "server"))
+        self._data_dir = folder / "server"
+        self._env = clean_environment(FLOWAUTH_ROTATOR_DATA_DIR=str(self._data_dir))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.password = secrets.token_urlsafe(18)
@@ -187,14 +192,18 @@ class RenewalServer:
             wait_until_healthy(f"{self.url}/version", process, "The renewal server", self.log)
             yield
 
-    def mint(self, minutes: int) -> str:
-        """Mint a first token with all roles."""
-        options = [word for role in ROLES for word in ("--role", role)]
-        return self._run(
-            *("server", "mint", "--user", USER, "--audience", AUDIENCE, "--name", TOKEN_NAME),
-            *options,
-            *("--lifetime-minutes", str(minutes)),
-        ).strip()
+    def mint(self, minutes: int, *, age: float = 0) -> str:
+        """Mint a first token with all roles, as if it were issued so many seconds ago."""
+        services = Services.open(Settings.load(self._data_dir, self._env))
+        try:
+            user = services.accounts.get_user(USER)
+            audience = services.accounts.get_audience(AUDIENCE)
+            issued_at = int(time.time() - age)
+            return services.issuer.mint(
+                user, audience.id, TOKEN_NAME, list(ROLES), minutes, now=issued_at
+            ).token
+        finally:
+            services.database.close()
 
     def public_key(self) -> str:
         """Return the public key (PEM) that verifies the tokens."""
@@ -265,10 +274,14 @@ class AirflowHome:
         if self.airflow("db", "migrate"):
             raise PartFailed(f"airflow db migrate failed; see {self.log}")
 
-    def put(self, token: str, url: str, login: str, password: str) -> None:
-        """Store the token as a Variable and the issuer as a connection."""
-        connection = {"host": url, "login": login, "password": password}
-        self._call_inside("put", {"token": token, "connection": connection})
+    def put_token(self, token: str) -> None:
+        """Store a token in the Variable."""
+        self._call_inside("put_token", token)
+
+    def put_connection(self, url: str, login: str, password: str) -> None:
+        """Store the connection to the issuer."""
+        fields = {"host": url, "login": login, "password": password}
+        self._call_inside("put_connection", fields)
 
     def load(self, kind: str, document: object) -> None:
         """Import `connections` or `variables` from a file, which is then removed."""

@@ -40,7 +40,17 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "provider/web/runbooks": {"monitoring", "markdown_it"},  # a dependency of either Airflow
     "provider/web/fastapi_app": {"monitoring", "airflow", "fastapi", "starlette"},
     "provider/web/flask_blueprint": {"monitoring", "airflow", "flask", "flask_appbuilder"},
-    "cli": {"core", "agent", "monitoring", "provider", "server", "click", "rich", "tables"},
+    "cli": {
+        "core",
+        "agent",
+        "monitoring",
+        "provider",
+        "server",
+        "click",
+        "rich",
+        "tables",
+        "atomic_file",
+    },
     "tables": {"core", "rich"},  # the one table writer of the command line
     "__init__": {"core", "agent"},
 }

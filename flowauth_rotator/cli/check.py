@@ -26,6 +26,7 @@ from flowauth_rotator.cli.options import (
     scrape_token_file,
     totp_secret_file,
 )
+from flowauth_rotator.cli.terminal import show_status
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
 
@@ -215,12 +216,14 @@ def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
     policy = RotationPolicy(renew_before=options.renew_before)
     password = read_secret(options.password_file, "--password-file")
     codes = options.totp_secret_file
+    totp_secret = read_secret(codes, "--totp-secret-file") if codes else None
     try:
-        issued = sources.list_issued_tokens(
-            *(options.issuer, options.username, password, policy, now),
-            totp_secret=read_secret(codes, "--totp-secret-file") if codes else None,
-            **options.request_options,
-        )
+        with show_status("Querying the issuer ..."):
+            issued = sources.list_issued_tokens(
+                *(options.issuer, options.username, password, policy, now),
+                totp_secret=totp_secret,
+                **options.request_options,
+            )
     except IssuerError as error:
         if in_use is None:
             raise
@@ -251,11 +254,13 @@ def read_airflow(
     if airflow == "here":
         if scrape_token_file:
             raise click.UsageError("--scrape-token-file needs --airflow with the URL of Airflow.")
-        return sources.read_local_airflow(now)
+        with show_status("Querying the Airflow of this environment ..."):
+            return sources.read_local_airflow(now)
     if scrape_token_file is None:
         raise click.UsageError("--airflow with a URL needs --scrape-token-file.")
     scrape_token = read_secret(scrape_token_file, "--scrape-token-file")
-    return sources.fetch_remote_airflow(airflow, scrape_token, **options)
+    with show_status("Querying the remote Airflow ..."):
+        return sources.fetch_remote_airflow(airflow, scrape_token, **options)
 
 
 def _render(options: CheckOptions, document: StatusDocument, now: datetime) -> tuple[str, int]:

@@ -43,7 +43,7 @@ def monitoring() -> None:
     metavar="OURS=YOURS",
     help="Value of the label severity, such as warning=ticket. Repeatable.",
 )
-@click.option("--force", is_flag=True, help="Permission to overwrite files that differ.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ.")
 def export(
     *,
     folder: Path,

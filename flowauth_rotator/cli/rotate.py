@@ -18,6 +18,7 @@ from flowauth_rotator.cli.options import (
     renew_before,
     totp_secret_file,
 )
+from flowauth_rotator.cli.terminal import show_status
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.bearer import BearerIssuer
@@ -103,7 +104,8 @@ def rotate(
                 on_step=(lambda _: None) if as_json else _print_step,
             )
         else:
-            report = rotate_token(store, issuer, policy, now=now, public_key=lambda: key)
+            with show_status("Renewing the token if it is due ..."):
+                report = rotate_token(store, issuer, policy, now=now, public_key=lambda: key)
     print_report(report, as_json=as_json)
     if report.failed:
         sys.exit(1)
