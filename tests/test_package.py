@@ -119,7 +119,8 @@ def sdist(tmp_path_factory):
 def unpacked(sdist, tmp_path):
     """The folder in the source distribution, whose files have other times and rights."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not before 3.11.4
+        archive.extractall(tmp_path / "unpacked")
     [folder] = (tmp_path / "unpacked").iterdir()
     for path in folder.rglob("*"):
         path.chmod(path.stat().st_mode & 0o700)
