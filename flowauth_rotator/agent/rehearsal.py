@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ def rehearse(
     probe: Probe | None = None,
     on_token: Callable[[Token], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
+    copies: Sequence[TokenStore] = (),
 ) -> Report:
     """Check that the next renewal of a token will work, and report `healthy`.
 
@@ -55,6 +56,7 @@ def rehearse(
         probe: tries the token in use at FlowAPI.
         on_token: called with the token in use, before anything else is done with it.
         on_step: called with a sentence after each step that succeeded.
+        copies: further stores of the token.
 
     Raises:
         RotatorError: the renewal would fail; its severity says whether there is time left.
@@ -62,7 +64,7 @@ def rehearse(
     inspection = inspect_token(store, policy, now=now, name=name)
     on_token(inspection.token)
     issuer.reset()
-    rehearsal = _Rehearsal(store, issuer, policy, inspection, on_step)
+    rehearsal = _Rehearsal([store, *copies], issuer, policy, inspection, on_step)
     try:
         return rehearsal.run(public_key, probe)
     except Exception as error:  # noqa: BLE001 - a library may raise any error
@@ -74,13 +76,13 @@ def rehearse(
 class _Rehearsal:
     def __init__(
         self,
-        store: TokenStore,
+        stores: Sequence[TokenStore],
         issuer: Issuer,
         policy: RotationPolicy,
         inspection: Inspection,
         on_step: Callable[[str], None],
     ) -> None:
-        self._store = store
+        self._stores = stores
         self._issuer = issuer
         self._policy = policy
         self._inspection = inspection
@@ -104,8 +106,9 @@ class _Rehearsal:
     def run(self, public_key: Callable[[], PublicKey | None], probe: Probe | None) -> Report:
         inspection, policy = self._inspection, self._policy
         self._pass_step(inspection.report.message)
-        self._store.preflight()
-        self._pass_step(f"{_capitalize(self._store.place)} can be written.")
+        for store in self._stores:
+            store.preflight()
+            self._pass_step(f"{_capitalize(store.place)} can be written.")
         if key := public_key():
             self._verify(key)
             self._pass_step("The public key verifies the token in use.")

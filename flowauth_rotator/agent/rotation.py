@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.copies import read_current, update_copies
 from flowauth_rotator.agent.probe import Probe, Trial
 from flowauth_rotator.agent.renewal import Renewal
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
@@ -17,7 +18,6 @@ from flowauth_rotator.core.errors import (
     ConflictingWrite,
     MalformedToken,
     Misconfigured,
-    MissingToken,
     Rejected,
     RotatorError,
     ShadowedStore,
@@ -136,6 +136,7 @@ def rotate(
     probe: Probe | None = None,
     on_token: Callable[[Token], None] = lambda _: None,
     force: datetime | None = None,
+    copies: Sequence[TokenStore] = (),
 ) -> Report:
     """Renew the token in `store` if it is due or the renewal is forced, and report.
 
@@ -155,6 +156,9 @@ def rotate(
             before anything else is done with them.
         force: when an operator requested a renewal that need not be due: a token that was issued
             before that is renewed.
+        copies: further stores of the token. They get a successor before `store` does, so that the
+            next run completes what a crash has interrupted. A copy that cannot be updated makes
+            the report a warning, and does not stop the rotation.
 
     Raises:
         RotatorError: the token was not swapped; its severity says whether there is time left.
@@ -163,10 +167,10 @@ def rotate(
     """
     inspection = inspect_token(store, policy, now=now, name=name, force=force)
     if not inspection.due:
-        return inspection.report
+        return _complete_copies(copies, inspection, description, on_token)
     issuer.reset()
     trial = Trial(probe, issuer) if probe else None
-    rotation = _Rotation(store, issuer, policy, inspection, trial)
+    rotation = _Rotation(store, copies, issuer, policy, inspection, trial)
     try:
         on_token(inspection.token)
         return rotation.run(public_key, on_token, description)
@@ -180,18 +184,39 @@ def rotate(
     raise failure  # outside the block, so that it chains nothing that holds a secret
 
 
+def _complete_copies(
+    copies: Sequence[TokenStore],
+    inspection: Inspection,
+    description: str | None,
+    on_token: Callable[[Token], None],
+) -> Report:
+    """Report a token that is not due, after its copies have been updated."""
+    if not copies:
+        return inspection.report
+    on_token(inspection.token)
+    report, claims = inspection.report, inspection.claims
+    description = description or _describe_token(report.name, claims)
+    try:
+        return _add_problems(report, update_copies(copies, inspection.token, claims, description))
+    except RotatorError as error:
+        failure = error.with_details(report, Severity.WARNING)
+    raise failure
+
+
 class _Rotation:
     """One rotation of a token that is due."""
 
     def __init__(
         self,
         store: TokenStore,
+        copies: Sequence[TokenStore],
         issuer: Issuer,
         policy: RotationPolicy,
         inspection: Inspection,
         trial: Trial | None,
     ) -> None:
         self._store = store
+        self._copies = copies
         self._issuer = issuer
         self._policy = policy
         self._inspection = inspection
@@ -230,11 +255,12 @@ class _Rotation:
             self._trial.admit(
                 successor.token, self._inspection.token, has_expired=self._has_expired
             )
-        description = description or _default_description(self.annotated_report.name, claims)
+        description = description or _describe_token(self.annotated_report.name, claims)
+        problems = update_copies(self._copies, successor.token, claims, description)
         report = self._swap(successor.token, description)
         if report.outcome is Outcome.SUPERSEDED:
             return self._annotate(report)
-        report = self._report_swap(successor, claims)
+        report = _add_problems(self._report_swap(successor, claims), problems)
         if self._trial:
             return self._trial.add_to(report, self._inspection.token, has_expired=self._has_expired)
         return report
@@ -260,17 +286,17 @@ class _Rotation:
     def _swap(self, successor: Token, description: str) -> Report:
         """Write the successor unless another writer did, then read back what readers see."""
         store, inspection = self._store, self._inspection
-        if (current := _read_current(store)) != inspection.token:
+        if (current := read_current(store)) != inspection.token:
             return self._report_other_writer(current)
         failure: StoreError | None = None
         try:
             store.write(successor, description)
         except StoreError as error:
             failure = error  # the store may have taken the write before it failed
-        current = _read_current(store)
+        current = read_current(store)
         if current == successor:
             return inspection.report
-        if failure:
+        if failure and (current == inspection.token or not isinstance(failure, ConflictingWrite)):
             raise failure
         if current == inspection.token:
             raise ShadowedStore(
@@ -363,17 +389,18 @@ class _Rotation:
         return replace(report, newest_issued_expires_at=self._renewal.newest_expiry)
 
 
-def _read_current(store: TokenStore) -> Token | None:
-    try:
-        return store.read()
-    except MissingToken:
-        return None
-
-
-def _default_description(name: str, successor: Claims) -> str:
-    expiry = format_time(successor.expires_at)
+def _describe_token(name: str, claims: Claims) -> str:
+    expiry = format_time(claims.expires_at)
     shown = remove_control_characters(name)
     return f"FlowAPI token {shown}, expires {expiry}, renewed by flowauth-rotator"
+
+
+def _add_problems(report: Report, problems: Sequence[str]) -> Report:
+    """Return the report as a warning at least, if copies of the token could not be updated."""
+    if not problems:
+        return report
+    severity = report.severity if report.failed else Severity.WARNING
+    return replace(report, severity=severity, hint=" ".join([report.hint, *problems]).strip())
 
 
 def _join_violations(candidate: Candidate) -> str:

@@ -16,6 +16,7 @@ from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import LONGEST_NAME
+from flowauth_rotator.provider.stores import check_store
 
 if TYPE_CHECKING:
     from flowauth_rotator.monitoring.status import TokenStatus
@@ -27,8 +28,9 @@ LONGEST_RUN = timedelta(hours=1)
 NO_REPORT = "The rotation ended without a report; see the log of its task."
 LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 LONGEST_KEY = 250  # of a Variable, in Airflow's database
-STRING_SETTINGS = ("variable", "name", "flowauth_conn_id", "description")
-OPTIONAL_SETTINGS = ("name", "description", "lifetime_minutes", "rehearse_every")
+STRING_SETTINGS = ("variable", "name", "flowauth_conn_id", "description", "store")
+OPTIONAL_STRINGS = ("name", "description", "store")
+OPTIONAL_SETTINGS = (*OPTIONAL_STRINGS, "lifetime_minutes", "rehearse_every")
 DURATION_SETTINGS = ("renew_before", "critical_before")
 
 
@@ -48,11 +50,13 @@ class ManagedToken:
     critical_before: float | timedelta = RotationPolicy.critical_before
     lifetime_minutes: int | None = None
     rehearse_every: timedelta | None = timedelta(days=1)
+    store: str | None = None
+    also_variables: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for setting in STRING_SETTINGS:
             value = getattr(self, setting)
-            optional = setting in ("name", "description") and value is None
+            optional = setting in OPTIONAL_STRINGS and value is None
             if not optional and not (isinstance(value, str) and value):
                 raise Misconfigured(
                     f"`{setting}` is {value!r}, which is not a non-empty string.",
@@ -63,10 +67,12 @@ class ManagedToken:
                     f"`{setting}` contains what looks like a token.",
                     hint="Store the token in a Variable, and set `variable` to its key.",
                 )
-        if len(self.variable) > LONGEST_KEY:
+        check_store(self.store)
+        object.__setattr__(self, "also_variables", _parse_keys(self.also_variables))
+        if any(len(key) > LONGEST_KEY for key in self.keys):
             raise Misconfigured(
-                f"`variable` is longer than {LONGEST_KEY} characters.",
-                hint="Set it to the key of a Variable.",
+                f"A key in `variable` or `also_variables` is longer than {LONGEST_KEY} characters.",
+                hint="Use the keys of Variables.",
             )
         if self.name and len(self.name) > LONGEST_NAME:
             raise Misconfigured(
@@ -88,6 +94,11 @@ class ManagedToken:
             for name, value in settings.items()
             if name == "variable" or value != getattr(type(self), name)
         }
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the token and of its copies."""
+        return (self.variable, *self.also_variables)
 
     @property
     def policy(self) -> RotationPolicy:
@@ -234,6 +245,8 @@ def _parse_value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
         raise Misconfigured(
             "`rehearse_every` is not a duration.", hint='Use a duration such as "1d", or null.'
         )
+    if setting == "also_variables":
+        return value  # `ManagedToken` validates it
     kind, noun = (str, "a string") if setting in STRING_SETTINGS else (int, "a whole number")
     if type(value) is not kind:
         raise Misconfigured(f"`{setting}` is not {noun}.", hint=f"Use {noun}.")
@@ -241,17 +254,32 @@ def _parse_value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
-    """Add the token's Variable and name to those in use, or raise an error for a duplicate."""
-    if ("variable", token.variable) in used:
-        raise Misconfigured(
-            f"Variable {token.variable} is listed twice.", hint="Remove one of the two."
-        )
+    """Add the token's Variables and name to those in use, or raise an error for a duplicate."""
+    for key in token.keys:
+        if ("variable", key) in used:
+            raise Misconfigured(f"Variable {key} is listed twice.", hint="Remove one of the two.")
+        used.add(("variable", key))
     if token.name and ("name", token.name) in used:
         raise Misconfigured(
             f"Two tokens have the name {quote(token.name)}.",
             hint="Change or remove one of the two names.",
         )
-    used |= {("variable", token.variable), ("name", token.name or "")}
+    used.add(("name", token.name or ""))
+
+
+def _parse_keys(keys: object) -> tuple[str, ...]:
+    """Return the keys of Variables in a list.
+
+    Raises:
+        Misconfigured: it is not a list of keys.
+    """
+    is_list = isinstance(keys, (list, tuple)) and all(isinstance(key, str) and key for key in keys)
+    if not is_list or any(map(looks_like_token, keys)):  # type: ignore[call-overload]
+        raise Misconfigured(
+            "`also_variables` is not a list of keys of Variables.",
+            hint='Write it like ["ETL_TOKEN"].',
+        )
+    return tuple(keys)  # type: ignore[arg-type]
 
 
 def _get_label(entry: object, number: int) -> str:

@@ -18,7 +18,8 @@ from flowauth_rotator.provider.compat import (
     build_time_trigger,
     conf,
 )
-from flowauth_rotator.provider.variable_store import VariableStore, mask_token
+from flowauth_rotator.provider.stores import open_store
+from flowauth_rotator.provider.variable_store import mask_token
 
 # A worker of Airflow 3.3's LocalExecutor ends some 5 s after its task has deferred. If the task has
 # resumed by then, Airflow mistakes the worker's end for the task's, and fails it.
@@ -32,7 +33,8 @@ class FlowAPITokenSensor(BaseSensorOperator):
     frees its worker between two pokes, for 15 s or longer; its trigger contains no token.
 
     :param min_remaining: the remaining lifetime to wait for, as a `timedelta` or in seconds.
-    :param variable: key of the Variable that contains the token.
+    :param variable: key of the Variable that contains the token, or of the token in `store`.
+    :param store: where the token is kept, as in `ManagedToken`; by default Airflow's database.
     :param deferrable: whether to defer between pokes; by default as Airflow's setting
         `[operators] default_deferrable` says.
     """
@@ -44,12 +46,14 @@ class FlowAPITokenSensor(BaseSensorOperator):
         *,
         min_remaining: float | timedelta,
         variable: str = "FLOWAPI_TOKEN",
+        store: str | None = None,
         deferrable: bool | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseSensorOperator's
     ) -> None:
         super().__init__(**kwargs)
         self.min_remaining = min_remaining
         self.variable = variable
+        self.store = store
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable
@@ -57,7 +61,7 @@ class FlowAPITokenSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002 - BaseSensorOperator's
         """Read the token, and return whether its remaining lifetime is long enough."""
-        store = VariableStore(self.variable)
+        store = open_store(self.variable, self.store)
         try:
             token = store.read()
             mask_token(token)
@@ -100,7 +104,7 @@ class FlowAPITokenSensor(BaseSensorOperator):
         end = datetime.fromisoformat(ends_at) if ends_at else now
         if now >= end:
             message = (
-                f"After {self.timeout:g} s, the token in Variable {self.variable} still does not "
+                f"After {self.timeout:g} s, the token of {self.variable} still does not "
                 f"have a remaining lifetime of {format_duration(self._min_remaining)}."
             )
             raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)

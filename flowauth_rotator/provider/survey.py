@@ -27,8 +27,10 @@ from flowauth_rotator.provider.managed_tokens import (
     resolve_name,
 )
 from flowauth_rotator.provider.schedule import Schedule, count_checks
+from flowauth_rotator.provider.secret_store import SecretStore
 from flowauth_rotator.provider.signatures import PublicKeys
-from flowauth_rotator.provider.variable_store import VariableStore
+from flowauth_rotator.provider.stores import open_stores
+from flowauth_rotator.provider.variable_store import VariableStore, format_place
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.rotation import Inspection
@@ -107,6 +109,7 @@ class SurveyedToken:
         inspection: the inspection; None if the token cannot be read.
         warnings: problems of the configuration, which the hint of the report contains.
         setup: a fingerprint of token, settings and connection; None if one of them cannot be read.
+        lacks_copies: whether one of `also_variables` does not contain the token.
     """
 
     token: ManagedToken
@@ -114,11 +117,12 @@ class SurveyedToken:
     inspection: Inspection | None = None
     warnings: tuple[str, ...] = ()
     setup: str | None = None
+    lacks_copies: bool = False
 
     @property
     def is_due(self) -> bool:
-        """Whether the token needs a rotation task: it is due, forced, or cannot be read."""
-        return self.inspection is None or self.inspection.due
+        """Whether the token needs a rotation task: also to store copies, or if it is unreadable."""
+        return self.inspection is None or self.inspection.due or self.lacks_copies
 
     @property
     def names(self) -> set[str]:
@@ -270,7 +274,7 @@ def survey_token(
     known: TokenStatus | None = None,
     is_scheduled: bool = False,
 ) -> SurveyedToken:
-    """Read a token from its Variable and decide whether it is due.
+    """Read a token from its store and decide whether it is due.
 
     Args:
         token: the settings of the token.
@@ -284,27 +288,29 @@ def survey_token(
     Raises:
         StoreUnavailable: Airflow did not respond.
     """
+    from flowauth_rotator.agent.copies import has_copies
     from flowauth_rotator.agent.rotation import inspect_token
 
-    store = VariableStore(token.variable)
     try:
+        store, copies = open_stores(token.variable, token.also_variables, token.store)
         inspection = inspect_token(store, token.policy, now=now, name=token.name, force=force)
-    except StoreUnavailable:
-        raise
+        lacks_copies = not has_copies(copies, inspection.token)
     except RotatorError as error:
+        if isinstance(error, StoreUnavailable) and token.store is None:
+            raise  # as for all tokens
         name, is_known = resolve_name(token, None, None, known)
-        report = error.report(name=name, place=store.place, checked_at=now)
+        report = error.report(name=name, place=format_place(token.variable), checked_at=now)
         return SurveyedToken(token, replace(report, name_is_known=is_known))
     claims = inspection.claims
     name, is_known = resolve_name(token, claims.token_name, inspection.token.fingerprint, known)
     report = replace(inspection.report, name=name, name_is_known=is_known)
-    surveyed = _warn_of_slow_schedule(
-        SurveyedToken(token, report, inspection), inspection, schedule, is_scheduled=is_scheduled
-    )
-    if not is_masked(token.variable):
-        surveyed = surveyed.with_warning(
-            f"Airflow does not mask the value of {store.place}: {_get_masking_advice()}."
-        )
+    surveyed = SurveyedToken(token, report, inspection, lacks_copies=lacks_copies)
+    surveyed = _warn_of_slow_schedule(surveyed, inspection, schedule, is_scheduled=is_scheduled)
+    for each in (store, *copies):
+        if isinstance(each, (VariableStore, SecretStore)) and not is_masked(each.key):
+            surveyed = surveyed.with_warning(
+                f"Airflow does not mask the value of {each.place}: {_get_masking_advice()}."
+            )
     return surveyed
 
 
