@@ -1,0 +1,81 @@
+"""A secret in AWS Secrets Manager as a store of a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from flowauth_rotator.core.errors import MissingToken, RotatorError, StoreUnavailable
+from flowauth_rotator.core.tokens import Token
+from flowauth_rotator.provider.compat import build_secrets_manager_client
+from flowauth_rotator.provider.secret_store import SecretStore
+
+NOT_FOUND = "ResourceNotFoundException"
+REFUSALS = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "UnrecognizedClientException",
+}
+
+
+class AwsStore(SecretStore):
+    """A secret whose text is the token.
+
+    Secrets Manager cannot write on condition that a secret has not changed.
+    """
+
+    noun = "AWS secret"
+
+    def read(self) -> Token:
+        """Read the current version of the secret."""
+        text, _ = self._read()
+        if not text.strip():
+            raise MissingToken(f"{self.place} is empty.")
+        return Token.strip(text)
+
+    def check_permission(self) -> None:
+        """Write the current version again, which changes nothing."""
+        text, version = self._read()
+        self._put(text, ClientRequestToken=version)
+
+    def write(self, token: Token, description: str) -> None:  # noqa: ARG002 - a secret has its own
+        """Write a new version of the secret."""
+        self._put(token.reveal())
+
+    @cached_property
+    def _client(self) -> Any:  # noqa: ANN401 - of boto3
+        return build_secrets_manager_client(self.conn_id)
+
+    def _read(self) -> tuple[str, str]:
+        response = self._call("read", lambda: self._client.get_secret_value(SecretId=self.path))
+        return response.get("SecretString") or "", response["VersionId"]
+
+    def _put(self, text: str, **options: str) -> None:
+        self._call(
+            "write",
+            lambda: self._client.put_secret_value(SecretId=self.path, SecretString=text, **options),
+        )
+
+    def _call(self, action: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the response; of an error only its code or type is shown."""
+        failure: RotatorError
+        try:
+            return call()
+        except RotatorError:
+            raise
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+        except Exception as error:  # noqa: BLE001 - boto3 may raise any error
+            code = type(error).__name__
+        if code == NOT_FOUND:
+            failure = MissingToken(f"{self.place} does not exist.")
+        elif code in REFUSALS:
+            failure = self._refuse_access(action)
+        else:
+            failure = StoreUnavailable(f"The request to {action} {self.place} failed with {code}.")
+        raise failure
