@@ -173,8 +173,8 @@ COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-ver
 # what the package declares: the tools of the tests are the same as in $(LOCK), and the rest is the newest.
 lock: $(READY) ## resolve the dependencies anew
 	@$(COMPILE) --all-extras --group dev --group airflow-3 --output-file $(LOCK)
-	@$(COMPILE) --group build --group airflow-2 --output-file $(LOCK_2)
-	@$(COMPILE) --exclude-newer 2025-03-01 --group build --group airflow-2-10 --output-file $(LOCK_2_10)
+	@$(COMPILE) --extra aws --extra vault --group build --group airflow-2 --output-file $(LOCK_2)
+	@$(COMPILE) --exclude-newer 2025-03-01 --extra aws --extra vault --group build --group airflow-2-10 --output-file $(LOCK_2_10)
 	@$(BIN)/uv pip compile --quiet --group test --no-deps --universal --python-version 3.10 \
 	  --no-annotate --no-header --constraint $(LOCK) --output-file .venv/test-tools.txt
 	@$(COMPILE) --resolution lowest-direct --extra server --extra postgres --group test \

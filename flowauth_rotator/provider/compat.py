@@ -212,7 +212,8 @@ def build_secrets_manager_client(conn_id: str) -> Any:  # noqa: ANN401 - of boto
     """
     from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
 
-    return SecretsManagerHook(aws_conn_id=conn_id).get_conn()
+    hook: Any = SecretsManagerHook
+    return hook(aws_conn_id=conn_id).get_conn()
 
 
 def read_variable(key: str) -> str | None:
