@@ -69,11 +69,15 @@ class ManagedToken:
                 )
         check_store(self.store)
         object.__setattr__(self, "also_variables", _parse_keys(self.also_variables))
-        if any(len(key) > LONGEST_KEY for key in self.keys):
-            raise Misconfigured(
-                f"A key in `variable` or `also_variables` is longer than {LONGEST_KEY} characters.",
-                hint="Use the keys of Variables.",
-            )
+        for setting, keys in (
+            ("variable", (self.variable,)),
+            ("also_variables", self.also_variables),
+        ):
+            if any(len(key) > LONGEST_KEY for key in keys):
+                raise Misconfigured(
+                    f"`{setting}` is longer than {LONGEST_KEY} characters.",
+                    hint="Set it to the key of a Variable.",
+                )
         if self.name and len(self.name) > LONGEST_NAME:
             raise Misconfigured(
                 f"`name` is longer than {LONGEST_NAME} characters.",
