@@ -106,6 +106,17 @@ def test_a_due_token_needs_attention_if_its_dag_will_not_renew_it():
     assert row["forecast"].startswith("The token is not being renewed.")
 
 
+def test_a_token_in_another_store_is_as_the_last_check_found_it():
+    """The web server reads Airflow's database alone, which does not have the token."""
+    token = encode_token(20 * HOUR)
+    settings = {"variable": KEY, "store": "vault://vault_default/variables"}
+    renew_at = NOON + 12 * HOUR
+    row = build_row(None, describe_token(token, settings=settings, renew_at=renew_at))
+    assert (row["state"], row["severity"]) == ("healthy", "ok")
+    assert row["expires_at"] == round((NOON + 20 * HOUR).timestamp())
+    assert row["renewal_check_at"] >= round(renew_at.timestamp())
+
+
 def test_a_failure_is_shown_until_another_token_is_in_use():
     """With the message, the hint and the task of the rotation."""
     token = encode_token(7 * HOUR)
