@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.issuer_calls import IssuerCalls, Timer
 from flowauth_rotator.agent.probe import Probe, Trial
 from flowauth_rotator.agent.renewal import Renewal
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
@@ -136,6 +138,7 @@ def rotate(
     probe: Probe | None = None,
     on_token: Callable[[Token], None] = lambda _: None,
     force: datetime | None = None,
+    timer: Timer = time,
 ) -> Report:
     """Renew the token in `store` if it is due or the renewal is forced, and report.
 
@@ -155,6 +158,7 @@ def rotate(
             before anything else is done with them.
         force: when an operator requested a renewal that need not be due: a token that was issued
             before that is renewed.
+        timer: measures time and pauses between attempts.
 
     Raises:
         RotatorError: the token was not swapped; its severity says whether there is time left.
@@ -164,9 +168,9 @@ def rotate(
     inspection = inspect_token(store, policy, now=now, name=name, force=force)
     if not inspection.due:
         return inspection.report
-    issuer.reset()
-    trial = Trial(probe, issuer) if probe else None
-    rotation = _Rotation(store, issuer, policy, inspection, trial)
+    calls = IssuerCalls(issuer, timer)
+    trial = Trial(probe, calls) if probe else None
+    rotation = _Rotation(store, calls, policy, inspection, trial)
     try:
         on_token(inspection.token)
         return rotation.run(public_key, on_token, description)
@@ -186,17 +190,17 @@ class _Rotation:
     def __init__(
         self,
         store: TokenStore,
-        issuer: Issuer,
+        calls: IssuerCalls,
         policy: RotationPolicy,
         inspection: Inspection,
         trial: Trial | None,
     ) -> None:
         self._store = store
-        self._issuer = issuer
+        self._calls = calls
         self._policy = policy
         self._inspection = inspection
         self._trial = trial
-        self._clocks = Clocks(inspection, issuer)
+        self._clocks = Clocks(inspection, calls)
         self._renewal: Renewal | None = None
 
     @property
@@ -220,7 +224,7 @@ class _Rotation:
         """Renew, verify and swap."""
         self._store.preflight()
         self._renewal = Renewal(
-            self._inspection, self._issuer, self._clocks, self._policy, public_key(), on_token
+            self._inspection, self._calls, self._clocks, self._policy, public_key(), on_token
         )
         successor = self._renewal.find_or_request()
         if successor is None:

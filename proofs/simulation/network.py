@@ -143,7 +143,6 @@ class SimulatedWire(HttpClient):
         session.trust_env = False
         self._session = session
         self._monotonic = lambda: self.process.world.now
-        self.reset()
 
     where = "https://issuer.example"
     _has_responded = True  # there is no port to try

@@ -37,6 +37,7 @@ from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 from proofs.flowapi import PATH, FlowApi
 from proofs.flowauth import FlowAuth, Response, document, page, refusal, serve
+from proofs.timer import InstantTimer
 from tests.contract.test_wire import CONTRACT
 from tests.contract.wire import Caller, Issuer, ask, fits
 
@@ -139,13 +140,11 @@ class Stage:
         self, kind="session", *, policy=POLICY, timeout=10, public_key=lambda: None, probe=None
     ):
         """One run; its outcome, and the report or the error. What must always hold is asserted."""
-        pauses: list[float] = []
+        timer = InstantTimer()
         asked_before, writes_before = self.renewals, len(self.store.descriptions)
         login = ("flowbot", PASSWORD) if kind == "session" else ()
         end: object
-        with closing(
-            ISSUERS[kind](self.url, *login, timeout=timeout, sleep=pauses.append)
-        ) as issuer:
+        with closing(ISSUERS[kind](self.url, *login, timeout=timeout)) as issuer:
             try:
                 end = report = rotate(
                     *(self.store, issuer, policy),
@@ -153,6 +152,7 @@ class Stage:
                     name=NAME,
                     public_key=public_key,
                     probe=probe,
+                    timer=timer,
                 )
                 told = f"{report} {report!r} {report.to_json()}"
             except RotatorError as error:
@@ -162,7 +162,7 @@ class Stage:
             except Exception as error:  # noqa: BLE001 - its traceback would show all arguments
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 pytest.fail(f"{type(error).__name__} at {place}", pytrace=False)
-        assert all(0 < pause <= 30 for pause in pauses)
+        assert all(0 < pause <= 30 for pause in timer.pauses)
         assert report.renewal_requests == self.renewals - asked_before
         assert all(self.store.descriptions)
         assert len(self.store.descriptions) - writes_before <= 1
