@@ -134,7 +134,7 @@ class SimulatedWire(HttpClient):
     ) -> None:
         self.address, self.timeout = Address(self.where), TIMEOUT
         self.url, self._verify = self.address.url, True
-        self.secrets = ()
+        self.secrets, self.token = (), ""
         self.process, self.run = process, run
         self._deliver = deliver
         self._fault_rate = fault_rate
