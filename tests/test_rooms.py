@@ -15,7 +15,7 @@ ROOMS = {  # what each room may import beside itself and the standard library
     "atomic_file": set(),  # shared by rooms that must not import each other
     "core": {"jwt", "cryptography"},  # pure, so that every rule is tested as a function
     "agent": {"core"},  # no host, no HTTP: the sequence of effects and nothing else
-    "agent/issuer": {"core", "tenacity"},
+    "agent/issuer_calls": {"core", "tenacity"},
     "agent/flowauth": {"core", "pyotp"},
     "agent/http": {"core", "requests"},  # this and what it consists of: the only HTTP of the agent
     "agent/connection": {"requests"},

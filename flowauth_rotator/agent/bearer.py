@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from flowauth_rotator.agent.http import ForeignRefusal, NoSuchPage, SignedOut
-from flowauth_rotator.agent.issuer import HttpIssuer, parse_limit
+from flowauth_rotator.agent.issuer import HttpIssuer, add_clock_reading, parse_limit
 from flowauth_rotator.core.errors import Misconfigured, wrap_unexpected_errors
 from flowauth_rotator.core.limits import Outlook
-from flowauth_rotator.core.succession import RenewalResponse, Row
+from flowauth_rotator.core.succession import History, RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 
 
@@ -28,10 +26,11 @@ class BearerIssuer(HttpIssuer):
             raise self._not_supported() from None
         return "each token is its own credential"
 
-    def rows(self, claims: Claims) -> Sequence[Row]:  # noqa: ARG002 - no history
+    def rows(self, claims: Claims) -> History:  # noqa: ARG002 - no history
         """Return no rows: a token cannot list the history, and the idempotency key replaces it."""
-        return ()
+        return History()
 
+    @add_clock_reading
     def renew(
         self,
         token: Token,
@@ -48,6 +47,7 @@ class BearerIssuer(HttpIssuer):
         except (SignedOut, NoSuchPage):
             raise self._not_supported() from None
 
+    @add_clock_reading
     def rehearse(self, token: Token, claims: Claims) -> Outlook:  # noqa: ARG002
         """Have the issuer judge a renewal of the token, and mint none."""
         self._http.token = token.reveal()

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -23,7 +23,12 @@ from flowauth_rotator.agent.http import (
     NoSuchPage,
     SignedOut,
 )
-from flowauth_rotator.agent.issuer import HttpIssuer, parse_date, parse_limit
+from flowauth_rotator.agent.issuer import (
+    HttpIssuer,
+    add_clock_reading,
+    parse_date,
+    parse_limit,
+)
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     HistoryTimeout,
@@ -36,6 +41,7 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.limits import Limit, Outlook
 from flowauth_rotator.core.succession import (
+    History,
     RenewalResponse,
     Row,
     find_current_row,
@@ -62,12 +68,13 @@ class SessionIssuer(HttpIssuer):
     """FlowAuth, or the bundled renewal server, by the sign-in of the token's owner.
 
     Args:
-        address: as `HttpIssuer` describes it, as `timeout`, `verify` and `sleep`. The history may
-            take four times the timeout.
+        address: as `HttpIssuer` describes it, as `timeout` and `verify`. The history may take four
+            times the timeout.
         username: the owner of the tokens.
         password: the owner's password.
         totp_secret: the base32 secret of the owner's two-factor codes (RFC 6238).
         clock: the time for the codes, in seconds since the epoch.
+        sleep: waits for the next code, for a number of seconds.
 
     Attributes:
         max_codes: the number of codes that a sign-in tries, 30 s apart.
@@ -87,6 +94,7 @@ class SessionIssuer(HttpIssuer):
         *,
         totp_secret: str | None = None,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(address, **options)
@@ -94,6 +102,7 @@ class SessionIssuer(HttpIssuer):
         self._password = password
         self._totp = _parse_totp(totp_secret) if totp_secret else None
         self._clock = clock
+        self._sleep = sleep
         self._clock_skew = 0.0  # seconds by which the issuer's clock is ahead
         self._signed_in = False
         self._server_id: object = None
@@ -118,7 +127,8 @@ class SessionIssuer(HttpIssuer):
         self._check_csrf()
         return f"signed in as {quote(self.username)}, for {self._join_names(servers)}"
 
-    def rows(self, claims: Claims) -> Sequence[Row]:
+    @add_clock_reading
+    def rows(self, claims: Claims) -> History:
         """Return the user's history for the audience of `claims`.
 
         Raises:
@@ -144,7 +154,9 @@ class SessionIssuer(HttpIssuer):
             )
         self._server_id = servers[claims.audience]
         rows = self._get_history(f"/tokens/tokens/{self._server_id}")
-        return self._parse_rows(rows, lambda row: _parse_row(row) if row["token"] else None)
+        return History(
+            self._parse_rows(rows, lambda row: _parse_row(row) if row["token"] else None)
+        )
 
     @wrap_unexpected_errors
     def issued(self) -> list[tuple[str, str, Token | datetime]]:
@@ -168,6 +180,7 @@ class SessionIssuer(HttpIssuer):
             pass
         raise IssuerUnavailable(f"{self.url} returned a token history that cannot be parsed.")
 
+    @add_clock_reading
     def renew(
         self,
         token: Token,
@@ -196,6 +209,7 @@ class SessionIssuer(HttpIssuer):
                 refusal.hint += self._describe_limits(row)
             raise
 
+    @add_clock_reading
     def rehearse(self, token: Token, claims: Claims) -> Outlook:
         """Do all of a renewal of the token, except the request that mints one.
 
@@ -205,7 +219,7 @@ class SessionIssuer(HttpIssuer):
             RotatorError: the renewal would fail.
         """
         self._http.token = token.reveal()
-        rows = self.rows(claims)
+        rows = self.rows(claims).rows
         row = self._check_row(find_current_row(claims, rows))
         if lost := claims.roles - row.roles:
             raise Refused(
@@ -362,8 +376,8 @@ class SessionIssuer(HttpIssuer):
             if self._try_sign_in():
                 self._signed_in = True
                 return
-            if self._http.responded_at:
-                self._clock_skew = self._http.responded_at.timestamp() - self._clock()
+            if self._http.clock:
+                self._clock_skew = self._http.clock.time.timestamp() - self._clock()
             if number < self.max_codes:
                 pause = CODE_PERIOD - (self._clock() + self._clock_skew) % CODE_PERIOD + 1
                 logger.info("Waiting %.0f s for the next two-factor code.", pause)

@@ -39,6 +39,7 @@ from flowauth_rotator.agent.connection_errors import (
     refuse_by_proxy,
 )
 from flowauth_rotator.core.address import Address
+from flowauth_rotator.core.clock import ClockReading
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
     IssuerUnavailable,
@@ -126,9 +127,8 @@ class HttpClient:
         url: the same as text.
         secrets: texts that are redacted in all that is shown of a response.
         token: the token in use, which is redacted as well.
-        responded_at: the issuer's clock in its last response since `reset`, the `Date` header of a
-            response with JSON, in aware UTC; None without one.
-        responded_after: seconds from `reset` to that response.
+        clock: the issuer's clock in its last response, the `Date` header of a response with JSON;
+            None without one.
 
     Raises:
         Misconfigured: the address is invalid, or a setting is out of its range.
@@ -136,6 +136,7 @@ class HttpClient:
 
     _monotonic = staticmethod(time.monotonic)
     _has_responded = False
+    clock: ClockReading | None = None
 
     @wrap_unexpected_errors
     def __init__(
@@ -145,18 +146,11 @@ class HttpClient:
         self.url = self.address.url
         self.secrets: tuple[str, ...] = ()
         self.token = ""
-        self.reset()
         self.timeout = _check_timeout(timeout)
         self._verify = _check_verify(verify)
         self._session = Session()
         self._session.headers["Accept"] = "application/json"
         self._session.headers["Accept-Encoding"] = "identity"  # see `_exchange`
-
-    def reset(self) -> None:
-        """Forget the last response."""
-        self.responded_at: datetime | None = None
-        self.responded_after = 0.0
-        self._began = self._monotonic()
 
     def cookie(self, name: str) -> str:
         """Return a cookie of the issuer; empty if it has not set it."""
@@ -251,8 +245,7 @@ class HttpClient:
         if response.document is not None:  # not the error page of a proxy
             self._has_responded = True
             if date:
-                self.responded_at = date
-                self.responded_after = self._monotonic() - self._began
+                self.clock = ClockReading(date, self._monotonic())
         return response
 
     def _exchange(

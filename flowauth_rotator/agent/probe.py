@@ -18,7 +18,7 @@ from flowauth_rotator.core.report import Report, Severity, most_severe
 from flowauth_rotator.core.tokens import Token
 
 if TYPE_CHECKING:
-    from flowauth_rotator.agent.issuer import Issuer
+    from flowauth_rotator.agent.issuer_calls import IssuerCalls
 
 SETTING = "`probe_url`"
 REFUSALS = (401, 422)  # FlowAPI's, to a token that has expired, and to one of another key
@@ -95,14 +95,14 @@ class Trial:
 
     Attributes:
         probe: the address to try tokens at.
-        issuer: whose `retry` repeats a request without an answer.
+        calls: whose `retry` repeats a request without an answer.
         is_accepted: whether FlowAPI accepts the successor; None if it did not say.
         is_lost: whether the swap would have lost access.
         problem: why FlowAPI did not say, as a sentence.
     """
 
     probe: Probe
-    issuer: Issuer
+    calls: IssuerCalls
     is_accepted: bool | None = None
     is_lost: bool = False
     problem: str = ""
@@ -179,7 +179,7 @@ class Trial:
     def _try(self, token: Token) -> bool | None:
         """Whether FlowAPI accepts a token; None if it does not say, with `problem`."""
         try:
-            return self.issuer.retry(lambda: self.probe.accepts(token))
+            return self.calls.retry(lambda: self.probe.accepts(token))
         except RotatorError as error:
             self.problem = error.message
             return None

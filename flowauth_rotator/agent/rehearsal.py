@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.issuer_calls import IssuerCalls, Timer
 from flowauth_rotator.agent.probe import KEY_HINT, Probe
 from flowauth_rotator.agent.rotation import Inspection, inspect_token
 from flowauth_rotator.core.clock import format_time
@@ -40,6 +42,7 @@ def rehearse(
     on_token: Callable[[Token], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
     copies: Sequence[TokenStore] = (),
+    timer: Timer = time,
 ) -> Report:
     """Check that the next renewal of a token will work, and report `healthy`.
 
@@ -57,14 +60,16 @@ def rehearse(
         on_token: called with the token in use, before anything else is done with it.
         on_step: called with a sentence after each step that succeeded.
         copies: further stores of the token.
+        timer: measures time and pauses between attempts.
 
     Raises:
         RotatorError: the renewal would fail; its severity says whether there is time left.
     """
     inspection = inspect_token(store, policy, now=now, name=name)
     on_token(inspection.token)
-    issuer.reset()
-    rehearsal = _Rehearsal([store, *copies], issuer, policy, inspection, on_step)
+    rehearsal = _Rehearsal(
+        [store, *copies], IssuerCalls(issuer, timer), policy, inspection, on_step
+    )
     try:
         return rehearsal.run(public_key, probe)
     except Exception as error:  # noqa: BLE001 - a library may raise any error
@@ -77,19 +82,19 @@ class _Rehearsal:
     def __init__(
         self,
         stores: Sequence[TokenStore],
-        issuer: Issuer,
+        calls: IssuerCalls,
         policy: RotationPolicy,
         inspection: Inspection,
         on_step: Callable[[str], None],
     ) -> None:
         self._stores = stores
-        self._issuer = issuer
+        self._calls = calls
         self._policy = policy
         self._inspection = inspection
         self._on_step = on_step
         self._steps: list[str] = []
         self._outlook = Outlook()
-        self.clocks = Clocks(inspection, issuer)
+        self.clocks = Clocks(inspection, calls)
 
     @property
     def report(self) -> Report:
@@ -112,16 +117,14 @@ class _Rehearsal:
         if key := public_key():
             self._verify(key)
             self._pass_step("The public key verifies the token in use.")
-        self._outlook = self._issuer.retry(
-            lambda: self._issuer.rehearse(inspection.token, inspection.claims)
-        )
+        self._outlook = self._calls.rehearse(inspection.token, inspection.claims)
         self._pass_step(f"The issuer accepts a renewal of {self.report.name}.")
         at = max(inspection.decision.renew_at, self.clocks.latest)
         check_limits(inspection.claims, policy, self._outlook.limits, at)
         if self._outlook.limits:
             self._pass_step("The limits of its roles allow the renewal.")
         if probe:
-            self._issuer.retry(lambda: self._try(probe))
+            self._calls.retry(lambda: self._try(probe))
             self._pass_step("FlowAPI accepts the token in use.")
         return replace(self.report, message=f"The renewal due at {format_time(at)} will work.")
 

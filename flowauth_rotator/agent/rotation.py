@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
 from flowauth_rotator.agent.copies import read_current, update_copies
+from flowauth_rotator.agent.issuer_calls import IssuerCalls, Timer
 from flowauth_rotator.agent.probe import Probe, Trial
 from flowauth_rotator.agent.renewal import Renewal
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
@@ -137,6 +139,7 @@ def rotate(
     on_token: Callable[[Token], None] = lambda _: None,
     force: datetime | None = None,
     copies: Sequence[TokenStore] = (),
+    timer: Timer = time,
 ) -> Report:
     """Renew the token in `store` if it is due or the renewal is forced, and report.
 
@@ -159,6 +162,7 @@ def rotate(
         copies: further stores of the token. They get a successor before `store` does, so that the
             next run completes what a crash has interrupted. A copy that cannot be updated makes
             the report a warning, and does not stop the rotation.
+        timer: measures time and pauses between attempts.
 
     Raises:
         RotatorError: the token was not swapped; its severity says whether there is time left.
@@ -168,9 +172,9 @@ def rotate(
     inspection = inspect_token(store, policy, now=now, name=name, force=force)
     if not inspection.due:
         return _complete_copies(copies, inspection, description, on_token)
-    issuer.reset()
-    trial = Trial(probe, issuer) if probe else None
-    rotation = _Rotation(store, copies, issuer, policy, inspection, trial)
+    calls = IssuerCalls(issuer, timer)
+    trial = Trial(probe, calls) if probe else None
+    rotation = _Rotation(store, copies, calls, policy, inspection, trial)
     try:
         on_token(inspection.token)
         return rotation.run(public_key, on_token, description)
@@ -210,18 +214,18 @@ class _Rotation:
         self,
         store: TokenStore,
         copies: Sequence[TokenStore],
-        issuer: Issuer,
+        calls: IssuerCalls,
         policy: RotationPolicy,
         inspection: Inspection,
         trial: Trial | None,
     ) -> None:
         self._store = store
         self._copies = copies
-        self._issuer = issuer
+        self._calls = calls
         self._policy = policy
         self._inspection = inspection
         self._trial = trial
-        self._clocks = Clocks(inspection, issuer)
+        self._clocks = Clocks(inspection, calls)
         self._renewal: Renewal | None = None
 
     @property
@@ -245,7 +249,7 @@ class _Rotation:
         """Renew, verify and swap."""
         self._store.preflight()
         self._renewal = Renewal(
-            self._inspection, self._issuer, self._clocks, self._policy, public_key(), on_token
+            self._inspection, self._calls, self._clocks, self._policy, public_key(), on_token
         )
         successor = self._renewal.find_or_request()
         if successor is None:

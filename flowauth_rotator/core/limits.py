@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from flowauth_rotator.core.clock import format_time
+from flowauth_rotator.core.clock import ClockReading, format_time
 from flowauth_rotator.core.errors import Capped, Refused
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.succession import find_violations
@@ -45,11 +45,13 @@ class Outlook:
         name: the issuer's name of the token, if it shows it.
         limits: those that apply to the token, as far as it shows them.
         newest_expiry: the latest expiry among newer tokens like this one; None without one.
+        clock: the issuer's clock in its last response; None without one.
     """
 
     name: str | None = None
     limits: Sequence[Limit] = ()
     newest_expiry: datetime | None = None
+    clock: ClockReading | None = None
 
 
 def check_limits(

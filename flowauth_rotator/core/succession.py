@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
+from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, ClockReading, format_time, to_utc
 from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
 from flowauth_rotator.core.policy import RotationPolicy, decide, resolve_duration
@@ -79,16 +79,33 @@ class Row:
 
 
 @dataclass(frozen=True)
+class History:
+    """The tokens that an issuer has issued to a user for an audience.
+
+    Attributes:
+        rows: one for each token; none if the issuer shows no history.
+        clock: the issuer's clock in its last response; None without one.
+    """
+
+    rows: Sequence[Row] = ()
+    clock: ClockReading | None = None
+
+
+@dataclass(frozen=True)
 class RenewalResponse:
     """An issuer's response to a renewal request.
 
     Attributes:
         token: the token that it minted; None if that has expired since.
         replayed: whether the issuer minted it for an earlier request with the same key.
+        renewal_requests: the number of requests that it took.
+        clock: the issuer's clock in its last response; None without one.
     """
 
     token: Token | None
     replayed: bool = False
+    renewal_requests: int = 1
+    clock: ClockReading | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -127,15 +128,13 @@ class FlowAuthHook(compat.BaseHook):
         Returns:
             Whether rotations will work, and a message for the operator.
         """
-        from flowauth_rotator.agent.clocks import measure_clock_skew
         from flowauth_rotator.agent.flowauth import SessionIssuer
 
-        now = datetime.now(timezone.utc)
+        now, began = datetime.now(timezone.utc), time.monotonic()
         try:
             with closing(self.get_conn()) as issuer:
                 if isinstance(issuer, SessionIssuer):
                     issuer.max_codes = 2  # the first may have been used, and the operator waits
-                issuer.reset()
                 version = issuer.version()
                 sign_in = issuer.test_connection()
                 self.public_key()
@@ -145,7 +144,7 @@ class FlowAuthHook(compat.BaseHook):
         except RotatorError as error:
             # The hint of a retryable error announces a retry, which does not happen here.
             return False, error.message if error.retryable else str(error)
-        skew = measure_clock_skew(issuer, now) or timedelta(0)
+        skew = issuer.clock.measure_skew(now, began) if issuer.clock else timedelta(0)
         skew = timedelta(seconds=round(skew.total_seconds()))
         message = f"{issuer.url} (version {version}): {sign_in}. {_describe_skew(skew)}"
         return abs(skew) <= MAX_CLOCK_SKEW, remove_control_characters(message)

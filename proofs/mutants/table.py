@@ -73,7 +73,7 @@ def mutate(mutant: Mutant, root: Path = ROOT) -> str:
 ROTATION = "flowauth_rotator.agent.rotation"
 RENEWAL = "flowauth_rotator.agent.renewal"
 CLOCKS = "flowauth_rotator.agent.clocks"
-ISSUER = "flowauth_rotator.agent.issuer"
+CALLS = "flowauth_rotator.agent.issuer_calls"
 PROBE = "flowauth_rotator.agent.probe"
 FLOWAUTH = "flowauth_rotator.agent.flowauth"
 WIRE = "flowauth_rotator.agent.http"
@@ -117,9 +117,10 @@ MUTANTS = (
     Mutant(
         "asked again blindly after a lost answer",
         "spire#1033",
-        f"{FLOWAUTH}:SessionIssuer.renew",
-        "return A",
-        "return self.retry(lambda: A)",
+        f"{RENEWAL}:Renewal._request",
+        "self.calls.renew(_, A, key=B, lifetime_minutes=C)",
+        "self.calls.retry(lambda: self.calls.renew(self.inspection.token, A, key=B, "
+        "lifetime_minutes=C))",
     ),
     Mutant(
         "no look for a successor before asking",
@@ -131,14 +132,14 @@ MUTANTS = (
     Mutant(
         "no pause between attempts",
         "vault#26382",
-        f"{ISSUER}:_pause",
+        f"{CALLS}:_pause",
         "return _",
         "return 0.0",
     ),
     Mutant(
         "attempts without end",
         "vault#26382",
-        f"{ISSUER}:HttpIssuer.retry",
+        f"{CALLS}:IssuerCalls.retry",
         "A.stop_after_attempt(_)",
         "A.stop_after_attempt(1000)",
     ),
@@ -265,7 +266,7 @@ MUTANTS = (
         "judged by the local clock alone",
         "google-auth#158",
         f"{CLOCKS}:Clocks.theirs",
-        "_.responded_at",
+        "_.clock",
         "None",
     ),
     Mutant(

@@ -85,6 +85,22 @@ class Run:
     told: dict[str, bool | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RunTimer:
+    """The simulated time of a run."""
+
+    run: Run
+
+    def monotonic(self) -> float:
+        """Return the true time."""
+        return self.run.process.world.now
+
+    def sleep(self, seconds: float) -> None:
+        """Note a pause, and let others act for so long."""
+        self.run.pauses.append(seconds)
+        self.run.process.sleep(max(seconds, 0.0))
+
+
 @dataclass
 class Setting:
     """What all agents of a schedule have in common.
@@ -175,6 +191,7 @@ class Agent:
                     public_key=lambda: PublicKey(signer().public_pem),
                     probe=self._probe(run) if self._setting.has_probe else None,
                     on_token=lambda token: self._consider(run, token),
+                    timer=RunTimer(run),
                 )
         except RotatorError as error:
             ended = error
@@ -189,14 +206,9 @@ class Agent:
         self._laws.end(run, ended, problem)
 
     def _issuer(self, run: Run) -> SessionIssuer | BearerIssuer:
-        def pause(seconds: float) -> None:
-            run.pauses.append(seconds)
-            run.process.sleep(max(seconds, 0.0))
-
         issuer = copy(_prototype(has_sign_in=self._setting.has_sign_in))
         rate = self._setting.network_faults
         issuer._http = SimulatedWire(run.process, run, self._deliver, rate)
-        issuer._sleep = pause
         return issuer
 
     def _probe(self, run: Run) -> Probe:

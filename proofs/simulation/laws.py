@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from flowauth_rotator.core.errors import BudgetExhausted, RotatorError
+from flowauth_rotator.core.errors import BudgetExhausted, RotatorError, UnexpectedError
 from flowauth_rotator.core.policy import RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report
 from flowauth_rotator.core.succession import (
@@ -244,6 +244,7 @@ class Laws:
         self.last_end = ended
         if problem is not None:
             raise self._violation(f"I8: ended in {type(problem).__name__}: {problem}") from problem
+        self._law(not isinstance(ended, UnexpectedError), f"I8: ended in {ended}")
         report = self._get_report(ended)
         self._world.count(f"outcome: {report.outcome}")
         if run.is_rehearsal:

@@ -134,7 +134,7 @@ class SimulatedWire(HttpClient):
     ) -> None:
         self.address, self.timeout = Address(self.where), TIMEOUT
         self.url, self._verify = self.address.url, True
-        self.secrets = ()
+        self.secrets, self.token = (), ""
         self.process, self.run = process, run
         self._deliver = deliver
         self._fault_rate = fault_rate
@@ -143,7 +143,6 @@ class SimulatedWire(HttpClient):
         session.trust_env = False
         self._session = session
         self._monotonic = lambda: self.process.world.now
-        self.reset()
 
     where = "https://issuer.example"
     _has_responded = True  # there is no port to try

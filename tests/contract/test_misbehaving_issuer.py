@@ -37,6 +37,7 @@ from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
 from proofs.flowapi import PATH, FlowApi
 from proofs.flowauth import FlowAuth, Response, document, page, refusal, serve
+from proofs.timer import InstantTimer
 from tests.contract.test_wire import CONTRACT
 from tests.contract.wire import Caller, Issuer, ask, fits
 
@@ -60,6 +61,7 @@ class Stage:
     Attributes:
         url: where the issuer answers.
         now: what all the clocks say.
+        ahead: by how much the issuer's clock says more.
         flowauth: the issuer, as far as it behaves.
         misbehaviour: in what it does not.
         asked: every request so far, as "POST /signin".
@@ -71,9 +73,10 @@ class Stage:
 
     def __init__(self, signing_key) -> None:
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
+        self.ahead = timedelta(0)
         self.sign = lambda claims: jwt.encode(claims, signing_key, algorithm="RS256")
         self.flowauth = FlowAuth(
-            lambda: self.now.timestamp(),
+            lambda: (self.now + self.ahead).timestamp(),
             lambda claims: self.sign(claims),
             password=PASSWORD,
             roles=SCOPES,
@@ -139,13 +142,11 @@ class Stage:
         self, kind="session", *, policy=POLICY, timeout=10, public_key=lambda: None, probe=None
     ):
         """One run; its outcome, and the report or the error. What must always hold is asserted."""
-        pauses: list[float] = []
+        timer = InstantTimer()
         asked_before, writes_before = self.renewals, len(self.store.descriptions)
         login = ("flowbot", PASSWORD) if kind == "session" else ()
         end: object
-        with closing(
-            ISSUERS[kind](self.url, *login, timeout=timeout, sleep=pauses.append)
-        ) as issuer:
+        with closing(ISSUERS[kind](self.url, *login, timeout=timeout)) as issuer:
             try:
                 end = report = rotate(
                     *(self.store, issuer, policy),
@@ -153,6 +154,7 @@ class Stage:
                     name=NAME,
                     public_key=public_key,
                     probe=probe,
+                    timer=timer,
                 )
                 told = f"{report} {report!r} {report.to_json()}"
             except RotatorError as error:
@@ -162,7 +164,7 @@ class Stage:
             except Exception as error:  # noqa: BLE001 - its traceback would show all arguments
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 pytest.fail(f"{type(error).__name__} at {place}", pytrace=False)
-        assert all(0 < pause <= 30 for pause in pauses)
+        assert all(0 < pause <= 30 for pause in timer.pauses)
         assert report.renewal_requests == self.renewals - asked_before
         assert all(self.store.descriptions)
         assert len(self.store.descriptions) - writes_before <= 1
@@ -1085,6 +1087,52 @@ def test_a_token_that_has_expired_gives_way_whatever_flowapi_says(stage):
         outcome, end = stage.rotate(probe=probe)
     assert (outcome, str(end.severity)) == ("rotated", "critical")
     assert "FlowAPI refuses it, and the predecessor has expired." in end.message
+
+
+@pytest.mark.parametrize(
+    ("outcome", "misbehaviour"),
+    [
+        ("unavailable", always(LIST, instead(raw()))),
+        ("unavailable", always(RENEWAL, instead(raw()))),
+        ("misconfigured", once(RENEWAL, instead(CSRF_ERROR), times=2)),
+        ("refused", always(LIST, meanwhile(lambda flowauth: flowauth.rows.clear()))),
+    ],
+    ids=["no history", "no renewal", "no CSRF token", "no row"],
+)
+def test_a_failure_shows_the_clock_of_the_responses_before_it(stage, outcome, misbehaviour):
+    """The report has the clock skew, although the last request may have got no response."""
+    stage.ahead, stage.misbehaviour = timedelta(minutes=2), (misbehaviour,)
+    found, end = stage.rotate()
+    assert found == outcome
+    assert end.details.clock_skew == pytest.approx(120, abs=30)
+
+
+def test_the_end_of_a_task_leaves_the_clock_of_the_responses_before_it(stage):
+    """A timeout of the task while the history is on its way, after the sign-in."""
+
+    class Ended(SessionIssuer):
+        def _get_history(self, path):
+            raise KeyboardInterrupt
+
+    stage.ahead = timedelta(minutes=2)
+    with (
+        closing(Ended(stage.url, "flowbot", PASSWORD)) as issuer,
+        pytest.raises(KeyboardInterrupt) as ended,
+    ):
+        rotate(stage.store, issuer, POLICY, now=stage.now)
+    assert ended.value.details.clock_skew == pytest.approx(120, abs=30)
+
+
+def test_a_rotation_forgets_the_clock_of_the_one_before(stage):
+    """A response of an hour ago says nothing of the clocks now."""
+    stage.ahead = timedelta(minutes=2)
+    with closing(SessionIssuer(stage.url, "flowbot", PASSWORD)) as issuer:
+        assert rotate(stage.store, issuer, POLICY, now=stage.now).clock_skew
+        stage.misbehaviour = (always(re.compile(".*"), instead(raw())),)
+        store = MemoryStore(stage.predecessor)
+        with pytest.raises(RotatorError) as failed:
+            rotate(store, issuer, POLICY, now=stage.now, timer=InstantTimer())
+    assert failed.value.details.clock_skew is None
 
 
 def test_flowauth_renews_no_token_by_itself(stage):
