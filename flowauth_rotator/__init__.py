@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowauth_rotator.agent.stores import FileStore as FileStore
     from flowauth_rotator.agent.stores import MemoryStore as MemoryStore
     from flowauth_rotator.agent.stores import TokenStore as TokenStore
+    from flowauth_rotator.core.clock import ClockReading as ClockReading
     from flowauth_rotator.core.errors import AmbiguousResponse as AmbiguousResponse
     from flowauth_rotator.core.errors import BudgetExhausted as BudgetExhausted
     from flowauth_rotator.core.errors import Capped as Capped
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from flowauth_rotator.core.policy import decide as decide
     from flowauth_rotator.core.report import Outcome as Outcome
     from flowauth_rotator.core.report import Report as Report
+    from flowauth_rotator.core.succession import History as History
     from flowauth_rotator.core.succession import RenewalResponse as RenewalResponse
     from flowauth_rotator.core.succession import Row as Row
     from flowauth_rotator.core.tokens import Claims as Claims
@@ -59,10 +61,12 @@ _MODULES = {
     "BudgetExhausted": "core.errors",
     "Capped": "core.errors",
     "Claims": "core.tokens",
+    "ClockReading": "core.clock",
     "ConflictingWrite": "core.errors",
     "Decision": "core.policy",
     "ExpiredToken": "core.errors",
     "FileStore": "agent.stores",
+    "History": "core.succession",
     "HistoryTimeout": "core.errors",
     "Issuer": "agent.issuer",
     "IssuerError": "core.errors",

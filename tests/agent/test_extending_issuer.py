@@ -1,55 +1,34 @@
-"""An issuer with an API of its own: four methods, and nothing to inherit from."""
+"""The issuer of docs/extending.md, with an API of its own: four methods, no base class."""
 
 import json
-import time
+import re
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
-import requests
 
 from flowauth_rotator.agent.rehearsal import rehearse
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
-from flowauth_rotator.core.clock import ClockReading
-from flowauth_rotator.core.errors import AmbiguousResponse, Refused
-from flowauth_rotator.core.limits import Outlook
+from flowauth_rotator.core.errors import Refused
 from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.succession import History, RenewalResponse
-from flowauth_rotator.core.tokens import Token
 from proofs.flowauth import Response, document, serve
 from proofs.timer import InstantTimer
 
+DOCS = Path(__file__).parents[2] / "docs"
 POLICY = RotationPolicy()
 
 
-class PrivateIssuer:
-    """An issuer that mints one successor for each key, and shows no history."""
-
-    def __init__(self, url):
-        self.url, self.session = url, requests.Session()
-
-    def rows(self, claims):
-        return History()
-
-    def renew(self, token, row, *, key, lifetime_minutes):
-        body = {"token": token.reveal(), "key": key, "minutes": lifetime_minutes}
-        try:
-            response = self.session.post(f"{self.url}/successors", json=body, timeout=30)
-        except requests.RequestException:
-            raise AmbiguousResponse(f"{self.url} did not respond.") from None
-        if response.status_code != 200:
-            text, status = response.text, response.status_code
-            raise Refused(f"{self.url} refused: {text}.", issuer_message=text, status=status)
-        clock = ClockReading(parsedate_to_datetime(response.headers["Date"]), time.monotonic())
-        return RenewalResponse(Token(response.json()["token"]), clock=clock)
-
-    def rehearse(self, token, claims):
-        return Outlook()
-
-    def close(self):
-        self.session.close()
+@pytest.fixture(scope="module")
+def private_issuer():
+    """The class in the documentation."""
+    text = (DOCS / "extending.md").read_text()
+    [code] = re.findall(r"```python\n(# private_issuer.py\n.*?)```", text, re.DOTALL)
+    names = {}
+    exec(code, names)
+    return names["PrivateIssuer"]
 
 
 class PrivateServer:
@@ -80,12 +59,12 @@ def server(make_token):
 
 
 @pytest.fixture
-def run(server, make_token):
+def run(server, make_token, private_issuer):
     """Renew a token that is due, or rehearse it: its store, and the report."""
 
     def run(act=rotate):
         store = MemoryStore(make_token(issued=-2700))
-        with closing(PrivateIssuer(server.url)) as issuer:
+        with closing(private_issuer(server.url)) as issuer:
             now = datetime.now(timezone.utc)
             return store, act(store, issuer, POLICY, now=now, timer=InstantTimer())
 
