@@ -74,7 +74,7 @@ def rotation_dag(
     tokens: Sequence[ManagedToken] | None = None,
     *,
     dag_id: str = DAG_ID,
-    schedule: str | timedelta = "*/5 * * * *",
+    schedule: str | timedelta = "*/15 * * * *",
     on_failure_callback: Any = None,  # noqa: ANN401 - a callable, a notifier, or a list of them
 ) -> Any:  # noqa: ANN401 - a DAG, of a class that differs between generations of Airflow
     """Return a DAG that checks `tokens` on `schedule` and rotates those that are due.
