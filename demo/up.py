@@ -49,6 +49,7 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     server, airflow = RenewalServer(FOLDER), AirflowHome(FOLDER)
+    airflow.env["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "demo" / "dags")
     with ExitStack() as parts:
         try:
             with console.status("starting the renewal server and Airflow ..."):
@@ -84,7 +85,7 @@ def print_addresses(url: str, password: str, server: RenewalServer) -> None:
                 .venv/bin/flowauth-rotator server tokens --data-dir {folder}/server
 
 The token in Variable {VARIABLE} lives for {LIFETIME_MINUTES} minutes and is renewed in its
-last third. The DAG {DAG} checks every five minutes, and whenever
+last third. The DAG {DAG} checks every minute, and whenever
 you trigger it. Logs are in {folder}/.
 
 [bold]Press Ctrl-C to stop everything.[/bold]""",

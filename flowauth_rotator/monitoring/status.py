@@ -149,6 +149,11 @@ class TokenStatus:
     renewal_check_at: datetime | None = None
 
     @property
+    def is_unread(self) -> bool:
+        """Whether neither a check nor this reader has read the token yet."""
+        return not (self.last_check or self.read_error or self.issued_at)
+
+    @property
     def current_result(self) -> Event | None:
         """The last result, if it is about the token in use."""
         return self.last_check if self.last_check and self.is_current(self.last_check) else None

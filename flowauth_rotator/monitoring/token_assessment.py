@@ -24,6 +24,7 @@ from flowauth_rotator.monitoring.thresholds import Thresholds
 from flowauth_rotator.monitoring.verdict import Verdict
 
 UNUSED_HINT = "Check the last runs of the rotation DAG for the reason."
+UNREAD_HINT = "A check reads some of many tokens: one of the next checks reads this one."
 INVALID_SIGNATURE = "invalid_signature"  # a state
 SIGNATURE_PROBLEMS: dict[Signature | None, Verdict] = {
     Signature.INVALID: Verdict(
@@ -182,6 +183,8 @@ def _assess_unreadable(
     event = last if is_shadowed else token.read_error or last
     state, forecast = "unknown", ""
     problem = Verdict(Severity.UNKNOWN, "No information about this token is available")
+    if token.is_unread:
+        problem = Verdict(Severity.UNKNOWN, "Not checked yet", UNREAD_HINT)
     if event and event.has_failed:
         state, forecast = event.outcome, forecast_renewal(token, dag, now)
         problem = Verdict(event.severity, event.message.rstrip("."), event.hint)

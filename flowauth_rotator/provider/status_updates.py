@@ -27,6 +27,7 @@ from flowauth_rotator.provider.schedule import (
     compute_grace_period,
     compute_interval,
 )
+from flowauth_rotator.provider.selection import get_entry
 from flowauth_rotator.provider.signatures import PublicKeys, verify_signature
 from flowauth_rotator.provider.survey import Survey, SurveyedToken
 
@@ -66,11 +67,17 @@ class Run:
 def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> StatusDocument:
     """Return the document after a survey.
 
-    A run for some tokens keeps the entries of the others. A list that cannot be read keeps all.
+    The entries of tokens that the run did not read stay as they are. A run for some tokens keeps
+    those of all others, too, and so does a list that cannot be read.
     """
     known = index_tokens(previous)
     dag = _get_dag(previous, run)
-    others = {} if survey.is_complete else dag.public_keys
+    unread = {token.flowauth_conn_id for token in survey.unread}
+    others = {
+        connection: key
+        for connection, key in dag.public_keys.items()
+        if connection in unread or not survey.is_complete
+    }
     keys = {**others, **survey.public_keys}
     updated = {
         token.token.variable: _update_token(
@@ -83,6 +90,11 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
         )
         for token in tokens
     }
+    if survey.is_complete:
+        updated |= {
+            token.variable: known.get(token.variable) or _build_unread_token(token, run)
+            for token in survey.unread
+        }
     keeps_others = survey.has_lost_list or not survey.is_complete
     tokens = {**known, **updated} if keeps_others else updated
     dag = replace(
@@ -181,7 +193,8 @@ def describe_survey_failures(document: StatusDocument, run: Run) -> list[str]:
 
 def describe_renamings(before: StatusDocument | None, after: StatusDocument) -> list[str]:
     """Return a sentence for each token whose name has changed."""
-    names = {token.variable: token.name for token in before.tokens} if before else {}
+    known = before.tokens if before else ()
+    names = {token.variable: token.name for token in known if not token.is_unread}
     return [
         f"The token in Variable {token.variable} is reported as {quote(token.name)}, and no longer "
         f"as {quote(token.former_name or '')}: monitoring sees a new service and new series."
@@ -210,6 +223,17 @@ def _record_check(
     )
 
 
+def _build_unread_token(token: ManagedToken, run: Run) -> TokenStatus:
+    """Return the status of a token that no check has read yet."""
+    return TokenStatus(
+        token.name or token.variable,
+        variable=token.variable,
+        dag_id=run.dag_id,
+        name_is_known=token.name is not None,
+        settings=get_entry(token),
+    )
+
+
 def _update_token(
     known: TokenStatus | None,
     surveyed: SurveyedToken,
@@ -223,12 +247,10 @@ def _update_token(
     The last result of a token that is being rotated stays until the rotation has one.
     """
     settings, report, inspection = surveyed.token, surveyed.report, surveyed.inspection
-    entry = {key: value for key, value in settings.to_json().items() if key != "description"}
+    if known is None or known.is_unread:
+        known = TokenStatus(report.name, name_is_known=report.name_is_known)
     token = replace(
-        known or TokenStatus(report.name, name_is_known=report.name_is_known),
-        variable=settings.variable,
-        dag_id=run.dag_id,
-        settings=entry,
+        known, variable=settings.variable, dag_id=run.dag_id, settings=get_entry(settings)
     )
     token = _take_dates(token, report)
     if not is_rotating or inspection is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -166,6 +166,7 @@ class Survey:
         lifetime_minutes: the lifetime to request in this run instead of each token's own.
         public_keys: the public keys of the connections of these tokens.
         rehearsals: those of the healthy tokens whose renewal this run rehearses.
+        unread: the settings of the managed tokens that this run did not read.
     """
 
     due: Sequence[SurveyedToken]
@@ -176,6 +177,7 @@ class Survey:
     lifetime_minutes: int | None = None
     public_keys: PublicKeys = field(default_factory=dict)
     rehearsals: Sequence[SurveyedToken] = ()
+    unread: Sequence[ManagedToken] = ()
 
     @property
     def tokens_in_use(self) -> list[tuple[str, Token | None]]:
@@ -225,19 +227,23 @@ def plan_survey(
     parameters: RunParameters,
     *,
     max_rotations: int,
+    unread: Mapping[ManagedToken, str] | None = None,
 ) -> Survey:
     """Select the tokens that a run rotates.
 
     Args:
-        tokens: all managed tokens.
+        tokens: the managed tokens that the run has read.
         invalid_entries: invalid entries of the list of managed tokens.
         parameters: the parameters of the run.
         max_rotations: the number of rotations to which a run is limited.
+        unread: the other managed tokens, with the name of each.
 
     Raises:
         Misconfigured: a name is not that of a managed token.
     """
-    tokens = _select_tokens(_warn_of_shared_names(tokens), invalid_entries, parameters.names)
+    unread = unread or {}
+    tokens = _warn_of_shared_names(tokens, unread.values())
+    tokens = _select_tokens(tokens, invalid_entries, parameters.names)
     rotated = [token for token in tokens if token.is_due and not parameters.dry_run]
     due = sorted(rotated, key=lambda token: token.urgency)
     healthy = [token for token in tokens if parameters.dry_run or not token.is_due]
@@ -248,6 +254,7 @@ def plan_survey(
         invalid_entries,
         is_complete=not parameters.names,
         lifetime_minutes=parameters.lifetime_minutes,
+        unread=list(unread),
     )
 
 
@@ -354,8 +361,10 @@ def _add_connection_error(
     return replace(token, report=failed)
 
 
-def _warn_of_shared_names(tokens: Sequence[SurveyedToken]) -> list[SurveyedToken]:
-    counts = Counter(token.report.name for token in tokens)
+def _warn_of_shared_names(
+    tokens: Sequence[SurveyedToken], unread: Iterable[str]
+) -> list[SurveyedToken]:
+    counts = Counter([*(token.report.name for token in tokens), *unread])
     warning = "Another managed token has the same name: give each a name of its own at the issuer."
     return [
         token.with_warning(warning) if counts[token.report.name] > 1 else token for token in tokens

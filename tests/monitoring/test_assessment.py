@@ -286,6 +286,12 @@ class TestUnreadable:
         assessed = assess_one(TokenStatus("etl", **facts))
         assert (assessed.severity, assessed.state) == (UNKNOWN, "unknown")
 
+    def test_a_token_that_no_check_has_read_yet_says_so(self):
+        assessed = assess_one(TokenStatus("etl", variable="ETL_TOKEN"))
+        assert assessed.verdict.message == "Not checked yet"
+        assert "one of the next checks reads this one" in assessed.verdict.hint
+        assert assess_one(token(), now=NOON).severity is OK, "a reader has read it"
+
 
 class TestUnusedSuccessor:
     """Two facts: the token in use, and the newest that the issuer has."""

@@ -14,7 +14,7 @@ from airflow import __version__
 from airflow.models import Connection, DagModel, DagRun, Variable
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import delete, func, literal, select, text, update
+from sqlalchemy import delete, event, func, literal, select, text, update
 
 AIRFLOW_2 = __version__.startswith("2.")
 if AIRFLOW_2:
@@ -39,12 +39,26 @@ def environment_with(settings):
             del os.environ[name]
 
 
+@contextmanager
+def run_type(value):
+    """Have the runs that `DAG.test` creates be of this type, as the scheduler's are `scheduled`."""
+
+    def set_type(_mapper, _connection, run):
+        run.run_type = value
+
+    event.listen(DagRun, "before_insert", set_type)
+    try:
+        yield
+    finally:
+        event.remove(DagRun, "before_insert", set_type)
+
+
 def is_airflows(key):
     """Whether Airflow itself pushes XComs of this key."""
     return key.startswith(("_", "pipeline_"))
 
 
-def run(dag_id, conf=None, environment=None):
+def run(dag_id, conf=None, environment=None, kind="manual"):
     """Run a DAG to its end; return its state and its tasks by id and label.
 
     `environment` holds for this run alone: Airflow reads most of its settings when it needs them.
@@ -58,7 +72,7 @@ def run(dag_id, conf=None, environment=None):
             "lifetime_minutes": None,
             **(conf or {}),
         }
-    with environment_with(environment or {}):
+    with environment_with(environment or {}), run_type(kind):
         run = run_tasks(dag, conf)
     with create_session() as session:
         xcoms = session.scalars(select(XCom).where(XCom.run_id == run.run_id))

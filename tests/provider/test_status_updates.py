@@ -223,6 +223,50 @@ def test_a_token_that_is_no_longer_managed_is_dropped(survey_of):
     assert after.dags[0].configuration_errors == (str(INVALID.error),)
 
 
+def test_a_token_that_a_check_did_not_read_keeps_its_entry(survey_of):
+    """The check counts as one of all tokens; a token that is no longer managed is dropped."""
+    both = plan(survey_of(), survey_of(variable="OTHER"), survey_of(variable="GONE"))
+    before = record_survey(None, both, run(1))
+    changed = ManagedToken("OTHER", lifetime_minutes=60)
+    after = record_survey(before, plan(survey_of(), unread=[changed]), run(2))
+    assert [token.variable for token in after.tokens] == ["KEY", "OTHER"]
+    assert after.tokens[1] == before.tokens[1]
+    [dag] = after.dags
+    assert (dag.checked_at, dag.token_count) == (run(2).now, 2)
+    assert dag.deadline_at == run(2).now + 12 * MINUTE
+    assert is_complete_check(after, run(2))
+
+
+def test_the_public_keys_of_unread_tokens_are_kept(survey_of):
+    """The page verifies their tokens with these; a connection of no token is forgotten."""
+    keys = {"flowauth_default": "a", "other": "b", "gone": "c"}
+    before = record_survey(None, plan(survey_of(), public_keys=keys), run(1))
+    unread = [ManagedToken("OTHER", flowauth_conn_id="other")]
+    survey = plan(survey_of(), unread=unread, public_keys={"flowauth_default": "d"})
+    after = record_survey(before, survey, run(2))
+    assert after.dags[0].public_keys == {"flowauth_default": "d", "other": "b"}
+
+
+def test_a_token_that_was_never_read_has_an_entry_without_facts(survey_of):
+    """It is counted, and its first check renames nothing."""
+    unread = [ManagedToken("OTHER"), ManagedToken("THIRD", name="ETL", description="x")]
+    document = record_survey(None, plan(survey_of(), unread=unread), run(1))
+    document = StatusDocument.load(document.dump())
+    _, other, third = document.tokens
+    assert (other.name, other.name_is_known, other.dag_id) == ("OTHER", False, "dag")
+    assert (third.name, third.name_is_known) == ("ETL", True)
+    assert third.settings == {"variable": "THIRD", "name": "ETL"}
+    assert other.is_unread
+    assert third.is_unread
+    assert document.dags[0].token_count == 3
+    read = survey_of(variable="OTHER")
+    read = replace(read, report=replace(read.report, name="NIGHTLY", name_is_known=True))
+    after = record_survey(document, plan(read, unread=[ManagedToken(), unread[1]]), run(2))
+    [token] = [token for token in after.tokens if token.variable == "OTHER"]
+    assert (token.name, token.former_name, token.is_unread) == ("NIGHTLY", None, False)
+    assert describe_renamings(document, after) == []
+
+
 def test_a_failed_survey_is_recorded_until_one_succeeds(survey_of):
     """The tokens stay as they were."""
     document = record_survey(None, plan(survey_of()), run(1))

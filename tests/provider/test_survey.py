@@ -88,6 +88,15 @@ def test_tokens_of_the_same_name_have_a_warning():
     assert all(token.report.hint == " ".join(token.warnings) for token in survey.due)
 
 
+def test_a_token_that_was_not_read_counts_for_shared_names():
+    """Its last known name is the one that another token has."""
+    unread = {ManagedToken("B"): "X"}
+    tokens = [surveyed("A", name="X"), surveyed("C")]
+    survey = plan_survey(tokens, [], RunParameters(), max_rotations=10, unread=unread)
+    assert [len(token.warnings) for token in survey.due] == [1, 0]
+    assert survey.unread == [ManagedToken("B")]
+
+
 CONF = {"names": ["A"], "force": True, "lifetime_minutes": 60}
 
 
