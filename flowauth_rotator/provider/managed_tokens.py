@@ -94,7 +94,7 @@ class ManagedToken:
         """Return the settings that differ from the defaults, as an entry of the list Variable."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            name: f"{math.ceil(value.total_seconds())}s" if isinstance(value, timedelta) else value
+            name: _setting_to_json(value)
             for name, value in settings.items()
             if name == "variable" or value != getattr(type(self), name)
         }
@@ -269,6 +269,12 @@ def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
             hint="Change or remove one of the two names.",
         )
     used.add(("name", token.name or ""))
+
+
+def _setting_to_json(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, timedelta):
+        return f"{math.ceil(value.total_seconds())}s"
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _parse_keys(keys: object) -> tuple[str, ...]:
