@@ -235,6 +235,20 @@ MUTANTS = (
         "A",
     ),
     Mutant(
+        "copies of a token get no successor",
+        "practice",
+        f"{ROTATION}:_Rotation.run",
+        "problems = update_copies(A, B, C, D)",
+        "problems = ()",
+    ),
+    Mutant(
+        "the foreign value of a copy overwritten",
+        "practice",
+        "flowauth_rotator.agent.copies:_store",
+        "if A and not B: ...",
+        "A",
+    ),
+    Mutant(
         "the description wiped by the write",
         "airflow#17889",
         f"{ROTATION}:_Rotation._swap",
