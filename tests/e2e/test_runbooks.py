@@ -114,10 +114,10 @@ def deployment(tmp_path_factory, airflow_binaries, issuer):
         "T1": issuer.mint("T1", ["lost"], 1440, issued_at=now - 20 * HOUR),
         "T2": issuer.mint("T2", ["lost"], 1440, issued_at=now - 23 * HOUR),
         "T3": issuer.mint("T3", lifetime_minutes=60, issued_at=now - 2 * DAY),
-        "T4": issuer.mint("T4", lifetime_minutes=120, issued_at=now - 30 * MINUTE),
+        "T4": issuer.mint("T4", lifetime_minutes=720, issued_at=now - 60 * MINUTE),
         "T5": f"{text}.{signature[:9]}{'A' if signature[9] != 'A' else 'B'}{signature[10:]}",
     }
-    issuer.mint("T4", lifetime_minutes=1440, issued_at=now - 20 * MINUTE)
+    issuer.mint("T4", lifetime_minutes=1440, issued_at=now - 40 * MINUTE)
     issuer.add_role("short", max_lifetime_minutes=1440)
     tokens["T7"] = issuer.mint("T7", ["short"], 1440)
     issuer.limit("short", minutes=60)
@@ -137,7 +137,7 @@ def deployment(tmp_path_factory, airflow_binaries, issuer):
     deployment.close()
 
 
-def bring_about(page, deployment):
+def bring_about(page, deployment, issuer):
     """Bring about what a runbook is about, if the deployment does not have it yet."""
     home = deployment.home
     if page == "FlowAuthRotationMisconfigured":
@@ -146,6 +146,8 @@ def bring_about(page, deployment):
         home.airflow("dags", "test", DAG)
     if page == "FlowAuthRotationAgentStalled":
         home.airflow("dags", "pause", DAG, *([] if deployment.two else ["--yes"]))
+    if page == "FlowAuthRenewalServerNameWithoutSuccessor":
+        issuer.revoke("short")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,7 @@ def outputs():
 @pytest.mark.parametrize("page", PAGES)
 def test_its_commands_print_what_it_says(page, deployment, issuer, outputs, tmp_path):
     """In the words of the samples; only names, times and numbers differ."""
-    bring_about(page, deployment)
+    bring_about(page, deployment, issuer)
     if page in LAST:
         outputs.clear()
     (tmp_path / "password.txt").write_text(issuer.password)

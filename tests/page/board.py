@@ -184,7 +184,7 @@ class Board:
     def end_rehearsal(self, variable, message, *steps, outcome="healthy", **result):
         """End the active rehearsal of a token."""
         token, has_failed = self.find(variable), outcome != "healthy"
-        run = token["run"]
+        run = self.active_run(variable)
         state = "failed" if has_failed else "success"
         run |= {"active": False, "state": state, "step": None, "message": message}
         event = build_event(
