@@ -50,9 +50,9 @@ class Deployment:
         query = f"SELECT task_id, state FROM task_instance WHERE dag_id = '{dag_id}'"
         return dict(self.ask(query))
 
-    def answers(self, task_id):
-        """Return the values that the tasks with this id returned."""
-        query = f"SELECT value FROM xcom WHERE task_id = '{task_id}' AND key = 'return_value'"
+    def values_of(self, task_id, key="return_value"):
+        """Return the values with this key in XCom that the tasks with this id have pushed."""
+        query = f"SELECT value FROM xcom WHERE task_id = '{task_id}' AND key = '{key}'"
         values = (value for (value,) in self.ask(query))
         return [json.loads(value) if isinstance(value, (bytes, str)) else value for value in values]
 

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from demo.parts import AirflowHome, wait_until
+from demo.parts import AirflowHome, PartFailed, wait_until
 from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.e2e.deployment import DAGS, Deployment
 from tests.e2e.pages import disable_sign_in, fetch_pages
@@ -97,13 +97,17 @@ def small_deployment(tmp_path, airflow_binaries, request):
 
 def wait_for(deployment, dag_id, **states):
     """Wait until the tasks of a DAG have these states; none of them may fail."""
+    found = {}
 
     def is_reached():
-        found = deployment.states(dag_id)
+        found.update(deployment.states(dag_id))
         assert "failed" not in found.values()
         return found == states
 
-    wait_until(is_reached, f"the tasks of {dag_id} are {states}")
+    try:
+        wait_until(is_reached, f"the tasks of {dag_id} are {states}")
+    except PartFailed as error:
+        raise PartFailed(f"{error} They are {found}.") from error
 
 
 def list_token(renew_before):
@@ -126,6 +130,7 @@ def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_s
     deployment.connect(renewal_server)
     disable_sign_in(deployment.home)
     with deployment.running() as url:
+        wait_until(lambda: deployment.values_of("use", "first_status"), "the old token is in use")
         wait_for(deployment, "consumers", wait="deferred", use="running")
         assert len(renewal_server.rows("AIRFLOW")) == 1
         deployment.home.load("variables", list_token("25m"))
@@ -136,10 +141,10 @@ def test_the_schedule_swaps_a_token_that_becomes_due(small_deployment, renewal_s
         link = fetch_pages(url, deployment, folder / "pages")
     assert link.startswith(url)
     assert link.endswith("#FLOWAPI_TOKEN")
-    assert deployment.answers("use") == [[200]]
+    assert deployment.values_of("use") == [[200]]
     first, second = renewal_server.rows("AIRFLOW")
     assert second.parent_id == first.id
-    [event] = deployment.answers("receive_event")
+    [event] = deployment.values_of("receive_event")
     assert (event["outcome"], event["successor_expires_at"]) == ("rotated", second.expires_at)
     new = deployment.home.variable()["value"]
     seen = {path.name for path in (folder / "pages").iterdir()}

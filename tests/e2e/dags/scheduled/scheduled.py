@@ -19,8 +19,11 @@ def consumers():
     )
 
     @task
-    def use():
-        """Use the old token until after the swap, and return all status codes."""
+    def use(ti=None):
+        """Use the old token until after the swap, and return all status codes.
+
+        The first one is in XCom when the old token was read and used.
+        """
         import flowclient
 
         held = Variable.get("FLOWAPI_TOKEN")
@@ -29,7 +32,8 @@ def consumers():
         def request():
             return connection.get_url(route="available_dates").status_code
 
-        statuses = []
+        statuses = [request()]
+        ti.xcom_push(key="first_status", value=statuses[0])
         while Variable.get("FLOWAPI_TOKEN") == held:
             statuses.append(request())
             time.sleep(0.5)
