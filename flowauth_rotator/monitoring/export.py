@@ -113,8 +113,8 @@ class AlertSettings:
         return f'"{value}"' if is_yaml_text else value
 
     def _apply_times(self, text: str) -> str:
-        windows = {"30m": 3 * self.window, "10m": self.window, "5m": self.window / 2}
-        text = re.sub(r"\b(30m|10m|5m)\b", lambda match: _format_seconds(windows[match[1]]), text)
+        windows = {"10m": self.window, "5m": self.window / 2}
+        text = re.sub(r"\b(10m|5m)\b", lambda match: _format_seconds(windows[match[1]]), text)
         named = [
             ANY_AIRFLOW.replace("[7d]", f'{{job="{job}"}}[7d]') for job in dict.fromkeys(self.jobs)
         ]

@@ -198,7 +198,7 @@ MISTAKES = {  # in the rules, by the first words of the unit test that must dete
         "          unless flowauth_rotator:issued_deadline_timestamp_seconds:latest > time()\n": "",
     },
     "a DAG without a completed check": {
-        "expected:latest offset 30m": "expected:latest offset 10m",
+        "expected:latest offset 10m": "expected:latest offset 1m",
         "agent_misconfigured[10m]": "agent_misconfigured[10s]",
     },
     "a restart and failed scrapes": {
