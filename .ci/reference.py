@@ -91,7 +91,10 @@ def build_cli() -> str:
         "error, 2 a wrong call. `check` has the exit codes of monitoring plugins.",
     ]
     for words, command in list_commands(main, "flowauth-rotator"):
-        context = click.Context(command, info_name=words, max_content_width=100)
+        names = ["-h", "--help"]  # as `main` has them
+        context = click.Context(
+            command, info_name=words, max_content_width=100, help_option_names=names
+        )
         lines += ["", f"## {words}", "", "```text", command.get_help(context), "```"]
     return "\n".join(lines) + "\n"
 

@@ -118,9 +118,9 @@ class _CheckCommand(click.Command):
 )
 @totp_secret_file
 @click.option(
-    "--name", "names", multiple=True, help="Name of a token; may be repeated.  [default: all]"
+    "--name", "names", multiple=True, help="Name of a token to check; repeatable.  [default: all]"
 )
-@click.option("--agent", is_flag=True, help="The rotation DAGs only, without tokens.")
+@click.option("--agent", is_flag=True, help="Check the rotation DAGs only, without tokens.")
 @click.option(
     *("--warning", "-w"),
     type=FractionOrDuration(),
@@ -160,9 +160,9 @@ def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOption
     token that was renewed and is not in use is a warning. --renew-before applies to --issuer
     alone; in Airflow each token has its own setting.
 
-    The exit code of the format nagios is 0, 1, 2, or 3 if the check itself failed; of checkmk it is
-    always 0. For a check each minute use --airflow URL: the Airflow of this environment takes
-    seconds to load.
+    With the format nagios, the exit code is 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN, or the
+    check itself failed); with checkmk it is always 0. For a check each minute use --airflow URL:
+    the Airflow of this environment takes seconds to load.
 
     \b
     Examples:

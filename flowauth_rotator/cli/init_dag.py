@@ -10,12 +10,12 @@ import click
 FILE = "flowauth_token_rotation.py"
 
 
-@click.command("init-dag")
+@click.command("init-dag", short_help="Write the DAG file to a dags folder of Airflow.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 def init_dag(folder: Path) -> None:
     """Write the file of the rotation DAG to DIR, a dags folder of Airflow.
 
-    A file of that name in DIR is not overwritten.
+    An existing file in DIR is not overwritten.
 
     \b
     Example:

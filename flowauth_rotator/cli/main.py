@@ -64,10 +64,10 @@ def _describe_import_error(error: ImportError) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", "-V", package_name="flowauth-rotator")
 def main() -> None:
-    """Renew FlowAPI tokens at FlowAuth before they expire.
+    """Renew the FlowAPI tokens of an Airflow before they expire.
 
-    In Airflow a rotation DAG renews the tokens. These commands monitor it, and rotate a token in
-    a file.
+    A DAG in Airflow renews the tokens: init-dag writes its file, and plan and check report on the
+    tokens. Without Airflow, rotate renews a token in a file.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may not exist in a terminal's encoding
         sys.stdout.reconfigure(errors="replace")

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Renew the token in a file if it is due.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--url", required=True, help="Address of FlowAuth or of the renewal server.")
+@click.option(
+    "--url", metavar="URL", required=True, help="Address of FlowAuth or of the renewal server."
+)
 @click.option(
     "--username", help="Owner of the token. Without it, the token authenticates its own renewal."
 )
 @click.option(
-    "--password-stdin", is_flag=True, help="Password from the first line of standard input."
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from the first line of standard input.",
 )
 @click.option(
     "--public-key",
@@ -42,11 +46,23 @@ if TYPE_CHECKING:
 @totp_secret_file
 @ca_file
 @click.option(
-    "--timeout", type=float, default=30.0, show_default=True, help="Seconds for one request."
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    default=30.0,
+    show_default=True,
+    help="Seconds for one request.",
 )
 @renew_before
-@click.option("--lifetime-minutes", type=int, help="Requested lifetime.  [default: the maximum]")
-@click.option("--dry-run", is_flag=True, help="Rehearse the renewal: all of it but the request.")
+@click.option(
+    "--lifetime-minutes",
+    type=int,
+    metavar="MINUTES",
+    help="Lifetime to request.  [default: the maximum]",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Check that a renewal would succeed, without a new token."
+)
 @as_json
 @report_errors()
 def rotate(
@@ -67,7 +83,7 @@ def rotate(
 ) -> None:
     """Renew the token in FILE if it is due, and replace it with its successor.
 
-    With --dry-run nothing is issued and nothing is written: the command signs in, finds the token
+    With --dry-run no token is issued and nothing is written: the command signs in, finds the token
     at the issuer, and checks the file, the public key and the limits of the issuer.
 
     \b

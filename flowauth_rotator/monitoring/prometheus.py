@@ -64,7 +64,7 @@ def _severity_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
     )
     yield _gauge(
         "token_name_known",
-        "1 if the name is the issuer's, 0 if the key of the Variable stands in.",
+        "1 if the name is the issuer's, 0 if the key of the Variable is used.",
         "name",
         {name: token.token.name_is_known for name, token in tokens.items()},
     )

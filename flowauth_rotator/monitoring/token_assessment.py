@@ -96,7 +96,7 @@ class AssessedToken:
             rehearsal = f"A rehearsal of the renewal succeeded at {format_minute(event.at)}."
         if not token.name_is_known:
             source = "the key of its Variable" if token.variable else "the name of its file"
-            substitute = f"The issuer's name of the token is not known yet; {source} stands in."
+            substitute = f"The issuer's name of the token is not known yet; {source} is used."
         if token.former_name and token.renamed_at:
             time = format_minute(token.renamed_at)
             former_name = f"Until {time} its name was {quote(token.former_name)}."

@@ -46,6 +46,7 @@ VARYING = (  # in a sample, with the pattern of all that may stand there
     (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?"),
     (r"\d+ (d|h|min|s)\b( \d+ (h|min|s)\b)?", r"\d+ (?:d|h|min|s)\b(?: \d+ (?:h|min|s)\b)?"),
     (r"\w{3} \w{3} \d\d \d\d:\d\d:\d\d", r"\w{3} \w{3} +\d+ \d\d:\d\d:\d\d"),
+    (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d", r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d"),
     (r"-?\d[\d.]*", r"-?\d[\d.]*"),
 )
 

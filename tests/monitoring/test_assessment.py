@@ -519,10 +519,10 @@ class TestNames:
     def test_the_details_say_that_the_name_is_a_substitute(self):
         details = assess_one(token(name="ETL", name_is_known=False)).details
         assert details[-1] == (
-            "The issuer's name of the token is not known yet; the key of its Variable stands in."
+            "The issuer's name of the token is not known yet; the key of its Variable is used."
         )
         in_file = assess_one(token(variable=None, name_is_known=False)).details
-        assert in_file[-1].endswith("the name of its file stands in.")
+        assert in_file[-1].endswith("the name of its file is used.")
 
     def test_the_details_give_the_former_name(self):
         details = assess_one(token(former_name="ETL", renamed_at=NOON)).details
