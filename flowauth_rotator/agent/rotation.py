@@ -161,7 +161,7 @@ def rotate(
             before that is renewed.
         copies: further stores of the token. They get a successor before `store` does, so that the
             next run completes what a crash has interrupted. A copy that cannot be updated makes
-            the report a warning, and does not stop the rotation.
+            the report a warning, and does not stop the rotation: the next run tries again.
         timer: measures time and pauses between attempts.
 
     Raises:
@@ -200,11 +200,11 @@ def _complete_copies(
     on_token(inspection.token)
     report, claims = inspection.report, inspection.claims
     description = description or _describe_token(report.name, claims)
-    try:
-        return _add_problems(report, update_copies(copies, inspection.token, claims, description))
-    except RotatorError as error:
-        failure = error.with_details(report, Severity.WARNING)
-    raise failure
+    errors = update_copies(copies, inspection.token, claims, description)
+    for error in errors:
+        if error.retryable:
+            raise error.with_details(report, Severity.WARNING)
+    return _add_problems(report, errors)
 
 
 class _Rotation:
@@ -399,12 +399,13 @@ def _describe_token(name: str, claims: Claims) -> str:
     return f"FlowAPI token {shown}, expires {expiry}, renewed by flowauth-rotator"
 
 
-def _add_problems(report: Report, problems: Sequence[str]) -> Report:
+def _add_problems(report: Report, problems: Sequence[RotatorError]) -> Report:
     """Return the report as a warning at least, if copies of the token could not be updated."""
     if not problems:
         return report
     severity = report.severity if report.failed else Severity.WARNING
-    return replace(report, severity=severity, hint=" ".join([report.hint, *problems]).strip())
+    hint = " ".join([report.hint, *map(str, problems)]).strip()
+    return replace(report, severity=severity, hint=hint)
 
 
 def _join_violations(candidate: Candidate) -> str:

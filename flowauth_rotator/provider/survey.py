@@ -109,7 +109,7 @@ class SurveyedToken:
         inspection: the inspection; None if the token cannot be read.
         warnings: problems of the configuration, which the hint of the report contains.
         setup: a fingerprint of token, settings and connection; None if one of them cannot be read.
-        lacks_copies: whether one of `also_variables` does not contain the token.
+        lacks_copies: whether one of `also_variables` is not known to contain the token.
     """
 
     token: ManagedToken
