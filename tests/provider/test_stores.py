@@ -64,14 +64,15 @@ def airflow_with_vault(airflow_home, vault):
 def manage(renewal_server):
     """List a token of the renewal server in a Variable, and run the DAG that renews it."""
 
-    def manage(airflow, entry, **conf):
+    def manage(airflow, *entries, **conf):
         airflow.put_connection(
             conn_id="flowauth_stores",
             host=renewal_server.url,
             login=renewal_server.username,
             password=renewal_server.password,
         )
-        entries = [{**entry, "flowauth_conn_id": "flowauth_stores", "rehearse_every": None}]
+        common = {"flowauth_conn_id": "flowauth_stores", "rehearse_every": None}
+        entries = [{**entry, **common} for entry in entries]
         airflow.put_variable(
             key="flowauth_rotator_tokens", value=json.dumps(entries), description=None
         )
@@ -264,6 +265,46 @@ def test_a_store_that_is_not_installed_is_named(airflow, manage):
     assert "The store no_such_package.Store cannot be imported" in report["message"]
 
 
+def test_an_error_of_a_store_concerns_its_token_alone(
+    airflow_with_aws, renewal_server, manage, token_folder
+):
+    """Whatever its class raises, when it is made, read, or read as a copy; nothing of it leaks."""
+    code = """
+class Made:
+    def __init__(self, key):
+        raise ValueError("secret " + key)
+
+class Read:
+    def __init__(self, key):
+        self.name = self.place = self.key = key
+
+    def read(self):
+        raise KeyError("secret")
+"""
+    (token_folder / "faulty_stores.py").write_text(code)
+    (token_folder / "faulty_module.py").write_text("1 / 0")
+    airflow_with_aws.put_variable(
+        key="GOOD_TOKEN", value=mint_due(renewal_server), description=None
+    )
+    entries = [
+        {"variable": "A_TOKEN", "store": "faulty_stores.Made"},
+        {"variable": "B_TOKEN", "store": "faulty_stores.Read"},
+        {"variable": "C_TOKEN", "store": "faulty_module.Store"},
+        {"variable": "GOOD_TOKEN"},
+    ]
+    done = manage(airflow_with_aws, *entries)
+    assert done["tasks"]["survey"]["state"] == "success"
+    reports = {key: task["report"] for key, task in done["tasks"].items() if "rotate" in key}
+    assert {key: report["outcome"] for key, report in reports.items()} == {
+        "rotate A_TOKEN": "unavailable",
+        "rotate B_TOKEN": "unavailable",
+        "rotate C_TOKEN": "misconfigured",
+        "rotate STORED": "rotated",
+    }
+    assert "faulty_stores.Made failed with ValueError" in reports["rotate A_TOKEN"]["message"]
+    assert "secret" not in json.dumps(reports)
+
+
 def test_copies_get_the_same_successor(airflow, renewal_server, manage):
     """Also one that does not exist yet; a foreign value stays, and is reported."""
     token = mint_due(renewal_server)
@@ -283,6 +324,13 @@ def test_copies_get_the_same_successor(airflow, renewal_server, manage):
     )
     assert "FOREIGN_TOKEN contains something else" in report["hint"]
     assert airflow.variable(key="FOREIGN_TOKEN")["value"] == "somebody's"
+
+
+def test_the_operator_validates_the_settings_of_a_token(airflow):
+    """A single key is not taken for a list of copies with a key of one letter each."""
+    task = airflow.run(dag_id="careless")["tasks"]["rotate"]
+    assert (task["state"], task["report"]["outcome"]) == ("failed", "misconfigured")
+    assert "`also_variables` is not a list of keys" in task["report"]["message"]
 
 
 def test_a_copy_that_falls_behind_is_updated_by_the_next_check(airflow, renewal_server, manage):
