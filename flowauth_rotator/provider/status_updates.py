@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import RotatorError
-from flowauth_rotator.core.report import Report, Severity
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.text import quote, remove_control_characters
 from flowauth_rotator.monitoring.status import (
     SWAP_OUTCOMES,
@@ -246,7 +246,8 @@ def _update_token(
 
     The last result of a token that is being rotated stays until the rotation has one.
     """
-    settings, report, inspection = surveyed.token, surveyed.report, surveyed.inspection
+    settings, inspection = surveyed.token, surveyed.inspection
+    report = _add_known_dates(surveyed.report, known, run)
     if known is None or known.is_unread:
         known = TokenStatus(report.name, name_is_known=report.name_is_known)
     token = replace(
@@ -279,6 +280,7 @@ def _record_rotation(
     A failure of a renewal that an operator requested before the token was due is an event of that
     request: it is not the state of the token.
     """
+    report = _add_known_dates(report, token, run)
     event = run.build_event(report, ROTATE, map_index)
     is_due = token.renew_at is None or token.renew_at <= event.at
     counts = dict(token.rotation_counts)
@@ -301,6 +303,7 @@ def _record_rotation(
 
 
 def _record_rehearsal(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
+    report = _add_known_dates(report, token, run)
     token = replace(
         _rename(token, report, run),
         last_rehearsal=run.build_event(report, ROTATE, map_index),
@@ -315,6 +318,24 @@ def _record_newest(token: TokenStatus, report: Report, now: datetime) -> TokenSt
     if newest is None or (known and newest <= known):
         return token
     return replace(token, newest_issued_at=now, newest_issued_expires_at=newest)
+
+
+def _add_known_dates(report: Report, known: TokenStatus | None, run: Run) -> Report:
+    """Return a report without dates, as its store did not respond, with those of the last check.
+
+    The token is most likely the same one: there is time until that is critical.
+    """
+    is_lost = report.outcome is Outcome.UNAVAILABLE and report.expires_at is None
+    if not is_lost or known is None or known.critical_at is None:
+        return report
+    return replace(
+        report,
+        issued_at=known.issued_at,
+        renew_at=known.renew_at,
+        critical_at=known.critical_at,
+        expires_at=known.expires_at,
+        severity=Severity.CRITICAL if known.critical_at <= run.now else Severity.WARNING,
+    )
 
 
 def _take_dates(token: TokenStatus, report: Report) -> TokenStatus:

@@ -83,6 +83,11 @@ def _import_class(module: str, name: str, store: str, hint: str) -> Callable[...
     raise Misconfigured(f"The store {store} cannot be imported: {problem}.", hint=hint)
 
 
+def get_backend(store: str) -> str:
+    """Return what the tokens of a store have in common: scheme and connection, or the class."""
+    return "/".join(store.split("/")[:3])
+
+
 def open_stores(
     key: str, also: Sequence[str], store: str | None
 ) -> tuple[TokenStore, list[TokenStore]]:

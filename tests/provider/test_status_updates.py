@@ -18,6 +18,7 @@ from flowauth_rotator.provider.status_updates import (
     describe_survey_failures,
     is_complete_check,
     record_failure,
+    record_rehearsals,
     record_rotations,
     record_survey,
 )
@@ -199,6 +200,32 @@ def test_a_token_that_cannot_be_read_is_recorded_at_once(survey_of):
     assert (token.name, token.owner) == ("AIRFLOW", "flowbot")
     [token] = record_survey(document, plan(survey_of(name="AIRFLOW")), run(3)).tokens
     assert token.former_name is None
+
+
+@pytest.mark.parametrize(
+    ("later", "severity"), [(MINUTE, Severity.WARNING), (45 * MINUTE, Severity.CRITICAL)], ids=str
+)
+def test_a_store_that_does_not_respond_is_critical_when_the_token_is(survey_of, later, severity):
+    """In the survey, its rotation and a rehearsal: until then the known dates say there is time."""
+    known = record_survey(None, plan(survey_of()), run(0))
+    [before] = known.tokens
+    error = StoreUnavailable("Vault did not respond.")
+    report = error.report(name="KEY", place="Vault secret KEY", checked_at=NOON + later)
+    check = replace(run(1), now=NOON + later)
+    document = record_survey(known, plan(SurveyedToken(ManagedToken("KEY"), report)), check)
+    for done in (
+        document,
+        record_rotations(known, {"KEY": (0, report)}, check),
+        record_rotations(document, {"KEY": (0, report)}, check),
+    ):
+        [token] = done.tokens
+        assert (token.expires_at, token.renew_at) == (before.expires_at, before.renew_at)
+        events = [token.last_check, *token.rotations]
+        assert {event.severity for event in events if event.has_failed} == {severity}
+    [token] = record_rehearsals(known, {"KEY": (0, report)}, check).tokens
+    assert token.last_rehearsal.severity is severity
+    [token] = record_survey(None, plan(SurveyedToken(ManagedToken("KEY"), report)), check).tokens
+    assert token.last_check.severity is Severity.CRITICAL
 
 
 def test_a_run_for_some_tokens_keeps_the_entries_of_the_others(survey_of):
