@@ -28,6 +28,9 @@ def plan_rehearsals(
 ) -> Survey:
     """Return the survey with the tokens to rehearse in this run.
 
+    Those come first that were never rehearsed, or not for the longest time: rehearsals that fail,
+    which are due soon again, keep none from its turn.
+
     Args:
         survey: the survey.
         known: the status of each token after the last check, by Variable.
@@ -39,7 +42,9 @@ def plan_rehearsals(
     tokens = [_add_setup(token, hooks) for token in survey.healthy]
     ready = [token for token in tokens if token.setup]
     if not is_dry_run:
-        due = [each for each in ready if is_due(each, known.get(each.token.variable), now)]
+        statuses = {each.token.variable: known.get(each.token.variable) for each in ready}
+        due = [each for each in ready if is_due(each, statuses[each.token.variable], now)]
+        due.sort(key=lambda each: _find_last_time(statuses[each.token.variable]))
         ready = due[:MOST_REHEARSALS]
     room = max_tasks - len(survey.due)
     return replace(survey, healthy=tokens, rehearsals=ready[:room])
@@ -77,6 +82,11 @@ def find_last_rehearsal(token: SurveyedToken, known: TokenStatus | None) -> Even
     if known.setup is None:  # after a rotation
         return last if last.fingerprint == token.report.fingerprint else None
     return last if known.setup == token.setup else None
+
+
+def _find_last_time(known: TokenStatus | None) -> datetime:
+    """Return the time of the last rehearsal, whatever its setup."""
+    return known.last_rehearsal.at if known and known.last_rehearsal else EPOCH
 
 
 def _add_setup(token: SurveyedToken, hooks: Mapping[str, FlowAuthHook]) -> SurveyedToken:

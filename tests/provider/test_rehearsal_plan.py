@@ -151,6 +151,16 @@ def test_a_thousand_tokens_are_spread_over_the_day(survey):
     assert max(by_hour) < 70
 
 
+def test_rehearsals_that_fail_keep_none_from_its_turn(survey):
+    """However soon they are due again: that of another token comes first."""
+    tokens = [survey(f"KEY_{number}", rehearse_every=MINUTE) for number in range(50)]
+    checks, seen = Checks(), set()
+    for number in range(2):
+        now = NOON + number * DAY
+        seen |= set(checks.check(*tokens, now=now, outcome=Outcome.REFUSED))
+    assert seen == {token.token.variable for token in tokens}
+
+
 def test_a_rotation_counts_as_a_rehearsal(survey):
     """Its successor is not rehearsed at once; a token that somebody pastes in its place is."""
     checks, successor = Checks(), survey(jti=1)
