@@ -150,6 +150,33 @@ def test_a_secret_that_airflow_does_not_look_up_is_not_written(
     assert "AIRFLOW_VAR_VAULT_TOKEN" in report["hint"]
 
 
+def test_copies_in_vault_are_filled_whatever_is_there(
+    airflow_with_vault, vault, renewal_server, manage
+):
+    """No secret, a deleted one, and one without the field, whose other fields stay."""
+    token = mint_due(renewal_server)
+    vault.secrets |= {
+        PATH: [{"value": token}],
+        "variables/DELETED_TOKEN": [{"value": token}, None],
+        "variables/OTHER_TOKEN": [{"owner": "data team"}],
+        "variables/BLANK_TOKEN": [{"value": token}, {"value": " "}],
+    }
+    copies = ["NO_TOKEN", "DELETED_TOKEN", "OTHER_TOKEN", "BLANK_TOKEN"]
+    report = rotation(manage(airflow_with_vault, {**VAULT, "also_variables": copies}))
+    assert (report["outcome"], report["severity"], report["hint"]) == ("rotated", "ok", "")
+    newest = {key: vault.secrets[f"variables/{key}"][-1] for key in ("VAULT_TOKEN", *copies)}
+    assert len({fields["value"] for fields in newest.values()} - {token}) == 1
+    assert newest["OTHER_TOKEN"]["owner"] == "data team"
+
+
+def test_a_deleted_secret_is_a_missing_token(airflow_with_vault, vault, manage):
+    """It is not written: nobody knows which token it should have."""
+    vault.secrets[PATH] = [{"value": "a.b.c"}, None]
+    report = rotation(manage(airflow_with_vault, VAULT))
+    assert report["outcome"] == "missing"
+    assert vault.secrets[PATH][-1] is None
+
+
 def test_an_outage_of_vault_concerns_its_tokens_alone(
     airflow_with_vault, vault, renewal_server, manage
 ):
@@ -229,6 +256,23 @@ def test_a_secret_that_does_not_exist_is_a_missing_token(airflow_with_aws, manag
     report = rotation(done)
     assert report["outcome"] == "missing"
     assert report["message"] == "AWS secret airflow/variables/NO_TOKEN does not exist."
+
+
+def test_secrets_that_are_to_be_deleted_are_named(airflow_with_aws, aws, renewal_server, manage):
+    """No retry helps. A copy does not stop the renewal of its token."""
+    token = mint_due(renewal_server)
+    for key in ("LEAVING_TOKEN", "STAYING_TOKEN"):
+        aws.create_secret(Name=f"airflow/variables/{key}", SecretString=token)
+    aws.delete_secret(SecretId="airflow/variables/LEAVING_TOKEN")
+    report = rotation(manage(airflow_with_aws, {**AWS, "variable": "LEAVING_TOKEN"}))
+    assert report["outcome"] == "misconfigured"
+    sentence = "airflow/variables/LEAVING_TOKEN: InvalidRequestException."
+    assert report["message"].endswith(sentence)
+    assert "restore it" in report["hint"]
+    entry = {**AWS, "variable": "STAYING_TOKEN", "also_variables": ["LEAVING_TOKEN"]}
+    report = rotation(manage(airflow_with_aws, entry))
+    assert (report["outcome"], report["severity"]) == ("rotated", "warning")
+    assert sentence in report["hint"]
 
 
 def test_the_store_of_the_documentation_rotates_a_token(
