@@ -330,6 +330,16 @@ def test_a_token_that_flowapi_refuses_is_found(rehearse_token, flowapi_that):
     assert "`PUBLIC_JWT_SIGNING_KEY`" in failure.value.hint
 
 
+@pytest.mark.parametrize("status", [407, 408, 503])
+def test_a_proxy_in_front_of_flowapi_says_nothing_of_a_token(flowapi_that, status):
+    """A retry may help, and neither the issuer nor the token is at fault."""
+    with closing(Probe(flowapi_that(status))) as probe, pytest.raises(RotatorError) as failure:
+        probe.accepts(Token("a.b.c"))
+    assert (failure.value.outcome, failure.value.retryable) == ("unavailable", True)
+    assert f"responded with {status}" in failure.value.message
+    assert failure.value.hint.endswith("check FlowAPI and `probe_url`.")
+
+
 def test_an_address_that_needs_no_token_is_found(rehearse_token, flowapi_that):
     """It would accept any token."""
     address = flowapi_that(None).removesuffix(PATH)
