@@ -299,7 +299,8 @@ def report(schedule: str | timedelta | None = None) -> None:
         }
         for rehearse in (False, True)
     )
-    document = record_rotations(surveyed, rotations, run)
+    forced = {arguments["variable"] for arguments in due if arguments["force"]}
+    document = record_rotations(surveyed, rotations, run, forced=forced)
     document = record_rehearsals(document, rehearsals, run)
     status.write(document)
     if is_complete_check(document, run):

@@ -142,6 +142,24 @@ def test_copies_of_a_token_that_is_not_due_are_completed(make_token):
     assert {copy.token for copy in copies} == {token}
 
 
+def test_copies_of_a_token_that_is_not_due_may_fail_it(make_token):
+    """Which names each, and keeps the dates of the token."""
+    token = make_token()
+    copies = [
+        MemoryStore(Token("a password"), name="COPY_TOKEN"),
+        FailingStore(None, ShadowedStore("The copy is shadowed.")),
+        MemoryStore(),
+    ]
+    with pytest.raises(ConflictingWrite) as failure:
+        run(MemoryStore(token), copies, MemoryIssuer())
+    error = failure.value
+    assert "contains something else" in error.message
+    assert "The copy is shadowed." in error.message
+    assert "take COPY_TOKEN out" in error.hint
+    assert (error.severity, error.details.fingerprint) == ("warning", token.fingerprint)
+    assert copies[2].token == token
+
+
 class RehearsedIssuer(MemoryIssuer):
     """An issuer without anything to check."""
 

@@ -166,7 +166,7 @@ def test_a_failed_request_for_a_token_that_is_not_due_is_not_its_state(survey_of
     document = record_survey(document, forced, run(2))
     unchanged = vars(healthy.report) | {"severity": Severity.WARNING, "checked_at": run(2).now}
     report = Report(**unchanged | {"outcome": Outcome.REFUSED, "message": "No."})
-    [token] = record_rotations(document, {"KEY": (0, report)}, run(2)).tokens
+    [token] = record_rotations(document, {"KEY": (0, report)}, run(2), forced={"KEY"}).tokens
     assert (token.last_check.outcome, token.last_check.run_id) == ("healthy", "run 1")
     assert (token.rotations[0].outcome, token.rotations[0].message) == ("refused", "No.")
     assert token.rotation_counts == {"refused": 1}
@@ -174,6 +174,17 @@ def test_a_failed_request_for_a_token_that_is_not_due_is_not_its_state(survey_of
     swap = rotated(healthy, run(2))
     [token] = record_rotations(document, {"KEY": (0, swap)}, run(2)).tokens
     assert token.last_check.outcome == "rotated"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CONFLICT, Outcome.UNAVAILABLE], ids=str)
+def test_a_copy_that_is_not_updated_is_the_state_of_its_token(survey_of, outcome):
+    """Also of one that is not due: its check has a result, which is a warning."""
+    token = replace(survey_of(HEALTHY), lacks_copies=True)
+    document = record_survey(None, plan(token), run(1))
+    report = replace(token.report, outcome=outcome, severity=Severity.WARNING, hint="Remove it.")
+    [token] = record_rotations(document, {"KEY": (0, report)}, run(1)).tokens
+    assert (token.last_check.run_id, token.last_check.severity) == ("run 1", Severity.WARNING)
+    assert token.current_result.hint == "Remove it."
 
 
 def test_events_have_the_user_who_started_the_run(survey_of):

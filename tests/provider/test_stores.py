@@ -364,9 +364,12 @@ def test_copies_get_the_same_successor(airflow, renewal_server, manage):
     done = manage(airflow, {"variable": "ONE_TOKEN", "also_variables": ["FOREIGN_TOKEN"]})
     report = rotation(done)
     assert (done["state"], report["outcome"], report["severity"]) == (
-        *("failed", "healthy", "warning"),
+        *("failed", "conflict", "warning"),
     )
-    assert "FOREIGN_TOKEN contains something else" in report["hint"]
+    assert "FOREIGN_TOKEN contains something else" in report["message"]
+    [status] = [it for it in airflow.read_assessment()["tokens"] if it["dag_id"] == "managed"]
+    assert status["severity"] == "warning"
+    assert "conflict: Variable FOREIGN_TOKEN contains something else" in status["message"]
     assert airflow.variable(key="FOREIGN_TOKEN")["value"] == "somebody's"
 
 
