@@ -7,7 +7,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from flowauth_rotator.core.errors import Misconfigured, MissingToken, RotatorError, StoreUnavailable
+from flowauth_rotator.core.errors import (
+    MalformedToken,
+    Misconfigured,
+    MissingToken,
+    RotatorError,
+    StoreUnavailable,
+)
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider.compat import build_secrets_manager_client
 from flowauth_rotator.provider.secret_store import SecretStore
@@ -64,6 +70,10 @@ class AwsStore(SecretStore):
         response: dict[str, Any] = self._call(
             "read", lambda: self._client.get_secret_value(SecretId=self.path)
         )
+        if response.get("SecretBinary"):
+            raise MalformedToken(
+                f"{self.place} is binary.", hint="Store the JWT as the text of the secret."
+            )
         return response.get("SecretString") or "", response["VersionId"]
 
     def _put(self, text: str, **options: str) -> None:

@@ -275,6 +275,21 @@ def test_secrets_that_are_to_be_deleted_are_named(airflow_with_aws, aws, renewal
     assert sentence in report["hint"]
 
 
+def test_a_binary_secret_is_a_value_that_stays(airflow_with_aws, aws, renewal_server, manage):
+    """It is not empty: a copy there is not filled."""
+    for key, value in (
+        ("TEXT_TOKEN", {"SecretString": renewal_server.mint("STORED")}),
+        ("BINARY_TOKEN", {"SecretBinary": b"\0\1"}),
+    ):
+        aws.create_secret(Name=f"airflow/variables/{key}", **value)
+    entry = {**AWS, "variable": "TEXT_TOKEN", "also_variables": ["BINARY_TOKEN"]}
+    report = rotation(manage(airflow_with_aws, entry))
+    assert report["outcome"] == "conflict"
+    assert report["message"] == "AWS secret airflow/variables/BINARY_TOKEN is binary."
+    stored = aws.get_secret_value(SecretId="airflow/variables/BINARY_TOKEN")
+    assert stored["SecretBinary"] == b"\0\1"
+
+
 def test_the_store_of_the_documentation_rotates_a_token(
     airflow_with_aws, renewal_server, manage, token_folder
 ):
