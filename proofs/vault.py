@@ -22,13 +22,14 @@ class Vault:
 
     Attributes:
         token: what a client must present.
-        secrets: by path, the fields of each version of a secret, the first version first.
+        secrets: by path, the fields of each version of a secret, the first version first; None for
+            a version that was deleted.
         capabilities: what the token's policy allows on a secret.
         before_write: called before each write.
     """
 
     token: str
-    secrets: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    secrets: dict[str, list[dict[str, Any] | None]] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ("create", "read", "update")
     before_write: Callable[[], object] = lambda: None
 
@@ -53,8 +54,11 @@ class Vault:
         versions = self.secrets.get(secret)
         if not versions:
             return document({"errors": []}, 404)
-        metadata = {"version": len(versions), "destroyed": False, "deletion_time": ""}
-        return document({"data": {"data": versions[-1], "metadata": metadata}})
+        fields = versions[-1]
+        deleted_at = "2026-11-29T12:00:00.123456789Z" if fields is None else ""
+        metadata = {"version": len(versions), "destroyed": False, "deletion_time": deleted_at}
+        status = 404 if fields is None else 200
+        return document({"data": {"data": fields, "metadata": metadata}}, status)
 
     def _write(self, secret: str, request: Mapping[str, Any]) -> Response:
         if "update" not in self.capabilities:

@@ -191,11 +191,16 @@ def parse_limit(
     if type(minutes) is not int or not 0 <= minutes <= LONGEST_LIFE:
         return None
     holder = f"{noun} {quote(show(str(fields.get('name'))))}"
-    return Limit(holder, timedelta(minutes=minutes), latest - clock_offset if latest else None)
+    if latest:
+        try:
+            latest -= clock_offset
+        except OverflowError:  # at the end of the year 9999, which limits nothing
+            latest = None
+    return Limit(holder, timedelta(minutes=minutes), latest)
 
 
 def parse_date(text: object) -> datetime | None:
     """Return a date of HTTP in aware UTC; None if it is not one."""
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         return parsedate_to_datetime(str(text)).astimezone(timezone.utc)
     return None

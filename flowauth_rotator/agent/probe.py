@@ -10,6 +10,7 @@ from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     IssuerUnavailable,
     Misconfigured,
+    Refused,
     Rejected,
     RotatorError,
     wrap_unexpected_errors,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SETTING = "`probe_url`"
 REFUSALS = (401, 422)  # FlowAPI's, to a token that has expired, and to one of another key
 SUITABLE_PATH = "/api/0/available_dates"
+UNAVAILABLE_HINT = f"The request is retried; if the error persists, check FlowAPI and {SETTING}."
 LARGEST_ANSWER = 16 * 1024 * 1024  # of which only the status counts
 KEY_HINT = (
     "Compare FlowAPI's public key (`PUBLIC_JWT_SIGNING_KEY`) with the key of the issuer, and "
@@ -76,13 +78,21 @@ class Probe:
         self._http.close()
 
     def _is_refused(self, headers: dict[str, str]) -> bool:
-        response = self._http.fetch("", headers=headers, max_bytes=LARGEST_ANSWER)
-        if response.status in REFUSALS:
-            return True
-        is_error = response.status in (407, 408, 429) or response.status >= 500
-        if is_error or 300 <= response.status < 400:
-            raise self._http.build_error(response)
-        return False
+        try:
+            response = self._http.fetch("", headers=headers, max_bytes=LARGEST_ANSWER)
+            if response.status in REFUSALS:
+                return True
+            is_error = response.status in (407, 408, 429) or response.status >= 500
+            if not is_error and not 300 <= response.status < 400:
+                return False
+            error = self._http.build_error(response)
+            if isinstance(error, Refused):  # 407 and 408: FlowAPI has not seen the token
+                error = IssuerUnavailable(error.message)
+            raise error
+        except IssuerUnavailable as error:
+            if error.hint == IssuerUnavailable.hint:
+                error.hint = UNAVAILABLE_HINT
+            raise
 
 
 @dataclass

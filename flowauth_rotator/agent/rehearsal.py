@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.copies import check_copy
 from flowauth_rotator.agent.issuer_calls import IssuerCalls, Timer
 from flowauth_rotator.agent.probe import KEY_HINT, Probe
 from flowauth_rotator.agent.rotation import Inspection, inspect_token
@@ -67,9 +68,7 @@ def rehearse(
     """
     inspection = inspect_token(store, policy, now=now, name=name)
     on_token(inspection.token)
-    rehearsal = _Rehearsal(
-        [store, *copies], IssuerCalls(issuer, timer), policy, inspection, on_step
-    )
+    rehearsal = _Rehearsal(store, copies, IssuerCalls(issuer, timer), policy, inspection, on_step)
     try:
         return rehearsal.run(public_key, probe)
     except Exception as error:  # noqa: BLE001 - a library may raise any error
@@ -81,13 +80,15 @@ def rehearse(
 class _Rehearsal:
     def __init__(
         self,
-        stores: Sequence[TokenStore],
+        store: TokenStore,
+        copies: Sequence[TokenStore],
         calls: IssuerCalls,
         policy: RotationPolicy,
         inspection: Inspection,
         on_step: Callable[[str], None],
     ) -> None:
-        self._stores = stores
+        self._store = store
+        self._copies = copies
         self._calls = calls
         self._policy = policy
         self._inspection = inspection
@@ -111,9 +112,11 @@ class _Rehearsal:
     def run(self, public_key: Callable[[], PublicKey | None], probe: Probe | None) -> Report:
         inspection, policy = self._inspection, self._policy
         self._pass_step(inspection.report.message)
-        for store in self._stores:
-            store.preflight()
-            self._pass_step(f"{_capitalize(store.place)} can be written.")
+        self._store.preflight()
+        self._pass_step(f"{_capitalize(self._store.place)} can be written.")
+        for copy in self._copies:
+            check_copy(copy, inspection.token, inspection.claims)
+            self._pass_step(f"{_capitalize(copy.place)} gets the successor, too.")
         if key := public_key():
             self._verify(key)
             self._pass_step("The public key verifies the token in use.")

@@ -161,7 +161,8 @@ def rotate(
             before that is renewed.
         copies: further stores of the token. They get a successor before `store` does, so that the
             next run completes what a crash has interrupted. A copy that cannot be updated makes
-            the report a warning, and does not stop the rotation.
+            the report a warning, and does not stop the rotation: the next run tries again. If the
+            token is not due, it is an error.
         timer: measures time and pauses between attempts.
 
     Raises:
@@ -194,17 +195,24 @@ def _complete_copies(
     description: str | None,
     on_token: Callable[[Token], None],
 ) -> Report:
-    """Report a token that is not due, after its copies have been updated."""
+    """Report a token that is not due, after its copies have been updated.
+
+    Raises:
+        RotatorError: a copy could not be updated: `ConflictingWrite`, unless a retry may help.
+    """
     if not copies:
         return inspection.report
     on_token(inspection.token)
     report, claims = inspection.report, inspection.claims
     description = description or _describe_token(report.name, claims)
-    try:
-        return _add_problems(report, update_copies(copies, inspection.token, claims, description))
-    except RotatorError as error:
-        failure = error.with_details(report, Severity.WARNING)
-    raise failure
+    errors = update_copies(copies, inspection.token, claims, description)
+    if not errors:
+        return report
+    failure = next((error for error in errors if error.retryable), None) or ConflictingWrite(
+        " ".join(error.message for error in errors),
+        hint=" ".join(dict.fromkeys(error.hint for error in errors)),
+    )
+    raise failure.with_details(report, Severity.WARNING)
 
 
 class _Rotation:
@@ -399,12 +407,13 @@ def _describe_token(name: str, claims: Claims) -> str:
     return f"FlowAPI token {shown}, expires {expiry}, renewed by flowauth-rotator"
 
 
-def _add_problems(report: Report, problems: Sequence[str]) -> Report:
+def _add_problems(report: Report, problems: Sequence[RotatorError]) -> Report:
     """Return the report as a warning at least, if copies of the token could not be updated."""
     if not problems:
         return report
     severity = report.severity if report.failed else Severity.WARNING
-    return replace(report, severity=severity, hint=" ".join([report.hint, *problems]).strip())
+    hint = " ".join([report.hint, *map(str, problems)]).strip()
+    return replace(report, severity=severity, hint=hint)
 
 
 def _join_violations(candidate: Candidate) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -81,21 +82,21 @@ def check_limits(
         )
         raise Refused(f"The {holder} {reason}.", issuer_message="", status=200, hint=LIMIT_HINT)
     expires_at = maximum
-    if policy.lifetime_minutes:
-        expires_at = at + timedelta(minutes=policy.lifetime_minutes)
+    if minutes := policy.lifetime_minutes:
+        longest = (maximum - at) / timedelta(minutes=1)
         # FlowAuth, whose tokens have no name, refuses the maximum as well.
-        is_too_long = expires_at > maximum if predecessor.token_name else expires_at >= maximum
+        is_too_long = minutes > longest if predecessor.token_name else minutes >= longest
         if is_too_long:
-            longest = (maximum - at) // timedelta(minutes=1)
             most = "at most" if predecessor.token_name else "less than"
             raise Refused(
-                f"`lifetime_minutes` is {policy.lifetime_minutes}, and the {holder} allows {most} "
-                f"{longest} minutes.",
+                f"`lifetime_minutes` is {minutes}, and the {holder} allows {most} "
+                f"{math.floor(longest)} minutes.",
                 issuer_message="",
                 status=200,
                 hint="Reduce it, or leave it out for the maximum.",
                 bad_field="lifetime_minutes",
             )
+        expires_at = at + timedelta(minutes=minutes)
     successor = replace(predecessor, digest="", issued_at=at, not_before=at, expires_at=expires_at)
     if violations := find_violations(predecessor, successor, policy, at):
         clauses = "; ".join(violation.text for violation in violations)

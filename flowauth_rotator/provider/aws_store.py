@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from flowauth_rotator.core.errors import MissingToken, RotatorError, StoreUnavailable
+from flowauth_rotator.core.errors import (
+    MalformedToken,
+    Misconfigured,
+    MissingToken,
+    RotatorError,
+    StoreUnavailable,
+)
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider.compat import build_secrets_manager_client
 from flowauth_rotator.provider.secret_store import SecretStore
@@ -17,9 +22,19 @@ NOT_FOUND = "ResourceNotFoundException"
 REFUSALS = {
     "AccessDenied",
     "AccessDeniedException",
+    "DecryptionFailure",
+    "EncryptionFailure",
     "ExpiredTokenException",
+    "InvalidClientTokenId",
     "InvalidSignatureException",
+    "NoCredentialsError",
+    "SignatureDoesNotMatch",
     "UnrecognizedClientException",
+}
+INVALID_REQUESTS = {
+    "InvalidParameterException",
+    "InvalidRequestException",
+    "ValidationException",
 }
 
 
@@ -29,7 +44,7 @@ class AwsStore(SecretStore):
     Secrets Manager cannot write on condition that a secret has not changed.
     """
 
-    noun = "AWS secret"
+    noun, extra = "AWS secret", "aws"
 
     def read(self) -> Token:
         """Read the current version of the secret."""
@@ -52,7 +67,13 @@ class AwsStore(SecretStore):
         return build_secrets_manager_client(self.conn_id)
 
     def _read(self) -> tuple[str, str]:
-        response = self._call("read", lambda: self._client.get_secret_value(SecretId=self.path))
+        response: dict[str, Any] = self._call(
+            "read", lambda: self._client.get_secret_value(SecretId=self.path)
+        )
+        if response.get("SecretBinary"):
+            raise MalformedToken(
+                f"{self.place} is binary.", hint="Store the JWT as the text of the secret."
+            )
         return response.get("SecretString") or "", response["VersionId"]
 
     def _put(self, text: str, **options: str) -> None:
@@ -61,21 +82,19 @@ class AwsStore(SecretStore):
             lambda: self._client.put_secret_value(SecretId=self.path, SecretString=text, **options),
         )
 
-    def _call(self, action: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the response; of an error only its code or type is shown."""
-        failure: RotatorError
-        try:
-            return call()
-        except RotatorError:
-            raise
-        except ClientError as error:
+    def _explain(self, action: str, error: Exception) -> RotatorError | None:
+        """Return the error of a code; of any other error, only the code or the type is shown."""
+        code = type(error).__name__
+        if isinstance(error, ClientError):
             code = error.response["Error"]["Code"]
-        except Exception as error:  # noqa: BLE001 - boto3 may raise any error
-            code = type(error).__name__
         if code == NOT_FOUND:
-            failure = MissingToken(f"{self.place} does not exist.")
-        elif code in REFUSALS:
-            failure = self._refuse_access(action)
-        else:
-            failure = StoreUnavailable(f"The request to {action} {self.place} failed with {code}.")
-        raise failure
+            return MissingToken(f"{self.place} does not exist.")
+        if code in REFUSALS:
+            return self._refuse_access(action)
+        if code in INVALID_REQUESTS:
+            return Misconfigured(
+                f"AWS refuses to {action} {self.place}: {code}.",
+                hint="If the secret is scheduled for deletion, restore it; otherwise correct its "
+                "name, which is that of `store` and the key.",
+            )
+        return StoreUnavailable(f"The request to {action} {self.place} failed with {code}.")

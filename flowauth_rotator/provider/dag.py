@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
@@ -62,6 +63,7 @@ from flowauth_rotator.provider.survey import (
     plan_survey,
     read_managed_tokens,
     survey_token,
+    survey_tokens,
 )
 from flowauth_rotator.provider.variable_store import format_place
 
@@ -246,18 +248,18 @@ def _read_tokens(
     is_scheduled = context["dag_run"].run_type == "scheduled"
     force = get_requested_at(context) if parameters.force else None
 
-    def survey_all(tokens: Sequence[ManagedToken]) -> list[SurveyedToken]:
-        return [
-            survey_token(
-                token,
-                run.schedule,
-                run.now,
-                force,
-                known=known.get(token.variable),
-                is_scheduled=is_scheduled,
-            )
-            for token in tokens
-        ]
+    def survey_one(token: ManagedToken, silent: Collection[str]) -> SurveyedToken:
+        return survey_token(
+            token,
+            run.schedule,
+            run.now,
+            force,
+            known=known.get(token.variable),
+            is_scheduled=is_scheduled,
+            silent=silent,
+        )
+
+    survey_all = partial(survey_tokens, survey=survey_one)
 
     if parameters.names:
         surveyed = survey_all(select_named(managed, known, parameters.names))
@@ -297,7 +299,8 @@ def report(schedule: str | timedelta | None = None) -> None:
         }
         for rehearse in (False, True)
     )
-    document = record_rotations(surveyed, rotations, run)
+    forced = {arguments["variable"] for arguments in due if arguments["force"]}
+    document = record_rotations(surveyed, rotations, run, forced=forced)
     document = record_rehearsals(document, rehearsals, run)
     status.write(document)
     if is_complete_check(document, run):

@@ -73,6 +73,11 @@ class FlowAuthHook(compat.BaseHook):
 
         return is_url(self._extra.get("public_key") or "")
 
+    @property
+    def needs_codes(self) -> bool:
+        """Whether each sign-in needs a two-factor code, of which there is one in 30 s."""
+        return bool(self._connection.login and self._extra.get("totp_secret"))
+
     @wrap_unexpected_errors
     def public_key(self) -> PublicKey | None:
         """Load the issuer's public key, if the connection contains it or its URL."""
@@ -115,7 +120,8 @@ class FlowAuthHook(compat.BaseHook):
     def fingerprint(self, token: Token, settings: Mapping[str, Any]) -> str:
         """Return 16 hex digits that change with the token, its settings and the connection.
 
-        The token, which no document contains, is the key: they tell nothing about the password.
+        The token, which no document contains, is the key: without it they tell nothing about the
+        password.
         """
         connection = self._connection
         parts = [settings, connection.host, connection.port, connection.schema, connection.login]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -78,6 +79,9 @@ class ManagedToken:
                     f"`{setting}` is longer than {LONGEST_KEY} characters.",
                     hint="Set it to the key of a Variable.",
                 )
+        for key, count in Counter(self.keys).items():
+            if count > 1:
+                raise _reject_key(key)
         if self.name and len(self.name) > LONGEST_NAME:
             raise Misconfigured(
                 f"`name` is longer than {LONGEST_NAME} characters.",
@@ -261,14 +265,17 @@ def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
     """Add the token's Variables and name to those in use, or raise an error for a duplicate."""
     for key in token.keys:
         if ("variable", key) in used:
-            raise Misconfigured(f"Variable {key} is listed twice.", hint="Remove one of the two.")
-        used.add(("variable", key))
+            raise _reject_key(key)
     if token.name and ("name", token.name) in used:
         raise Misconfigured(
             f"Two tokens have the name {quote(token.name)}.",
             hint="Change or remove one of the two names.",
         )
-    used.add(("name", token.name or ""))
+    used |= {("variable", key) for key in token.keys} | {("name", token.name or "")}
+
+
+def _reject_key(key: str) -> Misconfigured:
+    return Misconfigured(f"Variable {key} is listed twice.", hint="Remove one of the two.")
 
 
 def _setting_to_json(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -22,6 +22,7 @@ from flowauth_rotator.provider.compat import (
     build_page_url,
     get_requested_at,
 )
+from flowauth_rotator.provider.managed_tokens import ManagedToken
 from flowauth_rotator.provider.stores import open_stores
 from flowauth_rotator.provider.variable_store import format_place, mask_token
 
@@ -134,12 +135,17 @@ class RotateTokenOperator(BaseOperator):
         from flowauth_rotator.agent.rotation import rotate
         from flowauth_rotator.provider.hook import FlowAuthHook
 
-        policy = RotationPolicy(
+        token = ManagedToken(  # validates the settings
+            variable=self.variable,
+            flowauth_conn_id=self.flowauth_conn_id,
             renew_before=self.renew_before,
             critical_before=self.critical_before,
             lifetime_minutes=self.lifetime_minutes,
+            store=self.store,
+            also_variables=self.also_variables,
         )
-        store, copies = open_stores(self.variable, self.also_variables, self.store)
+        policy = token.policy
+        store, copies = open_stores(token.variable, token.also_variables, token.store)
         hook = FlowAuthHook(self.flowauth_conn_id)
         probe = hook.get_probe()
         with closing(hook.get_conn()) as issuer, closing(probe) if probe else nullcontext():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -12,6 +13,7 @@ from flowauth_rotator.provider.hook import FlowAuthHook
 from flowauth_rotator.provider.survey import Survey, SurveyedToken
 
 MOST_REHEARSALS = 32  # in a check: each signs in at an issuer
+MOST_WITH_CODES = 4  # of one connection: a sign-in gives up after 10 codes that others have used
 RETRIES = 8  # of a rehearsal that failed, before the next one is due
 MOST_OF_LIFETIME = 10  # rehearsals in the lifetime of a token
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -28,6 +30,9 @@ def plan_rehearsals(
 ) -> Survey:
     """Return the survey with the tokens to rehearse in this run.
 
+    Those come first that were never rehearsed, or not for the longest time: rehearsals that fail,
+    which are due soon again, keep none from its turn.
+
     Args:
         survey: the survey.
         known: the status of each token after the last check, by Variable.
@@ -39,8 +44,10 @@ def plan_rehearsals(
     tokens = [_add_setup(token, hooks) for token in survey.healthy]
     ready = [token for token in tokens if token.setup]
     if not is_dry_run:
-        due = [each for each in ready if is_due(each, known.get(each.token.variable), now)]
-        ready = due[:MOST_REHEARSALS]
+        statuses = {each.token.variable: known.get(each.token.variable) for each in ready}
+        due = [each for each in ready if is_due(each, statuses[each.token.variable], now)]
+        due.sort(key=lambda each: _find_last_time(statuses[each.token.variable]))
+        ready = _limit_codes(due, hooks)[:MOST_REHEARSALS]
     room = max_tasks - len(survey.due)
     return replace(survey, healthy=tokens, rehearsals=ready[:room])
 
@@ -77,6 +84,25 @@ def find_last_rehearsal(token: SurveyedToken, known: TokenStatus | None) -> Even
     if known.setup is None:  # after a rotation
         return last if last.fingerprint == token.report.fingerprint else None
     return last if known.setup == token.setup else None
+
+
+def _limit_codes(
+    tokens: Sequence[SurveyedToken], hooks: Mapping[str, FlowAuthHook]
+) -> list[SurveyedToken]:
+    """Return the tokens without those for whose sign-ins there are not enough two-factor codes."""
+    counts: Counter[str] = Counter()
+    limited = []
+    for token in tokens:
+        conn_id = token.token.flowauth_conn_id
+        counts[conn_id] += 1
+        if counts[conn_id] <= MOST_WITH_CODES or not hooks[conn_id].needs_codes:
+            limited.append(token)
+    return limited
+
+
+def _find_last_time(known: TokenStatus | None) -> datetime:
+    """Return the time of the last rehearsal, whatever its setup."""
+    return known.last_rehearsal.at if known and known.last_rehearsal else EPOCH
 
 
 def _add_setup(token: SurveyedToken, hooks: Mapping[str, FlowAuthHook]) -> SurveyedToken:

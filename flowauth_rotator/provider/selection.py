@@ -6,13 +6,14 @@ So a scheduled check of many tokens reads those that need it, and of the others 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 
 from flowauth_rotator.monitoring.status import TokenStatus
 from flowauth_rotator.provider.managed_tokens import ManagedToken
 
-MOST_READ = 100  # Variables in a scheduled check; tokens that are due may be more
+MOST_READ = 100  # Variables in a scheduled check, with copies; those that are due may be more
+MOST_DUE = 300  # of these: 1,000 would take longer than the task may, in each check again
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 KnownTokens = Mapping[str, TokenStatus]  # after the last check, by Variable
@@ -31,9 +32,10 @@ def select_named(
 def select_for_check(
     tokens: Sequence[ManagedToken], known: KnownTokens, now: datetime, next_check_at: datetime
 ) -> list[ManagedToken]:
-    """Return the tokens that a scheduled check reads: `MOST_READ`, and all that are due.
+    """Return the tokens that a scheduled check reads: `MOST_READ`, or more if more are due.
 
-    First those that are due before the next check, so that none is renewed late. Then those that
+    First those that are due before the next check, so that none is renewed late: `MOST_DUE`, those
+    that expire first, and those whose renewal has failed after the others. Then those that
     were never read with their settings, those that failed, and the others, the longest unread
     first. Some places are kept from the due and from the failed tokens: however many there are, a
     new token is read, and each other one has its turn.
@@ -44,20 +46,20 @@ def select_for_check(
         now: an aware time.
         next_check_at: the time of the next check.
     """
-    if len(tokens) <= MOST_READ:
+    if _count_keys(tokens) <= MOST_READ:
         return list(tokens)
     statuses = {token: known.get(token.variable) for token in tokens}
     is_due = {token: _is_due(status, now, next_check_at) for token, status in statuses.items()}
-    due = [token for token in tokens if is_due[token]]
+    due = sorted(filter(is_due.get, tokens), key=lambda token: _rank_due(statuses[token], now))
+    due = _take(due, MOST_DUE)
     others = [token for token in tokens if not is_due[token]]
     others.sort(key=lambda token: _find_last_read(statuses[token]))
     new = [token for token in others if _is_new(token, statuses[token])]
     failed = [token for token in others if _has_failed(statuses[token])]
     well = [token for token in others if not _has_failed(statuses[token])]
-    places = max(MOST_READ - len(due), MOST_READ // 2)
-    half = places // 2
-    turns = dict.fromkeys([*new, *failed[:half], *well, *failed[half:]])
-    return [*due, *list(turns)[:places]]
+    places = max(MOST_READ - _count_keys(due), MOST_READ // 2)
+    turns = dict.fromkeys([*new, *_take(failed, places // 2), *well, *failed])
+    return [*due, *_take(turns, places)]
 
 
 def get_entry(token: ManagedToken) -> dict[str, object]:
@@ -71,10 +73,37 @@ def get_name(token: ManagedToken, known: KnownTokens) -> str:
     return token.name or (status.name if status else token.variable)
 
 
+def _take(tokens: Iterable[ManagedToken], places: int) -> list[ManagedToken]:
+    """Return the first tokens that fill the places, one for each Variable."""
+    taken = []
+    for token in tokens:
+        if places <= 0:
+            break
+        taken.append(token)
+        places -= len(token.keys)
+    return taken
+
+
+def _count_keys(tokens: Iterable[ManagedToken]) -> int:
+    return sum(len(token.keys) for token in tokens)
+
+
 def _is_due(status: TokenStatus | None, now: datetime, next_check_at: datetime) -> bool:
+    """Whether a token is due, and had not expired when it was last read.
+
+    One that has expired since then, as while the DAG was paused, can often still be renewed.
+    """
     if status is None or status.renew_at is None or status.expires_at is None:
         return False
-    return status.renew_at <= next_check_at and status.expires_at > now
+    has_expired = status.expires_at <= min(now, _find_last_read(status))
+    return status.renew_at <= next_check_at and not has_expired
+
+
+def _rank_due(status: TokenStatus | None, now: datetime) -> tuple[bool, bool, datetime]:
+    """Return the sort key of a token that is due; in the order of their reading if they fail."""
+    expires_at = (status and status.expires_at) or NEVER
+    has_failed = _has_failed(status)
+    return has_failed, expires_at <= now, _find_last_read(status) if has_failed else expires_at
 
 
 def _is_new(token: ManagedToken, status: TokenStatus | None) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.durations import format_duration
-from flowauth_rotator.core.errors import Misconfigured, RotatorError
+from flowauth_rotator.core.errors import Misconfigured, RotatorError, wrap_unexpected_errors
 from flowauth_rotator.core.tokens import read_unverified
 from flowauth_rotator.provider.compat import (
     AirflowSensorTimeout,
@@ -20,6 +20,9 @@ from flowauth_rotator.provider.compat import (
 )
 from flowauth_rotator.provider.stores import open_store
 from flowauth_rotator.provider.variable_store import mask_token
+
+if TYPE_CHECKING:
+    from flowauth_rotator.agent.stores import TokenStore
 
 # A worker of Airflow 3.3's LocalExecutor ends some 5 s after its task has deferred. If the task has
 # resumed by then, Airflow mistakes the worker's end for the task's, and fails it.
@@ -63,9 +66,7 @@ class FlowAPITokenSensor(BaseSensorOperator):
         """Read the token, and return whether its remaining lifetime is long enough."""
         store = open_store(self.variable, self.store)
         try:
-            token = store.read()
-            mask_token(token)
-            expires_at = read_unverified(token).expires_at
+            expires_at = _read_expiry(store)
         except RotatorError as error:
             self.log.warning("%s: %s", store.place, error)
             return False
@@ -114,6 +115,13 @@ class FlowAPITokenSensor(BaseSensorOperator):
             method_name="poke_or_defer",
             kwargs={"ends_at": ends_at},
         )
+
+
+@wrap_unexpected_errors
+def _read_expiry(store: TokenStore) -> datetime:
+    token = store.read()
+    mask_token(token)
+    return read_unverified(token).expires_at
 
 
 def _parse_duration(value: float | timedelta) -> timedelta:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import RotatorError
-from flowauth_rotator.core.report import Report, Severity
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.text import quote, remove_control_characters
 from flowauth_rotator.monitoring.status import (
     SWAP_OUTCOMES,
@@ -131,7 +131,11 @@ def record_failure(
 
 
 def record_rotations(
-    document: StatusDocument, reports: Mapping[str, tuple[int, Report]], run: Run
+    document: StatusDocument,
+    reports: Mapping[str, tuple[int, Report]],
+    run: Run,
+    *,
+    forced: Collection[str] = (),
 ) -> StatusDocument:
     """Return the document after the rotations of a run.
 
@@ -139,10 +143,11 @@ def record_rotations(
         document: the document after the survey of the run.
         reports: by Variable, the index of the mapped task, and its report.
         run: the run.
+        forced: the Variables of those whose renewal an operator requested.
     """
     dag = _get_dag(document, run)
     tokens = tuple(
-        _record_rotation(token, *rotation, run, dag.public_keys)
+        _record_rotation(token, *rotation, run, dag.public_keys, is_forced=token.variable in forced)
         if (rotation := reports.get(token.variable or ""))
         else token
         for token in document.tokens
@@ -246,7 +251,8 @@ def _update_token(
 
     The last result of a token that is being rotated stays until the rotation has one.
     """
-    settings, report, inspection = surveyed.token, surveyed.report, surveyed.inspection
+    settings, inspection = surveyed.token, surveyed.inspection
+    report = _add_known_dates(surveyed.report, known, run)
     if known is None or known.is_unread:
         known = TokenStatus(report.name, name_is_known=report.name_is_known)
     token = replace(
@@ -272,20 +278,27 @@ def _update_token(
 
 
 def _record_rotation(
-    token: TokenStatus, map_index: int, report: Report, run: Run, keys: PublicKeys
+    token: TokenStatus,
+    map_index: int,
+    report: Report,
+    run: Run,
+    keys: PublicKeys,
+    *,
+    is_forced: bool,
 ) -> TokenStatus:
     """Return the status of a token after a rotation, which verifies the signature of a successor.
 
     A failure of a renewal that an operator requested before the token was due is an event of that
-    request: it is not the state of the token.
+    request: it is not the state of the token. One of a copy is.
     """
+    report = _add_known_dates(report, token, run)
     event = run.build_event(report, ROTATE, map_index)
-    is_due = token.renew_at is None or token.renew_at <= event.at
+    is_early = is_forced and token.renew_at is not None and token.renew_at > event.at
     counts = dict(token.rotation_counts)
     counts[event.outcome] = counts.get(event.outcome, 0) + 1
     token = replace(
         _rename(token, report, run),
-        last_check=event if is_due or not event.has_failed else token.last_check,
+        last_check=token.last_check if is_early and event.has_failed else event,
         rotations=(event, *token.rotations)[:LONGEST_HISTORY],
         rotation_counts=counts,
         longest_minutes=report.longest_minutes or token.longest_minutes,
@@ -301,6 +314,7 @@ def _record_rotation(
 
 
 def _record_rehearsal(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
+    report = _add_known_dates(report, token, run)
     token = replace(
         _rename(token, report, run),
         last_rehearsal=run.build_event(report, ROTATE, map_index),
@@ -315,6 +329,24 @@ def _record_newest(token: TokenStatus, report: Report, now: datetime) -> TokenSt
     if newest is None or (known and newest <= known):
         return token
     return replace(token, newest_issued_at=now, newest_issued_expires_at=newest)
+
+
+def _add_known_dates(report: Report, known: TokenStatus | None, run: Run) -> Report:
+    """Return a report without dates, as its store did not respond, with those of the last check.
+
+    The token is most likely the same one: there is time until that is critical.
+    """
+    is_lost = report.outcome is Outcome.UNAVAILABLE and report.expires_at is None
+    if not is_lost or known is None or known.critical_at is None:
+        return report
+    return replace(
+        report,
+        issued_at=known.issued_at,
+        renew_at=known.renew_at,
+        critical_at=known.critical_at,
+        expires_at=known.expires_at,
+        severity=Severity.CRITICAL if known.critical_at <= run.now else Severity.WARNING,
+    )
 
 
 def _take_dates(token: TokenStatus, report: Report) -> TokenStatus:

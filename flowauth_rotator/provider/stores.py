@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from flowauth_rotator.core.errors import Misconfigured
+from flowauth_rotator.core.errors import Misconfigured, RotatorError, StoreUnavailable
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.stores import TokenStore
@@ -16,7 +16,7 @@ _SECRET_STORES = {  # by the scheme of the setting `store`: module, class, extra
     "vault": ("flowauth_rotator.provider.vault_store", "VaultStore", "vault"),
     "aws": ("flowauth_rotator.provider.aws_store", "AwsStore", "aws"),
 }
-_ADDRESS = re.compile(rf"({'|'.join(_SECRET_STORES)})://([^/\s]+)(?:/(\S*?))?/?")
+_ADDRESS = re.compile(rf"({'|'.join(_SECRET_STORES)})://([^/\s]+)(?:/(\S*?))?/*")
 _CLASS = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.([A-Za-z_]\w*)")
 
 
@@ -43,7 +43,8 @@ def open_store(key: str, store: str | None = None) -> TokenStore:
             with the key, or None for a Variable in Airflow's database.
 
     Raises:
-        Misconfigured: the setting is invalid, or its code is not installed.
+        Misconfigured: the setting is invalid, or its code cannot be imported.
+        StoreUnavailable: the class of the operator's failed.
     """
     if store is None:
         from flowauth_rotator.provider.variable_store import VariableStore
@@ -59,14 +60,32 @@ def open_store(key: str, store: str | None = None) -> TokenStore:
         module, name = cast("re.Match[str]", _CLASS.fullmatch(store)).groups()
         hint = "Install its package where Airflow's tasks run, or correct `store`."
         arguments = (key,)
+    factory = _import_class(module, name, store, hint)
     try:
-        factory = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        message = f"The store {store} cannot be imported: {error}."
-        failure = Misconfigured(message, hint=hint)
-    else:
         return cast("TokenStore", factory(*arguments))
-    raise failure
+    except RotatorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - code of the operator's may raise any error
+        kind = type(error).__name__
+    raise StoreUnavailable(
+        f"The store {store} failed with {kind} when it was called with a key.",
+        hint="It is tried again; if the error persists, correct the class, or `store`.",
+    )
+
+
+def _import_class(module: str, name: str, store: str, hint: str) -> Callable[..., object]:
+    try:
+        return cast("Callable[..., object]", getattr(import_module(module), name))
+    except (ImportError, AttributeError) as error:
+        problem = str(error)
+    except Exception as error:  # noqa: BLE001 - as the code of a module is run
+        problem = type(error).__name__
+    raise Misconfigured(f"The store {store} cannot be imported: {problem}.", hint=hint)
+
+
+def get_backend(store: str) -> str:
+    """Return what the tokens of a store have in common: scheme and connection, or the class."""
+    return "/".join(store.split("/")[:3])
 
 
 def open_stores(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from flowauth_rotator.provider.managed_tokens import (
 from flowauth_rotator.provider.schedule import Schedule, count_checks
 from flowauth_rotator.provider.secret_store import SecretStore
 from flowauth_rotator.provider.signatures import PublicKeys
-from flowauth_rotator.provider.stores import open_stores
+from flowauth_rotator.provider.stores import get_backend, open_stores
 from flowauth_rotator.provider.variable_store import VariableStore, format_place
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 ARGUMENTS = {field.name for field in fields(ManagedToken)} - {"rehearse_every"}
 RECOMMENDED_CHECKS = 8  # between due and expiry: renewal survives an outage of a few checks
+LONGEST_READ = 10  # seconds of one that failed, after which its backend is not asked again
 DEFERRED_HINT = "This run has reached its limit of rotations; the next check rotates the token."
 
 
@@ -109,7 +111,7 @@ class SurveyedToken:
         inspection: the inspection; None if the token cannot be read.
         warnings: problems of the configuration, which the hint of the report contains.
         setup: a fingerprint of token, settings and connection; None if one of them cannot be read.
-        lacks_copies: whether one of `also_variables` does not contain the token.
+        lacks_copies: whether one of `also_variables` is not known to contain the token.
     """
 
     token: ManagedToken
@@ -272,6 +274,32 @@ def read_managed_tokens(
     return ([ManagedToken()], []) if text is None else parse_tokens(text)
 
 
+def survey_tokens(
+    tokens: Sequence[ManagedToken],
+    survey: Callable[[ManagedToken, Collection[str]], SurveyedToken],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> list[SurveyedToken]:
+    """Survey tokens one after the other, and wait for a backend that does not respond once.
+
+    The survey would end at its `execution_timeout` otherwise, before it has read other tokens.
+
+    Args:
+        tokens: the settings of the tokens.
+        survey: surveys a token, given the backends that are not to be asked.
+        monotonic: measures the seconds of each.
+    """
+    silent: set[str] = set()
+    surveyed = []
+    for token in tokens:
+        began = monotonic()
+        surveyed.append(survey(token, silent))
+        is_unavailable = surveyed[-1].report.outcome is Outcome.UNAVAILABLE
+        if token.store and is_unavailable and monotonic() - began > LONGEST_READ:
+            silent.add(get_backend(token.store))
+    return surveyed
+
+
 def survey_token(
     token: ManagedToken,
     schedule: Schedule,
@@ -280,6 +308,7 @@ def survey_token(
     *,
     known: TokenStatus | None = None,
     is_scheduled: bool = False,
+    silent: Collection[str] = (),
 ) -> SurveyedToken:
     """Read a token from its store and decide whether it is due.
 
@@ -291,6 +320,7 @@ def survey_token(
         force: when an operator requested a renewal that need not be due.
         known: the status of the token after the last check, which may have its name.
         is_scheduled: whether the schedule started the run.
+        silent: the backends that have not responded in this run, and are not asked again.
 
     Raises:
         StoreUnavailable: Airflow did not respond.
@@ -299,6 +329,8 @@ def survey_token(
     from flowauth_rotator.agent.rotation import inspect_token
 
     try:
+        if token.store and (backend := get_backend(token.store)) in silent:
+            raise StoreUnavailable(f"The token was not read: {backend} did not respond before.")
         store, copies = open_stores(token.variable, token.also_variables, token.store)
         inspection = inspect_token(store, token.policy, now=now, name=token.name, force=force)
         lacks_copies = not has_copies(copies, inspection.token)

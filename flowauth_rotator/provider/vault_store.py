@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
-from hvac.exceptions import Forbidden, InvalidRequest, Unauthorized
+from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, Unauthorized
 
 from flowauth_rotator.core.errors import (
     ConflictingWrite,
     Misconfigured,
     MissingToken,
     RotatorError,
-    StoreUnavailable,
 )
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider.compat import build_vault_hook
 from flowauth_rotator.provider.secret_store import SecretStore
 
-T = TypeVar("T")
 FIELD = "value"  # of the secret, in which Airflow's `VaultBackend` looks for a Variable
 CONFLICT = "check-and-set"  # in Vault's message if another client wrote first; it has no code
 
@@ -30,29 +28,29 @@ class VaultStore(SecretStore):
     A write succeeds only if nobody has written the secret since it was read.
     """
 
-    noun = "Vault secret"
+    noun, extra = "Vault secret", "vault"
 
     def read(self) -> Token:
         """Read the secret, and keep its version for the next write."""
         response = self._call("read", lambda: self._hook.get_secret_including_metadata(self.path))
-        fields = response["data"]["data"] if response else {}
-        if not str(fields.get(FIELD) or "").strip():
+        if response:
+            self._fields = response["data"]["data"]
+            self._version = response["data"]["metadata"]["version"]
+        else:
+            self._fields, self._version = {}, self._call("read", self._find_deleted_version)
+        value = str(self._fields.get(FIELD) or "").strip()
+        if not value:
             problem = f"has no field `{FIELD}`" if response else "does not exist"
             raise MissingToken(f"{self.place} {problem}.")
-        self._fields, self._version = fields, response["data"]["metadata"]["version"]
-        return Token.strip(str(fields[FIELD]))
+        return Token.strip(value)
 
     def check_permission(self) -> None:
         """Ask Vault for the capabilities on the secret; a policy may not allow that question."""
-        mount_point = self._hook.connection.schema or "secret"
-        path = f"{mount_point}/data/{self.path}"
         try:
-            answer = self._call(
-                "write", lambda: self._hook.get_conn().sys.get_capabilities(paths=[path])
-            )
+            answer = self._call("write", self._request_capabilities)
         except Misconfigured:
             return
-        if not {"update", "root"} & set(answer["data"][path]):
+        if not {"update", "root"} & set(answer):
             raise self._refuse_access("write")
 
     def write(self, token: Token, description: str) -> None:  # noqa: ARG002 - a secret has none
@@ -70,20 +68,30 @@ class VaultStore(SecretStore):
     def _hook(self) -> Any:  # noqa: ANN401 - VaultHook
         return build_vault_hook(self.conn_id)
 
-    def _call(self, action: str, call: Callable[[], T]) -> T:
-        """Return the result of `call`; of its error only the type is shown."""
-        failure: RotatorError
+    @property
+    def _mount_point(self) -> str:
+        return self._hook.connection.schema or "secret"
+
+    def _request_capabilities(self) -> list[str]:
+        path = f"{self._mount_point}/data/{self.path}"
+        answer = self._hook.get_conn().sys.get_capabilities(paths=[path])
+        capabilities: list[str] = answer["data"][path]
+        return capabilities
+
+    def _find_deleted_version(self) -> int:
+        """Return the version of a secret whose last version was deleted; 0 if there is none."""
         try:
-            return call()
-        except RotatorError:
-            raise
-        except (Forbidden, Unauthorized):
-            failure = self._refuse_access(action)
-        except Exception as error:  # noqa: BLE001 - the hook may raise any error
-            if isinstance(error, InvalidRequest) and CONFLICT in str(error):
-                failure = ConflictingWrite(f"{self.place} was changed during the rotation.")
-            else:
-                failure = StoreUnavailable(
-                    f"The request to {action} {self.place} failed with {type(error).__name__}."
-                )
-        raise failure
+            self._hook.get_conn().secrets.kv.v2.read_secret_version(
+                self.path, mount_point=self._mount_point, raise_on_deleted_version=True
+            )
+        except InvalidPath as error:
+            with suppress(KeyError, TypeError):
+                return int(error.json["data"]["metadata"]["version"])
+        return 0
+
+    def _explain(self, action: str, error: Exception) -> RotatorError | None:
+        if isinstance(error, (Forbidden, Unauthorized)):
+            return self._refuse_access(action)
+        if isinstance(error, InvalidRequest) and CONFLICT in str(error):
+            return ConflictingWrite(f"{self.place} was changed during the rotation.")
+        return None

@@ -245,8 +245,8 @@ MUTANTS = (
         "the foreign value of a copy overwritten",
         "practice",
         "flowauth_rotator.agent.copies:_store",
-        "if A and not B: ...",
-        "A",
+        "_check_value(A, B, C, D)",
+        "None",
     ),
     Mutant(
         "the description wiped by the write",

@@ -149,6 +149,14 @@ def test_the_latest_expiry_is_read_in_the_local_time_of_flowauth(flowauth, rehea
     assert not rehearse_token().failed
 
 
+def test_a_latest_expiry_at_the_end_of_time_limits_nothing(flowauth, rehearse_token):
+    """As administrators write it who want none."""
+    flowauth.latest_expiry = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc).timestamp()
+    flowauth.utc_offset = -18000
+    flowauth.latest_expiry += 18000
+    assert not rehearse_token().failed
+
+
 def test_a_wrong_password_is_found(rehearse_token):
     """As it would be when the token is due."""
     with pytest.raises(Refused, match="Sign-in of 'flowbot' failed") as failure:
@@ -156,13 +164,15 @@ def test_a_wrong_password_is_found(rehearse_token):
     assert failure.value.severity == "warning"
 
 
-@pytest.mark.parametrize(("minutes", "works"), [(24 * 60, False), (24 * 60 - 1, True)])
+@pytest.mark.parametrize(
+    ("minutes", "works"), [(24 * 60, False), (24 * 60 - 1, True), (10**12, False)]
+)
 def test_a_lifetime_that_the_issuer_refuses_is_found(rehearse_token, minutes, works):
     """FlowAuth refuses its maximum, too."""
     if works:
         assert not rehearse_token(lifetime_minutes=minutes).failed
         return
-    with pytest.raises(Refused, match="`lifetime_minutes` is 1440") as failure:
+    with pytest.raises(Refused, match=f"`lifetime_minutes` is {minutes}") as failure:
         rehearse_token(lifetime_minutes=minutes)
     assert "allows less than 1440 minutes" in failure.value.message
 
@@ -318,6 +328,16 @@ def test_a_token_that_flowapi_refuses_is_found(rehearse_token, flowapi_that):
         rehearse_token(probe=probe)
     assert (failure.value.outcome, failure.value.severity) == ("rejected", "warning")
     assert "`PUBLIC_JWT_SIGNING_KEY`" in failure.value.hint
+
+
+@pytest.mark.parametrize("status", [407, 408, 503])
+def test_a_proxy_in_front_of_flowapi_says_nothing_of_a_token(flowapi_that, status):
+    """A retry may help, and neither the issuer nor the token is at fault."""
+    with closing(Probe(flowapi_that(status))) as probe, pytest.raises(RotatorError) as failure:
+        probe.accepts(Token("a.b.c"))
+    assert (failure.value.outcome, failure.value.retryable) == ("unavailable", True)
+    assert f"responded with {status}" in failure.value.message
+    assert failure.value.hint.endswith("check FlowAPI and `probe_url`.")
 
 
 def test_an_address_that_needs_no_token_is_found(rehearse_token, flowapi_that):

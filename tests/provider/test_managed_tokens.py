@@ -137,6 +137,19 @@ def test_an_invalid_entry_is_named_and_stops_no_other(entry, label, words):
     assert problem.error.hint
 
 
+def test_the_variables_of_an_invalid_entry_are_free_for_another():
+    """An entry that repeats its own Variable, or another's name, is not in use."""
+    entries = [
+        {"variable": "FIRST", "name": "ONE"},
+        {"variable": "X", "also_variables": ["Y", "X"]},
+        {"variable": "Z", "name": "ONE"},
+        *({"variable": key} for key in "XYZ"),
+    ]
+    tokens, problems = parse_tokens(json.dumps(entries))
+    assert [token.variable for token in tokens] == ["FIRST", "X", "Y", "Z"]
+    assert [problem.label for problem in problems] == ["X", "ONE"]
+
+
 def test_a_duplicate_key_in_an_entry_is_an_error():
     """A JSON parser would silently use the last of the two."""
     tokens, [problem] = parse_tokens('[{"variable": "A", "variable": "B"}]')

@@ -29,8 +29,9 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 class Connection:
     """A connection with a password."""
 
-    def __init__(self, password="one"):
+    def __init__(self, password="one", *, needs_codes=False):
         self._password = password
+        self.needs_codes = needs_codes
 
     def fingerprint(self, token, settings):
         return f"{hash((token.reveal(), str(settings), self._password)):x}"
@@ -51,7 +52,9 @@ class Checks:
         """Check tokens, and return the Variables of those that were rehearsed."""
         self._number += 1
         run = Run("dag", f"run {self._number}", 5 * MINUTE, now)
-        connection = Connection(options.pop("password", "one"))
+        connection = Connection(
+            options.pop("password", "one"), needs_codes=options.pop("needs_codes", False)
+        )
         planned = plan_rehearsals(
             Survey(due, [], tokens, []),
             index_tokens(self.document),
@@ -149,6 +152,24 @@ def test_a_thousand_tokens_are_spread_over_the_day(survey):
     by_hour = [sum(hours[start : start + 4]) for start in range(0, 96, 4)]
     assert sum(by_hour) == 1000
     assert max(by_hour) < 70
+
+
+def test_an_account_with_two_factor_codes_has_few_rehearsals_in_a_check(survey):
+    """They share one code in 30 s: of many, some would find ten codes used, and fail."""
+    tokens = [survey(f"KEY_{number}") for number in range(10)]
+    checks = Checks()
+    counts = [len(checks.check(*tokens, needs_codes=True)) for _ in range(4)]
+    assert counts == [4, 4, 2, 0]
+
+
+def test_rehearsals_that_fail_keep_none_from_its_turn(survey):
+    """However soon they are due again: that of another token comes first."""
+    tokens = [survey(f"KEY_{number}", rehearse_every=MINUTE) for number in range(50)]
+    checks, seen = Checks(), set()
+    for number in range(2):
+        now = NOON + number * DAY
+        seen |= set(checks.check(*tokens, now=now, outcome=Outcome.REFUSED))
+    assert seen == {token.token.variable for token in tokens}
 
 
 def test_a_rotation_counts_as_a_rehearsal(survey):

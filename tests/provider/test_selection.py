@@ -9,6 +9,7 @@ from flowauth_rotator.core.report import Outcome, Severity
 from flowauth_rotator.monitoring.status import Event, TokenStatus
 from flowauth_rotator.provider.managed_tokens import ManagedToken
 from flowauth_rotator.provider.selection import (
+    MOST_DUE,
     MOST_READ,
     get_entry,
     select_for_check,
@@ -94,6 +95,47 @@ def test_every_token_that_is_due_before_the_next_check_is_read(fleet):
     selected = fleet.select()
     assert set(due) < set(selected)
     assert not {later, expired} & set(selected)
+
+
+def test_a_thousand_that_are_due_at_once_are_read_in_several_checks(fleet):
+    """In one, the task would end at its timeout, and so would the next: none would be renewed."""
+    for number, token in enumerate(fleet.tokens):
+        fleet.know(token, due_in=-HOUR, left=DAY - number * MINUTE)
+    selected = fleet.select()
+    assert set(selected[:MOST_DUE]) == set(fleet.tokens[-MOST_DUE:])
+    assert len(selected) == MOST_DUE
+    for token in fleet.tokens[-MOST_DUE:]:
+        fleet.know(token, at=NOON, due_in=-HOUR, left=HOUR, severity=Severity.WARNING)
+    failed = set(fleet.tokens[-MOST_DUE:])
+    assert not failed & set(fleet.select()[:MOST_DUE]), "failed renewals leave room for others"
+    for token in fleet.tokens:
+        fleet.know(token, due_in=-HOUR, severity=Severity.WARNING)
+    read = {token for number in range(4) for token in fleet.check(NOON + number * INTERVAL)}
+    assert read == set(fleet.tokens)
+
+
+def test_what_has_expired_since_it_was_last_read_is_read(fleet):
+    """After the DAG was paused for weeks: FlowAuth renews expired tokens, too."""
+    later, read = NOON + 30 * DAY, set()
+    for number in range(4):
+        read |= set(fleet.check(later + number * INTERVAL, left=-DAY))
+    assert read == set(fleet.tokens)
+    assert len(fleet.select(later + 4 * INTERVAL)) == MOST_READ, "they wait for their turn now"
+
+
+def test_copies_count_as_variables(fleet):
+    """Each of them costs as much: also among the failed, which leave places for the others."""
+    copied = [replace(each, also_variables=(f"{each.variable}_2",)) for each in fleet.tokens[:60]]
+    fleet.tokens[:60] = copied
+    for token in fleet.tokens:
+        fleet.know(token)
+    assert fleet.select() == fleet.tokens[: MOST_READ // 2]
+    for token in copied:
+        fleet.know(token, severity=Severity.CRITICAL)
+    selected = fleet.select()
+    assert set(selected) == {*copied[: MOST_READ // 4], *fleet.tokens[60 : 60 + MOST_READ // 2]}
+    fleet.tokens = copied
+    assert len(fleet.select()) == MOST_READ // 2
 
 
 def test_new_tokens_and_changed_settings_come_before_the_others(fleet):

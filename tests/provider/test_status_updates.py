@@ -18,6 +18,7 @@ from flowauth_rotator.provider.status_updates import (
     describe_survey_failures,
     is_complete_check,
     record_failure,
+    record_rehearsals,
     record_rotations,
     record_survey,
 )
@@ -165,7 +166,7 @@ def test_a_failed_request_for_a_token_that_is_not_due_is_not_its_state(survey_of
     document = record_survey(document, forced, run(2))
     unchanged = vars(healthy.report) | {"severity": Severity.WARNING, "checked_at": run(2).now}
     report = Report(**unchanged | {"outcome": Outcome.REFUSED, "message": "No."})
-    [token] = record_rotations(document, {"KEY": (0, report)}, run(2)).tokens
+    [token] = record_rotations(document, {"KEY": (0, report)}, run(2), forced={"KEY"}).tokens
     assert (token.last_check.outcome, token.last_check.run_id) == ("healthy", "run 1")
     assert (token.rotations[0].outcome, token.rotations[0].message) == ("refused", "No.")
     assert token.rotation_counts == {"refused": 1}
@@ -173,6 +174,17 @@ def test_a_failed_request_for_a_token_that_is_not_due_is_not_its_state(survey_of
     swap = rotated(healthy, run(2))
     [token] = record_rotations(document, {"KEY": (0, swap)}, run(2)).tokens
     assert token.last_check.outcome == "rotated"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CONFLICT, Outcome.UNAVAILABLE], ids=str)
+def test_a_copy_that_is_not_updated_is_the_state_of_its_token(survey_of, outcome):
+    """Also of one that is not due: its check has a result, which is a warning."""
+    token = replace(survey_of(HEALTHY), lacks_copies=True)
+    document = record_survey(None, plan(token), run(1))
+    report = replace(token.report, outcome=outcome, severity=Severity.WARNING, hint="Remove it.")
+    [token] = record_rotations(document, {"KEY": (0, report)}, run(1)).tokens
+    assert (token.last_check.run_id, token.last_check.severity) == ("run 1", Severity.WARNING)
+    assert token.current_result.hint == "Remove it."
 
 
 def test_events_have_the_user_who_started_the_run(survey_of):
@@ -199,6 +211,32 @@ def test_a_token_that_cannot_be_read_is_recorded_at_once(survey_of):
     assert (token.name, token.owner) == ("AIRFLOW", "flowbot")
     [token] = record_survey(document, plan(survey_of(name="AIRFLOW")), run(3)).tokens
     assert token.former_name is None
+
+
+@pytest.mark.parametrize(
+    ("later", "severity"), [(MINUTE, Severity.WARNING), (45 * MINUTE, Severity.CRITICAL)], ids=str
+)
+def test_a_store_that_does_not_respond_is_critical_when_the_token_is(survey_of, later, severity):
+    """In the survey, its rotation and a rehearsal: until then the known dates say there is time."""
+    known = record_survey(None, plan(survey_of()), run(0))
+    [before] = known.tokens
+    error = StoreUnavailable("Vault did not respond.")
+    report = error.report(name="KEY", place="Vault secret KEY", checked_at=NOON + later)
+    check = replace(run(1), now=NOON + later)
+    document = record_survey(known, plan(SurveyedToken(ManagedToken("KEY"), report)), check)
+    for done in (
+        document,
+        record_rotations(known, {"KEY": (0, report)}, check),
+        record_rotations(document, {"KEY": (0, report)}, check),
+    ):
+        [token] = done.tokens
+        assert (token.expires_at, token.renew_at) == (before.expires_at, before.renew_at)
+        events = [token.last_check, *token.rotations]
+        assert {event.severity for event in events if event.has_failed} == {severity}
+    [token] = record_rehearsals(known, {"KEY": (0, report)}, check).tokens
+    assert token.last_rehearsal.severity is severity
+    [token] = record_survey(None, plan(SurveyedToken(ManagedToken("KEY"), report)), check).tokens
+    assert token.last_check.severity is Severity.CRITICAL
 
 
 def test_a_run_for_some_tokens_keeps_the_entries_of_the_others(survey_of):

@@ -64,14 +64,15 @@ def airflow_with_vault(airflow_home, vault):
 def manage(renewal_server):
     """List a token of the renewal server in a Variable, and run the DAG that renews it."""
 
-    def manage(airflow, entry, **conf):
+    def manage(airflow, *entries, **conf):
         airflow.put_connection(
             conn_id="flowauth_stores",
             host=renewal_server.url,
             login=renewal_server.username,
             password=renewal_server.password,
         )
-        entries = [{**entry, "flowauth_conn_id": "flowauth_stores", "rehearse_every": None}]
+        common = {"flowauth_conn_id": "flowauth_stores", "rehearse_every": None}
+        entries = [{**entry, **common} for entry in entries]
         airflow.put_variable(
             key="flowauth_rotator_tokens", value=json.dumps(entries), description=None
         )
@@ -147,6 +148,33 @@ def test_a_secret_that_airflow_does_not_look_up_is_not_written(
     report = rotation(done)
     assert report["outcome"] == "shadowed"
     assert "AIRFLOW_VAR_VAULT_TOKEN" in report["hint"]
+
+
+def test_copies_in_vault_are_filled_whatever_is_there(
+    airflow_with_vault, vault, renewal_server, manage
+):
+    """No secret, a deleted one, and one without the field, whose other fields stay."""
+    token = mint_due(renewal_server)
+    vault.secrets |= {
+        PATH: [{"value": token}],
+        "variables/DELETED_TOKEN": [{"value": token}, None],
+        "variables/OTHER_TOKEN": [{"owner": "data team"}],
+        "variables/BLANK_TOKEN": [{"value": token}, {"value": " "}],
+    }
+    copies = ["NO_TOKEN", "DELETED_TOKEN", "OTHER_TOKEN", "BLANK_TOKEN"]
+    report = rotation(manage(airflow_with_vault, {**VAULT, "also_variables": copies}))
+    assert (report["outcome"], report["severity"], report["hint"]) == ("rotated", "ok", "")
+    newest = {key: vault.secrets[f"variables/{key}"][-1] for key in ("VAULT_TOKEN", *copies)}
+    assert len({fields["value"] for fields in newest.values()} - {token}) == 1
+    assert newest["OTHER_TOKEN"]["owner"] == "data team"
+
+
+def test_a_deleted_secret_is_a_missing_token(airflow_with_vault, vault, manage):
+    """It is not written: nobody knows which token it should have."""
+    vault.secrets[PATH] = [{"value": "a.b.c"}, None]
+    report = rotation(manage(airflow_with_vault, VAULT))
+    assert report["outcome"] == "missing"
+    assert vault.secrets[PATH][-1] is None
 
 
 def test_an_outage_of_vault_concerns_its_tokens_alone(
@@ -230,6 +258,38 @@ def test_a_secret_that_does_not_exist_is_a_missing_token(airflow_with_aws, manag
     assert report["message"] == "AWS secret airflow/variables/NO_TOKEN does not exist."
 
 
+def test_secrets_that_are_to_be_deleted_are_named(airflow_with_aws, aws, renewal_server, manage):
+    """No retry helps. A copy does not stop the renewal of its token."""
+    token = mint_due(renewal_server)
+    for key in ("LEAVING_TOKEN", "STAYING_TOKEN"):
+        aws.create_secret(Name=f"airflow/variables/{key}", SecretString=token)
+    aws.delete_secret(SecretId="airflow/variables/LEAVING_TOKEN")
+    report = rotation(manage(airflow_with_aws, {**AWS, "variable": "LEAVING_TOKEN"}))
+    assert report["outcome"] == "misconfigured"
+    sentence = "airflow/variables/LEAVING_TOKEN: InvalidRequestException."
+    assert report["message"].endswith(sentence)
+    assert "restore it" in report["hint"]
+    entry = {**AWS, "variable": "STAYING_TOKEN", "also_variables": ["LEAVING_TOKEN"]}
+    report = rotation(manage(airflow_with_aws, entry))
+    assert (report["outcome"], report["severity"]) == ("rotated", "warning")
+    assert sentence in report["hint"]
+
+
+def test_a_binary_secret_is_a_value_that_stays(airflow_with_aws, aws, renewal_server, manage):
+    """It is not empty: a copy there is not filled."""
+    for key, value in (
+        ("TEXT_TOKEN", {"SecretString": renewal_server.mint("STORED")}),
+        ("BINARY_TOKEN", {"SecretBinary": b"\0\1"}),
+    ):
+        aws.create_secret(Name=f"airflow/variables/{key}", **value)
+    entry = {**AWS, "variable": "TEXT_TOKEN", "also_variables": ["BINARY_TOKEN"]}
+    report = rotation(manage(airflow_with_aws, entry))
+    assert report["outcome"] == "conflict"
+    assert report["message"] == "AWS secret airflow/variables/BINARY_TOKEN is binary."
+    stored = aws.get_secret_value(SecretId="airflow/variables/BINARY_TOKEN")
+    assert stored["SecretBinary"] == b"\0\1"
+
+
 def test_the_store_of_the_documentation_rotates_a_token(
     airflow_with_aws, renewal_server, manage, token_folder
 ):
@@ -264,6 +324,46 @@ def test_a_store_that_is_not_installed_is_named(airflow, manage):
     assert "The store no_such_package.Store cannot be imported" in report["message"]
 
 
+def test_an_error_of_a_store_concerns_its_token_alone(
+    airflow_with_aws, renewal_server, manage, token_folder
+):
+    """Whatever its class raises, when it is made, read, or read as a copy; nothing of it leaks."""
+    code = """
+class Made:
+    def __init__(self, key):
+        raise ValueError("secret " + key)
+
+class Read:
+    def __init__(self, key):
+        self.name = self.place = self.key = key
+
+    def read(self):
+        raise KeyError("secret")
+"""
+    (token_folder / "faulty_stores.py").write_text(code)
+    (token_folder / "faulty_module.py").write_text("1 / 0")
+    airflow_with_aws.put_variable(
+        key="GOOD_TOKEN", value=mint_due(renewal_server), description=None
+    )
+    entries = [
+        {"variable": "A_TOKEN", "store": "faulty_stores.Made"},
+        {"variable": "B_TOKEN", "store": "faulty_stores.Read"},
+        {"variable": "C_TOKEN", "store": "faulty_module.Store"},
+        {"variable": "GOOD_TOKEN"},
+    ]
+    done = manage(airflow_with_aws, *entries)
+    assert done["tasks"]["survey"]["state"] == "success"
+    reports = {key: task["report"] for key, task in done["tasks"].items() if "rotate" in key}
+    assert {key: report["outcome"] for key, report in reports.items()} == {
+        "rotate A_TOKEN": "unavailable",
+        "rotate B_TOKEN": "unavailable",
+        "rotate C_TOKEN": "misconfigured",
+        "rotate STORED": "rotated",
+    }
+    assert "faulty_stores.Made failed with ValueError" in reports["rotate A_TOKEN"]["message"]
+    assert "secret" not in json.dumps(reports)
+
+
 def test_copies_get_the_same_successor(airflow, renewal_server, manage):
     """Also one that does not exist yet; a foreign value stays, and is reported."""
     token = mint_due(renewal_server)
@@ -279,10 +379,20 @@ def test_copies_get_the_same_successor(airflow, renewal_server, manage):
     done = manage(airflow, {"variable": "ONE_TOKEN", "also_variables": ["FOREIGN_TOKEN"]})
     report = rotation(done)
     assert (done["state"], report["outcome"], report["severity"]) == (
-        *("failed", "healthy", "warning"),
+        *("failed", "conflict", "warning"),
     )
-    assert "FOREIGN_TOKEN contains something else" in report["hint"]
+    assert "FOREIGN_TOKEN contains something else" in report["message"]
+    [status] = [it for it in airflow.read_assessment()["tokens"] if it["dag_id"] == "managed"]
+    assert status["severity"] == "warning"
+    assert "conflict: Variable FOREIGN_TOKEN contains something else" in status["message"]
     assert airflow.variable(key="FOREIGN_TOKEN")["value"] == "somebody's"
+
+
+def test_the_operator_validates_the_settings_of_a_token(airflow):
+    """A single key is not taken for a list of copies with a key of one letter each."""
+    task = airflow.run(dag_id="careless")["tasks"]["rotate"]
+    assert (task["state"], task["report"]["outcome"]) == ("failed", "misconfigured")
+    assert "`also_variables` is not a list of keys" in task["report"]["message"]
 
 
 def test_a_copy_that_falls_behind_is_updated_by_the_next_check(airflow, renewal_server, manage):

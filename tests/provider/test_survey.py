@@ -1,5 +1,6 @@
 """The plan of a run, as a function of what was read before."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -10,14 +11,18 @@ from flowauth_rotator.core.policy import Decision, TokenState
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.tokens import Token
 from flowauth_rotator.provider.managed_tokens import ManagedToken
+from flowauth_rotator.provider.stores import get_backend
 from flowauth_rotator.provider.survey import (
     DEFERRED_HINT,
     RunParameters,
     SurveyedToken,
     plan_survey,
+    survey_token,
+    survey_tokens,
 )
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
 
 
 def surveyed(variable, minutes=60, *, is_due=True, name=None, **settings):
@@ -55,6 +60,40 @@ def test_the_most_urgent_tokens_are_rotated_first():
     tokens = [*complete.healthy, *complete.deferred]
     hint = {token.report.name: token.report.hint for token in tokens}
     assert hint == {"FINE": "", "GONE": DEFERRED_HINT, "OLD": DEFERRED_HINT}
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(30, ["A", "C", "E"]), (1, list("ABCDE"))])
+def test_a_backend_that_does_not_respond_is_waited_for_once(seconds, asked):
+    """Not for each of its tokens: other tokens are read in time. An error at once is of a token."""
+    tokens = [
+        ManagedToken("A", store="vault://lost/x"),
+        ManagedToken("B", store="vault://lost/y"),
+        ManagedToken("C", store="vault://other/x"),
+        ManagedToken("D", store="vault://lost/x"),
+        ManagedToken("E"),
+    ]
+    calls, clock = [], [0.0]
+
+    def survey(token, silent):
+        report = surveyed(token.variable).report
+        if get_backend(token.store or "") not in silent:
+            calls.append(token.variable)
+        if "lost" in (token.store or ""):
+            clock[0] += seconds
+            report = replace(report, outcome=Outcome.UNAVAILABLE, severity=Severity.CRITICAL)
+        return SurveyedToken(token, report)
+
+    done = survey_tokens(tokens, survey, monotonic=lambda: clock[0])
+    assert [each.token for each in done] == tokens
+    assert calls == asked
+
+
+def test_a_silent_backend_is_not_asked():
+    """The token is unavailable, and its rotation, which has a task of its own, asks again."""
+    token = ManagedToken("A", store="no_such_package.Store")
+    done = survey_token(token, MINUTE, NOON, None, silent={"no_such_package.Store"})
+    assert done.report.outcome is Outcome.UNAVAILABLE
+    assert done.is_due
 
 
 def test_a_connection_error_is_the_report_of_a_token_without_a_rotation():
