@@ -69,7 +69,7 @@ def open_store(key: str, store: str | None = None) -> TokenStore:
         kind = type(error).__name__
     raise StoreUnavailable(
         f"The store {store} failed with {kind} when it was called with a key.",
-        hint="It is tried again; if the error persists, correct the class, or `store`.",
+        hint="The next check tries again. If the error persists, correct the class, or `store`.",
     )
 
 
