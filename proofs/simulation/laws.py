@@ -140,11 +140,11 @@ class Laws:
         known = self._know(row_id, text, parent, is_late=exchange.is_late)
         self._world.say("issuer", f"mints {known.label} in place of {self.label(parent)}")
         self._world.count("issuer: minted")
-        self._law(not run.is_rehearsal, "I5: a rehearsal minted")
-        self._law(run.has_passed_preflight, "I5: minted before the store was known to take it")
+        self._law(not run.is_rehearsal, "I5: a rehearsal minted a token")
+        self._law(run.has_passed_preflight, "I5: minted before the preflight of the store")
         self._law(
             identity(known.claims) == identity(self.tokens[parent].claims) == OURS,
-            "I10: minted for another user, audience or set of roles",
+            "I10: minted for another user, audience or role set",
         )
         self._check_numbers(parent, known)
 
@@ -189,17 +189,17 @@ class Laws:
         self._world.count("store: written")
         if before != run.read or before != run.found:
             if not self._has_gap:
-                raise self._violation("I4: wrote over a value that it had not read")
+                raise self._violation("I4: overwrote a value that it had not read")
             self._world.count("store: overwritten in its gap")
         known, read = self.tokens.get(text), self.tokens.get(run.found or "")
         if known is None:
-            raise self._violation("I3: wrote what the issuer never made")
-        self._law(text in run.offered, "I9: written before it was masked")
-        self._law(self._key.verifies(Token(text)), "I3: wrote what does not verify")
-        self._law(description != "", "wrote without a description")
-        self._law(not run.is_rehearsal, "I4: a rehearsal wrote")
+            raise self._violation("I3: wrote a token that the issuer had not minted")
+        self._law(text in run.offered, "I9: wrote a token before it was masked")
+        self._law(self._key.verifies(Token(text)), "I3: wrote a token whose signature is not valid")
+        self._law(description != "", "wrote a token without a description")
+        self._law(not run.is_rehearsal, "I4: a rehearsal wrote to the store")
         if self._has_probe:
-            self._law(text in run.told, "I3: wrote what was not tried at FlowAPI")
+            self._law(text in run.told, "I3: wrote a token without a probe at FlowAPI")
             self._law(
                 run.told[text] is not False or self._has_nothing_to_lose(run),
                 "I1: swapped for a token that FlowAPI refuses",
@@ -207,11 +207,11 @@ class Laws:
         self.texts.append(description)
         if read:
             same = identity(read.claims) == identity(known.claims)
-            self._law(same, "I3: wrote a token of another kind")
+            self._law(same, "I3: wrote a token of another user, audience or role set")
             later = known.claims.expires_at > read.claims.expires_at
-            self._law(later, "I1: swapped for one that expires no later")
+            self._law(later, "I1: swapped for a token that does not expire later")
         lives = known.claims.expires_at > self.moment()
-        self._law(lives or bool(self.date_offset), "I1: wrote a token that has expired")
+        self._law(lives or bool(self.date_offset), "I1: wrote an expired token")
 
     def _has_nothing_to_lose(self, run: Run) -> bool:
         """Whether FlowAPI refuses the token in use, as the run was told, or it has expired."""
@@ -254,16 +254,19 @@ class Laws:
         self._world.say(run.agent.name, f"ends: {report}")
         self._check_outcome(run, report)
         self.check_secrecy(str(report), *map(str, vars(report).values()))
-        self._law(all(0 < pause <= 33 for pause in run.pauses), "I6: no pause, or a long one")
+        self._law(
+            all(0 < pause <= 33 for pause in run.pauses),
+            "I6: no pause between requests, or a pause over the limit",
+        )
         most = 2 + MOST_TRIALS * self._has_probe
         self._law(len(run.pauses) <= most, "I6: more than three attempts in a run")
         self._law(run.trials <= 3 * MOST_TRIALS, "I6: too many requests to FlowAPI in a run")
         self._law(report.renewal_requests <= MOST_REQUESTS, "I6: too many requests in a run")
-        self._law(run.refusals <= 1, "I6: asked again after a refusal")
-        self._law(run.has_looked, "I8: ended without a look at what was written")
+        self._law(run.refusals <= 1, "I6: repeated a request after a refusal")
+        self._law(run.has_looked, "I8: ended without reading back what was written")
         if run.has_asked and report.clock_skew is not None and not self.date_offset:
             exact = abs(report.clock_skew + run.skew.total_seconds()) <= SECONDS
-            self._law(exact, f"I8: {report.clock_skew} s is not how far the clocks are apart")
+            self._law(exact, f"I8: {report.clock_skew} s is not the difference of the clocks")
         if not run.faults and not self._is_troubled() and abs(self.date_offset) < MOST_SECONDS:
             (self._check_rehearsal if run.is_rehearsal else self._check_progress)(run, ended)
 
@@ -278,28 +281,29 @@ class Laws:
         """I8: a run that leaves a token due is not a success; one that reports a swap did it."""
         quiet = (Outcome.HEALTHY, Outcome.ROTATED, Outcome.ADOPTED, Outcome.SUPERSEDED)
         self._law(
-            report.failed or report.outcome in quiet, f"I8: {report.outcome} is said to be well"
+            report.failed or report.outcome in quiet,
+            f"I8: {report.outcome} reported without a failure",
         )
         if report.outcome in (Outcome.ROTATED, Outcome.ADOPTED):
             seen = run.has_swapped or run.read != run.found
-            self._law(seen, f"I8: {report.outcome} is said, and the old token is in use")
+            self._law(seen, f"I8: {report.outcome} reported, and the old token is in use")
             known = self.tokens.get(run.read or "")
             begun = datetime.fromtimestamp(run.began, timezone.utc)
             due = known is not None and decide(known.claims, self._policy, begun).due
-            self._law(not due, "I8: swapped for a token that is due at once, and called well")
+            self._law(not due, "I8: reported success for a token that is due at once")
         is_healthy = report.outcome is Outcome.HEALTHY and not report.failed
         if is_healthy and not run.is_rehearsal and run.read in self.tokens:
             local = self.moment() + run.skew
             decision = decide(self.tokens[run.read].claims, self._policy, local)
             recently = decision.renew_at > local - timedelta(seconds=MOST_SECONDS)
-            self._law(recently, "I8: a due token is said to be healthy")
+            self._law(recently, "I8: reported a due token as healthy")
 
     def _check_rehearsal(self, run: Run, ended: Report | RotatorError | None) -> None:
         """I7: nothing stands in the way of the renewal, so the rehearsal of it is well."""
         found = self.tokens.get(run.found or "")
         is_alive = found is not None and found.claims.expires_at > self.moment()
         if is_alive and not isinstance(ended, Report):
-            raise self._violation(f"I7: nothing was in the way, and the rehearsal failed: {ended}")
+            raise self._violation(f"I7: the rehearsal failed without a fault: {ended}")
 
     def _check_progress(self, run: Run, ended: Report | RotatorError | None) -> None:
         """I7: nothing stood in the way, so the token in use is not due any more."""
@@ -313,7 +317,7 @@ class Laws:
         if decide(found.claims, self._policy, begun + run.skew).due:
             known = self.tokens.get(now or "")
             well = known and not decide(known.claims, self._policy, self.moment()).due
-            self._law(bool(well), f"I7: nothing was in the way, and {self.label(now)} is in use")
+            self._law(bool(well), f"I7: there was no fault, and {self.label(now)} is in use")
 
     def asked_in_vain(self, text: str | None) -> bool:
         """Whether agents had tokens made that are of no use in the place of this one.
@@ -346,13 +350,13 @@ class Laws:
         for row_id, parent_id, text in rows:
             known = self.tokens.get(text)
             if text:
-                self._law(known is not None, "I11: a row holds another token than was made")
+                self._law(known is not None, "I11: a row has another token than was minted")
             if parent_id is not None:
-                self._law(parent_id < row_id, "I15: a parent is younger than its child")
+                self._law(parent_id < row_id, "I15: a parent is newer than its child")
                 parent = self._ids.get(parent_id)
                 is_right = known is None or known.parent == parent
                 self._law(is_right, "I15: a row names another parent")
-        self._law(len(rows) == len(self.tokens), "I15: the history has lost a row, or won one")
+        self._law(len(rows) == len(self.tokens), "I15: the history has lost or gained a row")
 
     def _law(self, holds: bool, sentence: str) -> None:
         if not holds:

@@ -286,15 +286,19 @@ class Schedule:
             is_excused |= self._is_excused()
             if self._is_well():
                 break
-            self._require(number < CHECKS or is_excused, "I14: not well after two checks")
+            self._require(
+                number < CHECKS or is_excused, "I14: a token is not healthy after two checks"
+            )
             self._check_all(self._pause(number))
             is_excused |= isinstance(self._laws.last_end, BudgetExhausted)
-        self._require(self._is_well(), "I14: never well again")
+        self._require(self._is_well(), "I14: a token never became healthy again")
         if self._is_well(seconds=60):
             made = len(self._laws.tokens)
             self._agents[0].check()
             self.world.run()
-            self._require(len(self._laws.tokens) == made, "I14: minted again once all was well")
+            self._require(
+                len(self._laws.tokens) == made, "I14: minted again after all tokens were healthy"
+            )
 
     def _check_all(self, pause: float) -> None:
         """Every agent checks at about the same time."""
