@@ -13,7 +13,8 @@ from playwright.sync_api import Page, Route, sync_playwright
 
 from benchmarks.measure import Figure, alternate, timed
 from benchmarks.sizes import Sizes
-from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed, find_browser
+from demo.names import CONNECTION, DAG
+from demo.parts import AirflowHome, PartFailed, find_browser
 from demo.up import add_admin
 from flowauth_rotator.provider.managed_tokens import LIST_VARIABLE
 from flowauth_rotator.server.signing import Signer, compress_claims, generate_key

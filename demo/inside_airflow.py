@@ -15,7 +15,7 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from demo.parts import CONNECTION, DAG, STATUS_VARIABLE, VARIABLE
+from demo.names import CONNECTION, DAG, STATUS_VARIABLE, VARIABLE
 
 
 def put_token(token: str) -> None:

@@ -15,13 +15,13 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from demo.names import VARIABLE
 from demo.parts import (
     AUDIENCE,
     ROLES,
     ROOT,
     TOKEN_NAME,
     USER,
-    VARIABLE,
     WAIT_LIMIT,
     AirflowHome,
     PartFailed,

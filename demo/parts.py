@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 
+from demo.names import DAG
 from flowauth_rotator.server.services import Services
 from flowauth_rotator.server.settings import VARIABLES, Settings
 
@@ -34,10 +35,6 @@ USER = "flowbot"
 AUDIENCE = "TEST_SERVER"
 TOKEN_NAME = "AIRFLOW"  # noqa: S105 - a name
 ROLES = {"runner": ["run", "get_results"], "viewer": ["get_results"]}
-VARIABLE = "FLOWAPI_TOKEN"
-STATUS_VARIABLE = "flowauth_rotator_status"
-CONNECTION = "flowauth_default"
-DAG = "flowauth_token_rotation"
 PAGE = "flowapi-tokens"
 WAIT_LIMIT = 600  # seconds; long, since a busy machine is slow
 PORTS = range(20_000, 32_000)  # below the ports of outgoing connections

@@ -11,13 +11,12 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
+from demo.names import DAG, VARIABLE
 from demo.parts import (
-    DAG,
     PAGE,
     ROLES,
     ROOT,
     USER,
-    VARIABLE,
     AirflowHome,
     PartFailed,
     RenewalServer,
