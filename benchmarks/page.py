@@ -93,7 +93,8 @@ def store_tokens(home: AirflowHome, count: int) -> None:
     claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
     keys = [f"FLOWAPI_JWT_{number}" for number in range(count)]
     values: dict[str, object] = {key: signer.sign({**claims, "jti": key}) for key in keys}
-    home.load("variables", values | {LIST_VARIABLE: [{"variable": key, "rehearse_every": None} for key in keys]})
+    entries = [{"variable": key, "rehearse_every": None} for key in keys]  # no issuer is there
+    home.load("variables", values | {LIST_VARIABLE: entries})
     home.load("connections", {CONNECTION: {"conn_type": "flowauth", "host": "127.0.0.1"}})
 
 

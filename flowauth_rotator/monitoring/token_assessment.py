@@ -90,7 +90,8 @@ class AssessedToken:
     def details(self) -> list[str]:
         """Hint, forecast, rehearsal, place, and what is special about the name, as sentences."""
         token = self.token
-        place = f"Stored in Variable {token.variable}." if token.variable else ""
+        store = f" of {token.settings['store']}" if token.settings.get("store") else ""
+        place = f"Stored in Variable {token.variable}{store}." if token.variable else ""
         substitute = former_name = rehearsal = ""
         if (event := token.current_rehearsal) and not event.has_failed:
             rehearsal = f"A rehearsal of the renewal succeeded at {format_minute(event.at)}."

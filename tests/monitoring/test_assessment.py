@@ -536,6 +536,11 @@ class TestNames:
             "Stored in Variable ETL.",
         ]
 
+    def test_the_details_name_the_store_of_a_token_kept_elsewhere(self):
+        elsewhere = token(settings={"store": "vault://vault_default/variables"})
+        place = "Stored in Variable ETL of vault://vault_default/variables."
+        assert place in assess_one(elsewhere).details
+
 
 class TestRehearsal:
     """The last rehearsal of the next renewal."""

@@ -6,6 +6,7 @@ AWS Secrets Manager is moto's server; Vault is a double that follows the documen
 import json
 import re
 import secrets
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from moto.server import ThreadedMotoServer
 
 from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.provider import ManagedToken
+from flowauth_rotator.provider.stores import open_store
 from proofs.flowauth import serve
 from proofs.vault import Vault
 from tests.provider.conftest import driven
@@ -322,6 +324,21 @@ def test_a_store_that_is_not_installed_is_named(airflow, manage):
     report = rotation(done)
     assert report["outcome"] == "misconfigured"
     assert "The store no_such_package.Store cannot be imported" in report["message"]
+
+
+@pytest.mark.parametrize(
+    ("store", "module", "extra"),
+    [
+        (VAULT["store"], "airflow.providers.hashicorp.hooks.vault", "vault"),
+        (AWS["store"], "airflow.providers.amazon.aws.hooks.secrets_manager", "aws"),
+    ],
+)
+def test_a_provider_of_airflow_that_is_not_installed_is_named(monkeypatch, store, module, extra):
+    """Its library may be there without it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Misconfigured, match="X_TOKEN is not installed") as refused:
+        open_store("X_TOKEN", store).read()
+    assert refused.value.hint == f"Install flowauth-rotator[{extra}] where Airflow's tasks run."
 
 
 def test_an_error_of_a_store_concerns_its_token_alone(
