@@ -82,11 +82,13 @@ test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery wor
 
 # Programs that are not Python packages are installed by root on Debian. Elsewhere pytest leaves out
 # what needs them and says so at its end.
-chromium: NAMES := chromium-browser google-chrome
+chromium: PACKAGE := chromium-headless-shell
+chromium: NAMES := chromium chromium-browser google-chrome
+redis-server: PACKAGE := redis-server
 chromium redis-server:
-	@for name in $@ $(NAMES); do command -v $$name >/dev/null && exit; done; \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $@ ..."; \
-	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $@; fi
+	@for name in $(PACKAGE) $(NAMES); do command -v $$name >/dev/null && exit; done; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $(PACKAGE) ..."; \
+	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $(PACKAGE); fi
 
 # Prometheus, Nagios, Icinga: unpacked from Debian's packages, since installing them starts services.
 MONITORS := prometheus prometheus-node-exporter prometheus-alertmanager nagios4-core icinga2-bin
