@@ -162,11 +162,11 @@ secrecy: $(READY) ## search all that the tests of the rotation leave behind for 
 
 # Each part needs one core, and is ready for others beside it: its folders and ports are its own.
 PROOFS := prove-rivals prove-processes prove-cuts prove-requests
-prove: $(READY) ## kill real processes, let 50 agents race for 1,000 tokens, cut answers at every byte
+prove: $(READY) ## kill real processes, let 50 agents race for 1,000 tokens (EVENTS=n), cut answers at every byte
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going $(PROOFS)
 
 prove-rivals prove-processes prove-cuts: $(READY)
-	@$(BIN)/python -m $(@:prove-%=proofs.%)
+	@$(BIN)/python -m $(@:prove-%=proofs.%) $(if $(filter %-rivals,$@),$(if $(EVENTS),--events $(EVENTS)))
 
 prove-requests: $(READY)
 	@ALL_EXAMPLES=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/server/test_openapi.py
