@@ -55,10 +55,10 @@ test-airflow-3: $(READY) ## run the tests of the Airflow side alone
 
 # What starts no Airflow has the same result with each: `--airflow` leaves it out. Alerts know metrics
 # alone and the page is the same: both are tested in full in Airflow 3. What differs between generations
-# and not between versions, such as the commands of runbooks, is tested in 2.11.
+# and not between versions, the commands of runbooks and `check`, is tested in 2.11.
 test-airflow-2: .venv-airflow-2/ready ## run what starts an Airflow in an Airflow 2.11
 test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10, but for what 2.11 shows
-ONCE := e2e/test_runbooks.py e2e/test_secrecy.py page/test_check.py page/test_theme.py
+ONCE := e2e/test_runbooks.py page/test_check.py
 test-airflow-2 test-airflow-2-10:
 	@$(PYTEST) --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page \
 	  --ignore tests/page/test_alerts.py --ignore tests/page/test_looks.py \
