@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 # Files that share what takes long to start run one after the other in one process.
 SHARED = {HERE / "page": "page", HERE / "provider": "provider"}
 APART = {
+    HERE / "page" / "test_access.py",  # half of its room
     HERE / "page" / "test_alerts.py",  # it stops the processes of its Airflow
     HERE / "provider" / "test_dag.py",  # half of its room; an Airflow of its own starts in seconds
 }
