@@ -154,11 +154,13 @@ class Laws:
         made = [one for one in self.tokens.values() if one.parent == parent]
         useful = [one for one in made if not self._violations_of(before, one)]
         rivals = 0 if self._honours_keys else self._agents - 1
-        extra = 0 if self._honours_keys else rivals + sum(one.is_late for one in made)
+        late = 0 if self._honours_keys else sum(one.is_late for one in made)
         if newest in useful:
-            self._law(len(useful) <= 1 + extra, f"I2: {len(useful)} useful successors of one token")
+            most = 1 + rivals + late
+            self._law(len(useful) <= most, f"I2: {len(useful)} useful successors of one token")
         if newest.made_at < before.expires_at.timestamp():
-            most = 1 + retry_generation(before, self._policy, self.moment()) + extra
+            generations = 1 + retry_generation(before, self._policy, self.moment())
+            most = generations * (1 + rivals) + late  # agents may race in each generation
             self._law(len(made) <= most, f"I6: {len(made)} successors of one token")
         for seconds, most in ((3600, MINTS_AN_HOUR), (86400, MINTS_A_DAY)):
             recent = [
