@@ -4,6 +4,7 @@ LOCK := locks/airflow-3.txt
 LOCK_2 := locks/airflow-2.txt
 LOCK_2_10 := locks/airflow-2.10.txt
 LOCK_LOWEST := locks/lowest.txt
+LOCK_DOCS := locks/docs.txt
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -12,7 +13,7 @@ PROCESSES ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: help setup demo up test-fast test test-airflow-3 test-airflow-2 test-airflow-2-10 test-lowest \
-  test-celery chromium redis-server monitors pgbouncer lint bench bench-server bench-smoke simulate mutants prove \
+  test-celery chromium redis-server monitors pgbouncer build lint docs bench bench-server bench-smoke simulate mutants prove \
   prove-rivals prove-processes prove-cuts prove-requests secrecy lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -52,14 +53,16 @@ test: $(READY) ## run all tests, on real parts
 test-airflow-3: $(READY) ## run the tests of the Airflow side alone
 	@$(PYTEST) tests/provider tests/e2e tests/page
 
-# Alerts know metrics alone and the page is the same: both are tested in full in Airflow 3. Runbooks have
-# commands for each generation, of which one version is enough.
-test-airflow-2: .venv-airflow-2/ready ## run the same in an Airflow 2.11
-test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10
+# What starts no Airflow has the same result with each: `--airflow` leaves it out. Alerts know metrics
+# alone and the page is the same: both are tested in full in Airflow 3. What differs between generations
+# and not between versions, the commands of runbooks and `check`, is tested in 2.11.
+test-airflow-2: .venv-airflow-2/ready ## run what starts an Airflow in an Airflow 2.11
+test-airflow-2-10: .venv-airflow-2-10/ready ## run the same in an Airflow 2.10, but for what 2.11 shows
+ONCE := e2e/test_runbooks.py page/test_check.py
 test-airflow-2 test-airflow-2-10:
 	@$(PYTEST) --airflow $(@:test-%=.venv-%) tests/provider tests/e2e tests/page \
 	  --ignore tests/page/test_alerts.py --ignore tests/page/test_looks.py \
-	  $(if $(filter %-10,$@),--ignore tests/e2e/test_runbooks.py)
+	  $(if $(filter %-10,$@),$(addprefix --ignore tests/,$(ONCE)))
 test test-airflow-3 test-airflow-2 test-airflow-2-10: chromium monitors
 test test-lowest: pgbouncer
 
@@ -81,11 +84,13 @@ test-celery: .venv-airflow-2/ready redis-server ## run rotations in a Celery wor
 
 # Programs that are not Python packages are installed by root on Debian. Elsewhere pytest leaves out
 # what needs them and says so at its end.
-chromium: NAMES := chromium-browser google-chrome
+chromium: PACKAGE := chromium-headless-shell
+chromium: NAMES := chromium chromium-browser google-chrome
+redis-server: PACKAGE := redis-server
 chromium redis-server:
-	@for name in $@ $(NAMES); do command -v $$name >/dev/null && exit; done; \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $@ ..."; \
-	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $@; fi
+	@for name in $(PACKAGE) $(NAMES); do command -v $$name >/dev/null && exit; done; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $(PACKAGE) ..."; \
+	  apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes $(PACKAGE); fi
 
 # Prometheus, Nagios, Icinga: unpacked from Debian's packages, since installing them starts services.
 MONITORS := prometheus prometheus-node-exporter prometheus-alertmanager nagios4-core icinga2-bin
@@ -113,17 +118,27 @@ pgbouncer: $(if $(DEBIAN),.pgbouncer/ready) ## unpack PgBouncer on Debian or Ubu
 	$(SET_UP)
 .venv-lowest/ready: $(LOCK_LOWEST) pyproject.toml | $(READY)
 	$(SET_UP)
+.venv-docs/ready: $(LOCK_DOCS) pyproject.toml | $(READY)
+	$(SET_UP)
 define SET_UP
 @$(BIN)/python -m venv --clear --without-pip $(@D)
 @$(call INSTALL,$(@D),$(filter locks/%,$^))
 @touch $@
 endef
 
+build: $(READY) ## build the wheel and the source distribution into dist/, and check them
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python
+	@$(BIN)/twine check --strict dist/*
+
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python .ci/phrases.py
+
+docs: .venv-docs/ready ## build the documentation as a site, in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs --quiet build --strict --clean
 
 bench: $(READY) ## print the figures of the agent
 	@$(BIN)/python -m benchmarks
@@ -147,11 +162,11 @@ secrecy: $(READY) ## search all that the tests of the rotation leave behind for 
 
 # Each part needs one core, and is ready for others beside it: its folders and ports are its own.
 PROOFS := prove-rivals prove-processes prove-cuts prove-requests
-prove: $(READY) ## kill real processes, let 50 agents race for 1,000 tokens, cut answers at every byte
+prove: $(READY) ## kill real processes, let 50 agents race for 1,000 tokens (EVENTS=n), cut answers at every byte
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going $(PROOFS)
 
 prove-rivals prove-processes prove-cuts: $(READY)
-	@$(BIN)/python -m $(@:prove-%=proofs.%)
+	@$(BIN)/python -m $(@:prove-%=proofs.%) $(if $(filter %-rivals,$@),$(if $(EVENTS),--events $(EVENTS)))
 
 prove-requests: $(READY)
 	@ALL_EXAMPLES=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/server/test_openapi.py
@@ -162,12 +177,13 @@ COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-ver
 # what the package declares: the tools of the tests are the same as in $(LOCK), and the rest is the newest.
 lock: $(READY) ## resolve the dependencies anew
 	@$(COMPILE) --all-extras --group dev --group airflow-3 --output-file $(LOCK)
-	@$(COMPILE) --group build --group airflow-2 --output-file $(LOCK_2)
-	@$(COMPILE) --exclude-newer 2025-03-01 --group build --group airflow-2-10 --output-file $(LOCK_2_10)
+	@$(COMPILE) --extra aws --extra vault --group build --group airflow-2 --output-file $(LOCK_2)
+	@$(COMPILE) --exclude-newer 2025-03-01 --extra aws --extra vault --group build --group airflow-2-10 --output-file $(LOCK_2_10)
 	@$(BIN)/uv pip compile --quiet --group test --no-deps --universal --python-version 3.10 \
 	  --no-annotate --no-header --constraint $(LOCK) --output-file .venv/test-tools.txt
 	@$(COMPILE) --resolution lowest-direct --extra server --extra postgres --group test \
 	  --constraint .venv/test-tools.txt --output-file $(LOCK_LOWEST)
+	@$(COMPILE) --extra server --group build --group docs --output-file $(LOCK_DOCS)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .venv-airflow-* .venv-lowest .monitors .pgbouncer .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache
+	@rm -rf .venv .venv-airflow-* .venv-lowest .venv-docs site .monitors .pgbouncer .demo .up dist .hypothesis .mypy_cache .pytest_cache .pytest_screens .ruff_cache

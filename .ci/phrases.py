@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("flowauth_rotator", "demo", "docs", "dags", "plugins", "README.md")
+FOLDERS = (
+    *("flowauth_rotator", "demo", "docs", "dags", "plugins"),
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
+)
 SUFFIXES = {".py", ".js", ".html", ".md", ".yml", ".yaml", ".conf", ".cfg", ".json"}
 PHRASES = {  # the phrase, and what to write instead
     r"(?<!there)\s(?:is|are|was) no (?!longer\b|more\b|reason\b)\w+": "is not a ...",

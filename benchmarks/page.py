@@ -13,7 +13,8 @@ from playwright.sync_api import Page, Route, sync_playwright
 
 from benchmarks.measure import Figure, alternate, timed
 from benchmarks.sizes import Sizes
-from demo.parts import CONNECTION, DAG, AirflowHome, PartFailed, find_browser
+from demo.names import CONNECTION, DAG
+from demo.parts import AirflowHome, PartFailed, find_browser
 from demo.up import add_admin
 from flowauth_rotator.provider.managed_tokens import LIST_VARIABLE
 from flowauth_rotator.server.signing import Signer, compress_claims, generate_key
@@ -92,7 +93,8 @@ def store_tokens(home: AirflowHome, count: int) -> None:
     claims["user_claims"] = compress_claims({"runner": ["run"], "viewer": ["get_results"]})
     keys = [f"FLOWAPI_JWT_{number}" for number in range(count)]
     values: dict[str, object] = {key: signer.sign({**claims, "jti": key}) for key in keys}
-    home.load("variables", values | {LIST_VARIABLE: [{"variable": key} for key in keys]})
+    entries = [{"variable": key, "rehearse_every": None} for key in keys]  # no issuer is there
+    home.load("variables", values | {LIST_VARIABLE: entries})
     home.load("connections", {CONNECTION: {"conn_type": "flowauth", "host": "127.0.0.1"}})
 
 

@@ -15,7 +15,8 @@ from cryptography.fernet import Fernet
 from benchmarks.measure import Figure, alternate, timed
 from benchmarks.page import API, Client, prepare_airflow
 from benchmarks.sizes import Sizes
-from demo.parts import STATUS_VARIABLE, AirflowHome
+from demo.names import STATUS_VARIABLE
+from demo.parts import AirflowHome
 from demo.up import add_admin
 from flowauth_rotator.core.report import Outcome
 from flowauth_rotator.monitoring.status import Event, StatusDocument

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmarks.measure import Figure, Pairs, alternate, timed
 from benchmarks.sizes import Sizes
-from demo.parts import BIN, DAG, ROOT, PartFailed, clean_environment
+from demo.names import DAG
+from demo.parts import BIN, ROOT, PartFailed, clean_environment
 
 EMPTY = 'from airflow import DAG\n\ndag = DAG("empty")\n'
 PLAIN = """

@@ -15,14 +15,18 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from demo.parts import CONNECTION, DAG, STATUS_VARIABLE, VARIABLE
+from demo.names import CONNECTION, DAG, STATUS_VARIABLE, VARIABLE
 
 
-def put(document: dict[str, Any]) -> None:
-    """Store a token and a connection."""
-    Variable.set(VARIABLE, document["token"], description="stored by hand")
+def put_token(token: str) -> None:
+    """Store a token."""
+    Variable.set(VARIABLE, token, description="stored by hand")
+
+
+def put_connection(fields: dict[str, Any]) -> None:
+    """Store the connection to the issuer."""
     with create_session() as session:
-        session.add(Connection(conn_id=CONNECTION, conn_type="flowauth", **document["connection"]))
+        session.add(Connection(conn_id=CONNECTION, conn_type="flowauth", **fields))
 
 
 def variable(_: object) -> dict[str, str]:
@@ -44,7 +48,9 @@ def last_result(_: object) -> dict[str, Any] | None:
         return result if (result["run_id"], run.state) == (run.run_id, "success") else None
 
 
-FUNCTIONS = {function.__name__: function for function in (put, variable, last_result)}
+FUNCTIONS = {
+    function.__name__: function for function in (put_token, put_connection, variable, last_result)
+}
 
 if __name__ == "__main__":
     print(json.dumps(FUNCTIONS[sys.argv[1]](json.load(sys.stdin))))

@@ -25,16 +25,16 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 
+from demo.names import DAG
+from flowauth_rotator.server.services import Services
+from flowauth_rotator.server.settings import VARIABLES, Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 USER = "flowbot"
 AUDIENCE = "TEST_SERVER"
 TOKEN_NAME = "AIRFLOW"  # noqa: S105 - a name
 ROLES = {"runner": ["run", "get_results"], "viewer": ["get_results"]}
-VARIABLE = "FLOWAPI_TOKEN"
-STATUS_VARIABLE = "flowauth_rotator_status"
-CONNECTION = "flowauth_default"
-DAG = "flowauth_token_rotation"
 PAGE = "flowapi-tokens"
 WAIT_LIMIT = 600  # seconds; long, since a busy machine is slow
 PORTS = range(20_000, 32_000)  # below the ports of outgoing connections
@@ -60,6 +60,7 @@ def clean_environment(**settings: str) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AIRFLOW", "FLOWAUTH", "_AIRFLOW", "PYTHON"))
+        and name not in VARIABLES
     }
     return {**inherited, "PATH": f"{BIN}{os.pathsep}{inherited.get('PATH', '')}", **settings}
 
@@ -82,8 +83,8 @@ def free_port() -> int:
 
 
 def find_browser() -> str | None:
-    """Find the path of a Chromium or a Chrome."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    """Find the path of a Chromium or a Chrome; one without windows takes half the CPU time."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
@@ -161,7 +162,8 @@ class RenewalServer:
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "server.log"
-        self._env = clean_environment(FLOWAUTH_ROTATOR_DATA_DIR=str(folder / "server"))
+        self._data_dir = folder / "server"
+        self._env = clean_environment(FLOWAUTH_ROTATOR_DATA_DIR=str(self._data_dir))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.password = secrets.token_urlsafe(18)
@@ -187,14 +189,18 @@ class RenewalServer:
             wait_until_healthy(f"{self.url}/version", process, "The renewal server", self.log)
             yield
 
-    def mint(self, minutes: int) -> str:
-        """Mint a first token with all roles."""
-        options = [word for role in ROLES for word in ("--role", role)]
-        return self._run(
-            *("server", "mint", "--user", USER, "--audience", AUDIENCE, "--name", TOKEN_NAME),
-            *options,
-            *("--lifetime-minutes", str(minutes)),
-        ).strip()
+    def mint(self, minutes: int, *, age: float = 0) -> str:
+        """Mint a first token with all roles, as if it were issued so many seconds ago."""
+        services = Services.open(Settings.load(self._data_dir, self._env))
+        try:
+            user = services.accounts.get_user(USER)
+            audience = services.accounts.get_audience(AUDIENCE)
+            issued_at = int(time.time() - age)
+            return services.issuer.mint(
+                user, audience.id, TOKEN_NAME, list(ROLES), minutes, now=issued_at
+            ).token
+        finally:
+            services.database.close()
 
     def public_key(self) -> str:
         """Return the public key (PEM) that verifies the tokens."""
@@ -208,8 +214,8 @@ class RenewalServer:
         return rows
 
     def renewal_requests(self) -> int:
-        """Count the renewal requests in the server's log."""
-        pattern = r'"method": "POST", "path": "/tokens/(?:tokens/\d+/)?renew"'
+        """Count the renewal requests in the server's log; a rehearsal has one for no row, 0."""
+        pattern = r'"method": "POST", "path": "/tokens/(?:tokens/[1-9]\d*/)?renew"'
         return len(re.findall(pattern, self.log.read_text()))
 
     def _run(self, *words: str, stdin: str = "") -> str:
@@ -265,10 +271,14 @@ class AirflowHome:
         if self.airflow("db", "migrate"):
             raise PartFailed(f"airflow db migrate failed; see {self.log}")
 
-    def put(self, token: str, url: str, login: str, password: str) -> None:
-        """Store the token as a Variable and the issuer as a connection."""
-        connection = {"host": url, "login": login, "password": password}
-        self._call_inside("put", {"token": token, "connection": connection})
+    def put_token(self, token: str) -> None:
+        """Store a token in the Variable."""
+        self._call_inside("put_token", token)
+
+    def put_connection(self, url: str, login: str, password: str) -> None:
+        """Store the connection to the issuer."""
+        fields = {"host": url, "login": login, "password": password}
+        self._call_inside("put_connection", fields)
 
     def load(self, kind: str, document: object) -> None:
         """Import `connections` or `variables` from a file, which is then removed."""

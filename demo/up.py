@@ -11,13 +11,12 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
+from demo.names import DAG, VARIABLE
 from demo.parts import (
-    DAG,
     PAGE,
     ROLES,
     ROOT,
     USER,
-    VARIABLE,
     AirflowHome,
     PartFailed,
     RenewalServer,
@@ -49,13 +48,15 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     server, airflow = RenewalServer(FOLDER), AirflowHome(FOLDER)
+    airflow.env["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "demo" / "dags")
     with ExitStack() as parts:
         try:
             with console.status("starting the renewal server and Airflow ..."):
                 server.set_up()
                 parts.enter_context(server.running())
                 airflow.set_up()
-                airflow.put(server.mint(LIFETIME_MINUTES), server.url, USER, server.password)
+                airflow.put_connection(server.url, USER, server.password)
+                airflow.put_token(server.mint(LIFETIME_MINUTES))
                 password = add_admin(airflow)
                 url = parts.enter_context(airflow.running())
             print_addresses(url, password, server)
@@ -83,7 +84,7 @@ def print_addresses(url: str, password: str, server: RenewalServer) -> None:
                 .venv/bin/flowauth-rotator server tokens --data-dir {folder}/server
 
 The token in Variable {VARIABLE} lives for {LIFETIME_MINUTES} minutes and is renewed in its
-last third. The DAG {DAG} checks every five minutes, and whenever
+last third. The DAG {DAG} checks every minute, and whenever
 you trigger it. Logs are in {folder}/.
 
 [bold]Press Ctrl-C to stop everything.[/bold]""",

@@ -32,7 +32,7 @@ from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.succession import Row
+from flowauth_rotator.core.succession import History
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token, read_unverified
 from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.history import HistoryRow
@@ -41,6 +41,7 @@ from proofs.flowauth import FlowAuth, serve
 from proofs.processes.serving import AUDIENCE, USERNAME, prepare
 from proofs.proxy import Proxy, proxy_to
 from proofs.rivals import serving
+from proofs.timer import InstantTimer
 
 POLICY = RotationPolicy()
 ROLES = {"runner": ["run"]}
@@ -166,7 +167,10 @@ def _rotate(store: MemoryStore, subject: Subject) -> str:
     now = datetime.now(timezone.utc)
     try:
         report = rotate(
-            store, subject.issuer, POLICY, now=now, public_key=lambda: subject.public_key
+            *(store, subject.issuer, POLICY),
+            now=now,
+            public_key=lambda: subject.public_key,
+            timer=InstantTimer(),
         )
     except RotatorError as error:
         return f"{error.outcome}: {error}"
@@ -207,7 +211,7 @@ def connect_bearer(services: Services, url: str) -> Iterator[Subject]:
     first = _mint_due(services, "BEARER")
     with (
         proxy_to(_port_of(url)) as proxy,
-        closing(BearerIssuer(proxy.url, timeout=TIMEOUT, sleep=_skip_pause)) as issuer,
+        closing(BearerIssuer(proxy.url, timeout=TIMEOUT)) as issuer,
     ):
         yield Subject(
             proxy=proxy,
@@ -224,18 +228,13 @@ class ForgetfulSession(SessionIssuer):
 
     Attributes:
         rows_before: what the first look shows.
-        has_looked: whether it was shown in this rotation.
+        has_looked: whether it was shown in this rotation, before which it is cleared.
     """
 
-    rows_before: Sequence[Row] = ()
+    rows_before = History()
     has_looked = False
 
-    def reset(self) -> None:
-        """Begin a rotation."""
-        super().reset()
-        self.has_looked = False
-
-    def rows(self, claims: Claims) -> Sequence[Row]:
+    def rows(self, claims: Claims) -> History:
         """Return the history, at first as it was."""
         if self.has_looked:
             return super().rows(claims)
@@ -250,17 +249,20 @@ def connect_session(services: Services, url: str, password: str) -> Iterator[Sub
     predecessor = _reveal(services, first)
     with (
         proxy_to(_port_of(url)) as proxy,
-        closing(
-            ForgetfulSession(proxy.url, USERNAME, password, timeout=TIMEOUT, sleep=_skip_pause)
-        ) as issuer,
+        closing(ForgetfulSession(proxy.url, USERNAME, password, timeout=TIMEOUT)) as issuer,
     ):
         issuer.rows_before = SessionIssuer.rows(issuer, read_unverified(predecessor))
+
+        def restore() -> Token:
+            issuer.has_looked = False
+            return predecessor
+
         yield Subject(
             proxy=proxy,
             issuer=issuer,
             public_key=PublicKey(services.keyring.current_signer().public_pem),
             outcome_after_cut=ADOPTED,
-            restore=lambda: predecessor,
+            restore=restore,
             list_successors=lambda: _list_children(services, first),
         )
 
@@ -284,9 +286,7 @@ def connect_flowauth() -> Iterator[Subject]:
         serve(model.answer) as url,
         proxy_to(_port_of(url)) as proxy,
         closing(
-            SessionIssuer(
-                proxy.url, model.username, model.password, timeout=TIMEOUT, sleep=_skip_pause
-            )
+            SessionIssuer(proxy.url, model.username, model.password, timeout=TIMEOUT)
         ) as issuer,
     ):
         yield Subject(
@@ -328,10 +328,6 @@ def _port_of(url: str) -> int:
     port = urlsplit(url).port
     assert port is not None  # noqa: S101 - of a server of ours
     return port
-
-
-def _skip_pause(_seconds: float) -> None:
-    """Between two attempts."""
 
 
 def main() -> int:

@@ -239,12 +239,12 @@ class FlowAuth:
         return document([{"id": 1, "server_name": self.audience}] if self.held else [])
 
     def _limits(self, _: _Asked) -> Response:
-        return document(
-            [
-                {"name": role, "longest_token_life_minutes": self.longest_minutes}
-                for role in self.roles
-            ]
-        )
+        latest = self.latest_expiry
+        limits = {
+            "longest_token_life_minutes": self.longest_minutes,
+            "latest_token_expiry": latest and formatdate(latest + self.utc_offset, usegmt=True),
+        }
+        return document([{"name": role, **limits} for role in self.roles])
 
     def _list(self, _: _Asked) -> Response:
         rows = b",".join(self._json(row) for row in self.rows if row.owner == self.username)

@@ -35,7 +35,7 @@ from flowauth_rotator.agent.stores import MemoryStore, TokenStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Report
-from flowauth_rotator.core.succession import RenewalResponse, Row
+from flowauth_rotator.core.succession import History, RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token
 from flowauth_rotator.server import Services, Settings
 from flowauth_rotator.server.history import HistoryRow
@@ -71,7 +71,7 @@ class DecidedBearer(BearerIssuer):
 
     start: Start
 
-    def rows(self, claims: Claims) -> Sequence[Row]:
+    def rows(self, claims: Claims) -> History:
         """No rows."""
         self.start.wait()
         return super().rows(claims)

@@ -284,6 +284,10 @@ class RenewalServer:
         """Let tokens with a role live for so many minutes at most."""
         self._services.accounts.set_role(role, max_lifetime_minutes=minutes)
 
+    def limit_server(self, *, minutes: int) -> None:
+        """Let all tokens live for so many minutes at most."""
+        self._services.accounts.set_audience(AUDIENCE, max_lifetime_minutes=minutes)
+
     @contextmanager
     def holding(self, path: str) -> Iterator[None]:
         """Hold the responses to requests for this path until the end of the block."""

@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 # Files that share what takes long to start run one after the other in one process.
 SHARED = {HERE / "page": "page", HERE / "provider": "provider"}
 APART = {
+    HERE / "page" / "test_access.py",  # half of its room
     HERE / "page" / "test_alerts.py",  # it stops the processes of its Airflow
     HERE / "provider" / "test_dag.py",  # half of its room; an Airflow of its own starts in seconds
 }
@@ -59,10 +60,9 @@ def pytest_sessionstart(session):
 def pytest_collection_modifyitems(config, items):
     """Begin with the groups that take longest, and keep together what shares a fixture."""
     if config.getoption("--fast"):
-        chosen = [item for item in items if is_fast(item)]
-        left_out = [item for item in items if not is_fast(item)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = chosen
+        select(config, items, is_fast)
+    if config.getoption("--airflow"):
+        select(config, items, starts_airflow)
     items.sort(key=lambda item: (rank(item.path), item.path))
 
 
@@ -76,6 +76,17 @@ def pytest_xdist_make_scheduler(config, log):
             return group_of(config.rootpath / nodeid.partition("::")[0])
 
     return GroupScheduling(config, log)
+
+
+def select(config, items, is_chosen) -> None:
+    """Leave out the other tests."""
+    config.hook.pytest_deselected(items=[item for item in items if not is_chosen(item)])
+    items[:] = [item for item in items if is_chosen(item)]
+
+
+def starts_airflow(item) -> bool:
+    """Whether a test depends on `--airflow`; any other has the same result with each Airflow."""
+    return "airflow_binaries" in item.fixturenames
 
 
 def is_fast(item) -> bool:

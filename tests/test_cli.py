@@ -134,14 +134,29 @@ def test_rotate_renews_with_a_sign_in(run, renewal_server, file, tmp_path):
     assert claims.lifetime.total_seconds() == 90 * 60
 
 
-def test_a_dry_run_requests_and_changes_nothing(run, renewal_server, file):
-    """It reports that the token is due, and stops."""
-    before = file.read_text()
-    shown = run("rotate", file, "--url", renewal_server.url, "--dry-run")
-    assert shown.exit_code == 0
-    assert "due. Renewal has been due since" in shown.stdout
+def test_a_dry_run_prints_each_step_and_mints_nothing(run, renewal_server, file):
+    """It signs in, finds the token, and says when the renewal is due."""
+    before, rows = file.read_text(), renewal_server.rows()
+    login = ("--username", renewal_server.username, "--password-stdin")
+    rotate = ("rotate", file, "--url", renewal_server.url, *login, "--dry-run")
+    shown = run(*rotate, stdin=renewal_server.password)
+    assert shown.exit_code == 0, shown.output
+    steps = [line for line in shown.stdout.splitlines() if line.startswith("ok: ")]
+    assert steps[0].startswith("ok: Renewal has been due since ")
+    assert "ok: The issuer accepts a renewal of AIRFLOW." in steps
+    assert "will work." in shown.stdout
     same = file.read_text() == before
-    assert (same, renewal_server.requests) == (True, [])
+    assert (same, renewal_server.rows()) == (True, rows)
+
+
+def test_a_dry_run_that_fails_says_what_the_renewal_would_say(run, renewal_server, file):
+    """After the steps that succeeded."""
+    login = ("--username", renewal_server.username, "--password-stdin")
+    rotate = ("rotate", file, "--url", renewal_server.url, *login, "--dry-run")
+    shown = run(*rotate, stdin="wrong")
+    assert shown.exit_code == 1
+    assert shown.stdout.count("ok: ") == 2
+    assert "Sign-in of 'flowbot' failed" in shown.stderr
 
 
 def test_a_healthy_token_is_left_alone(run, renewal_server, tmp_path):
@@ -388,22 +403,74 @@ def test_help_lists_every_command(run):
         assert f"\n  {command} " in listing
 
 
-def plan_in_terminal(path, columns=80, encoding="utf-8", errors="strict"):
-    """Run `plan` in a terminal of this width and encoding; returns its lines."""
+def test_init_dag_writes_the_file_of_the_dag_once(run, tmp_path):
+    """A folder is created; a file that somebody has changed stays."""
+    path = tmp_path / "airflow" / "dags" / "flowauth_token_rotation.py"
+    written = run("init-dag", path.parent)
+    assert (written.exit_code, written.stdout.split()[:2]) == (0, ["Wrote", f"{path}."])
+    assert "dag = rotation_dag()" in path.read_text()
+    path.write_text("mine")
+    again = run("init-dag", path.parent)
+    assert (again.exit_code, path.read_text()) == (0, "mine")
+    assert again.stdout == f"{path} exists already; nothing was changed.\n"
+
+
+def test_init_dag_says_where_it_cannot_write(run, tmp_path):
+    (tmp_path / "file").touch()
+    refused = run("init-dag", tmp_path / "file" / "dags")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(f"Error: {tmp_path / 'file' / 'dags'}")
+    assert "cannot be written: Not a directory." in refused.stderr
+
+
+def run_in_terminal(*words, columns=80, **settings):
+    """Run a command in a terminal of this width; returns the exit code and the output."""
     main_end, terminal_end = os.openpty()
     width = struct.pack("HHHH", 24, columns, 0, 0)
     fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, width)
-    env = clean_environment(PYTHONIOENCODING=f"{encoding}:{errors}", TERM="xterm", NO_COLOR="1")
-    command = [BIN / "flowauth-rotator", "plan", path]
-    with subprocess.Popen(command, env=env, stdout=terminal_end, stderr=subprocess.PIPE) as process:
+    env = clean_environment(TERM="xterm", **settings)
+    command = [BIN / "flowauth-rotator", *words]
+    with subprocess.Popen(command, env=env, stdout=terminal_end, stderr=terminal_end) as process:
         os.close(terminal_end)
         output = b""
         with contextlib.suppress(OSError):  # of a terminal that nobody writes to any more
             while data := os.read(main_end, 4096):
                 output += data
         os.close(main_end)
-        assert (process.wait(), process.stderr.read()) == (0, b"")
+        return process.wait(), output
+
+
+def plan_in_terminal(path, columns=80, encoding="utf-8", errors="strict"):
+    """Run `plan` in a terminal of this width and encoding; returns its lines."""
+    encoding_setting = {"PYTHONIOENCODING": f"{encoding}:{errors}"}
+    code, output = run_in_terminal("plan", path, columns=columns, NO_COLOR="1", **encoding_setting)
+    assert code == 0
     return re.sub(r"\x1b\[[0-9;]*m", "", output.decode(encoding)).splitlines()
+
+
+@pytest.mark.parametrize("words", [["chekc"], ["server", "chekc"], ["plan", "no-file"]])
+def test_an_error_is_red_in_a_terminal(words):
+    """Unless NO_COLOR is set; in a pipe it is plain."""
+    code, output = run_in_terminal(*words)
+    red = b"\x1b[31mError:\x1b[0m"
+    assert red in output
+    assert (code, output.replace(red, b"Error:")) == run_in_terminal(*words, NO_COLOR="1")
+    command = [BIN / "flowauth-rotator", *words]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"Error:"), b"\x1b" in done.stderr) == (
+        code,
+        1,
+        False,
+    )
+
+
+def test_a_terminal_shows_what_a_command_waits_for(file, renewal_server):
+    """The text is gone at the end, and a pipe never has it."""
+    _, output = run_in_terminal("rotate", file, "--url", renewal_server.url)
+    text, erase_line = "Renewing the token if it is due ...", "\x1b[2K"
+    shown = output.decode()
+    assert text in shown
+    assert erase_line in shown[shown.rindex(text) :]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

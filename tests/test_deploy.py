@@ -9,6 +9,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -117,10 +118,13 @@ def test_the_container_file_fits_the_project_and_itself():
 
 
 def test_the_container_builds_its_wheel_from_what_it_copies(tmp_path):
-    """Links included: the runbooks of the package lie in the documentation."""
+    """Links included, and of files that `.dockerignore` lets through."""
+    ignored, *kept = (ROOT / ".dockerignore").read_text().splitlines()[1:]
+    assert ignored == "*"
     for files in instructions("COPY"):
         *names, target = shlex.split(files)
         for name in names if "--from" not in files else ():
+            assert any(fnmatch(name.rstrip("/"), pattern[1:]) for pattern in kept)
             command = ["cp", "--archive", "--parents", name, tmp_path]
             subprocess.run(command, cwd=ROOT, check=True)
             assert target in ("./", name)

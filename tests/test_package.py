@@ -1,10 +1,13 @@
 """What is shipped: the root package, and the wheel in an environment that has nothing else."""
 
 import ast
+import filecmp
 import importlib
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import flowauth_rotator
 import flowauth_rotator.provider
 
 ROOT = Path(__file__).parent.parent
+DAG_FILE = ROOT / "dags" / "flowauth_token_rotation.py"
 HEAVY = ("airflow", "flask", "sqlalchemy", "requests", "jwt", "cryptography")
 
 
@@ -51,18 +55,18 @@ def test_nothing_heavy_is_loaded(code):
     assert set(HEAVY).isdisjoint(printed.splitlines()[-1].split())
 
 
+def build(target, source, folder):
+    """Build the wheel or the sdist of a source tree."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target]
+    subprocess.run([*command, "--directory", folder], cwd=source, check=True, capture_output=True)
+    [path] = folder.glob("flowauth_rotator-*")
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The built wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    [path] = folder.glob("*.whl")
-    return path
+    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +97,65 @@ def bare_python(wheel, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_package_and_no_more(wheel):
-    """Types and licence come along; tests, dags and the demonstration do not."""
+    """Types, licence and the DAG file come along; tests and the demo do not."""
     names = zipfile.ZipFile(wheel).namelist()
     assert "flowauth_rotator/py.typed" in names
+    assert "flowauth_rotator/provider/example_dags/flowauth_token_rotation.py" in names
+    assert not [name for name in names if "__pycache__" in name]
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {
         "flowauth_rotator",
         f"flowauth_rotator-{flowauth_rotator.__version__}.dist-info",
     }
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The built source distribution."""
+    return build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture
+def unpacked(sdist, tmp_path):
+    """The folder in the source distribution, whose files have other times and rights."""
+    with tarfile.open(sdist) as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not before 3.11.4
+        archive.extractall(tmp_path / "unpacked")
+    [folder] = (tmp_path / "unpacked").iterdir()
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+        os.utime(path, (0, 0))
+    return folder
+
+
+@pytest.mark.slow
+def test_who_builds_it_gets_the_same_bytes(wheel, sdist, unpacked, tmp_path):
+    """In another folder, with other times and rights, and from the sdist."""
+    assert build("wheel", unpacked, tmp_path / "wheel").read_bytes() == wheel.read_bytes()
+    assert build("sdist", unpacked, tmp_path / "sdist").read_bytes() == sdist.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_sdist_has_each_file_once(sdist):
+    """By name, and by content where there is some: the repository has symbolic links."""
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
+        contents = [archive.extractfile(member).read() for member in archive]
+    assert len(set(names)) == len(names)
+    contents = [content for content in contents if len(content) > 300]
+    assert len(set(contents)) == len(contents)
+
+
+@pytest.mark.slow
+def test_every_link_works_in_the_sdist(unpacked):
+    """Of README and of all that it leads to."""
+    targets = [
+        page.parent / target.partition("#")[0]
+        for page in unpacked.rglob("*.md")
+        for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", page.read_text())
+    ]
+    assert len(targets) > 100
+    assert [str(target) for target in targets if not target.exists()] == []
 
 
 @pytest.mark.slow
@@ -112,6 +167,8 @@ def test_the_wheel_works_without_airflow_flask_and_sqlalchemy(bare_python, tmp_p
     code = "import flowauth_rotator as f; print(*[getattr(f, name) for name in f.__all__])"
     subprocess.run([bare_python, "-W", "error", "-c", code], check=True, capture_output=True)
     command = bare_python.with_name("flowauth-rotator")
+    subprocess.run([command, "init-dag", tmp_path / "dags"], check=True, capture_output=True)
+    assert filecmp.cmp(tmp_path / "dags" / DAG_FILE.name, DAG_FILE, shallow=False)
     shown = subprocess.check_output([command, "--help"], text=True)
     assert all(name in shown for name in ("plan", "rotate", "serve", "server"))
     version = subprocess.check_output([command, "--version"], text=True)

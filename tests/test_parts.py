@@ -31,6 +31,15 @@ def test_processes_are_given_different_ports():
     assert len(set(ports)) == len(ports) == 30
 
 
+def test_the_settings_of_another_server_are_not_inherited(monkeypatch):
+    """Else the demo would write into the database that a shell names."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db.example.org/production")
+    monkeypatch.setenv("FLOWAUTH_ROTATOR_DATA_DIR", "/var/lib/flowauth-rotator")
+    environment = parts.clean_environment(FLOWAUTH_ROTATOR_DATA_DIR="here")
+    assert "DATABASE_URL" not in environment
+    assert environment["FLOWAUTH_ROTATOR_DATA_DIR"] == "here"
+
+
 def test_a_wait_ends_with_what_was_waited_for(monkeypatch):
     """It does not last for ever."""
     monkeypatch.setattr(parts, "WAIT_LIMIT", 0)

@@ -38,7 +38,8 @@ def measure() -> list[dict[str, Any]]:
     sys.addaudithook(lambda event, _: opened.append(1) if event == "socket.connect" else None)
     measured = []
     for key, count in params["tokens"].items():
-        tokens = [ManagedToken(f"{key}_{number}") for number in range(count)]
+        keys = [f"{key}_{number}" for number in range(count)]
+        tokens = [ManagedToken(each, rehearse_every=None) for each in keys]
 
         def read(tokens: list[ManagedToken] = tokens) -> None:
             for token in tokens:

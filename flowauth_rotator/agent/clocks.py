@@ -7,26 +7,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW
-from flowauth_rotator.core.policy import RotationPolicy, decide
-from flowauth_rotator.core.report import Report
+from flowauth_rotator.core.policy import RotationPolicy, TokenState, decide
+from flowauth_rotator.core.report import Report, Severity
 
 if TYPE_CHECKING:
-    from flowauth_rotator.agent.issuer import Issuer
+    from flowauth_rotator.agent.issuer_calls import IssuerCalls
     from flowauth_rotator.agent.rotation import Inspection
 
 A_YEAR = timedelta(days=366)
-
-
-def measure_clock_skew(issuer: Issuer, began: datetime) -> timedelta | None:
-    """Return how far the issuer's clock was ahead of ours; None if it has not responded.
-
-    Args:
-        issuer: the issuer that was asked.
-        began: our clock at its `reset`.
-    """
-    if issuer.responded_at is None:
-        return None
-    return issuer.responded_at - (began + timedelta(seconds=issuer.responded_after))
 
 
 @dataclass(frozen=True)
@@ -38,7 +26,7 @@ class Clocks:
     """
 
     inspection: Inspection
-    issuer: Issuer
+    calls: IssuerCalls
 
     @property
     def ours(self) -> datetime:
@@ -51,12 +39,12 @@ class Clocks:
 
         Impossible is a date before the token in use was issued, or a year after its expiry.
         """
-        responded_at, claims = self.issuer.responded_at, self.inspection.claims
-        if responded_at is None or responded_at < claims.issued_at - MAX_CLOCK_SKEW:
+        reading, claims = self.calls.clock, self.inspection.claims
+        if reading is None or reading.time < claims.issued_at - MAX_CLOCK_SKEW:
             return self.ours
-        if responded_at > max(self.ours, claims.expires_at) + A_YEAR:
+        if reading.time > max(self.ours, claims.expires_at) + A_YEAR:
             return self.ours
-        return responded_at
+        return reading.time
 
     @property
     def earliest(self) -> datetime:
@@ -77,11 +65,19 @@ class Clocks:
         is_due = self.inspection.forced or decide(self.inspection.claims, policy, self.theirs).due
         return is_apart and not is_due
 
+    def find_severity(self, policy: RotationPolicy) -> Severity:
+        """Return the severity of a failure now: a warning while by both clocks there is time."""
+        claims = self.inspection.claims
+        states = {decide(claims, policy, now).state for now in (self.ours, self.theirs)}
+        is_late = states & {TokenState.CRITICAL, TokenState.EXPIRED}
+        return Severity.CRITICAL if is_late else Severity.WARNING
+
     def annotate(self, report: Report) -> Report:
         """Return the report with the number of requests and the clock skew."""
-        skew = measure_clock_skew(self.issuer, self.ours)
+        reading = self.calls.clock
+        skew = reading.measure_skew(self.ours, self.calls.began) if reading else None
         return replace(
             report,
-            renewal_requests=self.issuer.renewal_requests,
+            renewal_requests=self.calls.renewal_requests,
             clock_skew=None if skew is None else round(skew.total_seconds()),
         )

@@ -6,9 +6,9 @@ import logging
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -23,7 +23,12 @@ from flowauth_rotator.agent.http import (
     NoSuchPage,
     SignedOut,
 )
-from flowauth_rotator.agent.issuer import HttpIssuer
+from flowauth_rotator.agent.issuer import (
+    HttpIssuer,
+    add_clock_reading,
+    parse_date,
+    parse_limit,
+)
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     HistoryTimeout,
@@ -34,7 +39,14 @@ from flowauth_rotator.core.errors import (
     RotatorError,
     wrap_unexpected_errors,
 )
-from flowauth_rotator.core.succession import RenewalResponse, Row
+from flowauth_rotator.core.limits import Limit, Outlook
+from flowauth_rotator.core.succession import (
+    History,
+    RenewalResponse,
+    Row,
+    find_current_row,
+    find_successors,
+)
 from flowauth_rotator.core.text import describe_character, format_count, quote
 from flowauth_rotator.core.tokens import Claims, Token, shorten_name
 
@@ -56,12 +68,13 @@ class SessionIssuer(HttpIssuer):
     """FlowAuth, or the bundled renewal server, by the sign-in of the token's owner.
 
     Args:
-        address: as `HttpIssuer` describes it, as `timeout`, `verify` and `sleep`. The history may
-            take four times the timeout.
+        address: as `HttpIssuer` describes it, as `timeout` and `verify`. The history may take four
+            times the timeout.
         username: the owner of the tokens.
         password: the owner's password.
         totp_secret: the base32 secret of the owner's two-factor codes (RFC 6238).
         clock: the time for the codes, in seconds since the epoch.
+        sleep: waits for the next code, for a number of seconds.
 
     Attributes:
         max_codes: the number of codes that a sign-in tries, 30 s apart.
@@ -81,6 +94,7 @@ class SessionIssuer(HttpIssuer):
         *,
         totp_secret: str | None = None,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(address, **options)
@@ -88,6 +102,7 @@ class SessionIssuer(HttpIssuer):
         self._password = password
         self._totp = _parse_totp(totp_secret) if totp_secret else None
         self._clock = clock
+        self._sleep = sleep
         self._clock_skew = 0.0  # seconds by which the issuer's clock is ahead
         self._signed_in = False
         self._server_id: object = None
@@ -112,7 +127,8 @@ class SessionIssuer(HttpIssuer):
         self._check_csrf()
         return f"signed in as {quote(self.username)}, for {self._join_names(servers)}"
 
-    def rows(self, claims: Claims) -> Sequence[Row]:
+    @add_clock_reading
+    def rows(self, claims: Claims) -> History:
         """Return the user's history for the audience of `claims`.
 
         Raises:
@@ -138,7 +154,9 @@ class SessionIssuer(HttpIssuer):
             )
         self._server_id = servers[claims.audience]
         rows = self._get_history(f"/tokens/tokens/{self._server_id}")
-        return self._parse_rows(rows, lambda row: _parse_row(row) if row["token"] else None)
+        return History(
+            self._parse_rows(rows, lambda row: _parse_row(row) if row["token"] else None)
+        )
 
     @wrap_unexpected_errors
     def issued(self) -> list[tuple[str, str, Token | datetime]]:
@@ -162,6 +180,7 @@ class SessionIssuer(HttpIssuer):
             pass
         raise IssuerUnavailable(f"{self.url} returned a token history that cannot be parsed.")
 
+    @add_clock_reading
     def renew(
         self,
         token: Token,
@@ -175,14 +194,7 @@ class SessionIssuer(HttpIssuer):
         Raises:
             Refused: the history does not contain the token, or the issuer refuses the renewal.
         """
-        if row is None:
-            raise Refused(
-                f"{self.url} has no renewable token matching this one for user "
-                f"{quote(self.username)}.",
-                issuer_message="",
-                status=200,
-                hint="Mint a new token there for this user and store it.",
-            )
+        row = self._check_row(row)
         self._http.token = token.reveal()
         path = f"/tokens/tokens/{row.id}/renew"
         try:
@@ -197,22 +209,68 @@ class SessionIssuer(HttpIssuer):
                 refusal.hint += self._describe_limits(row)
             raise
 
-    def _describe_limits(self, row: Row) -> str:
-        """Return a sentence with the shortest maximum among the row's roles, if it can be read."""
+    @add_clock_reading
+    def rehearse(self, token: Token, claims: Claims) -> Outlook:
+        """Do all of a renewal of the token, except the request that mints one.
+
+        FlowAuth does not show which roles the user holds: only that there is one at least.
+
+        Raises:
+            RotatorError: the renewal would fail.
+        """
+        self._http.token = token.reveal()
+        rows = self.rows(claims).rows
+        row = self._check_row(find_current_row(claims, rows))
+        if lost := claims.roles - row.roles:
+            raise Refused(
+                f"Roles of this token no longer exist at {self.url}: "
+                f"{', '.join(map(quote, sorted(lost)))}.",
+                issuer_message="",
+                status=200,
+                hint="Ask an administrator of the issuer to restore them, or mint a new token "
+                "without them and store it.",
+            )
+        self._check_csrf()
+        newer = [each.claims.expires_at for each in find_successors(claims, rows) if each.claims]
+        return Outlook(row.name, self._read_limits(row), max(newer, default=None))
+
+    def _check_row(self, row: Row | None) -> Row:
+        """Return the row of the token in use.
+
+        Raises:
+            Refused: the history has no such row.
+        """
+        if row:
+            return row
+        raise Refused(
+            f"{self.url} has no renewable token matching this one for user {quote(self.username)}.",
+            issuer_message="",
+            status=200,
+            hint="Mint a new token there for this user and store it.",
+        )
+
+    def _read_limits(self, row: Row) -> list[Limit]:
+        """Return the limits of the row's roles, as far as the issuer shows them."""
         try:
             roles = self._get(f"/user/roles/server/{self._server_id}")
         except RotatorError as error:
             logger.info("The limits of the roles cannot be read: %s", error)
-            return ""
-        limits = {
-            self._http.show(str(role.get("name"))): role["longest_token_life_minutes"]
+            return []
+        limits = (
+            parse_limit("role", role, self._http.show, row.clock_offset)
             for role in roles
-            if role.get("name") in row.roles and type(role.get("longest_token_life_minutes")) is int
-        }
+            if role.get("name") in row.roles
+        )
+        return [limit for limit in limits if limit]
+
+    def _describe_limits(self, row: Row) -> str:
+        """Return a sentence with the shortest maximum among the row's roles, if it can be read."""
+        limits = self._read_limits(row)
         if not limits:
             return ""
-        name = min(limits, key=lambda name: limits[name])
-        return f" The role {quote(name)} has a maximum of {limits[name]} minutes."
+        strictest = min(limits, key=lambda limit: limit.longest)
+        minutes = strictest.longest // timedelta(minutes=1)
+        return f" The {strictest.holder} has a maximum of {minutes} minutes."
 
     @wrap_unexpected_errors
     def close(self) -> None:
@@ -318,8 +376,8 @@ class SessionIssuer(HttpIssuer):
             if self._try_sign_in():
                 self._signed_in = True
                 return
-            if self._http.responded_at:
-                self._clock_skew = self._http.responded_at.timestamp() - self._clock()
+            if self._http.clock:
+                self._clock_skew = self._http.clock.time.timestamp() - self._clock()
             if number < self.max_codes:
                 pause = CODE_PERIOD - (self._clock() + self._clock_skew) % CODE_PERIOD + 1
                 logger.info("Waiting %.0f s for the next two-factor code.", pause)
@@ -433,6 +491,7 @@ def _parse_row(row: dict[str, Any]) -> Row:
         audience=str(row["server_name"]),
         roles=frozenset(str(role["name"]) for role in row["roles"]),
         token=Token(str(row["token"])),
+        listed_expiry=parse_date(row.get("expires")),
     )
 
 

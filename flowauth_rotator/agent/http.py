@@ -39,6 +39,7 @@ from flowauth_rotator.agent.connection_errors import (
     refuse_by_proxy,
 )
 from flowauth_rotator.core.address import Address
+from flowauth_rotator.core.clock import ClockReading
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
     IssuerUnavailable,
@@ -126,9 +127,8 @@ class HttpClient:
         url: the same as text.
         secrets: texts that are redacted in all that is shown of a response.
         token: the token in use, which is redacted as well.
-        responded_at: the issuer's clock in its last response since `reset`, the `Date` header of a
-            response with JSON, in aware UTC; None without one.
-        responded_after: seconds from `reset` to that response.
+        clock: the issuer's clock in its last response, the `Date` header of a response with JSON;
+            None without one.
 
     Raises:
         Misconfigured: the address is invalid, or a setting is out of its range.
@@ -136,6 +136,7 @@ class HttpClient:
 
     _monotonic = staticmethod(time.monotonic)
     _has_responded = False
+    clock: ClockReading | None = None
 
     @wrap_unexpected_errors
     def __init__(
@@ -145,18 +146,11 @@ class HttpClient:
         self.url = self.address.url
         self.secrets: tuple[str, ...] = ()
         self.token = ""
-        self.reset()
         self.timeout = _check_timeout(timeout)
         self._verify = _check_verify(verify)
         self._session = Session()
         self._session.headers["Accept"] = "application/json"
         self._session.headers["Accept-Encoding"] = "identity"  # see `_exchange`
-
-    def reset(self) -> None:
-        """Forget the last response."""
-        self.responded_at: datetime | None = None
-        self.responded_after = 0.0
-        self._began = self._monotonic()
 
     def cookie(self, name: str) -> str:
         """Return a cookie of the issuer; empty if it has not set it."""
@@ -205,12 +199,25 @@ class HttpClient:
         lost: type[IssuerUnavailable] = AmbiguousResponse if renewing else IssuerUnavailable
         cookies = self._session.cookies.copy()
         try:
-            return self._receive(
+            response = self._receive(
                 method, path, body, headers, max_bytes, lost, timeout or self.timeout
             )
+            if response.status == 200 and response.document is not None:
+                return response
+            raise self.build_error(response, lost)
         except IssuerUnavailable:
             self._session.cookies = cookies  # a truncated response may have left half a cookie
             raise
+
+    @wrap_unexpected_errors
+    def fetch(self, path: str, *, headers: Mapping[str, str], max_bytes: int) -> Response:
+        """Send a GET and return its response, whatever its status and its body.
+
+        Raises:
+            RotatorError: there was no complete response.
+        """
+        lost = IssuerUnavailable
+        return self._receive("GET", path, None, headers, max_bytes, lost, self.timeout)
 
     def _receive(
         self,
@@ -238,11 +245,8 @@ class HttpClient:
         if response.document is not None:  # not the error page of a proxy
             self._has_responded = True
             if date:
-                self.responded_at = date
-                self.responded_after = self._monotonic() - self._began
-            if response.status == 200:
-                return response
-        raise self._status_error(response, lost)
+                self.clock = ClockReading(date, self._monotonic())
+        return response
 
     def _exchange(
         self,
@@ -313,7 +317,10 @@ class HttpClient:
     def _find_route(self) -> Route:
         return Route.find(self._session, self.address, self._verify)
 
-    def _status_error(self, response: Response, lost: type[IssuerUnavailable]) -> RotatorError:
+    def build_error(
+        self, response: Response, lost: type[IssuerUnavailable] = IssuerUnavailable
+    ) -> RotatorError:
+        """Build the error for a response that is not a 200 with JSON, as in the table above."""
         status, document = response.status, response.document
         text = _get_message(response)
         message = self.show(text)[:LONGEST_MESSAGE]

@@ -26,7 +26,7 @@ from flowauth_rotator.core.tokens import PublicKey, Token
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.clocks import Clocks
-    from flowauth_rotator.agent.issuer import Issuer
+    from flowauth_rotator.agent.issuer_calls import IssuerCalls
     from flowauth_rotator.agent.rotation import Inspection
 
 
@@ -36,7 +36,7 @@ class Renewal:
 
     Attributes:
         inspection: the token in use.
-        issuer: the issuer, reset at the beginning of the rotation.
+        calls: the calls of the rotation to the issuer.
         clocks: our clock and the issuer's.
         policy: what a successor must be worth.
         public_key: verifies the signatures of candidates; None leaves them unverified.
@@ -46,7 +46,7 @@ class Renewal:
     """
 
     inspection: Inspection
-    issuer: Issuer
+    calls: IssuerCalls
     clocks: Clocks
     policy: RotationPolicy
     public_key: PublicKey | None
@@ -65,7 +65,7 @@ class Renewal:
             RotatorError: no candidate was found.
         """
         try:
-            return self.issuer.retry(self._attempt)
+            return self.calls.retry(self._attempt)
         except IssuerError as error:
             if candidate := self._choose():
                 return candidate
@@ -84,7 +84,7 @@ class Renewal:
     def _attempt(self) -> Candidate | None:
         """Look for a successor before any request, since an earlier response may have been lost."""
         claims = self.inspection.claims
-        rows = self.issuer.rows(claims)
+        rows = self.calls.rows(claims)
         self.candidates.clear()  # only now: if the list fails, the earlier candidates count
         current = find_current_row(claims, rows)
         if current:
@@ -110,7 +110,7 @@ class Renewal:
         has_expired = row is not None and claims.expires_at <= self.clocks.earliest
         generation = self._generation() if has_expired else 0
         while generation <= self._generation():
-            response = self.issuer.renew(
+            response = self.calls.renew(
                 self.inspection.token,
                 row,
                 key=idempotency_key(claims, policy.lifetime_minutes, generation),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flowauth_rotator.agent.clocks import Clocks
+from flowauth_rotator.agent.copies import read_current, update_copies
+from flowauth_rotator.agent.issuer_calls import IssuerCalls, Timer
+from flowauth_rotator.agent.probe import Probe, Trial
 from flowauth_rotator.agent.renewal import Renewal
 from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
 from flowauth_rotator.core.durations import format_duration
@@ -16,7 +20,6 @@ from flowauth_rotator.core.errors import (
     ConflictingWrite,
     MalformedToken,
     Misconfigured,
-    MissingToken,
     Rejected,
     RotatorError,
     ShadowedStore,
@@ -24,7 +27,7 @@ from flowauth_rotator.core.errors import (
     UnexpectedError,
     wrap_unexpected_errors,
 )
-from flowauth_rotator.core.policy import Decision, RotationPolicy, TokenState, decide
+from flowauth_rotator.core.policy import Decision, RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.succession import Candidate
 from flowauth_rotator.core.text import quote, remove_control_characters
@@ -132,8 +135,11 @@ def rotate(
     name: str | None = None,
     description: str | None = None,
     public_key: Callable[[], PublicKey | None] = lambda: None,
+    probe: Probe | None = None,
     on_token: Callable[[Token], None] = lambda _: None,
     force: datetime | None = None,
+    copies: Sequence[TokenStore] = (),
+    timer: Timer = time,
 ) -> Report:
     """Renew the token in `store` if it is due or the renewal is forced, and report.
 
@@ -148,10 +154,16 @@ def rotate(
         description: the description to store with the token; by default its name and expiry.
         public_key: loads the issuer's public key, which verifies the successor's signature. It is
             called only if the token is due, before anything is minted.
+        probe: tries the successor at FlowAPI before it is stored, and the predecessor afterwards.
         on_token: called with the token in use, if it is due, and with each possible successor,
             before anything else is done with them.
         force: when an operator requested a renewal that need not be due: a token that was issued
             before that is renewed.
+        copies: further stores of the token. They get a successor before `store` does, so that the
+            next run completes what a crash has interrupted. A copy that cannot be updated makes
+            the report a warning, and does not stop the rotation: the next run tries again. If the
+            token is not due, it is an error.
+        timer: measures time and pauses between attempts.
 
     Raises:
         RotatorError: the token was not swapped; its severity says whether there is time left.
@@ -160,9 +172,10 @@ def rotate(
     """
     inspection = inspect_token(store, policy, now=now, name=name, force=force)
     if not inspection.due:
-        return inspection.report
-    issuer.reset()
-    rotation = _Rotation(store, issuer, policy, inspection)
+        return _complete_copies(copies, inspection, description, on_token)
+    calls = IssuerCalls(issuer, timer)
+    trial = Trial(probe, calls) if probe else None
+    rotation = _Rotation(store, copies, calls, policy, inspection, trial)
     try:
         on_token(inspection.token)
         return rotation.run(public_key, on_token, description)
@@ -176,17 +189,51 @@ def rotate(
     raise failure  # outside the block, so that it chains nothing that holds a secret
 
 
+def _complete_copies(
+    copies: Sequence[TokenStore],
+    inspection: Inspection,
+    description: str | None,
+    on_token: Callable[[Token], None],
+) -> Report:
+    """Report a token that is not due, after its copies have been updated.
+
+    Raises:
+        RotatorError: a copy could not be updated: `ConflictingWrite`, unless a retry may help.
+    """
+    if not copies:
+        return inspection.report
+    on_token(inspection.token)
+    report, claims = inspection.report, inspection.claims
+    description = description or _describe_token(report.name, claims)
+    errors = update_copies(copies, inspection.token, claims, description)
+    if not errors:
+        return report
+    failure = next((error for error in errors if error.retryable), None) or ConflictingWrite(
+        " ".join(error.message for error in errors),
+        hint=" ".join(dict.fromkeys(error.hint for error in errors)),
+    )
+    raise failure.with_details(report, Severity.WARNING)
+
+
 class _Rotation:
     """One rotation of a token that is due."""
 
     def __init__(
-        self, store: TokenStore, issuer: Issuer, policy: RotationPolicy, inspection: Inspection
+        self,
+        store: TokenStore,
+        copies: Sequence[TokenStore],
+        calls: IssuerCalls,
+        policy: RotationPolicy,
+        inspection: Inspection,
+        trial: Trial | None,
     ) -> None:
         self._store = store
-        self._issuer = issuer
+        self._copies = copies
+        self._calls = calls
         self._policy = policy
         self._inspection = inspection
-        self._clocks = Clocks(inspection, issuer)
+        self._trial = trial
+        self._clocks = Clocks(inspection, calls)
         self._renewal: Renewal | None = None
 
     @property
@@ -196,13 +243,10 @@ class _Rotation:
 
     @property
     def severity(self) -> Severity:
-        """A warning while by both clocks the token is neither critical nor expired."""
-        states = {
-            decide(self._inspection.claims, self._policy, now).state
-            for now in (self._clocks.ours, self._clocks.theirs)
-        }
-        is_late = states & {TokenState.CRITICAL, TokenState.EXPIRED}
-        return Severity.CRITICAL if is_late else Severity.WARNING
+        """The severity of a failure now; critical at once if FlowAPI refuses the successor."""
+        if self._trial and self._trial.is_lost:
+            return Severity.CRITICAL
+        return self._clocks.find_severity(self._policy)
 
     def run(
         self,
@@ -213,17 +257,30 @@ class _Rotation:
         """Renew, verify and swap."""
         self._store.preflight()
         self._renewal = Renewal(
-            self._inspection, self._issuer, self._clocks, self._policy, public_key(), on_token
+            self._inspection, self._calls, self._clocks, self._policy, public_key(), on_token
         )
         successor = self._renewal.find_or_request()
         if successor is None:
             return self._report_clock_conflict()
         claims = self._verify(successor)
-        description = description or _default_description(self.annotated_report.name, claims)
+        if self._trial:
+            self._trial.admit(
+                successor.token, self._inspection.token, has_expired=self._has_expired
+            )
+        description = description or _describe_token(self.annotated_report.name, claims)
+        problems = update_copies(self._copies, successor.token, claims, description)
         report = self._swap(successor.token, description)
         if report.outcome is Outcome.SUPERSEDED:
             return self._annotate(report)
-        return self._report_swap(successor, claims)
+        report = _add_problems(self._report_swap(successor, claims), problems)
+        if self._trial:
+            return self._trial.add_to(report, self._inspection.token, has_expired=self._has_expired)
+        return report
+
+    @property
+    def _has_expired(self) -> bool:
+        """Whether the token that was in use has expired, by either clock."""
+        return self._inspection.claims.expires_at <= self._clocks.latest
 
     def _verify(self, successor: Candidate) -> Claims:
         """Return the successor's claims if it may be stored and expires later, even a little."""
@@ -241,17 +298,17 @@ class _Rotation:
     def _swap(self, successor: Token, description: str) -> Report:
         """Write the successor unless another writer did, then read back what readers see."""
         store, inspection = self._store, self._inspection
-        if (current := _read_current(store)) != inspection.token:
+        if (current := read_current(store)) != inspection.token:
             return self._report_other_writer(current)
         failure: StoreError | None = None
         try:
             store.write(successor, description)
         except StoreError as error:
             failure = error  # the store may have taken the write before it failed
-        current = _read_current(store)
+        current = read_current(store)
         if current == successor:
             return inspection.report
-        if failure:
+        if failure and (current == inspection.token or not isinstance(failure, ConflictingWrite)):
             raise failure
         if current == inspection.token:
             raise ShadowedStore(
@@ -344,17 +401,19 @@ class _Rotation:
         return replace(report, newest_issued_expires_at=self._renewal.newest_expiry)
 
 
-def _read_current(store: TokenStore) -> Token | None:
-    try:
-        return store.read()
-    except MissingToken:
-        return None
-
-
-def _default_description(name: str, successor: Claims) -> str:
-    expiry = format_time(successor.expires_at)
+def _describe_token(name: str, claims: Claims) -> str:
+    expiry = format_time(claims.expires_at)
     shown = remove_control_characters(name)
     return f"FlowAPI token {shown}, expires {expiry}, renewed by flowauth-rotator"
+
+
+def _add_problems(report: Report, problems: Sequence[RotatorError]) -> Report:
+    """Return the report as a warning at least, if copies of the token could not be updated."""
+    if not problems:
+        return report
+    severity = report.severity if report.failed else Severity.WARNING
+    hint = " ".join([report.hint, *map(str, problems)]).strip()
+    return replace(report, severity=severity, hint=hint)
 
 
 def _join_violations(candidate: Candidate) -> str:

@@ -26,6 +26,7 @@ from flowauth_rotator.cli.options import (
     scrape_token_file,
     totp_secret_file,
 )
+from flowauth_rotator.cli.terminal import show_status
 from flowauth_rotator.core.report import Severity
 from flowauth_rotator.monitoring.plugin_codes import PLUGIN_CODES
 
@@ -117,9 +118,9 @@ class _CheckCommand(click.Command):
 )
 @totp_secret_file
 @click.option(
-    "--name", "names", multiple=True, help="Name of a token; may be repeated.  [default: all]"
+    "--name", "names", multiple=True, help="Name of a token to check; repeatable.  [default: all]"
 )
-@click.option("--agent", is_flag=True, help="The rotation DAGs only, without tokens.")
+@click.option("--agent", is_flag=True, help="Check the rotation DAGs only, without tokens.")
 @click.option(
     *("--warning", "-w"),
     type=FractionOrDuration(),
@@ -159,9 +160,9 @@ def check(**arguments: Any) -> None:  # noqa: ANN401 - the fields of CheckOption
     token that was renewed and is not in use is a warning. --renew-before applies to --issuer
     alone; in Airflow each token has its own setting.
 
-    The exit code of the format nagios is 0, 1, 2, or 3 if the check itself failed; of checkmk it is
-    always 0. For a check each minute use --airflow URL: the Airflow of this environment takes
-    seconds to load.
+    With the format nagios, the exit code is 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN, or the
+    check itself failed); with checkmk it is always 0. For a check each minute use --airflow URL:
+    the Airflow of this environment takes seconds to load.
 
     \b
     Examples:
@@ -215,12 +216,14 @@ def _read_document(options: CheckOptions, now: datetime) -> StatusDocument:
     policy = RotationPolicy(renew_before=options.renew_before)
     password = read_secret(options.password_file, "--password-file")
     codes = options.totp_secret_file
+    totp_secret = read_secret(codes, "--totp-secret-file") if codes else None
     try:
-        issued = sources.list_issued_tokens(
-            *(options.issuer, options.username, password, policy, now),
-            totp_secret=read_secret(codes, "--totp-secret-file") if codes else None,
-            **options.request_options,
-        )
+        with show_status("Querying the issuer ..."):
+            issued = sources.list_issued_tokens(
+                *(options.issuer, options.username, password, policy, now),
+                totp_secret=totp_secret,
+                **options.request_options,
+            )
     except IssuerError as error:
         if in_use is None:
             raise
@@ -251,11 +254,13 @@ def read_airflow(
     if airflow == "here":
         if scrape_token_file:
             raise click.UsageError("--scrape-token-file needs --airflow with the URL of Airflow.")
-        return sources.read_local_airflow(now)
+        with show_status("Querying the Airflow of this environment ..."):
+            return sources.read_local_airflow(now)
     if scrape_token_file is None:
         raise click.UsageError("--airflow with a URL needs --scrape-token-file.")
     scrape_token = read_secret(scrape_token_file, "--scrape-token-file")
-    return sources.fetch_remote_airflow(airflow, scrape_token, **options)
+    with show_status("Querying the remote Airflow ..."):
+        return sources.fetch_remote_airflow(airflow, scrape_token, **options)
 
 
 def _render(options: CheckOptions, document: StatusDocument, now: datetime) -> tuple[str, int]:

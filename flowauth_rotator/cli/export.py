@@ -13,37 +13,42 @@ from flowauth_rotator.tables import format_table
 
 @click.group(short_help="Export files for monitoring systems.")
 def monitoring() -> None:
-    """Bundled files for Prometheus, Grafana, Checkmk, Nagios and Icinga."""
+    """Export files for Prometheus, Grafana, Checkmk, Nagios and Icinga."""
 
 
 @monitoring.command(short_help="Write rules, checks, a dashboard and runbooks to a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--runbook-url", default="", help="URL of the folder where runbooks/ will be published."
+    "--runbook-url",
+    metavar="URL",
+    default="",
+    help="URL of the folder where runbooks/ will be published.",
 )
-@click.option("--grafana-url", default="", help="URL of the Grafana that has the dashboard.")
+@click.option(
+    "--grafana-url", metavar="URL", default="", help="URL of the Grafana with the dashboard."
+)
 @click.option(
     "--window",
     default="10m",
     show_default=True,
     metavar="DURATION",
-    help="How long an Airflow may be silent: ten scrape intervals.",
+    help="How long an Airflow may be silent before an alert: ten scrape intervals.",
 )
 @click.option(
     "--job",
     "jobs",
     multiple=True,
     metavar="JOB",
-    help="Prometheus job of an Airflow: alert for as long as it is absent. Repeatable.",
+    help="Prometheus job of an Airflow, to alert for as long as it is absent; repeatable.",
 )
 @click.option(
     "--severity",
     "severities",
     multiple=True,
     metavar="OURS=YOURS",
-    help="Value of the label severity, such as warning=ticket. Repeatable.",
+    help="Value of the label severity, such as warning=ticket; repeatable.",
 )
-@click.option("--force", is_flag=True, help="Permission to overwrite files that differ.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ.")
 def export(
     *,
     folder: Path,

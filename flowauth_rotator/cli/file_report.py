@@ -16,7 +16,6 @@ from flowauth_rotator.tables import format_table
 if TYPE_CHECKING:
     from flowauth_rotator.agent.stores import FileStore
     from flowauth_rotator.core.errors import RotatorError
-    from flowauth_rotator.core.policy import TokenState
     from flowauth_rotator.core.report import Report
 
     Command = Callable[..., None]
@@ -55,18 +54,15 @@ def report_errors(render_error: RenderError = render_error) -> Callable[[Command
     return decorate
 
 
-def print_report(report: Report, *, state: TokenState | None = None, as_json: bool) -> None:
-    """Print the report of a rotation, or of an inspection with the state of the token."""
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print the report of a rotation or a rehearsal."""
     from flowauth_rotator.core.clock import format_time
 
     if as_json:
-        document = report.to_json()
-        if state:
-            document |= {"outcome": None, "state": state}
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(report.to_json()))
         return
     values = {
-        report.place: f"{state or report.outcome}. {report.message} {report.hint}".rstrip(),
+        report.place: f"{report.outcome}. {report.message} {report.hint}".rstrip(),
         "name": report.name,
         "expires": report.successor_expires_at or report.predecessor_expires_at,
         "renewal due": report.renew_at,

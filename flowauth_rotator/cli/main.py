@@ -11,8 +11,10 @@ import click
 
 from flowauth_rotator.cli.check import check
 from flowauth_rotator.cli.export import monitoring
+from flowauth_rotator.cli.init_dag import init_dag
 from flowauth_rotator.cli.plan import plan
 from flowauth_rotator.cli.rotate import rotate
+from flowauth_rotator.cli.terminal import is_terminal
 
 SERVER_COMMANDS = {
     "serve": "Run the renewal server.",
@@ -62,14 +64,41 @@ def _describe_import_error(error: ImportError) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", "-V", package_name="flowauth-rotator")
 def main() -> None:
-    """Renew FlowAPI tokens at FlowAuth before they expire.
+    """Renew the FlowAPI tokens of an Airflow before they expire.
 
-    In Airflow a rotation DAG renews the tokens. These commands monitor it, and rotate a token in
-    a file.
+    A DAG in Airflow renews the tokens: init-dag writes its file, and plan and check report on the
+    tokens. Without Airflow, rotate renews a token in a file.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may not exist in a terminal's encoding
         sys.stdout.reconfigure(errors="replace")
 
 
-for command in (check, monitoring, plan, rotate):
+for command in (check, init_dag, monitoring, plan, rotate):
     main.add_command(command)
+
+
+def run() -> None:
+    """Run the command line; in a terminal, an error is in colour unless NO_COLOR is set."""
+    try:
+        code = main(standalone_mode=False)
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        code = 1
+    except click.ClickException as error:
+        _print_error(error)
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _print_error(error: click.ClickException) -> None:
+    if not is_terminal():
+        error.show()
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    buffer = io.StringIO()
+    error.show(buffer)
+    text = Text(buffer.getvalue())
+    text.highlight_regex("(?m)^Error:", "red")
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True, end="")

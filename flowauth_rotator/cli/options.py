@@ -80,7 +80,7 @@ ca_file = click.option(
     help="File or folder of the certificates to trust (PEM).  [default: those of requests]",
 )
 as_json = click.option(
-    "--json", "as_json", is_flag=True, help="JSON output (times in epoch seconds)."
+    "--json", "as_json", is_flag=True, help="Print JSON (times in epoch seconds)."
 )
 
 

@@ -18,6 +18,7 @@ from flowauth_rotator.cli.options import (
     renew_before,
     totp_secret_file,
 )
+from flowauth_rotator.cli.terminal import show_status
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.bearer import BearerIssuer
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Renew the token in a file if it is due.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--url", required=True, help="Address of FlowAuth or of the renewal server.")
+@click.option(
+    "--url", metavar="URL", required=True, help="Address of FlowAuth or of the renewal server."
+)
 @click.option(
     "--username", help="Owner of the token. Without it, the token authenticates its own renewal."
 )
 @click.option(
-    "--password-stdin", is_flag=True, help="Password from the first line of standard input."
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from the first line of standard input.",
 )
 @click.option(
     "--public-key",
@@ -41,11 +46,23 @@ if TYPE_CHECKING:
 @totp_secret_file
 @ca_file
 @click.option(
-    "--timeout", type=float, default=30.0, show_default=True, help="Seconds for one request."
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    default=30.0,
+    show_default=True,
+    help="Seconds for one request.",
 )
 @renew_before
-@click.option("--lifetime-minutes", type=int, help="Requested lifetime.  [default: the maximum]")
-@click.option("--dry-run", is_flag=True, help="Inspection of the token only, without a request.")
+@click.option(
+    "--lifetime-minutes",
+    type=int,
+    metavar="MINUTES",
+    help="Lifetime to request.  [default: the maximum]",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Check that a renewal would succeed, without a new token."
+)
 @as_json
 @report_errors()
 def rotate(
@@ -66,13 +83,17 @@ def rotate(
 ) -> None:
     """Renew the token in FILE if it is due, and replace it with its successor.
 
+    With --dry-run no token is issued and nothing is written: the command signs in, finds the token
+    at the issuer, and checks the file, the public key and the limits of the issuer.
+
     \b
     Examples:
       flowauth-rotator rotate flowapi.token --url http://127.0.0.1:9091
       flowauth-rotator rotate flowapi.token --url https://flowauth.example.org \\
           --username flowbot --password-stdin < password.txt
     """  # noqa: D301 - \b is click's, for text to be left as it is
-    from flowauth_rotator.agent import rotation
+    from flowauth_rotator.agent.rehearsal import rehearse
+    from flowauth_rotator.agent.rotation import rotate as rotate_token
     from flowauth_rotator.agent.stores import FileStore
     from flowauth_rotator.core.policy import RotationPolicy
     from flowauth_rotator.core.tokens import PublicKey
@@ -92,15 +113,22 @@ def rotate(
     key = PublicKey(public_key.read()) if public_key else None
     with closing(issuer):
         if dry_run:
-            inspection = rotation.inspect_token(store, policy, now=now)
-            if inspection.decision.due:
-                store.preflight()
-            print_report(inspection.report, state=inspection.decision.state, as_json=as_json)
-            return
-        report = rotation.rotate(store, issuer, policy, now=now, public_key=lambda: key)
+            report = rehearse(
+                *(store, issuer, policy),
+                now=now,
+                public_key=lambda: key,
+                on_step=(lambda _: None) if as_json else _print_step,
+            )
+        else:
+            with show_status("Renewing the token if it is due ..."):
+                report = rotate_token(store, issuer, policy, now=now, public_key=lambda: key)
     print_report(report, as_json=as_json)
     if report.failed:
         sys.exit(1)
+
+
+def _print_step(step: str) -> None:
+    click.echo(f"ok: {step}")
 
 
 def _create_issuer(

@@ -42,6 +42,8 @@ from flowauth_rotator.core.text import remove_control_characters
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from flowauth_rotator.core.clock import ClockReading
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -70,6 +72,8 @@ class RotatorError(Exception):
         severity: critical, unless the rotation found that there is time left.
         needs_new_token: whether a renewal cannot help any more: a person must mint a token.
         details: the report as far as the rotation had filled it in; None before the token was read.
+        clock: the issuer's clock in its last response before the error; None without one.
+        renewal_requests: how many of them the issuer's `renew` had sent; None counts as one.
     """
 
     outcome: ClassVar[Outcome]
@@ -78,6 +82,8 @@ class RotatorError(Exception):
     severity: Severity = Severity.CRITICAL
     needs_new_token: bool = False
     details: Report | None = None
+    clock: ClockReading | None = None
+    renewal_requests: int | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         self.message = _make_showable(message)
@@ -260,8 +266,10 @@ class Rejected(IssuerError):
     outcome = Outcome.REJECTED
     hint = "The token in use was not changed; compare it with the issuer's records."
 
-    def __init__(self, message: str, *, violations: tuple[str, ...]) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, violations: tuple[str, ...], hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
         self.violations = violations
 
 

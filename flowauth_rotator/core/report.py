@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -82,6 +83,7 @@ class Report:
         name_is_known: whether `name` is the issuer's name, and not that of the store.
         fingerprint: of the token now in use, if it could be decoded.
         needs_new_token: whether a renewal cannot help any more: a person must mint a token.
+        steps: the steps of a rehearsal that succeeded, a sentence for each.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Report:
     name_is_known: bool = True
     fingerprint: str | None = None
     needs_new_token: bool = False
+    steps: Sequence[str] = ()
 
     @property
     def overlap(self) -> timedelta | None:
@@ -161,4 +164,5 @@ class Report:
             "outcome": Outcome(document["outcome"]),
             "severity": Severity(document["severity"]),
         }
-        return cls(**{**document, **times, **enums})
+        steps = tuple(document.get("steps", ()))
+        return cls(**{**document, **times, **enums, "steps": steps})

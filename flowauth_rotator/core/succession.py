@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, format_time, to_utc
+from flowauth_rotator.core.clock import MAX_CLOCK_SKEW, ClockReading, format_time, to_utc
 from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.errors import BudgetExhausted, MalformedToken
 from flowauth_rotator.core.policy import RotationPolicy, decide, resolve_duration
@@ -46,6 +46,7 @@ class Row:
         audience: the server that the token is for.
         roles: the names of its roles.
         token: the token.
+        listed_expiry: its expiry as the issuer lists it, which FlowAuth does in its local time.
     """
 
     id: int
@@ -54,6 +55,7 @@ class Row:
     audience: str
     roles: frozenset[str]
     token: Token
+    listed_expiry: datetime | None = None
 
     @cached_property
     def claims(self) -> Claims | None:
@@ -64,9 +66,29 @@ class Row:
             return None
 
     @property
+    def clock_offset(self) -> timedelta:
+        """The time by which the issuer's dates are later than those of its JWTs."""
+        if self.listed_expiry is None or self.claims is None:
+            return timedelta(0)
+        return self.listed_expiry - self.claims.expires_at
+
+    @property
     def identity(self) -> tuple[str, str, str, frozenset[str]]:
         """What a successor has in common with its predecessor."""
         return self.owner, self.audience, self.name, self.roles
+
+
+@dataclass(frozen=True)
+class History:
+    """The tokens that an issuer has issued to a user for an audience.
+
+    Attributes:
+        rows: one for each token; none if the issuer shows no history.
+        clock: the issuer's clock in its last response; None without one.
+    """
+
+    rows: Sequence[Row] = ()
+    clock: ClockReading | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +98,14 @@ class RenewalResponse:
     Attributes:
         token: the token that it minted; None if that has expired since.
         replayed: whether the issuer minted it for an earlier request with the same key.
+        renewal_requests: the number of requests that it took.
+        clock: the issuer's clock in its last response; None without one.
     """
 
     token: Token | None
     replayed: bool = False
+    renewal_requests: int = 1
+    clock: ClockReading | None = None
 
 
 @dataclass(frozen=True)

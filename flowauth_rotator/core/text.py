@@ -13,11 +13,11 @@ from contextlib import suppress
 # which no output can encode
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _BIDIRECTIONAL = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_QUOTED = re.compile(  # as in a URL, in Python, in JSON and in HTML; or a character as it is
+_QUOTED = re.compile(  # as in a URL, in Python, in JSON and in HTML
     r"((?:%[0-9A-Fa-f]{2})+)|((?:\\x[0-9A-Fa-f]{2})+)|"
-    r"((?:\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8})+)|(&#?\w{2,8};)|.",
-    re.DOTALL,
+    r"((?:\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8})+)|(&#?\w{2,8};)"
 )
+_CHARACTER = re.compile(rf"{_QUOTED.pattern}|.", re.DOTALL)
 _JWT = re.compile(r"(?<![^\W_])eyJ.*", re.DOTALL)  # how the header of each begins, as base64
 _LONG = re.compile(r"[^\s.]{40,}")  # the segments of a token are longer
 _NAMES = {" ": "a blank", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
@@ -102,12 +102,14 @@ def _decode(text: str) -> list[tuple[str, tuple[int, int]]]:
     """
     return [
         (character, match.span())
-        for match in _QUOTED.finditer(text)
+        for match in _CHARACTER.finditer(text)
         for character in _unquote(match)
     ]
 
 
 def _unquote(match: re.Match[str]) -> str:
+    if match.lastindex is None:
+        return match[0]
     in_url, in_python, in_json, in_html = match.groups()
     if digits := (in_url or in_python or "").replace("%", "").replace("\\x", ""):
         content = bytes.fromhex(digits)
@@ -118,13 +120,13 @@ def _unquote(match: re.Match[str]) -> str:
     if in_json:
         halves = in_json.encode().decode("unicode_escape", "replace")
         return halves.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return html.unescape(in_html) if in_html else match[0]
+    return html.unescape(in_html)
 
 
 def _respell(secret: str) -> set[str]:
     """Return a secret, what it stands for if it looks quoted, and as read in a wrong encoding."""
     content = secret.encode("utf-8", "replace")
-    unquoted = "".join(character for character, _ in _decode(secret))
+    unquoted = _QUOTED.sub(_unquote, secret)
     return {
         unicodedata.normalize("NFC", spelling)
         for spelling in (
@@ -136,6 +138,8 @@ def _respell(secret: str) -> set[str]:
 
 def _fold_letters(character: str) -> str:
     """Return the letters and digits of a character, without case, accents and width."""
+    if character.isascii():
+        return _fold_ascii(character)
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", character))).casefold()
 
 

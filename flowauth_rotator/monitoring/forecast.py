@@ -52,15 +52,15 @@ def forecast_renewal(token: TokenStatus, dag: AssessedDag | None, now: datetime)
         return (
             f"The token expires before the check at {format_minute(renewing_check)} can renew it."
         )
+    will_fail = token.failed_rehearsal or (result and result.has_failed)
+    verb = "tries to renew" if will_fail else "renews"
     if now >= renew_at or (renewing_check is not None and renewing_check == next_check_at):
-        return (
-            f"{check} {'tries to renew' if result and result.has_failed else 'renews'} the token."
-        )
+        return f"{check} {verb} the token."
     if renewing_check is None:
         return _describe_due(renew_at, now)
     return (
         f"{check} leaves the token unchanged; the check at {format_minute(renewing_check)} "
-        "renews it."
+        f"{verb} it."
     )
 
 

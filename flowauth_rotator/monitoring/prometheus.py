@@ -46,6 +46,7 @@ class _AssessmentCollector(Collector):
         tokens, dags = self._assessment.by_name, self._assessment.dags
         yield from _severity_metrics(tokens)
         yield from _token_metrics({} if dags is None else tokens)
+        yield from _rehearsal_metrics({} if dags is None else tokens)
         yield _info_metric([] if dags is None else self._assessment.tokens)
         yield from _unused_metrics({} if dags is None else tokens, dags or ())
         yield _issued_metric(tokens, is_list=dags is None)
@@ -63,7 +64,7 @@ def _severity_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
     )
     yield _gauge(
         "token_name_known",
-        "1 if the name is the issuer's, 0 if the key of the Variable stands in.",
+        "1 if the name is the issuer's, 0 if the key of the Variable is used.",
         "name",
         {name: token.token.name_is_known for name, token in tokens.items()},
     )
@@ -114,6 +115,24 @@ def _token_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
         "When the token was last swapped.",
         "name",
         {name: token.last_success_at for name, token in facts.items()},
+    )
+
+
+def _rehearsal_metrics(tokens: Mapping[str, AssessedToken]) -> Iterable[Metric]:
+    """Yield the results of rehearsals, also of those before the token in use was issued."""
+    events = {name: token.token.last_rehearsal for name, token in tokens.items()}
+    known = {name: event for name, event in events.items() if event}
+    yield _gauge(
+        "rehearsal_success",
+        "1 if the last rehearsal found that the next renewal will work, else 0.",
+        "name",
+        {name: not event.has_failed for name, event in known.items()},
+    )
+    yield _timestamps(
+        "rehearsal",
+        "When the renewal of the token was last rehearsed.",
+        "name",
+        {name: event.at for name, event in known.items()},
     )
 
 

@@ -58,6 +58,8 @@ def find_runbook(token: AssessedToken, dag: AssessedDag | None, now: datetime) -
         return "FlowAuthRotationAgentStalled"
     if remaining < token.warning_below:
         return "FlowAuthTokenExpiringSoon"
+    if token.token.failed_rehearsal and token.state == TokenState.HEALTHY:
+        return "FlowAuthTokenRehearsalFailing"
     if has_unused_successor(token.token, dag.dag if dag else None, now):
         return "FlowAuthTokenNotDeployed"
     if dag and not dag.condition.is_renewing:

@@ -108,6 +108,11 @@ class TokenStatus:
         newest_issued_at: when the newest token at the issuer was issued, or first seen.
         newest_issued_expires_at: its `exp`.
         longest_minutes: the lifetime that the issuer granted for a request without a lifetime.
+        setup: a fingerprint of the token in use, its settings and its connection; None after a
+            rotation, until the next check.
+        last_rehearsal: the result of the last rehearsal of its renewal with this setup, or the
+            rotation that stored it.
+        rehearsal_steps: the steps of that rehearsal that succeeded, a sentence for each.
         read_error: live: why the token in use cannot be read.
         next_check_at: live: the time of the next check.
         renewal_check_at: live: the first check at which the renewal is due.
@@ -136,14 +141,34 @@ class TokenStatus:
     newest_issued_at: datetime | None = None
     newest_issued_expires_at: datetime | None = None
     longest_minutes: int | None = None
+    setup: str | None = None
+    last_rehearsal: Event | None = None
+    rehearsal_steps: Sequence[str] = ()
     read_error: Event | None = None
     next_check_at: datetime | None = None
     renewal_check_at: datetime | None = None
 
     @property
+    def is_unread(self) -> bool:
+        """Whether neither a check nor this reader has read the token yet."""
+        return not (self.last_check or self.read_error or self.issued_at)
+
+    @property
     def current_result(self) -> Event | None:
         """The last result, if it is about the token in use."""
         return self.last_check if self.last_check and self.is_current(self.last_check) else None
+
+    @property
+    def current_rehearsal(self) -> Event | None:
+        """The last rehearsal, if it was of the token in use."""
+        last = self.last_rehearsal
+        return last if last and self.is_current(last) else None
+
+    @property
+    def failed_rehearsal(self) -> Event | None:
+        """The last rehearsal, if it failed and the same token is still in use."""
+        last = self.current_rehearsal
+        return last if last and last.has_failed else None
 
     @property
     def failed_rotation(self) -> Event | None:
@@ -304,8 +329,8 @@ class StatusDocument:
     def dump(self) -> str:
         """Return the document as text of bounded size, without live values.
 
-        A token takes at most 4 KiB. Its oldest rotations are dropped first, then the fields of
-        `LEAST_NEEDED`, then the message of its last check.
+        A token takes at most 4 KiB. The steps of its rehearsal are dropped first, then its oldest
+        rotations, the fields of `LEAST_NEEDED`, and the messages.
         """
         values = {
             "version": VERSION,

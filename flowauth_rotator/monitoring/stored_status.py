@@ -16,6 +16,8 @@ LONGEST_HISTORY = 20  # rotations of a token
 LARGEST_TOKEN = 4096  # bytes of JSON for a token
 LONGEST_MESSAGE = 600  # bytes of a message in a written document
 LONGEST_HINT = 400
+LONGEST_STEP = 200  # bytes of a step of a rehearsal
+MOST_STEPS = 8  # of a rehearsal
 LONGEST_LIST = 400  # bytes of the roles of a token
 LONGEST_CLAIM = 200  # bytes of the owner or the audience
 LONGEST_ID = 300  # bytes of the id of a run or a task
@@ -50,6 +52,8 @@ def dump_token(token: TokenStatus) -> dict[str, Any]:
         audience=token.audience and _cut(token.audience, LONGEST_CLAIM),
         roles=_cut_list(token.roles),
         last_check=token.last_check and _cut_event(token.last_check),
+        last_rehearsal=token.last_rehearsal and _cut_event(token.last_rehearsal),
+        rehearsal_steps=[_cut(step, LONGEST_STEP) for step in token.rehearsal_steps[:MOST_STEPS]],
         rotations=[
             _cut_event(
                 event if number == 0 and event.has_failed else replace(event, message="", hint="")
@@ -61,11 +65,15 @@ def dump_token(token: TokenStatus) -> dict[str, Any]:
         renewal_check_at=None,
     )
     values: dict[str, Any] = without_defaults(token)
+    if _size(values) > LARGEST_TOKEN:
+        values.pop("rehearsal_steps", None)
     while _size(values) > LARGEST_TOKEN and values.get("rotations"):
         values["rotations"].pop()
     last_check = values.get("last_check", {})
     for document, name in (
         *((values, name) for name in LEAST_NEEDED),
+        (values.get("last_rehearsal", {}), "hint"),
+        (values.get("last_rehearsal", {}), "message"),
         (last_check, "hint"),
         (last_check, "message"),
     ):

@@ -24,6 +24,7 @@ from flowauth_rotator.monitoring.thresholds import Thresholds
 from flowauth_rotator.monitoring.verdict import Verdict
 
 UNUSED_HINT = "Check the last runs of the rotation DAG for the reason."
+UNREAD_HINT = "A check reads some of many tokens: one of the next checks reads this one."
 INVALID_SIGNATURE = "invalid_signature"  # a state
 SIGNATURE_PROBLEMS: dict[Signature | None, Verdict] = {
     Signature.INVALID: Verdict(
@@ -87,17 +88,20 @@ class AssessedToken:
 
     @property
     def details(self) -> list[str]:
-        """Hint, forecast, place, and what is special about the name, as sentences."""
+        """Hint, forecast, rehearsal, place, and what is special about the name, as sentences."""
         token = self.token
-        place = f"Stored in Variable {token.variable}." if token.variable else ""
-        substitute = former_name = ""
+        store = f" of {token.settings['store']}" if token.settings.get("store") else ""
+        place = f"Stored in Variable {token.variable}{store}." if token.variable else ""
+        substitute = former_name = rehearsal = ""
+        if (event := token.current_rehearsal) and not event.has_failed:
+            rehearsal = f"A rehearsal of the renewal succeeded at {format_minute(event.at)}."
         if not token.name_is_known:
             source = "the key of its Variable" if token.variable else "the name of its file"
-            substitute = f"The issuer's name of the token is not known yet; {source} stands in."
+            substitute = f"The issuer's name of the token is not known yet; {source} is used."
         if token.former_name and token.renamed_at:
             time = format_minute(token.renamed_at)
             former_name = f"Until {time} its name was {quote(token.former_name)}."
-        sentences = (self.verdict.hint, self.forecast, place, substitute, former_name)
+        sentences = (self.verdict.hint, self.forecast, rehearsal, place, substitute, former_name)
         return [each for each in sentences if each]
 
 
@@ -180,6 +184,8 @@ def _assess_unreadable(
     event = last if is_shadowed else token.read_error or last
     state, forecast = "unknown", ""
     problem = Verdict(Severity.UNKNOWN, "No information about this token is available")
+    if token.is_unread:
+        problem = Verdict(Severity.UNKNOWN, "Not checked yet", UNREAD_HINT)
     if event and event.has_failed:
         state, forecast = event.outcome, forecast_renewal(token, dag, now)
         problem = Verdict(event.severity, event.message.rstrip("."), event.hint)
@@ -220,6 +226,8 @@ def _find_problems(
         yield Verdict(Severity.WARNING, f"a newer token{issued} is not in use", hint)
     if result and (result.has_failed or result.hint):
         yield Verdict(result.severity, _describe_result(result), result.hint)
+    if (event := token.failed_rehearsal) and state == TokenState.HEALTHY:
+        yield _build_rehearsal_problem(token, event)
     if problem := SIGNATURE_PROBLEMS.get(token.signature):
         yield problem
     if dag and _is_waiting(dag, state):
@@ -228,6 +236,14 @@ def _find_problems(
     if dag and expires_before_renewal(token, dag, now):
         hint = f"Start a run of {dag.dag.dag_id}, and give it a schedule with more checks."
         yield Verdict(Severity.CRITICAL, "no check can renew it before that", hint)
+
+
+def _build_rehearsal_problem(token: TokenStatus, event: Event) -> Verdict:
+    """Return the problem of a token whose renewal will fail when it is due."""
+    verb = "may" if event.outcome == Outcome.UNAVAILABLE else "will"
+    due = f"the renewal due on {format_minute(token.renew_at)}" if token.renew_at else "its renewal"
+    message = describe_failure(event.outcome, event.message)
+    return Verdict(event.severity, f"{due} {verb} fail: {message}", event.hint)
 
 
 def _find_several_dags(token: TokenStatus, dag_ids: Sequence[str]) -> Iterator[Verdict]:

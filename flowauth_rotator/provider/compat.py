@@ -125,8 +125,10 @@ __all__ = [
     "XCom",
     "build_form_widgets",
     "build_page_url",
+    "build_secrets_manager_client",
     "build_time_trigger",
     "build_unreadable_error",
+    "build_vault_hook",
     "compute_next_fire",
     "conf",
     "dag",
@@ -155,7 +157,9 @@ def select_for_airflow(*, airflow_2: T, airflow_3: T) -> T:
     return airflow_2 if AIRFLOW_2 else airflow_3
 
 
-def read_connection(conn_id: str) -> Connection:
+def read_connection(
+    conn_id: str, conn_type: str = "flowauth", server: str = "the issuer"
+) -> Connection:
     """Read a connection as the worker sees it.
 
     Airflow reports an outage as a missing connection; a further request, which fails in an outage,
@@ -177,9 +181,39 @@ def read_connection(conn_id: str) -> Connection:
     if connection is None:
         raise Misconfigured(
             f"Connection {conn_id} does not exist.",
-            hint="Create it with the type `flowauth` and the issuer's address as its host.",
+            hint=f"Create it with the type `{conn_type}` and the address of {server} as its host.",
         )
     return connection
+
+
+def build_vault_hook(conn_id: str) -> Any:  # noqa: ANN401 - of a provider that may be missing
+    """Return the hook of a connection to Vault, whose engine must be of version 2.
+
+    Raises:
+        Misconfigured: the connection does not exist, or has another version of the engine.
+        StoreUnavailable: Airflow did not respond.
+    """
+    from airflow.providers.hashicorp.hooks.vault import VaultHook
+
+    read_connection(conn_id, "vault", "Vault")
+    hook = VaultHook(conn_id)
+    if hook.vault_client.kv_engine_version != 2:
+        raise Misconfigured(
+            f"Connection {conn_id} is to version 1 of Vault's KV engine.",
+            hint="Use an engine of version 2, which writes a secret only if nobody else has.",
+        )
+    return hook
+
+
+def build_secrets_manager_client(conn_id: str) -> Any:  # noqa: ANN401 - of boto3
+    """Return the client of AWS Secrets Manager of a connection.
+
+    Without that connection it has the credentials of the worker, such as a role of its machine.
+    """
+    from airflow.providers.amazon.aws.hooks.secrets_manager import SecretsManagerHook
+
+    hook: Any = SecretsManagerHook
+    return hook(aws_conn_id=conn_id).get_conn()
 
 
 def read_variable(key: str) -> str | None:

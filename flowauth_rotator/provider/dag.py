@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 from flowauth_rotator.core.errors import Misconfigured, RotatorError
 from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.text import remove_control_characters
-from flowauth_rotator.monitoring.status import StatusDocument
+from flowauth_rotator.monitoring.status import StatusDocument, TokenStatus
 from flowauth_rotator.provider.assets import ROTATIONS, count_outcome
 from flowauth_rotator.provider.compat import (
     AirflowException,
@@ -37,8 +38,10 @@ from flowauth_rotator.provider.managed_tokens import (
 )
 from flowauth_rotator.provider.monitoring_files import write_monitoring_files
 from flowauth_rotator.provider.operator import RotateTokenOperator
-from flowauth_rotator.provider.schedule import Schedule
-from flowauth_rotator.provider.signatures import read_public_keys
+from flowauth_rotator.provider.rehearsals import plan_rehearsals
+from flowauth_rotator.provider.schedule import Schedule, estimate_next_check
+from flowauth_rotator.provider.selection import get_name, select_for_check, select_named
+from flowauth_rotator.provider.signatures import read_hooks, read_public_keys
 from flowauth_rotator.provider.status_updates import (
     ROTATE,
     SURVEY,
@@ -48,6 +51,7 @@ from flowauth_rotator.provider.status_updates import (
     index_tokens,
     is_complete_check,
     record_failure,
+    record_rehearsals,
     record_rotations,
     record_survey,
 )
@@ -55,9 +59,11 @@ from flowauth_rotator.provider.status_variable import StatusVariable
 from flowauth_rotator.provider.survey import (
     RunParameters,
     Survey,
+    SurveyedToken,
     plan_survey,
     read_managed_tokens,
     survey_token,
+    survey_tokens,
 )
 from flowauth_rotator.provider.variable_store import format_place
 
@@ -70,7 +76,7 @@ def rotation_dag(
     tokens: Sequence[ManagedToken] | None = None,
     *,
     dag_id: str = DAG_ID,
-    schedule: str | timedelta = "*/5 * * * *",
+    schedule: str | timedelta = "*/15 * * * *",
     on_failure_callback: Any = None,  # noqa: ANN401 - a callable, a notifier, or a list of them
 ) -> Any:  # noqa: ANN401 - a DAG, of a class that differs between generations of Airflow
     """Return a DAG that checks `tokens` on `schedule` and rotates those that are due.
@@ -149,6 +155,12 @@ def _build_params() -> dict[str, Any]:
             description="Also renew tokens that are not due. "
             "The old tokens stay valid until they expire.",
         ),
+        "dry_run": Param(
+            default=False,
+            type="boolean",
+            title="Rehearse only",
+            description="Check that the next renewals will work, without issuing tokens.",
+        ),
         "lifetime_minutes": Param(
             None,
             type=["integer", "null"],
@@ -190,7 +202,7 @@ def survey(
     failures = _log_reports(reports)
     _log_warnings(plan)
     _log_renamings(previous, document)
-    if failures and not plan.due:
+    if failures and not plan.arguments:
         raise AirflowFailException("\n".join(failures))
     return plan.arguments
 
@@ -204,26 +216,60 @@ def _survey_tokens(
     parameters = RunParameters.parse(context["params"], dag_run.conf)
     managed, invalid_entries = read_managed_tokens(tokens)
     known = index_tokens(previous)
+    surveyed = _read_tokens(managed, known, parameters, run)
+    read = {token.token for token in surveyed}
+    max_tasks = conf.getint("core", "max_map_length", fallback=1024)
     plan = plan_survey(
-        [
-            survey_token(
-                token,
-                run.schedule,
-                run.now,
-                get_requested_at(context) if parameters.force else None,
-                known=known.get(token.variable),
-                is_scheduled=dag_run.run_type == "scheduled",
-            )
-            for token in managed
-        ],
+        surveyed,
         invalid_entries,
         parameters,
-        max_rotations=conf.getint("core", "max_map_length", fallback=1024),
+        max_rotations=max_tasks,
+        unread={token: get_name(token, known) for token in managed if token not in read},
     )
     dags = (previous.dags if previous else None) or ()
     known_keys = dags[0].public_keys if dags else {}
-    keys, errors = read_public_keys(plan.tokens_in_use, known_keys)
-    return replace(plan.complete_reports(errors, run.now), public_keys=keys)
+    in_use = plan.tokens_in_use
+    hooks, errors = read_hooks(connection_id for connection_id, _ in in_use)
+    keys, key_errors = read_public_keys(in_use, hooks, known_keys)
+    plan = replace(plan.complete_reports(errors | key_errors, run.now), public_keys=keys)
+    return plan_rehearsals(
+        plan, known, hooks, run.now, is_dry_run=parameters.dry_run, max_tasks=max_tasks
+    )
+
+
+def _read_tokens(
+    managed: Sequence[ManagedToken],
+    known: Mapping[str, TokenStatus],
+    parameters: RunParameters,
+    run: Run,
+) -> list[SurveyedToken]:
+    """Inspect the tokens that the run reads: all of them, unless it is scheduled or has names."""
+    context = get_current_context()
+    is_scheduled = context["dag_run"].run_type == "scheduled"
+    force = get_requested_at(context) if parameters.force else None
+
+    def survey_one(token: ManagedToken, silent: Collection[str]) -> SurveyedToken:
+        return survey_token(
+            token,
+            run.schedule,
+            run.now,
+            force,
+            known=known.get(token.variable),
+            is_scheduled=is_scheduled,
+            silent=silent,
+        )
+
+    survey_all = partial(survey_tokens, survey=survey_one)
+
+    if parameters.names:
+        surveyed = survey_all(select_named(managed, known, parameters.names))
+        has_names = parameters.names <= {name for token in surveyed for name in token.names}
+        if has_names or len(surveyed) == len(managed):
+            return surveyed  # otherwise a token has been replaced by one of another name
+    elif is_scheduled:
+        next_check_at = estimate_next_check(run.schedule, run.now, run.now) or run.now
+        return survey_all(select_for_check(managed, known, run.now, next_check_at))
+    return survey_all(managed)
 
 
 def report(schedule: str | timedelta | None = None) -> None:
@@ -245,11 +291,17 @@ def report(schedule: str | timedelta | None = None) -> None:
         Report.from_json(document) if document else _report_lost_rotation(arguments, run)
         for arguments, document in zip(due, pulled, strict=True)
     ]
-    rotations = {
-        arguments["variable"]: (index, report)
-        for index, (arguments, report) in enumerate(zip(due, reports, strict=True))
-    }
-    document = record_rotations(surveyed, rotations, run)
+    rotations, rehearsals = (
+        {
+            arguments["variable"]: (index, report)
+            for index, (arguments, report) in enumerate(zip(due, reports, strict=True))
+            if arguments["rehearse"] is rehearse
+        }
+        for rehearse in (False, True)
+    )
+    forced = {arguments["variable"] for arguments in due if arguments["force"]}
+    document = record_rotations(surveyed, rotations, run, forced=forced)
+    document = record_rehearsals(document, rehearsals, run)
     status.write(document)
     if is_complete_check(document, run):
         write_monitoring_files(document, run.now)
@@ -289,6 +341,11 @@ def _report_lost_rotation(arguments: Mapping[str, Any], run: Run) -> Report:
 
 
 def _log_warnings(plan: Survey) -> None:
+    if plan.unread and plan.is_complete:
+        logger.info(
+            "%d tokens that are not due were not read: the next checks read them in turn.",
+            len(plan.unread),
+        )
     for token in plan.due:
         for warning in token.warnings:
             name = remove_control_characters(token.report.name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import json
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -18,9 +21,12 @@ from flowauth_rotator.provider import compat
 from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flowauth_rotator.agent.bearer import BearerIssuer
     from flowauth_rotator.agent.flowauth import SessionIssuer
-    from flowauth_rotator.core.tokens import PublicKey
+    from flowauth_rotator.agent.probe import Probe
+    from flowauth_rotator.core.tokens import PublicKey, Token
 
 
 SMALLEST_SKEW = timedelta(seconds=2)  # a smaller one may be the time of the response
@@ -31,9 +37,9 @@ class FlowAuthHook(compat.BaseHook):
 
     Host is the issuer's address. Login and password are those of the tokens' owner; without a
     login the token itself is the credential, which only the bundled server accepts. The extra may
-    contain `public_key` (PEM, or the URL of a JWK Set; verifies tokens), `totp_secret` (of an
-    account with two-factor authentication), `timeout` (seconds) and `verify` (true, false, or the
-    path of the certificates to trust).
+    contain `public_key` (PEM, or the URL of a JWK Set; verifies tokens), `probe_url` (an address of
+    FlowAPI to try tokens at), `totp_secret` (of an account with two-factor authentication),
+    `timeout` (seconds) and `verify` (true, false, or the path of the certificates to trust).
 
     :param flowauth_conn_id: the connection's id.
     """
@@ -67,6 +73,11 @@ class FlowAuthHook(compat.BaseHook):
 
         return is_url(self._extra.get("public_key") or "")
 
+    @property
+    def needs_codes(self) -> bool:
+        """Whether each sign-in needs a two-factor code, of which there is one in 30 s."""
+        return bool(self._connection.login and self._extra.get("totp_secret"))
+
     @wrap_unexpected_errors
     def public_key(self) -> PublicKey | None:
         """Load the issuer's public key, if the connection contains it or its URL."""
@@ -74,6 +85,14 @@ class FlowAuthHook(compat.BaseHook):
 
         text = self._extra.get("public_key")
         return load_public_key(text, **self._options()) if text else None
+
+    @wrap_unexpected_errors
+    def get_probe(self) -> Probe | None:
+        """Return FlowAPI's address to try tokens at, if there is one; the caller closes it."""
+        from flowauth_rotator.agent.probe import Probe
+
+        url = self._extra.get("probe_url")
+        return Probe(url, **self._options()) if url else None
 
     @wrap_unexpected_errors
     def get_conn(self) -> SessionIssuer | BearerIssuer:
@@ -98,28 +117,40 @@ class FlowAuthHook(compat.BaseHook):
             **self._options(),
         )
 
+    def fingerprint(self, token: Token, settings: Mapping[str, Any]) -> str:
+        """Return 16 hex digits that change with the token, its settings and the connection.
+
+        The token, which no document contains, is the key: without it they tell nothing about the
+        password.
+        """
+        connection = self._connection
+        parts = [settings, connection.host, connection.port, connection.schema, connection.login]
+        text = json.dumps([*parts, connection.password, self._extra], sort_keys=True, default=str)
+        return hmac.new(token.reveal().encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
+
     def test_connection(self) -> tuple[bool, str]:
         """Request the issuer's version, sign in, and compare the clocks.
 
         Returns:
             Whether rotations will work, and a message for the operator.
         """
-        from flowauth_rotator.agent.clocks import measure_clock_skew
         from flowauth_rotator.agent.flowauth import SessionIssuer
 
-        now = datetime.now(timezone.utc)
+        now, began = datetime.now(timezone.utc), time.monotonic()
         try:
             with closing(self.get_conn()) as issuer:
                 if isinstance(issuer, SessionIssuer):
                     issuer.max_codes = 2  # the first may have been used, and the operator waits
-                issuer.reset()
                 version = issuer.version()
                 sign_in = issuer.test_connection()
                 self.public_key()
+                if probe := self.get_probe():
+                    with closing(probe):
+                        probe.check_address()
         except RotatorError as error:
             # The hint of a retryable error announces a retry, which does not happen here.
             return False, error.message if error.retryable else str(error)
-        skew = measure_clock_skew(issuer, now) or timedelta(0)
+        skew = issuer.clock.measure_skew(now, began) if issuer.clock else timedelta(0)
         skew = timedelta(seconds=round(skew.total_seconds()))
         message = f"{issuer.url} (version {version}): {sign_in}. {_describe_skew(skew)}"
         return abs(skew) <= MAX_CLOCK_SKEW, remove_control_characters(message)

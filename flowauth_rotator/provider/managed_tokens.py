@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -16,6 +17,7 @@ from flowauth_rotator.core.errors import Misconfigured
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.text import quote
 from flowauth_rotator.core.tokens import LONGEST_NAME
+from flowauth_rotator.provider.stores import check_store
 
 if TYPE_CHECKING:
     from flowauth_rotator.monitoring.status import TokenStatus
@@ -27,7 +29,9 @@ LONGEST_RUN = timedelta(hours=1)
 NO_REPORT = "The rotation ended without a report; see the log of its task."
 LONGEST_LABEL = 250  # of a mapped task, in Airflow's database
 LONGEST_KEY = 250  # of a Variable, in Airflow's database
-STRING_SETTINGS = ("variable", "name", "flowauth_conn_id", "description")
+STRING_SETTINGS = ("variable", "name", "flowauth_conn_id", "description", "store")
+OPTIONAL_STRINGS = ("name", "description", "store")
+OPTIONAL_SETTINGS = (*OPTIONAL_STRINGS, "lifetime_minutes", "rehearse_every")
 DURATION_SETTINGS = ("renew_before", "critical_before")
 
 
@@ -46,11 +50,14 @@ class ManagedToken:
     renew_before: float | timedelta = RotationPolicy.renew_before
     critical_before: float | timedelta = RotationPolicy.critical_before
     lifetime_minutes: int | None = None
+    rehearse_every: timedelta | None = timedelta(days=1)
+    store: str | None = None
+    also_variables: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for setting in STRING_SETTINGS:
             value = getattr(self, setting)
-            optional = setting in ("name", "description") and value is None
+            optional = setting in OPTIONAL_STRINGS and value is None
             if not optional and not (isinstance(value, str) and value):
                 raise Misconfigured(
                     f"`{setting}` is {value!r}, which is not a non-empty string.",
@@ -61,15 +68,29 @@ class ManagedToken:
                     f"`{setting}` contains what looks like a token.",
                     hint="Store the token in a Variable, and set `variable` to its key.",
                 )
-        if len(self.variable) > LONGEST_KEY:
-            raise Misconfigured(
-                f"`variable` is longer than {LONGEST_KEY} characters.",
-                hint="Set it to the key of a Variable.",
-            )
+        check_store(self.store)
+        object.__setattr__(self, "also_variables", _parse_keys(self.also_variables))
+        for setting, keys in (
+            ("variable", (self.variable,)),
+            ("also_variables", self.also_variables),
+        ):
+            if any(len(key) > LONGEST_KEY for key in keys):
+                raise Misconfigured(
+                    f"`{setting}` is longer than {LONGEST_KEY} characters.",
+                    hint="Set it to the key of a Variable.",
+                )
+        for key, count in Counter(self.keys).items():
+            if count > 1:
+                raise _reject_key(key)
         if self.name and len(self.name) > LONGEST_NAME:
             raise Misconfigured(
                 f"`name` is longer than {LONGEST_NAME} characters.",
                 hint="Set it to the issuer's name of the token.",
+            )
+        every = self.rehearse_every
+        if every is not None and not (isinstance(every, timedelta) and every > timedelta(0)):
+            raise Misconfigured(
+                f"`rehearse_every` is {every!r}.", hint="Use a `timedelta` above 0, or None."
             )
         self.policy  # noqa: B018 - validates the settings
 
@@ -77,10 +98,15 @@ class ManagedToken:
         """Return the settings that differ from the defaults, as an entry of the list Variable."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            name: f"{math.ceil(value.total_seconds())}s" if isinstance(value, timedelta) else value
+            name: _setting_to_json(value)
             for name, value in settings.items()
             if name == "variable" or value != getattr(type(self), name)
         }
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the token and of its copies."""
+        return (self.variable, *self.also_variables)
 
     @property
     def policy(self) -> RotationPolicy:
@@ -219,8 +245,16 @@ def _parse_value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
             f"`{setting}` is neither a number nor a duration.",
             hint='Use a fraction of the lifetime such as 0.25, or a duration such as "8h".',
         )
-    if value is None and setting in ("name", "description", "lifetime_minutes"):
+    if value is None and setting in OPTIONAL_SETTINGS:
         return None
+    if setting == "rehearse_every":
+        with suppress(ValueError, TypeError):
+            return parse_duration(value)
+        raise Misconfigured(
+            "`rehearse_every` is not a duration.", hint='Use a duration such as "1d", or null.'
+        )
+    if setting == "also_variables":
+        return value  # `ManagedToken` validates it
     kind, noun = (str, "a string") if setting in STRING_SETTINGS else (int, "a whole number")
     if type(value) is not kind:
         raise Misconfigured(f"`{setting}` is not {noun}.", hint=f"Use {noun}.")
@@ -228,17 +262,41 @@ def _parse_value(setting: str, value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def _reject_duplicate(token: ManagedToken, used: set[tuple[str, str]]) -> None:
-    """Add the token's Variable and name to those in use, or raise an error for a duplicate."""
-    if ("variable", token.variable) in used:
-        raise Misconfigured(
-            f"Variable {token.variable} is listed twice.", hint="Remove one of the two."
-        )
+    """Add the token's Variables and name to those in use, or raise an error for a duplicate."""
+    for key in token.keys:
+        if ("variable", key) in used:
+            raise _reject_key(key)
     if token.name and ("name", token.name) in used:
         raise Misconfigured(
             f"Two tokens have the name {quote(token.name)}.",
             hint="Change or remove one of the two names.",
         )
-    used |= {("variable", token.variable), ("name", token.name or "")}
+    used |= {("variable", key) for key in token.keys} | {("name", token.name or "")}
+
+
+def _reject_key(key: str) -> Misconfigured:
+    return Misconfigured(f"Variable {key} is listed twice.", hint="Remove one of the two.")
+
+
+def _setting_to_json(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, timedelta):
+        return f"{math.ceil(value.total_seconds())}s"
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _parse_keys(keys: object) -> tuple[str, ...]:
+    """Return the keys of Variables in a list.
+
+    Raises:
+        Misconfigured: it is not a list of keys.
+    """
+    is_list = isinstance(keys, (list, tuple)) and all(isinstance(key, str) and key for key in keys)
+    if not is_list or any(map(looks_like_token, keys)):  # type: ignore[call-overload]
+        raise Misconfigured(
+            "`also_variables` is not a list of keys of Variables.",
+            hint='Write it like ["ETL_TOKEN"].',
+        )
+    return tuple(keys)  # type: ignore[arg-type]
 
 
 def _get_label(entry: object, number: int) -> str:

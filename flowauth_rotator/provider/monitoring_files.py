@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,10 +60,13 @@ def _render_textfile(folder: Path, assessment: Assessment) -> None:
 def _render_spool_file(spool: Path, assessment: Assessment) -> None:
     """Render and write `<seconds>_flowauth_rotator_<dag_id>`.
 
-    Checkmk treats the file as outdated after these seconds, when two checks have been missed.
+    Checkmk treats the file as outdated after these seconds, when two checks have been missed. A
+    token that no check has read yet has no line: it would be an UNKNOWN service.
     """
     from flowauth_rotator.monitoring import checkmk  # here, to parse the DAG file fast
 
+    tokens = [each for each in assessment.tokens if not each.token.is_unread]
+    assessment = replace(assessment, tokens=tokens)
     [dag] = assessment.document.dags or ()
     deadline_at = dag.deadline_at or assessment.now + DEFAULT_GRACE_PERIOD
     remaining = deadline_at - assessment.now

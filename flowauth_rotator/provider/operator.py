@@ -1,9 +1,9 @@
-"""The operator that rotates the token in an Airflow Variable."""
+"""The operator that rotates a managed token."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -22,7 +22,11 @@ from flowauth_rotator.provider.compat import (
     build_page_url,
     get_requested_at,
 )
-from flowauth_rotator.provider.variable_store import VariableStore, mask_token
+from flowauth_rotator.provider.managed_tokens import ManagedToken
+from flowauth_rotator.provider.stores import open_stores
+from flowauth_rotator.provider.variable_store import format_place, mask_token
+
+REHEARSAL = "The next renewal would fail. "
 
 
 class TokenLink(BaseOperatorLink):
@@ -37,19 +41,22 @@ class TokenLink(BaseOperatorLink):
 
 
 class RotateTokenOperator(BaseOperator):
-    """Rotate the token in one Variable, if it is due.
+    """Rotate one token, if it is due.
 
     Pushes the report as XCom `report`, also when it fails. Airflow retries a temporary failure;
     any other fails the task at once, and so does a swap with a warning. A swap without a warning
     updates the asset `flowauth://<name>`.
 
-    :param variable: key of the Variable that contains the token.
+    :param variable: key of the Variable that contains the token, or of the token in `store`.
     :param name: the issuer's name of the token; by default the one in the JWT, or else the key.
     :param flowauth_conn_id: the connection to the issuer.
     :param description: the description of the Variable; by default the name and the expiry.
     :param renew_before: remaining lifetime at which to renew, as a fraction or a duration.
     :param critical_before: remaining lifetime under which a failure is critical, in the same form.
     :param lifetime_minutes: the lifetime to request; by default the issuer's maximum.
+    :param store: where the token is kept, as in `ManagedToken`; by default Airflow's database.
+    :param also_variables: keys of copies in the same store, which get the same successor.
+    :param rehearse: only rehearse the renewal: all of it, except the request that issues a token.
     :param force: renew also a token that is not due, if it was issued before the run was requested.
     """
 
@@ -68,6 +75,9 @@ class RotateTokenOperator(BaseOperator):
         critical_before: float | timedelta = RotationPolicy.critical_before,
         lifetime_minutes: int | None = None,
         force: bool = False,
+        rehearse: bool = False,
+        store: str | None = None,
+        also_variables: Sequence[str] = (),
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's
     ) -> None:
         super().__init__(**kwargs)
@@ -81,31 +91,35 @@ class RotateTokenOperator(BaseOperator):
         self.critical_before = critical_before
         self.lifetime_minutes = lifetime_minutes
         self.force = force
+        self.rehearse = rehearse
+        self.store = store
+        self.also_variables = also_variables
 
     def execute(self, context: Context) -> None:
         """Rotate the token and push the report."""
         now = datetime.now(timezone.utc)
-        store = VariableStore(self.variable)
         failure: type[Exception] = AirflowFailException
         try:
             force = get_requested_at(context) if self.force else None
-            report = self._rotate(store, now, force)
+            report = self._renew(now, force)
         except RotatorError as error:
-            report = self._report_error(error, store, now)
+            report = self._report_error(error, now)
             if error.retryable:
                 failure = AirflowException
         except BaseException as error:  # Airflow's timeouts are not subclasses of Exception
             with suppress(Exception):  # what ended the task matters more than its report
-                self._push(context, self._report_error(_describe_end(error), store, now))
+                self._push(context, self._report_error(_describe_end(error), now))
             raise
         self._push(context, report)
         if report.failed:
-            raise failure(str(report))
-        update_token_asset(context, report)
+            raise failure(f"{REHEARSAL if self.rehearse else ''}{report}")
+        if not self.rehearse:
+            update_token_asset(context, report)
         self.log.info("%s", report)
 
-    def _report_error(self, error: RotatorError, store: VariableStore, now: datetime) -> Report:
-        report = error.report(name=self.name or store.name, place=store.place, checked_at=now)
+    def _report_error(self, error: RotatorError, now: datetime) -> Report:
+        place = format_place(self.variable)
+        report = error.report(name=self.name or self.variable, place=place, checked_at=now)
         if report.fingerprint is None:  # the token could not be read
             report = replace(report, name_is_known=self.name is not None)
         return report
@@ -113,19 +127,41 @@ class RotateTokenOperator(BaseOperator):
     def _push(self, context: Context, report: Report) -> None:
         document = {**report.to_json(), "variable": self.variable}
         context["ti"].xcom_push(key="report", value=document)
-        count_outcome(report)
+        if not self.rehearse:
+            count_outcome(report)
 
-    def _rotate(self, store: VariableStore, now: datetime, force: datetime | None) -> Report:
+    def _renew(self, now: datetime, force: datetime | None) -> Report:
+        from flowauth_rotator.agent.rehearsal import rehearse
         from flowauth_rotator.agent.rotation import rotate
         from flowauth_rotator.provider.hook import FlowAuthHook
 
-        policy = RotationPolicy(
+        token = ManagedToken(  # validates the settings
+            variable=self.variable,
+            flowauth_conn_id=self.flowauth_conn_id,
             renew_before=self.renew_before,
             critical_before=self.critical_before,
             lifetime_minutes=self.lifetime_minutes,
+            store=self.store,
+            also_variables=self.also_variables,
         )
+        policy = token.policy
+        store, copies = open_stores(token.variable, token.also_variables, token.store)
         hook = FlowAuthHook(self.flowauth_conn_id)
-        with closing(hook.get_conn()) as issuer:
+        probe = hook.get_probe()
+        with closing(hook.get_conn()) as issuer, closing(probe) if probe else nullcontext():
+            if self.rehearse:
+                return rehearse(
+                    store,
+                    issuer,
+                    policy,
+                    now=now,
+                    name=self.name,
+                    public_key=hook.public_key,
+                    probe=probe,
+                    on_token=mask_token,
+                    on_step=lambda step: self.log.info("%s", step),
+                    copies=copies,
+                )
             return rotate(
                 store,
                 issuer,
@@ -134,8 +170,10 @@ class RotateTokenOperator(BaseOperator):
                 name=self.name,
                 description=self.description,
                 public_key=hook.public_key,
+                probe=probe,
                 on_token=mask_token,
                 force=force,
+                copies=copies,
             )
 
 

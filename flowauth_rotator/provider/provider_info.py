@@ -18,6 +18,13 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {  # of the extra
         "description": "Base32 secret of the account's two-factor authentication, if it has any.",
         "schema": {"type": ["string", "null"], "format": "password"},
     },
+    "probe_url": {
+        "label": "FlowAPI address to try tokens at",
+        "description": "An address of FlowAPI that needs a token, such as "
+        "https://flowapi.example.org/api/0/available_dates. A successor that it refuses is not "
+        "stored.",
+        "schema": {"type": ["string", "null"]},
+    },
     "timeout": {
         "label": "Timeout",
         "description": "Seconds for one request. Default: 30.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowauth_rotator.core.clock import format_time
 from flowauth_rotator.core.durations import format_duration
-from flowauth_rotator.core.errors import Misconfigured, RotatorError
+from flowauth_rotator.core.errors import Misconfigured, RotatorError, wrap_unexpected_errors
 from flowauth_rotator.core.tokens import read_unverified
 from flowauth_rotator.provider.compat import (
     AirflowSensorTimeout,
@@ -18,7 +18,11 @@ from flowauth_rotator.provider.compat import (
     build_time_trigger,
     conf,
 )
-from flowauth_rotator.provider.variable_store import VariableStore, mask_token
+from flowauth_rotator.provider.stores import open_store
+from flowauth_rotator.provider.variable_store import mask_token
+
+if TYPE_CHECKING:
+    from flowauth_rotator.agent.stores import TokenStore
 
 # A worker of Airflow 3.3's LocalExecutor ends some 5 s after its task has deferred. If the task has
 # resumed by then, Airflow mistakes the worker's end for the task's, and fails it.
@@ -32,7 +36,8 @@ class FlowAPITokenSensor(BaseSensorOperator):
     frees its worker between two pokes, for 15 s or longer; its trigger contains no token.
 
     :param min_remaining: the remaining lifetime to wait for, as a `timedelta` or in seconds.
-    :param variable: key of the Variable that contains the token.
+    :param variable: key of the Variable that contains the token, or of the token in `store`.
+    :param store: where the token is kept, as in `ManagedToken`; by default Airflow's database.
     :param deferrable: whether to defer between pokes; by default as Airflow's setting
         `[operators] default_deferrable` says.
     """
@@ -44,12 +49,14 @@ class FlowAPITokenSensor(BaseSensorOperator):
         *,
         min_remaining: float | timedelta,
         variable: str = "FLOWAPI_TOKEN",
+        store: str | None = None,
         deferrable: bool | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseSensorOperator's
     ) -> None:
         super().__init__(**kwargs)
         self.min_remaining = min_remaining
         self.variable = variable
+        self.store = store
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable
@@ -57,11 +64,9 @@ class FlowAPITokenSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002 - BaseSensorOperator's
         """Read the token, and return whether its remaining lifetime is long enough."""
-        store = VariableStore(self.variable)
+        store = open_store(self.variable, self.store)
         try:
-            token = store.read()
-            mask_token(token)
-            expires_at = read_unverified(token).expires_at
+            expires_at = _read_expiry(store)
         except RotatorError as error:
             self.log.warning("%s: %s", store.place, error)
             return False
@@ -100,7 +105,7 @@ class FlowAPITokenSensor(BaseSensorOperator):
         end = datetime.fromisoformat(ends_at) if ends_at else now
         if now >= end:
             message = (
-                f"After {self.timeout:g} s, the token in Variable {self.variable} still does not "
+                f"After {self.timeout:g} s, the token of {self.variable} still does not "
                 f"have a remaining lifetime of {format_duration(self._min_remaining)}."
             )
             raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(message)
@@ -110,6 +115,13 @@ class FlowAPITokenSensor(BaseSensorOperator):
             method_name="poke_or_defer",
             kwargs={"ends_at": ends_at},
         )
+
+
+@wrap_unexpected_errors
+def _read_expiry(store: TokenStore) -> datetime:
+    token = store.read()
+    mask_token(token)
+    return read_unverified(token).expires_at
 
 
 def _parse_duration(value: float | timedelta) -> timedelta:

@@ -38,8 +38,24 @@ def verify_signature(token: Token, key: str | None) -> Signature | None:
     return _known_signatures[known]
 
 
+def read_hooks(
+    connection_ids: Iterable[str],
+) -> tuple[dict[str, FlowAuthHook], dict[str, Misconfigured]]:
+    """Read connections, each once, and return the hooks and the errors of the others.
+
+    Raises:
+        StoreUnavailable: Airflow did not respond.
+    """
+    read = {each: _read_hook(each) for each in dict.fromkeys(connection_ids)}
+    hooks = {key: each for key, each in read.items() if isinstance(each, FlowAuthHook)}
+    errors = {key: each for key, each in read.items() if isinstance(each, Misconfigured)}
+    return hooks, errors
+
+
 def read_public_keys(
-    tokens: Iterable[tuple[str, Token | None]], known: Mapping[str, str]
+    tokens: Iterable[tuple[str, Token | None]],
+    hooks: Mapping[str, FlowAuthHook],
+    known: Mapping[str, str],
 ) -> tuple[PublicKeys, dict[str, Misconfigured]]:
     """Read the public key of each connection, and return the keys and the errors of connections.
 
@@ -47,10 +63,8 @@ def read_public_keys(
 
     Args:
         tokens: the connection of each token, and the token in use; None if it cannot be read.
-        known: the keys of the last check, by connection.
-
-    Raises:
-        StoreUnavailable: Airflow did not respond.
+        hooks: the hooks of the connections that can be read, by connection id.
+        known: the keys of the last check, by connection id.
     """
     by_connection: dict[str, list[Token]] = defaultdict(list)
     for connection_id, token in tokens:
@@ -58,19 +72,27 @@ def read_public_keys(
     keys: dict[str, str | None] = {}
     errors = {}
     for connection_id, in_use in by_connection.items():
-        key, error = _read_public_key(connection_id, in_use, known.get(connection_id))
+        last = known.get(connection_id)
+        hook = hooks.get(connection_id)
+        key, error = _read_public_key(hook, in_use, last) if hook else (last, None)
         keys[connection_id] = key
         if error:
             errors[connection_id] = error
     return keys, errors
 
 
+def _read_hook(connection_id: str) -> FlowAuthHook | Misconfigured:
+    try:
+        return FlowAuthHook(connection_id)
+    except Misconfigured as error:
+        return error
+
+
 def _read_public_key(
-    connection_id: str, tokens: list[Token], known: str | None
+    hook: FlowAuthHook, tokens: list[Token], known: str | None
 ) -> tuple[str | None, Misconfigured | None]:
     """Return the key of a connection, or the last one with the error of the connection."""
     try:
-        hook = FlowAuthHook(connection_id)
         if hook.has_key_set_url and known:
             verified = {verify_signature(token, known) for token in tokens}
             if verified <= {Signature.VALID}:

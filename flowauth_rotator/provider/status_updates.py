@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from flowauth_rotator.core.errors import RotatorError
-from flowauth_rotator.core.report import Report, Severity
+from flowauth_rotator.core.report import Outcome, Report, Severity
 from flowauth_rotator.core.text import quote, remove_control_characters
 from flowauth_rotator.monitoring.status import (
     SWAP_OUTCOMES,
@@ -20,12 +20,14 @@ from flowauth_rotator.monitoring.status import (
 )
 from flowauth_rotator.monitoring.stored_status import LONGEST_HISTORY
 from flowauth_rotator.provider.managed_tokens import LONGEST_RUN, ManagedToken
+from flowauth_rotator.provider.rehearsals import find_last_rehearsal
 from flowauth_rotator.provider.schedule import (
     Schedule,
     compute_deadline,
     compute_grace_period,
     compute_interval,
 )
+from flowauth_rotator.provider.selection import get_entry
 from flowauth_rotator.provider.signatures import PublicKeys, verify_signature
 from flowauth_rotator.provider.survey import Survey, SurveyedToken
 
@@ -65,11 +67,17 @@ class Run:
 def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> StatusDocument:
     """Return the document after a survey.
 
-    A run for some tokens keeps the entries of the others. A list that cannot be read keeps all.
+    The entries of tokens that the run did not read stay as they are. A run for some tokens keeps
+    those of all others, too, and so does a list that cannot be read.
     """
     known = index_tokens(previous)
     dag = _get_dag(previous, run)
-    others = {} if survey.is_complete else dag.public_keys
+    unread = {token.flowauth_conn_id for token in survey.unread}
+    others = {
+        connection: key
+        for connection, key in dag.public_keys.items()
+        if connection in unread or not survey.is_complete
+    }
     keys = {**others, **survey.public_keys}
     updated = {
         token.token.variable: _update_token(
@@ -82,6 +90,11 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
         )
         for token in tokens
     }
+    if survey.is_complete:
+        updated |= {
+            token.variable: known.get(token.variable) or _build_unread_token(token, run)
+            for token in survey.unread
+        }
     keeps_others = survey.has_lost_list or not survey.is_complete
     tokens = {**known, **updated} if keeps_others else updated
     dag = replace(
@@ -92,7 +105,7 @@ def record_survey(previous: StatusDocument | None, survey: Survey, run: Run) -> 
     )
     if survey.is_complete:
         dag = replace(
-            _record_check(dag, run, is_rotating=bool(survey.due)),
+            _record_check(dag, run, is_rotating=bool(survey.arguments)),
             token_count=len(tokens),
             configuration_errors=tuple(str(entry.error) for entry in survey.invalid_entries),
         )
@@ -118,7 +131,11 @@ def record_failure(
 
 
 def record_rotations(
-    document: StatusDocument, reports: Mapping[str, tuple[int, Report]], run: Run
+    document: StatusDocument,
+    reports: Mapping[str, tuple[int, Report]],
+    run: Run,
+    *,
+    forced: Collection[str] = (),
 ) -> StatusDocument:
     """Return the document after the rotations of a run.
 
@@ -126,16 +143,32 @@ def record_rotations(
         document: the document after the survey of the run.
         reports: by Variable, the index of the mapped task, and its report.
         run: the run.
+        forced: the Variables of those whose renewal an operator requested.
     """
     dag = _get_dag(document, run)
     tokens = tuple(
-        _record_rotation(token, *rotation, run, dag.public_keys)
+        _record_rotation(token, *rotation, run, dag.public_keys, is_forced=token.variable in forced)
         if (rotation := reports.get(token.variable or ""))
         else token
         for token in document.tokens
     )
     if is_complete_check(document, run):
         dag = _record_check(dag, run)
+    dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
+    return StatusDocument((dag,), tokens)
+
+
+def record_rehearsals(
+    document: StatusDocument, reports: Mapping[str, tuple[int, Report]], run: Run
+) -> StatusDocument:
+    """Return the document after the rehearsals of a run; arguments as in `record_rotations`."""
+    tokens = tuple(
+        _record_rehearsal(token, *rehearsal, run)
+        if (rehearsal := reports.get(token.variable or ""))
+        else token
+        for token in document.tokens
+    )
+    dag = _get_dag(document, run)
     dag = replace(dag, clock_skews=_collect_clock_skews(dag, tokens, reports))
     return StatusDocument((dag,), tokens)
 
@@ -165,7 +198,8 @@ def describe_survey_failures(document: StatusDocument, run: Run) -> list[str]:
 
 def describe_renamings(before: StatusDocument | None, after: StatusDocument) -> list[str]:
     """Return a sentence for each token whose name has changed."""
-    names = {token.variable: token.name for token in before.tokens} if before else {}
+    known = before.tokens if before else ()
+    names = {token.variable: token.name for token in known if not token.is_unread}
     return [
         f"The token in Variable {token.variable} is reported as {quote(token.name)}, and no longer "
         f"as {quote(token.former_name or '')}: monitoring sees a new service and new series."
@@ -194,6 +228,17 @@ def _record_check(
     )
 
 
+def _build_unread_token(token: ManagedToken, run: Run) -> TokenStatus:
+    """Return the status of a token that no check has read yet."""
+    return TokenStatus(
+        token.name or token.variable,
+        variable=token.variable,
+        dag_id=run.dag_id,
+        name_is_known=token.name is not None,
+        settings=get_entry(token),
+    )
+
+
 def _update_token(
     known: TokenStatus | None,
     surveyed: SurveyedToken,
@@ -206,13 +251,12 @@ def _update_token(
 
     The last result of a token that is being rotated stays until the rotation has one.
     """
-    settings, report, inspection = surveyed.token, surveyed.report, surveyed.inspection
-    entry = {key: value for key, value in settings.to_json().items() if key != "description"}
+    settings, inspection = surveyed.token, surveyed.inspection
+    report = _add_known_dates(surveyed.report, known, run)
+    if known is None or known.is_unread:
+        known = TokenStatus(report.name, name_is_known=report.name_is_known)
     token = replace(
-        known or TokenStatus(report.name, name_is_known=report.name_is_known),
-        variable=settings.variable,
-        dag_id=run.dag_id,
-        settings=entry,
+        known, variable=settings.variable, dag_id=run.dag_id, settings=get_entry(settings)
     )
     token = _take_dates(token, report)
     if not is_rotating or inspection is None:
@@ -220,6 +264,9 @@ def _update_token(
     if inspection is None:
         return replace(token, signature=None)
     claims = inspection.claims
+    if surveyed.setup and surveyed.setup != token.setup:
+        last = find_last_rehearsal(surveyed, token)
+        token = replace(token, setup=surveyed.setup, last_rehearsal=last, rehearsal_steps=())
     token = _rename(token, report, run)
     return replace(
         token,
@@ -231,20 +278,27 @@ def _update_token(
 
 
 def _record_rotation(
-    token: TokenStatus, map_index: int, report: Report, run: Run, keys: PublicKeys
+    token: TokenStatus,
+    map_index: int,
+    report: Report,
+    run: Run,
+    keys: PublicKeys,
+    *,
+    is_forced: bool,
 ) -> TokenStatus:
     """Return the status of a token after a rotation, which verifies the signature of a successor.
 
     A failure of a renewal that an operator requested before the token was due is an event of that
-    request: it is not the state of the token.
+    request: it is not the state of the token. One of a copy is.
     """
+    report = _add_known_dates(report, token, run)
     event = run.build_event(report, ROTATE, map_index)
-    is_due = token.renew_at is None or token.renew_at <= event.at
+    is_early = is_forced and token.renew_at is not None and token.renew_at > event.at
     counts = dict(token.rotation_counts)
     counts[event.outcome] = counts.get(event.outcome, 0) + 1
     token = replace(
         _rename(token, report, run),
-        last_check=event if is_due or not event.has_failed else token.last_check,
+        last_check=token.last_check if is_early and event.has_failed else event,
         rotations=(event, *token.rotations)[:LONGEST_HISTORY],
         rotation_counts=counts,
         longest_minutes=report.longest_minutes or token.longest_minutes,
@@ -253,12 +307,46 @@ def _record_rotation(
         has_key = _get_connection(token) in keys
         signature = Signature.VALID if has_key else None
         token = replace(token, last_success_at=event.at, signature=signature)
-    newest = report.newest_issued_expires_at
-    if newest and (
-        token.newest_issued_expires_at is None or newest > token.newest_issued_expires_at
-    ):
-        token = replace(token, newest_issued_at=event.at, newest_issued_expires_at=newest)
+        if not event.has_failed:
+            token = replace(token, setup=None, last_rehearsal=event, rehearsal_steps=())
+    token = _record_newest(token, report, event.at)
     return _take_dates(token, report) if report.expires_at else token
+
+
+def _record_rehearsal(token: TokenStatus, map_index: int, report: Report, run: Run) -> TokenStatus:
+    report = _add_known_dates(report, token, run)
+    token = replace(
+        _rename(token, report, run),
+        last_rehearsal=run.build_event(report, ROTATE, map_index),
+        rehearsal_steps=tuple(remove_control_characters(step) for step in report.steps),
+    )
+    return _record_newest(token, report, run.now)
+
+
+def _record_newest(token: TokenStatus, report: Report, now: datetime) -> TokenStatus:
+    """Return the token with the newest expiry that the issuer has shown."""
+    newest, known = report.newest_issued_expires_at, token.newest_issued_expires_at
+    if newest is None or (known and newest <= known):
+        return token
+    return replace(token, newest_issued_at=now, newest_issued_expires_at=newest)
+
+
+def _add_known_dates(report: Report, known: TokenStatus | None, run: Run) -> Report:
+    """Return a report without dates, as its store did not respond, with those of the last check.
+
+    The token is most likely the same one: there is time until that is critical.
+    """
+    is_lost = report.outcome is Outcome.UNAVAILABLE and report.expires_at is None
+    if not is_lost or known is None or known.critical_at is None:
+        return report
+    return replace(
+        report,
+        issued_at=known.issued_at,
+        renew_at=known.renew_at,
+        critical_at=known.critical_at,
+        expires_at=known.expires_at,
+        severity=Severity.CRITICAL if known.critical_at <= run.now else Severity.WARNING,
+    )
 
 
 def _take_dates(token: TokenStatus, report: Report) -> TokenStatus:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +28,19 @@ from flowauth_rotator.provider.managed_tokens import (
     resolve_name,
 )
 from flowauth_rotator.provider.schedule import Schedule, count_checks
+from flowauth_rotator.provider.secret_store import SecretStore
 from flowauth_rotator.provider.signatures import PublicKeys
-from flowauth_rotator.provider.variable_store import VariableStore
+from flowauth_rotator.provider.stores import get_backend, open_stores
+from flowauth_rotator.provider.variable_store import VariableStore, format_place
 
 if TYPE_CHECKING:
     from flowauth_rotator.agent.rotation import Inspection
     from flowauth_rotator.core.tokens import Token
     from flowauth_rotator.monitoring.status import TokenStatus
 
+ARGUMENTS = {field.name for field in fields(ManagedToken)} - {"rehearse_every"}
 RECOMMENDED_CHECKS = 8  # between due and expiry: renewal survives an outage of a few checks
+LONGEST_READ = 10  # seconds of one that failed, after which its backend is not asked again
 DEFERRED_HINT = "This run has reached its limit of rotations; the next check rotates the token."
 
 
@@ -46,11 +51,13 @@ class RunParameters:
     Attributes:
         names: names or Variables of the tokens to which the run is limited; empty for all.
         force: whether tokens that are not due are renewed, too.
+        dry_run: whether all tokens are rehearsed, and none is renewed.
         lifetime_minutes: the lifetime to request instead of each token's own.
     """
 
     names: frozenset[str] = frozenset()
     force: bool = False
+    dry_run: bool = False
     lifetime_minutes: int | None = None
 
     @classmethod
@@ -68,20 +75,28 @@ class RunParameters:
             Misconfigured: a parameter has another type.
         """
         values = {**params, **(conf or {})}
-        names, force = values.get("names"), values.get("force")
+        names = values.get("names")
         minutes = values.get("lifetime_minutes")
         if names is not None and not (
             isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
         ):
             raise _reject_parameter("names", "a list of names or Variables")
-        if force is not None and not isinstance(force, bool):
-            raise _reject_parameter("force", "true or false")
+        for switch in ("force", "dry_run"):
+            if not isinstance(values.get(switch) or False, bool):
+                raise _reject_parameter(switch, "true or false")
         is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
         if minutes is not None and not (is_number and minutes == int(minutes) >= 1):
             raise _reject_parameter("lifetime_minutes", "a whole number of at least 1")
+        if values.get("dry_run") and minutes is not None:
+            raise Misconfigured(
+                "The parameters `dry_run` and `lifetime_minutes` are set.",
+                hint="A rehearsal is of the lifetime that each token is set to: leave out "
+                "`lifetime_minutes`.",
+            )
         return cls(
             frozenset(name.strip() for name in names or ()) - {""},
-            bool(force),
+            bool(values.get("force")),
+            bool(values.get("dry_run")),
             int(minutes) if minutes else None,  # a form may send 60.0
         )
 
@@ -95,17 +110,21 @@ class SurveyedToken:
         report: the report of the token if this run does not rotate it.
         inspection: the inspection; None if the token cannot be read.
         warnings: problems of the configuration, which the hint of the report contains.
+        setup: a fingerprint of token, settings and connection; None if one of them cannot be read.
+        lacks_copies: whether one of `also_variables` is not known to contain the token.
     """
 
     token: ManagedToken
     report: Report
     inspection: Inspection | None = None
     warnings: tuple[str, ...] = ()
+    setup: str | None = None
+    lacks_copies: bool = False
 
     @property
     def is_due(self) -> bool:
-        """Whether the token needs a rotation task: it is due, forced, or cannot be read."""
-        return self.inspection is None or self.inspection.due
+        """Whether the token needs a rotation task: also to store copies, or if it is unreadable."""
+        return self.inspection is None or self.inspection.due or self.lacks_copies
 
     @property
     def names(self) -> set[str]:
@@ -124,7 +143,8 @@ class SurveyedToken:
         is_named = self.inspection is not None and self.report.name_is_known
         name = self.report.name if is_named else self.token.name
         is_forced = self.inspection is not None and self.inspection.forced is not None
-        return asdict(self.token) | {"name": name, "force": is_forced}
+        settings = {key: value for key, value in asdict(self.token).items() if key in ARGUMENTS}
+        return settings | {"name": name, "force": is_forced}
 
     def with_warning(self, warning: str) -> SurveyedToken:
         """Return a copy with a further warning."""
@@ -142,11 +162,13 @@ class Survey:
     Attributes:
         due: the tokens that this run rotates, the most urgent first.
         deferred: tokens that are due, but exceed the limit of rotations of a run.
-        healthy: the tokens that are not due.
+        healthy: the tokens that are not due; in a dry run all tokens.
         invalid_entries: invalid entries of the list of managed tokens.
         is_complete: whether the run checks all managed tokens.
         lifetime_minutes: the lifetime to request in this run instead of each token's own.
         public_keys: the public keys of the connections of these tokens.
+        rehearsals: those of the healthy tokens whose renewal this run rehearses.
+        unread: the settings of the managed tokens that this run did not read.
     """
 
     due: Sequence[SurveyedToken]
@@ -156,6 +178,8 @@ class Survey:
     is_complete: bool = True
     lifetime_minutes: int | None = None
     public_keys: PublicKeys = field(default_factory=dict)
+    rehearsals: Sequence[SurveyedToken] = ()
+    unread: Sequence[ManagedToken] = ()
 
     @property
     def tokens_in_use(self) -> list[tuple[str, Token | None]]:
@@ -167,9 +191,13 @@ class Survey:
 
     @property
     def arguments(self) -> list[dict[str, Any]]:
-        """The arguments of `RotateTokenOperator` for each token that this run rotates."""
+        """The arguments of `RotateTokenOperator` for each rotation and rehearsal of this run."""
         lifetime = {"lifetime_minutes": self.lifetime_minutes} if self.lifetime_minutes else {}
-        return [token.arguments | lifetime for token in self.due]
+        return [
+            token.arguments | lifetime | {"rehearse": rehearse}
+            for tokens, rehearse in ((self.due, False), (self.rehearsals, True))
+            for token in tokens
+        ]
 
     @property
     def has_lost_list(self) -> bool:
@@ -201,21 +229,26 @@ def plan_survey(
     parameters: RunParameters,
     *,
     max_rotations: int,
+    unread: Mapping[ManagedToken, str] | None = None,
 ) -> Survey:
     """Select the tokens that a run rotates.
 
     Args:
-        tokens: all managed tokens.
+        tokens: the managed tokens that the run has read.
         invalid_entries: invalid entries of the list of managed tokens.
         parameters: the parameters of the run.
         max_rotations: the number of rotations to which a run is limited.
+        unread: the other managed tokens, with the name of each.
 
     Raises:
         Misconfigured: a name is not that of a managed token.
     """
-    tokens = _select_tokens(_warn_of_shared_names(tokens), invalid_entries, parameters.names)
-    due = sorted((token for token in tokens if token.is_due), key=lambda token: token.urgency)
-    healthy = [token for token in tokens if not token.is_due]
+    unread = unread or {}
+    tokens = _warn_of_shared_names(tokens, unread.values())
+    tokens = _select_tokens(tokens, invalid_entries, parameters.names)
+    rotated = [token for token in tokens if token.is_due and not parameters.dry_run]
+    due = sorted(rotated, key=lambda token: token.urgency)
+    healthy = [token for token in tokens if parameters.dry_run or not token.is_due]
     return Survey(
         due[:max_rotations],
         due[max_rotations:],
@@ -223,6 +256,7 @@ def plan_survey(
         invalid_entries,
         is_complete=not parameters.names,
         lifetime_minutes=parameters.lifetime_minutes,
+        unread=list(unread),
     )
 
 
@@ -240,6 +274,32 @@ def read_managed_tokens(
     return ([ManagedToken()], []) if text is None else parse_tokens(text)
 
 
+def survey_tokens(
+    tokens: Sequence[ManagedToken],
+    survey: Callable[[ManagedToken, Collection[str]], SurveyedToken],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> list[SurveyedToken]:
+    """Survey tokens one after the other, and wait for a backend that does not respond once.
+
+    The survey would end at its `execution_timeout` otherwise, before it has read other tokens.
+
+    Args:
+        tokens: the settings of the tokens.
+        survey: surveys a token, given the backends that are not to be asked.
+        monotonic: measures the seconds of each.
+    """
+    silent: set[str] = set()
+    surveyed = []
+    for token in tokens:
+        began = monotonic()
+        surveyed.append(survey(token, silent))
+        is_unavailable = surveyed[-1].report.outcome is Outcome.UNAVAILABLE
+        if token.store and is_unavailable and monotonic() - began > LONGEST_READ:
+            silent.add(get_backend(token.store))
+    return surveyed
+
+
 def survey_token(
     token: ManagedToken,
     schedule: Schedule,
@@ -248,8 +308,9 @@ def survey_token(
     *,
     known: TokenStatus | None = None,
     is_scheduled: bool = False,
+    silent: Collection[str] = (),
 ) -> SurveyedToken:
-    """Read a token from its Variable and decide whether it is due.
+    """Read a token from its store and decide whether it is due.
 
     Args:
         token: the settings of the token.
@@ -259,31 +320,36 @@ def survey_token(
         force: when an operator requested a renewal that need not be due.
         known: the status of the token after the last check, which may have its name.
         is_scheduled: whether the schedule started the run.
+        silent: the backends that have not responded in this run, and are not asked again.
 
     Raises:
         StoreUnavailable: Airflow did not respond.
     """
+    from flowauth_rotator.agent.copies import has_copies
     from flowauth_rotator.agent.rotation import inspect_token
 
-    store = VariableStore(token.variable)
     try:
+        if token.store and (backend := get_backend(token.store)) in silent:
+            raise StoreUnavailable(f"The token was not read: {backend} did not respond before.")
+        store, copies = open_stores(token.variable, token.also_variables, token.store)
         inspection = inspect_token(store, token.policy, now=now, name=token.name, force=force)
-    except StoreUnavailable:
-        raise
+        lacks_copies = not has_copies(copies, inspection.token)
     except RotatorError as error:
+        if isinstance(error, StoreUnavailable) and token.store is None:
+            raise  # as for all tokens
         name, is_known = resolve_name(token, None, None, known)
-        report = error.report(name=name, place=store.place, checked_at=now)
+        report = error.report(name=name, place=format_place(token.variable), checked_at=now)
         return SurveyedToken(token, replace(report, name_is_known=is_known))
     claims = inspection.claims
     name, is_known = resolve_name(token, claims.token_name, inspection.token.fingerprint, known)
     report = replace(inspection.report, name=name, name_is_known=is_known)
-    surveyed = _warn_of_slow_schedule(
-        SurveyedToken(token, report, inspection), inspection, schedule, is_scheduled=is_scheduled
-    )
-    if not is_masked(token.variable):
-        surveyed = surveyed.with_warning(
-            f"Airflow does not mask the value of {store.place}: {_get_masking_advice()}."
-        )
+    surveyed = SurveyedToken(token, report, inspection, lacks_copies=lacks_copies)
+    surveyed = _warn_of_slow_schedule(surveyed, inspection, schedule, is_scheduled=is_scheduled)
+    for each in (store, *copies):
+        if isinstance(each, (VariableStore, SecretStore)) and not is_masked(each.key):
+            surveyed = surveyed.with_warning(
+                f"Airflow does not mask the value of {each.place}: {_get_masking_advice()}."
+            )
     return surveyed
 
 
@@ -327,8 +393,10 @@ def _add_connection_error(
     return replace(token, report=failed)
 
 
-def _warn_of_shared_names(tokens: Sequence[SurveyedToken]) -> list[SurveyedToken]:
-    counts = Counter(token.report.name for token in tokens)
+def _warn_of_shared_names(
+    tokens: Sequence[SurveyedToken], unread: Iterable[str]
+) -> list[SurveyedToken]:
+    counts = Counter([*(token.report.name for token in tokens), *unread])
     warning = "Another managed token has the same name: give each a name of its own at the issuer."
     return [
         token.with_warning(warning) if counts[token.report.name] > 1 else token for token in tokens

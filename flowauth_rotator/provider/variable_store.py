@@ -18,11 +18,6 @@ def format_place(key: str) -> str:
     return f"Variable {key}"
 
 
-def parse_place(place: str) -> str:
-    """Return the key of the Variable that a report names as its place."""
-    return place.removeprefix(format_place(""))
-
-
 def parse_value(key: str, value: str | None) -> Token:
     """Return the token in the value of a Variable, without white space around it.
 

@@ -53,6 +53,11 @@ class Limit:
         longest = now + self.max_lifetime_minutes * MINUTE
         return longest if self.latest_expiry is None else min(longest, self.latest_expiry)
 
+    def cap(self, latest_expiry: int) -> Limit:
+        """Return this limit, but without an expiry later than a time."""
+        latest = min(self.latest_expiry or latest_expiry, latest_expiry)
+        return Limit(self.max_lifetime_minutes, latest)
+
     @classmethod
     def from_row(cls, row: Row[Any]) -> Limit:
         """Build the limit from a database row."""

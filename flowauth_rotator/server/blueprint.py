@@ -19,12 +19,12 @@ from werkzeug.exceptions import (
 from werkzeug.http import http_date
 
 from flowauth_rotator.server import access_log, error_responses
-from flowauth_rotator.server.accounts import MAX_NAME, Role, User
+from flowauth_rotator.server.accounts import MAX_NAME, Limit, Role, User
 from flowauth_rotator.server.counters import Counters
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.health import HealthViews, program_version
 from flowauth_rotator.server.history import HistoryRow
-from flowauth_rotator.server.issuing import IssuedToken
+from flowauth_rotator.server.issuing import IssuedToken, IssuePlan
 from flowauth_rotator.server.metrics import Metrics
 from flowauth_rotator.server.request_context import (
     elapsed_seconds,
@@ -209,23 +209,19 @@ class _TokenViews:
         return jsonify(token=issued.token)
 
     def renew(self, row_id: int) -> Response:
-        user = self._require_user()
-        issued = self._issuer.renew(
-            user,
-            row_id,
-            _parse_json_object().get("lifetime_minutes"),
-            idempotency_key=_parse_idempotency_key(),
-            now=request_context().now,
-        )
+        user, body, now = self._require_user(), _parse_json_object(), request_context().now
+        minutes, key = body.get("lifetime_minutes"), _parse_idempotency_key()
+        if _parse_dry_run(body):
+            return _build_rehearsal(self._issuer.rehearse(user, row_id, minutes, now=now))
+        issued = self._issuer.renew(user, row_id, minutes, idempotency_key=key, now=now)
         return self._build_renewal_response(issued)
 
     def renew_presented(self) -> Response:
-        issued = self._issuer.renew_presented(
-            _parse_bearer_token(),
-            _parse_json_object().get("lifetime_minutes"),
-            idempotency_key=_parse_idempotency_key(),
-            now=request_context().now,
-        )
+        token, body, now = _parse_bearer_token(), _parse_json_object(), request_context().now
+        minutes, key = body.get("lifetime_minutes"), _parse_idempotency_key()
+        if _parse_dry_run(body):
+            return _build_rehearsal(self._issuer.rehearse_presented(token, minutes, now=now))
+        issued = self._issuer.renew_presented(token, minutes, idempotency_key=key, now=now)
         return self._build_renewal_response(issued)
 
     def _build_renewal_response(self, issued: IssuedToken) -> Response:
@@ -296,6 +292,13 @@ def _parse_json_object() -> dict[str, Any]:
     return body
 
 
+def _parse_dry_run(body: dict[str, Any]) -> bool:
+    value = body.get("dry_run", False)
+    if not isinstance(value, bool):
+        raise Refused(400, "dry_run must be true or false.", "dry_run")
+    return value
+
+
 def _parse_token_name(body: dict[str, Any]) -> str:
     name = body.get("name")
     if name is None:
@@ -360,17 +363,35 @@ def _roles_to_json(
     return [
         {
             "id": role.id,
-            "name": role.name,
+            **_limit_to_json(role.name, role.limit),
             "scopes": sorted(scope_ids[scope] for scope in role.scopes),
-            "latest_token_expiry": (
-                None if role.limit.latest_expiry is None else http_date(role.limit.latest_expiry)
-            ),
-            "longest_token_life_minutes": role.limit.max_lifetime_minutes,
             "server": server_id,
             "users": users,
         }
         for role, users in roles_with_holders
     ]
+
+
+def _build_rehearsal(plan: IssuePlan) -> Response:
+    """Return what a renewal would be issued for, with the limits that apply."""
+    context = request_context()
+    context.event, context.actor = "rehearsed", plan.owner
+    context.facts = {"token_name": plan.row.name, "row": plan.row.parent_id}
+    return jsonify(
+        name=plan.row.name,
+        expires=http_date(plan.row.expires_at),
+        roles=[{"id": role.id, **_limit_to_json(role.name, role.limit)} for role in plan.roles],
+        server=_limit_to_json(plan.audience, plan.limit),
+    )
+
+
+def _limit_to_json(name: str, limit: Limit) -> dict[str, Any]:
+    """Convert the limit of a role or an audience to FlowAuth's format."""
+    return {
+        "name": name,
+        "latest_token_expiry": limit.latest_expiry and http_date(limit.latest_expiry),
+        "longest_token_life_minutes": limit.max_lifetime_minutes,
+    }
 
 
 def _stream_json_list(members: Iterable[object]) -> Iterator[str]:

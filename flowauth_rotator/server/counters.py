@@ -12,7 +12,7 @@ import threading
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-RENEWAL_RESULTS = ("renewed", "replayed", "refused", "failed")
+RENEWAL_RESULTS = ("renewed", "replayed", "rehearsed", "refused", "failed")
 EVENTS = (*RENEWAL_RESULTS, "forked")
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 # The names of the views; a request that matches no route, or one added later, has the first.

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
-from flowauth_rotator.server.accounts import Accounts, Role, User
+from flowauth_rotator.server.accounts import Accounts, Limit, Role, User
 from flowauth_rotator.server.database import Database
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import History, HistoryRow, NewRow, Parent
@@ -57,6 +57,7 @@ class IssuePlan:
         owner: The username.
         audience: The name of the audience.
         roles: The current roles, whose scopes are signed.
+        limit: The limit of the audience, or of the family if that ends earlier.
         is_requested: Whether it is a first token that its owner requests, not the operator.
         is_fork: As in `IssuedToken`.
     """
@@ -65,11 +66,13 @@ class IssuePlan:
     owner: str
     audience: str
     roles: tuple[Role, ...]
+    limit: Limit = field(compare=False)  # the signed token does not contain it, nor `is_fork`
+    is_fork: bool = field(default=False, compare=False)
     is_requested: bool = False
-    is_fork: bool = field(default=False, compare=False)  # the signed token does not contain it
 
 
 Planner: TypeAlias = Callable[[Connection], "IssuePlan | IssuedToken"]
+ParentFinder: TypeAlias = Callable[[Connection], Parent]
 
 
 class TokenIssuer:
@@ -128,8 +131,11 @@ class TokenIssuer:
                 issued_at=now,
                 expires_at=compute_expiry(minutes, limit, now),
             )
-            audience = held.audience.name
-            return IssuePlan(row, owner.username, audience, roles, is_requested=is_requested)
+            audience = held.audience
+            return IssuePlan(
+                *(row, owner.username, audience.name, roles, audience.limit),
+                is_requested=is_requested,
+            )
 
         return self._issue(build_plan, now)
 
@@ -146,6 +152,30 @@ class TokenIssuer:
 
         The same idempotency key returns the same successor until that has expired.
         """
+        find_parent = self._find_own(caller, row_id, idempotency_key, now)
+        return self._renew(find_parent, lifetime_minutes, idempotency_key, now)
+
+    def renew_presented(
+        self, token: str, lifetime_minutes: object, *, idempotency_key: str | None, now: int
+    ) -> IssuedToken:
+        """Issue a successor of the token that the client presents as its credential."""
+        find_parent = self._find_presented(token, idempotency_key, now)
+        return self._renew(find_parent, lifetime_minutes, idempotency_key, now)
+
+    def rehearse(
+        self, caller: User, row_id: int, lifetime_minutes: object, *, now: int
+    ) -> IssuePlan:
+        """Judge the renewal of a row by all rules, and issue nothing."""
+        return self._rehearse(self._find_own(caller, row_id, None, now), lifetime_minutes, now)
+
+    def rehearse_presented(self, token: str, lifetime_minutes: object, *, now: int) -> IssuePlan:
+        """Judge the renewal of the token that the client presents, and issue nothing."""
+        return self._rehearse(self._find_presented(token, None, now), lifetime_minutes, now)
+
+    def _find_own(
+        self, caller: User, row_id: int, idempotency_key: str | None, now: int
+    ) -> ParentFinder:
+        """Return what finds a row of this user in a transaction, and refuses any other."""
 
         def find_parent(connection: Connection) -> Parent:
             parent = self._history.find_parent(connection, row_id, idempotency_key)
@@ -156,12 +186,10 @@ class TokenIssuer:
             refuse_expired(parent.row, now - self._settings.renew_expired_grace)
             return parent
 
-        return self._renew(find_parent, lifetime_minutes, idempotency_key, now)
+        return find_parent
 
-    def renew_presented(
-        self, token: str, lifetime_minutes: object, *, idempotency_key: str | None, now: int
-    ) -> IssuedToken:
-        """Issue a successor of the token that the client presents as its credential."""
+    def _find_presented(self, token: str, idempotency_key: str | None, now: int) -> ParentFinder:
+        """Return what finds the row of a presented token in a transaction; verify the token."""
         if not self._settings.bearer_renewal:
             raise Refused(
                 401, "This server does not renew a token that is presented: sign in instead."
@@ -176,11 +204,22 @@ class TokenIssuer:
             parent = self._history.find_presented(connection, jti, idempotency_key)
             return _match_claims(parent, claims, now)
 
-        return self._renew(find_parent, lifetime_minutes, idempotency_key, now)
+        return find_parent
+
+    def _rehearse(self, find_parent: ParentFinder, lifetime_minutes: object, now: int) -> IssuePlan:
+        """Plan a successor of a row; refuse it as a renewal would be refused now."""
+        with self._database.reading() as connection:
+            plan = self._plan_renewal(
+                connection, find_parent(connection), lifetime_minutes, None, now
+            )
+            assert isinstance(plan, IssuePlan)  # noqa: S101 - nothing is replayed without a key
+            for limit in self._rate_limits(plan):
+                limit.refuse_if_exceeded(connection, now)
+        return plan
 
     def _renew(
         self,
-        find_parent: Callable[[Connection], Parent],
+        find_parent: ParentFinder,
         lifetime_minutes: object,
         idempotency_key: str | None,
         now: int,
@@ -282,8 +321,11 @@ class TokenIssuer:
             issued_at=now,
             expires_at=compute_expiry(minutes, limit.cap(family_end), now),
         )
-        audience = held.audience.name
-        return IssuePlan(successor, row.owner, audience, roles, is_fork=parent.has_successor)
+        audience = held.audience
+        return IssuePlan(
+            *(successor, row.owner, audience.name, roles, audience.limit.cap(family_end)),
+            is_fork=parent.has_successor,
+        )
 
     def _replay(self, earlier: HistoryRow, minutes: int | None, now: int) -> IssuedToken:
         if earlier.requested_minutes != minutes:

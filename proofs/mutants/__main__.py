@@ -22,7 +22,10 @@ from rich.table import Table
 from proofs.mutants.table import AGENT, MUTANTS, ROOT, SERVER, Mutant, mutate
 from proofs.mutants.trees import PlaceMissing
 
-COPIED = ("flowauth_rotator", "proofs", "tests", "demo", "dags", "plugins", "pyproject.toml")
+COPIED = (
+    *("flowauth_rotator", "proofs", "tests", "demo", "dags", "plugins"),
+    *("docs", "pyproject.toml"),
+)
 SCHEDULES = 3_000
 LONGEST = 600  # seconds for the simulation, and for the tests
 

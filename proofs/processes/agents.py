@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -30,10 +30,11 @@ from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.core.errors import AmbiguousResponse, RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
-from flowauth_rotator.core.succession import RenewalResponse, Row
+from flowauth_rotator.core.succession import History, RenewalResponse, Row
 from flowauth_rotator.core.tokens import Claims, PublicKey, Token
 from proofs.processes.points import KILLED
 from proofs.processes.store import KeptStore
+from proofs.timer import InstantTimer
 
 POLICY = RotationPolicy()
 TIMEOUT = 20  # seconds for an answer of the issuer; a killed one ends the connection at once
@@ -108,9 +109,9 @@ class Mortal:
 
     reach: Callable[[str], None]
 
-    def rows(self, claims: Claims) -> Sequence[Row]:
+    def rows(self, claims: Claims) -> History:
         """The history."""
-        rows: Sequence[Row] = super().rows(claims)  # type: ignore[misc]  # of an issuer
+        rows: History = super().rows(claims)  # type: ignore[misc]  # of an issuer
         self.reach("P3")
         return rows
 
@@ -147,11 +148,9 @@ def _run(errand: Errand) -> str:
 
     issuer: MortalSession | MortalBearer
     if errand.password:
-        issuer = MortalSession(
-            errand.url, errand.username, errand.password, timeout=TIMEOUT, sleep=_no_pause
-        )
+        issuer = MortalSession(errand.url, errand.username, errand.password, timeout=TIMEOUT)
     else:
-        issuer = MortalBearer(errand.url, timeout=TIMEOUT, sleep=_no_pause)
+        issuer = MortalBearer(errand.url, timeout=TIMEOUT)
     issuer.reach = reach
     store = MortalStore(Path(errand.keeper), errand.name, reach)
     with closing(issuer):
@@ -163,16 +162,13 @@ def _run(errand: Errand) -> str:
                 now=datetime.now(timezone.utc),
                 public_key=partial(PublicKey, errand.public_key),
                 on_token=lambda _: reach("P1"),
+                timer=InstantTimer(),
             )
             return str(report.outcome)
         except RotatorError as error:
             return str(error.outcome)
         except Exception as error:  # noqa: BLE001 - its text may contain a secret
             return f"broken by {type(error).__name__}"
-
-
-def _no_pause(_seconds: float) -> None:
-    """Between two attempts."""
 
 
 def _forked(errand: Errand, tell: Callable[[Mapping[str, object]], None]) -> None:

@@ -8,5 +8,6 @@ from functools import lru_cache
 from flowauth_rotator.agent import rotation
 from flowauth_rotator.core import succession, tokens
 
-for module in (rotation, succession):
-    module.read_unverified = lru_cache(4096)(tokens.read_unverified)  # type: ignore[attr-defined]
+read_unverified = lru_cache(4096)(tokens.read_unverified)
+for module in (rotation, succession, tokens):
+    module.read_unverified = read_unverified  # type: ignore[attr-defined]

@@ -17,10 +17,26 @@ from proofs.simulation.schedule import Schedule
 
 BATCH = 250  # schedules at a time
 ENOUGH = 10_000  # schedules, in which each of these kinds of events is to be met
-KINDS = {f"killed at P{point}" for point in range(14)} | {
-    f"outcome: {outcome}"
-    for outcome in ("rotated", "adopted", "superseded", "capped", "refused", "rejected", "expired")
-}
+KINDS = (
+    {f"killed at P{point}" for point in range(14)}
+    | {
+        f"outcome: {outcome}"
+        for outcome in (
+            "rotated",
+            "adopted",
+            "superseded",
+            "capped",
+            "refused",
+            "rejected",
+            "expired",
+        )
+    }
+    | {
+        *("rehearsal: well", "rehearsal: failed"),
+        *("FlowAPI: accepted", "FlowAPI: refused", "FlowAPI: no answer"),
+        "FlowAPI: held back a successor",
+    }
+)
 
 
 def violated(seed: int) -> tuple[str | None, list[str]]:

@@ -11,6 +11,8 @@ from functools import cache
 
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.probe import Probe
+from flowauth_rotator.agent.rehearsal import rehearse
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
@@ -20,7 +22,7 @@ from proofs.flowauth import Response
 from proofs.simulation.issuers import NAME, PASSWORD, USERNAME
 from proofs.simulation.keys import signer
 from proofs.simulation.laws import BrokenLaw, Laws
-from proofs.simulation.network import Exchange, SimulatedWire
+from proofs.simulation.network import Exchange, ProbeWire, SimulatedWire
 from proofs.simulation.store import Place, SimulatedStore
 from proofs.simulation.world import Process, World
 
@@ -32,6 +34,12 @@ def _prototype(*, has_sign_in: bool) -> SessionIssuer | BearerIssuer:
     """An issuer that is not yet wired to a world."""
     url = "https://issuer.example"
     return SessionIssuer(url, USERNAME, PASSWORD) if has_sign_in else BearerIssuer(url)
+
+
+@cache
+def _probe_prototype() -> Probe:
+    """A probe that is not yet wired to a world."""
+    return Probe(ProbeWire.where)
 
 
 @dataclass(eq=False)
@@ -53,6 +61,9 @@ class Run:
         has_looked: whether it has tried to read since it has sent its write.
         refusals: how often the issuer said no to a renewal, for good.
         pauses: seconds between attempts.
+        is_rehearsal: whether it only rehearses the renewal.
+        trials: how many requests it sent to FlowAPI.
+        told: whether FlowAPI accepted each token, as the run was told last; None without an answer.
     """
 
     agent: Agent
@@ -69,6 +80,25 @@ class Run:
     has_looked: bool = True
     refusals: int = 0
     pauses: list[float] = field(default_factory=list)
+    is_rehearsal: bool = False
+    trials: int = 0
+    told: dict[str, bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunTimer:
+    """The simulated time of a run."""
+
+    run: Run
+
+    def monotonic(self) -> float:
+        """Return the true time."""
+        return self.run.process.world.now
+
+    def sleep(self, seconds: float) -> None:
+        """Note a pause, and let others act for so long."""
+        self.run.pauses.append(seconds)
+        self.run.process.sleep(max(seconds, 0.0))
 
 
 @dataclass
@@ -80,6 +110,7 @@ class Setting:
         policy: when a token is due.
         network_faults, store_faults, crashes: how likely each is, at each occasion.
         has_gap: whether others may act between the last read and a write.
+        has_probe: whether they try tokens at FlowAPI.
     """
 
     has_sign_in: bool
@@ -88,6 +119,7 @@ class Setting:
     store_faults: float
     crashes: float
     has_gap: bool
+    has_probe: bool
 
 
 class Agent:
@@ -107,6 +139,7 @@ class Agent:
         place: Place,
         laws: Laws,
         deliver: Callable[[Exchange], Response | None],
+        deliver_to_flowapi: Callable[[Exchange], Response | None],
     ) -> None:
         self.name = f"agent {number}"
         self.clock_offset = 0.0
@@ -115,15 +148,23 @@ class Agent:
         self._zone = timezone(world.random.choice(ZONES))
         self._world, self._setting = world, setting
         self._place, self._laws, self._deliver = place, laws, deliver
+        self._deliver_to_flowapi = deliver_to_flowapi
 
     def check(self) -> None:
         """Start a run, unless one is under way."""
+        self._start(is_rehearsal=False)
+
+    def rehearse(self) -> None:
+        """Start a rehearsal, unless a run is under way."""
+        self._start(is_rehearsal=True)
+
+    def _start(self, *, is_rehearsal: bool) -> None:
         if self.run is None:
             process = Process(self._world, self.name, self._rotate)
             process.crash_at, process.crash_rate = self.crash_at, self._setting.crashes
             self.crash_at = None
             skew = timedelta(seconds=self.clock_offset)
-            self.run = Run(self, process, self._world.now, skew)
+            self.run = Run(self, process, self._world.now, skew, is_rehearsal=is_rehearsal)
             self._laws.begin(self.run)
             process.start()
 
@@ -141,14 +182,16 @@ class Agent:
         problem: Exception | None = None
         try:
             with closing(self._issuer(run)) as issuer:
-                ended = rotate(
+                ended = (rehearse if run.is_rehearsal else rotate)(
                     store,
                     issuer,
                     self._setting.policy,
                     now=datetime.fromtimestamp(self._world.now + self.clock_offset, self._zone),
                     name=NAME,
                     public_key=lambda: PublicKey(signer().public_pem),
+                    probe=self._probe(run) if self._setting.has_probe else None,
                     on_token=lambda token: self._consider(run, token),
+                    timer=RunTimer(run),
                 )
         except RotatorError as error:
             ended = error
@@ -163,15 +206,16 @@ class Agent:
         self._laws.end(run, ended, problem)
 
     def _issuer(self, run: Run) -> SessionIssuer | BearerIssuer:
-        def pause(seconds: float) -> None:
-            run.pauses.append(seconds)
-            run.process.sleep(max(seconds, 0.0))
-
         issuer = copy(_prototype(has_sign_in=self._setting.has_sign_in))
         rate = self._setting.network_faults
         issuer._http = SimulatedWire(run.process, run, self._deliver, rate)
-        issuer._sleep = pause
         return issuer
+
+    def _probe(self, run: Run) -> Probe:
+        probe = copy(_probe_prototype())
+        rate = self._setting.network_faults
+        probe._http = ProbeWire(run.process, run, self._deliver_to_flowapi, rate)
+        return probe
 
     def _consider(self, run: Run, token: Token) -> None:
         run.offered.append(token.reveal())

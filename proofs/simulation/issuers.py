@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import text
 
 from flowauth_rotator.server import Services, Settings
-from flowauth_rotator.server.accounts import Limit
+from flowauth_rotator.server.accounts import Limit, Role
 from flowauth_rotator.server.errors import Refused
 from flowauth_rotator.server.history import History
 from flowauth_rotator.server.schema import rate_counters, tokens
@@ -133,6 +133,12 @@ def services() -> Services:
     return made
 
 
+def _limit(role: Role) -> dict[str, object]:
+    """The limit of a role in FlowAuth's format; there is no latest expiry here."""
+    minutes = role.limit.max_lifetime_minutes
+    return {"name": role.name, "longest_token_life_minutes": minutes, "latest_token_expiry": None}
+
+
 class SimulatedServer:
     """The rules of the bundled server on its real database; only its HTTP is left out."""
 
@@ -184,8 +190,15 @@ class SimulatedServer:
             return document({"logged_in": path == "/signin"})
         if path == "/tokens/servers":
             return document([{"id": 1, "server_name": AUDIENCE}])
+        if exchange.method == "GET" and path.endswith("/renew"):
+            return Response(405, {}, b"{}")
+        if exchange.is_rehearsal:
+            return self._rehearsed(exchange, now)
         if exchange.is_renewal:
             return self._renewed(exchange, now)
+        if path.startswith("/user/roles/"):
+            holders = self._services.accounts.list_roles_with_holders(1)
+            return document([_limit(role) for role, _ in holders])
         listing = self._services.listing.list_renewable(self._owner, 1, now=now)
         return document(
             [
@@ -201,9 +214,16 @@ class SimulatedServer:
             ]
         )
 
+    def _rehearsed(self, exchange: Exchange, now: int) -> Response:
+        if exchange.path != "/tokens/renew":
+            raise Refused(404, "There is no token with this id.")
+        presented = exchange.headers["Authorization"].removeprefix("Bearer ")
+        plan = self._services.issuer.rehearse_presented(presented, None, now=now)
+        return document({"name": plan.row.name, "roles": [_limit(role) for role in plan.roles]})
+
     def _renewed(self, exchange: Exchange, now: int) -> Response:
         said: Mapping[str, Any] = exchange.body if isinstance(exchange.body, dict) else {}
-        minutes, key = said.get("lifetime_minutes"), exchange.headers["Idempotency-Key"]
+        minutes, key = said.get("lifetime_minutes"), exchange.headers.get("Idempotency-Key")
         issuer = self._services.issuer
         if exchange.path == "/tokens/renew":
             presented = exchange.headers["Authorization"].removeprefix("Bearer ")

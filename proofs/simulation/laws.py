@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from flowauth_rotator.core.errors import BudgetExhausted, RotatorError
+from flowauth_rotator.core.errors import BudgetExhausted, RotatorError, UnexpectedError
 from flowauth_rotator.core.policy import RotationPolicy, decide
 from flowauth_rotator.core.report import Outcome, Report
 from flowauth_rotator.core.succession import (
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 WINDOW = 12
 SECONDS = 2.0  # to which two clocks that tell whole seconds are compared
 MOST_SECONDS = 15 * 60  # of a run: Airflow's task ends then
+HELD_BACK = "The issuer's token was not stored: FlowAPI refuses it"
+MOST_TRIALS = 6  # pauses between requests to FlowAPI: of three tokens, three times each
 MOST_REQUESTS = 3 * (LAST_RETRY_GENERATION + 1)  # of a run: each attempt may ask with each key
 _RUNS_OF_TEXT = re.compile(r"[\w+/=-]{12,}")
 
@@ -45,8 +47,8 @@ def identity(claims: Claims) -> tuple[str | None, str | None, frozenset[str]]:
     return claims.subject, claims.audience, claims.roles
 
 
-class BrokenLaw(Exception):
-    """An invariant did not hold."""
+class BrokenLaw(BaseException):
+    """An invariant did not hold; not an `Exception`, which the agent would make an error of."""
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Laws:
         agents: how many there are.
         honours_keys: whether the issuer answers a key once.
         has_gap: whether the store has one between the last read and the write.
+        has_probe: whether agents try tokens at FlowAPI.
         is_troubled: whether a renewal would not be granted now, through no fault of the agents.
 
     Attributes:
@@ -98,11 +101,12 @@ class Laws:
         honours_keys: bool,
         has_sign_in: bool,
         has_gap: bool,
+        has_probe: bool,
         is_troubled: Callable[[], bool],
     ) -> None:
         self._world, self._place, self._policy = world, place, policy
         self._agents, self._honours_keys = agents, honours_keys
-        self._has_sign_in, self._has_gap = has_sign_in, has_gap
+        self._has_sign_in, self._has_gap, self._has_probe = has_sign_in, has_gap, has_probe
         self._is_troubled = is_troubled
         self._key = PublicKey(signer().public_pem)
         self.tokens: dict[str, Known] = {}
@@ -136,10 +140,11 @@ class Laws:
         known = self._know(row_id, text, parent, is_late=exchange.is_late)
         self._world.say("issuer", f"mints {known.label} in place of {self.label(parent)}")
         self._world.count("issuer: minted")
-        self._law(run.has_passed_preflight, "I5: minted before the store was known to take it")
+        self._law(not run.is_rehearsal, "I5: a rehearsal minted a token")
+        self._law(run.has_passed_preflight, "I5: minted before the preflight of the store")
         self._law(
             identity(known.claims) == identity(self.tokens[parent].claims) == OURS,
-            "I10: minted for another user, audience or set of roles",
+            "I10: minted for another user, audience or role set",
         )
         self._check_numbers(parent, known)
 
@@ -149,11 +154,13 @@ class Laws:
         made = [one for one in self.tokens.values() if one.parent == parent]
         useful = [one for one in made if not self._violations_of(before, one)]
         rivals = 0 if self._honours_keys else self._agents - 1
-        extra = 0 if self._honours_keys else rivals + sum(one.is_late for one in made)
+        late = 0 if self._honours_keys else sum(one.is_late for one in made)
         if newest in useful:
-            self._law(len(useful) <= 1 + extra, f"I2: {len(useful)} useful successors of one token")
+            most = 1 + rivals + late
+            self._law(len(useful) <= most, f"I2: {len(useful)} useful successors of one token")
         if newest.made_at < before.expires_at.timestamp():
-            most = 1 + retry_generation(before, self._policy, self.moment()) + extra
+            generations = 1 + retry_generation(before, self._policy, self.moment())
+            most = generations * (1 + rivals) + late  # agents may race in each generation
             self._law(len(made) <= most, f"I6: {len(made)} successors of one token")
         for seconds, most in ((3600, MINTS_AN_HOUR), (86400, MINTS_A_DAY)):
             recent = [
@@ -184,22 +191,36 @@ class Laws:
         self._world.count("store: written")
         if before != run.read or before != run.found:
             if not self._has_gap:
-                raise self._violation("I4: wrote over a value that it had not read")
+                raise self._violation("I4: overwrote a value that it had not read")
             self._world.count("store: overwritten in its gap")
         known, read = self.tokens.get(text), self.tokens.get(run.found or "")
         if known is None:
-            raise self._violation("I3: wrote what the issuer never made")
-        self._law(text in run.offered, "I9: written before it was masked")
-        self._law(self._key.verifies(Token(text)), "I3: wrote what does not verify")
-        self._law(description != "", "wrote without a description")
+            raise self._violation("I3: wrote a token that the issuer had not minted")
+        self._law(text in run.offered, "I9: wrote a token before it was masked")
+        self._law(self._key.verifies(Token(text)), "I3: wrote a token whose signature is not valid")
+        self._law(description != "", "wrote a token without a description")
+        self._law(not run.is_rehearsal, "I4: a rehearsal wrote to the store")
+        if self._has_probe:
+            self._law(text in run.told, "I3: wrote a token without a probe at FlowAPI")
+            self._law(
+                run.told[text] is not False or self._has_nothing_to_lose(run),
+                "I1: swapped for a token that FlowAPI refuses",
+            )
         self.texts.append(description)
         if read:
             same = identity(read.claims) == identity(known.claims)
-            self._law(same, "I3: wrote a token of another kind")
+            self._law(same, "I3: wrote a token of another user, audience or role set")
             later = known.claims.expires_at > read.claims.expires_at
-            self._law(later, "I1: swapped for one that expires no later")
+            self._law(later, "I1: swapped for a token that does not expire later")
         lives = known.claims.expires_at > self.moment()
-        self._law(lives or bool(self.date_offset), "I1: wrote a token that has expired")
+        self._law(lives or bool(self.date_offset), "I1: wrote an expired token")
+
+    def _has_nothing_to_lose(self, run: Run) -> bool:
+        """Whether FlowAPI refuses the token in use, as the run was told, or it has expired."""
+        found = self.tokens.get(run.found or "")
+        ahead = max(timedelta(0), run.skew, timedelta(seconds=self.date_offset))
+        has_expired = found is None or found.claims.expires_at <= self.moment() + ahead
+        return has_expired or run.told.get(run.found or "") is False
 
     # What happens to a run.
 
@@ -225,21 +246,31 @@ class Laws:
         self.last_end = ended
         if problem is not None:
             raise self._violation(f"I8: ended in {type(problem).__name__}: {problem}") from problem
+        self._law(not isinstance(ended, UnexpectedError), f"I8: ended in {ended}")
         report = self._get_report(ended)
         self._world.count(f"outcome: {report.outcome}")
+        if run.is_rehearsal:
+            self._world.count(f"rehearsal: {'failed' if report.failed else 'well'}")
+        elif report.message.startswith(HELD_BACK):
+            self._world.count("FlowAPI: held back a successor")
         self._world.say(run.agent.name, f"ends: {report}")
         self._check_outcome(run, report)
         self.check_secrecy(str(report), *map(str, vars(report).values()))
-        self._law(all(0 < pause <= 33 for pause in run.pauses), "I6: no pause, or a long one")
-        self._law(len(run.pauses) <= 2, "I6: more than three attempts in a run")
+        self._law(
+            all(0 < pause <= 33 for pause in run.pauses),
+            "I6: no pause between requests, or a pause over the limit",
+        )
+        most = 2 + MOST_TRIALS * self._has_probe
+        self._law(len(run.pauses) <= most, "I6: more than three attempts in a run")
+        self._law(run.trials <= 3 * MOST_TRIALS, "I6: too many requests to FlowAPI in a run")
         self._law(report.renewal_requests <= MOST_REQUESTS, "I6: too many requests in a run")
-        self._law(run.refusals <= 1, "I6: asked again after a refusal")
-        self._law(run.has_looked, "I8: ended without a look at what was written")
+        self._law(run.refusals <= 1, "I6: repeated a request after a refusal")
+        self._law(run.has_looked, "I8: ended without reading back what was written")
         if run.has_asked and report.clock_skew is not None and not self.date_offset:
             exact = abs(report.clock_skew + run.skew.total_seconds()) <= SECONDS
-            self._law(exact, f"I8: {report.clock_skew} s is not how far the clocks are apart")
+            self._law(exact, f"I8: {report.clock_skew} s is not the difference of the clocks")
         if not run.faults and not self._is_troubled() and abs(self.date_offset) < MOST_SECONDS:
-            self._check_progress(run, ended)
+            (self._check_rehearsal if run.is_rehearsal else self._check_progress)(run, ended)
 
     def _get_report(self, ended: Report | RotatorError | None) -> Report:
         if isinstance(ended, RotatorError):
@@ -252,20 +283,29 @@ class Laws:
         """I8: a run that leaves a token due is not a success; one that reports a swap did it."""
         quiet = (Outcome.HEALTHY, Outcome.ROTATED, Outcome.ADOPTED, Outcome.SUPERSEDED)
         self._law(
-            report.failed or report.outcome in quiet, f"I8: {report.outcome} is said to be well"
+            report.failed or report.outcome in quiet,
+            f"I8: {report.outcome} reported without a failure",
         )
         if report.outcome in (Outcome.ROTATED, Outcome.ADOPTED):
             seen = run.has_swapped or run.read != run.found
-            self._law(seen, f"I8: {report.outcome} is said, and the old token is in use")
+            self._law(seen, f"I8: {report.outcome} reported, and the old token is in use")
             known = self.tokens.get(run.read or "")
             begun = datetime.fromtimestamp(run.began, timezone.utc)
             due = known is not None and decide(known.claims, self._policy, begun).due
-            self._law(not due, "I8: swapped for a token that is due at once, and called well")
-        if report.outcome is Outcome.HEALTHY and not report.failed and run.read in self.tokens:
+            self._law(not due, "I8: reported success for a token that is due at once")
+        is_healthy = report.outcome is Outcome.HEALTHY and not report.failed
+        if is_healthy and not run.is_rehearsal and run.read in self.tokens:
             local = self.moment() + run.skew
             decision = decide(self.tokens[run.read].claims, self._policy, local)
             recently = decision.renew_at > local - timedelta(seconds=MOST_SECONDS)
-            self._law(recently, "I8: a due token is said to be healthy")
+            self._law(recently, "I8: reported a due token as healthy")
+
+    def _check_rehearsal(self, run: Run, ended: Report | RotatorError | None) -> None:
+        """I7: nothing stands in the way of the renewal, so the rehearsal of it is well."""
+        found = self.tokens.get(run.found or "")
+        is_alive = found is not None and found.claims.expires_at > self.moment()
+        if is_alive and not isinstance(ended, Report):
+            raise self._violation(f"I7: the rehearsal failed without a fault: {ended}")
 
     def _check_progress(self, run: Run, ended: Report | RotatorError | None) -> None:
         """I7: nothing stood in the way, so the token in use is not due any more."""
@@ -279,7 +319,7 @@ class Laws:
         if decide(found.claims, self._policy, begun + run.skew).due:
             known = self.tokens.get(now or "")
             well = known and not decide(known.claims, self._policy, self.moment()).due
-            self._law(bool(well), f"I7: nothing was in the way, and {self.label(now)} is in use")
+            self._law(bool(well), f"I7: there was no fault, and {self.label(now)} is in use")
 
     def asked_in_vain(self, text: str | None) -> bool:
         """Whether agents had tokens made that are of no use in the place of this one.
@@ -312,13 +352,13 @@ class Laws:
         for row_id, parent_id, text in rows:
             known = self.tokens.get(text)
             if text:
-                self._law(known is not None, "I11: a row holds another token than was made")
+                self._law(known is not None, "I11: a row has another token than was minted")
             if parent_id is not None:
-                self._law(parent_id < row_id, "I15: a parent is younger than its child")
+                self._law(parent_id < row_id, "I15: a parent is newer than its child")
                 parent = self._ids.get(parent_id)
                 is_right = known is None or known.parent == parent
                 self._law(is_right, "I15: a row names another parent")
-        self._law(len(rows) == len(self.tokens), "I15: the history has lost a row, or won one")
+        self._law(len(rows) == len(self.tokens), "I15: the history has lost or gained a row")
 
     def _law(self, holds: bool, sentence: str) -> None:
         if not holds:

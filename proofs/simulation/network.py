@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ import urllib3
 from flowauth_rotator.agent.http import LARGEST_BODY, HttpClient
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import IssuerUnavailable
+from proofs.flowapi import PATH
 from proofs.flowauth import Response, document
 from proofs.simulation.keys import forger, signer
 from proofs.simulation.world import Process, World
@@ -78,6 +81,12 @@ def forged(fault: str, found: str) -> Response:
     return document({"id": 99, "token": token})
 
 
+@cache
+def _session() -> requests.Session:
+    """A session of no wire."""
+    return requests.Session()
+
+
 class Exchange:
     """One request on its way, and who asked.
 
@@ -97,7 +106,13 @@ class Exchange:
     @property
     def is_renewal(self) -> bool:
         """Whether a token may be made of it."""
-        return self.method == "POST" and self.path.endswith("/renew")
+        return self.method == "POST" and self.path.endswith("/renew") and not self.is_rehearsal
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether it is in the place of a renewal, and must not make a token."""
+        is_dry = isinstance(self.body, dict) and self.body.get("dry_run") is True
+        return is_dry or self.path == "/tokens/tokens/0/renew"
 
 
 class SimulatedWire(HttpClient):
@@ -117,19 +132,19 @@ class SimulatedWire(HttpClient):
         deliver: Callable[[Exchange], Response | None],
         fault_rate: float,
     ) -> None:
-        self.address, self.timeout = Address("https://issuer.example"), TIMEOUT
+        self.address, self.timeout = Address(self.where), TIMEOUT
         self.url, self._verify = self.address.url, True
-        self.secrets = ()
+        self.secrets, self.token = (), ""
         self.process, self.run = process, run
         self._deliver = deliver
         self._fault_rate = fault_rate
-        session: Any = requests.Session()
+        session: Any = copy(_session())  # to make one takes longer
         session.deadline, session.cookies = SimpleNamespace(is_over=False, is_connecting=False), {}
         session.trust_env = False
         self._session = session
         self._monotonic = lambda: self.process.world.now
-        self.reset()
 
+    where = "https://issuer.example"
     _has_responded = True  # there is no port to try
 
     def close(self) -> None:
@@ -203,4 +218,30 @@ class SimulatedWire(HttpClient):
         if when == "twice":
             exchange.is_late = True
             self._deliver(exchange)
+        return answer
+
+
+class ProbeWire(SimulatedWire):
+    """An agent's wire to FlowAPI, which keeps what the agent was told of each token."""
+
+    where = f"https://flowapi.example{PATH}"
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *others: Any,  # noqa: ANN401 - as they come
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        headers = others[1] or {}
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        self.run.trials += 1
+        self.run.told[token] = None
+        verdict = "no answer"
+        try:
+            answer = super()._exchange(method, path, *others)
+            if answer[0] in (200, 401, 403, 422):
+                self.run.told[token] = answer[0] in (200, 403)
+                verdict = "accepted" if self.run.told[token] else "refused"
+        finally:
+            self.process.world.count(f"FlowAPI: {verdict}")
         return answer

@@ -10,6 +10,7 @@ from functools import partial
 
 from flowauth_rotator.core.errors import BudgetExhausted
 from flowauth_rotator.core.policy import RotationPolicy, decide
+from proofs.flowapi import PATH, FlowApi
 from proofs.flowauth import Response
 from proofs.simulation.agents import Agent, Setting
 from proofs.simulation.issuers import (
@@ -57,7 +58,10 @@ class Schedule:
             store_faults=dice.choice((0, 0, 0.05, 0.2)),
             crashes=dice.choice((0, 0, 0.02, 0.1)),
             has_gap=dice.random() < 0.5,
+            has_probe=dice.random() < 0.5,
         )
+        self._refused_from: float | None = None
+        self._flowapi = FlowApi(self._refuse, has_scope=dice.random() < 0.5)
         self._place = Place()
         self._is_down = False
         self._trouble: list[str] = []
@@ -69,12 +73,16 @@ class Schedule:
             honours_keys=self._kind != "FlowAuth",
             has_sign_in=self._setting.has_sign_in,
             has_gap=self._setting.has_gap,
+            has_probe=self._setting.has_probe,
             is_troubled=lambda: bool(self._trouble),
         )
         make = SimulatedFlowAuth if self._kind == "FlowAuth" else SimulatedServer
         self._issuer: Issuer = make(lambda: world.now, self._laws.minted)
         self._agents = [
-            Agent(number, world, self._setting, self._place, self._laws, self._deliver)
+            Agent(
+                *(number, world, self._setting, self._place, self._laws),
+                *(self._deliver, self._deliver_to_flowapi),
+            )
             for number in range(1, self._agents_number + 1)
         ]
 
@@ -115,6 +123,8 @@ class Schedule:
                 agent.crash_at = f"P{dice.randint(0, 13)}"
             for number in range(checks):
                 world.at(BEGINNING + (number + begin) * length / checks, agent.check)
+            if dice.random() < 0.3:
+                world.at(BEGINNING + dice.random() * length, agent.rehearse)
         for _ in range(dice.choice((0, 0, 1, 2, 3))):
             event = dice.choice(self._events())
             world.at(BEGINNING + dice.random() * length, partial(self._meddle, event))
@@ -138,6 +148,7 @@ class Schedule:
             self._go_down,
             self._lose_store,
             self._shadow,
+            self._outdate_flowapi,
         ]
 
     def _meddle(self, event: Callable[[], str]) -> None:
@@ -210,6 +221,23 @@ class Schedule:
 
         return self._troubled("shadowed", shadow)
 
+    def _outdate_flowapi(self) -> str:
+        """The issuer gets another key, of which FlowAPI does not know for a while."""
+
+        def outdate(known: bool) -> None:
+            self._refused_from = None if known else self.world.now
+
+        return self._troubled("FlowAPI has an old key", outdate)
+
+    def _refuse(self, text: str) -> int | None:
+        """The status with which FlowAPI refuses a token; None if it accepts it."""
+        known = self._laws.tokens.get(text)
+        if known is None or (
+            self._refused_from is not None and known.made_at >= self._refused_from
+        ):
+            return 422
+        return 401 if known.claims.expires_at <= self._laws.moment() else None
+
     def _troubled(self, what: str, switch: Callable[[bool], None]) -> str:
         """Some trouble, which passes after a while."""
 
@@ -235,6 +263,10 @@ class Schedule:
             answer.headers["Date"] = formatdate(int(moment), usegmt=True)
         return answer
 
+    def _deliver_to_flowapi(self, exchange: Exchange) -> Response | None:
+        """What FlowAPI answers."""
+        return self._flowapi.answer(exchange.method, PATH, exchange.headers, b"")
+
     # The calm after it.
 
     def _calm(self) -> None:
@@ -254,15 +286,19 @@ class Schedule:
             is_excused |= self._is_excused()
             if self._is_well():
                 break
-            self._require(number < CHECKS or is_excused, "I14: not well after two checks")
+            self._require(
+                number < CHECKS or is_excused, "I14: a token is not healthy after two checks"
+            )
             self._check_all(self._pause(number))
             is_excused |= isinstance(self._laws.last_end, BudgetExhausted)
-        self._require(self._is_well(), "I14: never well again")
+        self._require(self._is_well(), "I14: a token never became healthy again")
         if self._is_well(seconds=60):
             made = len(self._laws.tokens)
             self._agents[0].check()
             self.world.run()
-            self._require(len(self._laws.tokens) == made, "I14: minted again once all was well")
+            self._require(
+                len(self._laws.tokens) == made, "I14: minted again after all tokens were healthy"
+            )
 
     def _check_all(self, pause: float) -> None:
         """Every agent checks at about the same time."""

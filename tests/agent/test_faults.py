@@ -21,6 +21,7 @@ from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import Token
+from proofs.timer import InstantTimer
 
 POLICY = RotationPolicy()
 SECRET = "correct-horse-battery-staple"
@@ -92,16 +93,20 @@ def is_plain(frame):
 
 def renew_by_session(server, predecessor):
     store = MemoryStore(predecessor)
-    with closing(
-        SessionIssuer(server.url, server.username, server.password, timeout=3, sleep=lambda _: None)
-    ) as issuer:
+    login = (server.url, server.username, server.password)
+    with closing(SessionIssuer(*login, timeout=3)) as issuer:
         key = load_public_key(server.public_key_pem)
-        rotate(store, issuer, POLICY, now=now(), public_key=lambda: key)
+        rotate(
+            *(store, issuer, POLICY),
+            now=now(),
+            public_key=lambda: key,
+            timer=InstantTimer(),
+        )
 
 
 def renew_by_token(server, predecessor):
-    with closing(BearerIssuer(server.url, timeout=3, sleep=lambda _: None)) as issuer:
-        rotate(MemoryStore(predecessor), issuer, POLICY, now=now())
+    with closing(BearerIssuer(server.url, timeout=3)) as issuer:
+        rotate(MemoryStore(predecessor), issuer, POLICY, now=now(), timer=InstantTimer())
 
 
 def check_connections(server, predecessor):

@@ -20,6 +20,7 @@ import responses
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
 from flowauth_rotator.agent.http import HttpClient
+from flowauth_rotator.agent.issuer_calls import IssuerCalls
 from flowauth_rotator.core.address import Address
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
@@ -32,6 +33,7 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.succession import Row, find_current_row
 from flowauth_rotator.core.tokens import Token, read_unverified
+from proofs.timer import InstantTimer
 from tests.conftest import serving
 
 URL = "https://flowauth.example.org"
@@ -57,17 +59,17 @@ def row(make_token):
 
 
 @pytest.fixture
-def pauses():
-    """The pauses that were made, in seconds, and not waited for."""
-    return []
+def issuer():
+    """FlowAuth, signed in to as flowbot."""
+    issuer = SessionIssuer(URL, "flowbot", "secret-password", timeout=5)
+    yield issuer
+    issuer.close()
 
 
 @pytest.fixture
-def issuer(pauses):
-    """FlowAuth, signed in to as flowbot."""
-    issuer = SessionIssuer(URL, "flowbot", "secret-password", timeout=5, sleep=pauses.append)
-    yield issuer
-    issuer.close()
+def rotation(issuer):
+    """What a rotation asks of it, with the pauses that were made and not waited for."""
+    return IssuerCalls(issuer, InstantTimer())
 
 
 def renew(issuer, row):
@@ -78,17 +80,17 @@ def calls(flowauth, path=""):
     return [call.request for call in flowauth.calls if path in call.request.url]
 
 
-def test_a_renewal_carries_what_flowauth_asks_for(flowauth, issuer, row):
+def test_a_renewal_carries_what_flowauth_asks_for(flowauth, rotation, row):
     """CSRF header from the cookie, Referer, JSON, and the key; the sign-in comes first."""
     flowauth.post(RENEW, json={"id": 8, "token": "a.b.c"})
-    assert renew(issuer, row) == Token("a.b.c")
+    assert renew(rotation, row) == Token("a.b.c")
     [sent] = calls(flowauth, "/renew")
     assert sent.headers["X-CSRF-Token"] == "c1"
     assert sent.headers["Referer"] == f"{URL}/"
     assert sent.headers["Idempotency-Key"] == "k" * 64
     assert sent.headers["Accept-Encoding"] == "identity"
     assert json.loads(sent.body) == {}
-    assert issuer.renewal_requests == 1
+    assert rotation.renewal_requests == 1
 
 
 def test_a_lifetime_is_asked_for_when_one_is_wanted(flowauth, issuer, row):
@@ -130,13 +132,13 @@ def test_a_session_that_is_lost_again_is_no_loop(flowauth, issuer, row):
         (404, "There is no such token."),
     ],
 )
-def test_a_refusal_is_asked_once_and_carries_the_issuers_words(
-    flowauth, issuer, row, status, message
+def test_a_refusal_is_asked_once_and_carries_the_rotations_words(
+    flowauth, rotation, row, status, message
 ):
     """A deliberate 4xx ends the matter: one request, no second sign-in."""
     flowauth.post(RENEW, status=status, json={"code": status, "message": message})
     with pytest.raises(Refused) as refusal:
-        issuer.retry(lambda: renew(issuer, row))
+        rotation.retry(lambda: renew(rotation, row))
     assert (refusal.value.issuer_message, refusal.value.status) == (message, status)
     assert not refusal.value.retryable
     assert len(calls(flowauth, "/renew")) == len(calls(flowauth, "/signin")) == 1
@@ -213,29 +215,29 @@ def test_429_says_how_long_to_wait(flowauth, issuer, row, headers, seconds):
     assert throttled.value.retryable is (seconds <= 30)
 
 
-def test_short_patience_is_had_at_once(flowauth, issuer, row, pauses):
+def test_short_patience_is_had_at_once(flowauth, rotation, row):
     """A 429 of a few seconds is waited for."""
     flowauth.post(RENEW, status=429, json={}, headers={"Retry-After": "9"})
     flowauth.post(RENEW, json={"id": 8, "token": "a.b.c"})
-    assert issuer.retry(lambda: renew(issuer, row)) == Token("a.b.c")
-    assert pauses == [9]
+    assert rotation.retry(lambda: renew(rotation, row)) == Token("a.b.c")
+    assert rotation.timer.pauses == [9]
 
 
-def test_long_patience_is_left_to_the_next_run(flowauth, issuer, row, pauses):
+def test_long_patience_is_left_to_the_next_run(flowauth, rotation, row):
     """A 429 of ten minutes holds no worker."""
     flowauth.post(RENEW, status=429, json={}, headers={"Retry-After": "600"})
     with pytest.raises(Throttled):
-        issuer.retry(lambda: renew(issuer, row))
-    assert pauses == []
+        rotation.retry(lambda: renew(rotation, row))
+    assert rotation.timer.pauses == []
 
 
-def test_trouble_is_retried_with_pauses_and_an_end(flowauth, issuer, row, pauses, caplog):
+def test_trouble_is_retried_with_pauses_and_an_end(flowauth, rotation, row, caplog):
     """Three attempts with growing pauses, each said in the log; never without a pause."""
     flowauth.post(RENEW, status=503)
     with caplog.at_level(logging.WARNING), pytest.raises(AmbiguousResponse):
-        issuer.retry(lambda: renew(issuer, row))
-    assert issuer.renewal_requests == 3
-    assert 1 <= pauses[0] <= 2 <= pauses[1] <= 3
+        rotation.retry(lambda: renew(rotation, row))
+    assert rotation.renewal_requests == 3
+    assert 1 <= rotation.timer.pauses[0] <= 2 <= rotation.timer.pauses[1] <= 3
     assert caplog.text.count("responded with 503") == 2
 
 
@@ -290,7 +292,7 @@ def test_an_odd_redirect_is_not_followed_either(flowauth, issuer, row, location)
     assert "u:p" not in str(misconfigured.value)
 
 
-def test_a_failed_sign_in_is_said_to_be_one(flowauth, issuer, row):
+def test_a_failed_sign_in_is_said_to_be_one(flowauth, rotation, row):
     """A wrong password is asked once, and is told apart from a refused renewal."""
     flowauth.replace(
         "POST",
@@ -299,9 +301,9 @@ def test_a_failed_sign_in_is_said_to_be_one(flowauth, issuer, row):
         json={"code": 401, "message": "Incorrect username or password."},
     )
     with pytest.raises(Refused, match=r"Sign-in of 'flowbot' failed.*Incorrect username"):
-        issuer.retry(lambda: renew(issuer, row))
+        rotation.retry(lambda: renew(rotation, row))
     assert len(calls(flowauth, "/signin")) == 1
-    assert issuer.renewal_requests == 0
+    assert rotation.renewal_requests == 0
 
 
 def test_a_token_of_another_user_is_found_without_a_request(flowauth, issuer, make_token):
@@ -342,7 +344,7 @@ def test_the_names_of_a_history_are_bounded(flowauth, issuer, make_token, token_
     ]
     flowauth.get(f"{URL}/tokens/servers", json=[{"id": 3, "server_name": "TEST_SERVER"}])
     flowauth.get(f"{URL}/tokens/tokens/3", json=history)
-    rows = issuer.rows(read_unverified(token))
+    rows = issuer.rows(read_unverified(token)).rows
     issued = issuer.issued()
     for names in ([row.name for row in rows], [name for _, name, _ in issued]):
         assert [len(name) for name in names] == [200, 200]
@@ -765,9 +767,7 @@ def test_a_wrong_address_is_not_taken_for_wrong_credentials(flowauth, issuer, ro
     assert "password" not in str(misconfigured.value)
 
 
-def test_a_history_that_is_late_is_not_requested_again_at_once(
-    flowauth, issuer, make_token, pauses
-):
+def test_a_history_that_is_late_is_not_requested_again_at_once(flowauth, rotation, make_token):
     """FlowAuth goes on with a list that nobody waits for; the error has the number to raise."""
     flowauth.get(f"{URL}/tokens/servers", json=[{"id": 3, "server_name": "TEST_SERVER"}])
     claims = read_unverified(make_token())
@@ -778,11 +778,11 @@ def test_a_history_that_is_late_is_not_requested_again_at_once(
         flowauth.upsert("GET", f"{URL}/tokens/tokens/3", **answer)
         flowauth.calls.reset()
         with pytest.raises(HistoryTimeout, match=f"history of user 'flowbot' .*{words}") as late:
-            issuer.retry(lambda: issuer.rows(claims))
+            rotation.retry(lambda: rotation.rows(claims))
         assert len(calls(flowauth, "/tokens/tokens/3")) == 1
         assert "Raise `timeout`: the history may take 4 times as long, now 20 s" in late.value.hint
         assert late.value.retryable
-    assert pauses == []
+    assert rotation.timer.pauses == []
 
 
 def test_a_server_that_is_not_listed_may_not_exist(flowauth, issuer, make_token):
@@ -951,7 +951,7 @@ def test_nobody_listening_is_not_ambiguous(make_token):
     ],
 )
 @pytest.mark.parametrize("path", [RENEW, f"{URL}/signin"])
-def test_no_error_shows_the_password_or_the_token(flowauth, issuer, row, caplog, path, answer):
+def test_no_error_shows_the_password_or_the_token(flowauth, rotation, row, caplog, path, answer):
     """Nothing that is raised or logged, at any level, has a secret in it, or a way to one."""
     import traceback
 
@@ -961,7 +961,7 @@ def test_no_error_shows_the_password_or_the_token(flowauth, issuer, row, caplog,
     caplog.set_level(logging.DEBUG)
     failure = None
     try:
-        issuer.retry(lambda: renew(issuer, row))
+        rotation.retry(lambda: renew(rotation, row))
     except RotatorError as error:
         failure = error
     assert failure or path != RENEW
@@ -983,10 +983,10 @@ def test_half_a_date_is_no_clock(make_token):
     """An answer cut in the middle of its date does not put the issuer's clock back by an hour."""
     with raw_server([b"HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 20:4"]) as url:
         issuer = BearerIssuer(url, timeout=2)
-        with pytest.raises(AmbiguousResponse):
+        with pytest.raises(AmbiguousResponse) as cut:
             issuer.renew(make_token(), None, key="k", lifetime_minutes=None)
         issuer.close()
-    assert issuer.responded_at is None
+    assert cut.value.clock is None
 
 
 def test_half_a_cookie_is_forgotten(row):

@@ -1,3 +1,4 @@
+import time
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -6,8 +7,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from flowauth_rotator.agent.rotation import inspect_token, rotate
+from flowauth_rotator.agent import rotation
+from flowauth_rotator.agent.rotation import inspect_token
 from flowauth_rotator.agent.stores import MemoryStore
+from flowauth_rotator.core.clock import ClockReading
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
     BudgetExhausted,
@@ -26,8 +29,11 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.report import Outcome, Severity
-from flowauth_rotator.core.succession import RenewalResponse, Row, idempotency_key
+from flowauth_rotator.core.succession import History, RenewalResponse, Row, idempotency_key
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
+from proofs.timer import InstantTimer
+
+rotate = partial(rotation.rotate, timer=InstantTimer())
 
 POLICY = RotationPolicy()
 
@@ -35,33 +41,26 @@ POLICY = RotationPolicy()
 class MemoryIssuer:
     """An issuer of this process: `answers` are tokens to answer with, or errors to raise."""
 
-    responded_at, responded_after = None, 0.0
+    time = None
 
     def __init__(self, *answers, rows=()):
         self.answers = list(answers)
         self.history = list(rows)
-        self.renewal_requests = 0
         self.keys = []
 
-    def reset(self):
-        self.renewal_requests = 0
+    @property
+    def clock(self):
+        return ClockReading(self.time, time.monotonic()) if self.time else None
 
     def rows(self, claims):
-        return self.history
+        return History(self.history, self.clock)
 
     def renew(self, token, row, *, key, lifetime_minutes):
-        self.renewal_requests += 1
         self.keys.append(key)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return RenewalResponse(answer)
-
-    def retry(self, ask):
-        try:
-            return ask()
-        except IssuerUnavailable:
-            return ask()
+        return RenewalResponse(answer, clock=self.clock)
 
     def close(self):
         pass
@@ -183,7 +182,7 @@ def test_what_cannot_be_read_costs_no_request(now, token, error):
     with pytest.raises(error) as failure:
         rotate(store, issuer, POLICY, now=now)
     assert failure.value.severity is Severity.CRITICAL
-    assert (issuer.renewal_requests, store.token) == (0, token)
+    assert (issuer.keys, store.token) == ([], token)
 
 
 def test_a_shadowed_store_is_found_before_anything_is_minted(due, now):
@@ -196,7 +195,7 @@ def test_a_shadowed_store_is_found_before_anything_is_minted(due, now):
     issuer = MemoryIssuer()
     with pytest.raises(ShadowedStore):
         rotate(Shadowed(due), issuer, POLICY, now=now)
-    assert issuer.renewal_requests == 0
+    assert issuer.keys == []
 
 
 def test_a_successor_that_exists_is_adopted(due, make_token, row_of, now):
@@ -236,7 +235,7 @@ def test_the_budget_bounds_what_is_minted(due, make_token, row_of, now):
     issuer = MemoryIssuer(rows=[row_of(1, due), *spent])
     with pytest.raises(BudgetExhausted):
         rotate(MemoryStore(due), issuer, POLICY, now=now)
-    assert issuer.renewal_requests == 0
+    assert issuer.keys == []
 
 
 @pytest.mark.parametrize(
@@ -292,7 +291,7 @@ def test_a_public_key_that_is_none_is_found_before_anything_is_minted(due, make_
     issuer = MemoryIssuer(make_token())
     with pytest.raises(Misconfigured, match="public key"):
         rotate(MemoryStore(due), issuer, POLICY, now=now, public_key=partial(PublicKey, "no key"))
-    assert issuer.renewal_requests == 0
+    assert issuer.keys == []
 
 
 @pytest.mark.parametrize("lifetime", [60, 899])
@@ -318,7 +317,7 @@ def test_a_token_that_lives_hardly_longer_is_swapped_in_and_named(due, make_toke
 )
 def test_a_failure_is_as_severe_as_time_is_short(make_token, now, issued, severity):
     """A warning while the token is merely due, critical from a tenth of its lifetime on."""
-    issuer = MemoryIssuer(*[IssuerUnavailable("down")] * 2)
+    issuer = MemoryIssuer(*[IssuerUnavailable("down")] * 3)
     with pytest.raises(IssuerUnavailable) as failure:
         rotate(MemoryStore(make_token(issued=issued)), issuer, POLICY, now=now)
     assert failure.value.severity == severity
@@ -542,7 +541,7 @@ def test_an_issuer_that_ignores_the_key_mints_once_a_run(due, make_token, row_of
     issuer = MemoryIssuer(*[make_token(**old) for _ in range(9)], rows=[row_of(1, due)])
     with pytest.raises(Capped):
         rotate(MemoryStore(due), issuer, POLICY, now=late)
-    assert issuer.renewal_requests == 1
+    assert len(issuer.keys) == 1
 
 
 @pytest.mark.parametrize("trouble", ["refused", "down"])
@@ -554,7 +553,7 @@ def test_a_better_token_in_hand_is_not_thrown_away(due, make_token, row_of, now,
     }[trouble]
     capped = make_token(lifetime=960)
     late = now + timedelta(minutes=8)  # time to ask anew
-    issuer = MemoryIssuer(error, error, rows=[row_of(1, due), row_of(2, capped)])
+    issuer = MemoryIssuer(*[error] * 3, rows=[row_of(1, due), row_of(2, capped)])
     store = MemoryStore(due)
     assert rotate(store, issuer, POLICY, now=late).outcome is Outcome.CAPPED
     assert store.token == capped
@@ -564,7 +563,7 @@ class SlowIssuer(MemoryIssuer):
     """An issuer that answers late, by its own clock."""
 
     def renew(self, *args, **options):
-        self.responded_at = self.moment
+        self.time = self.moment
         return super().renew(*args, **options)
 
 
@@ -581,7 +580,7 @@ def test_a_row_that_nobody_can_read_counts_as_an_answer(make_token, due, row_of,
     issuer = MemoryIssuer(make_token(), rows=[row_of(1, due), row_of(2, Token("spoilt"))])
     with pytest.raises(Rejected, match="cannot be decoded"):
         rotate(MemoryStore(due), issuer, POLICY, now=now)
-    assert issuer.renewal_requests == 0
+    assert issuer.keys == []
     later = now + timedelta(minutes=8)  # the time left has halved
     assert rotate(MemoryStore(due), issuer, POLICY, now=later).outcome == "rotated"
 
@@ -642,7 +641,7 @@ def test_a_forced_renewal_that_gains_nothing_is_told_once(fresh, make_token, row
     issuer = MemoryIssuer(make_token(lifetime=3000), rows=[row_of(1, fresh)])
     with pytest.raises(Capped, match="grants too little") as capped:
         rotate(store, issuer, POLICY, now=now, force=now)
-    assert (issuer.renewal_requests, store.token) == (1, fresh)
+    assert (len(issuer.keys), store.token) == (1, fresh)
     assert (capped.value.severity, capped.value.retryable) == (Severity.WARNING, False)
 
 
@@ -652,15 +651,15 @@ def test_a_forced_renewal_keeps_to_the_budget(fresh, make_token, row_of, now):
     issuer = MemoryIssuer(rows=[row_of(1, fresh), *spent])
     with pytest.raises(BudgetExhausted):
         rotate(MemoryStore(fresh), issuer, POLICY, now=now, force=now)
-    assert issuer.renewal_requests == 0
+    assert issuer.keys == []
 
 
 def test_a_forced_renewal_does_not_ask_the_clocks(make_token, now):
     """They decide what is due, and that is not the question."""
     old = make_token(issued=-2700)
     issuer = MemoryIssuer(make_token())
-    issuer.responded_at = now - timedelta(minutes=30)
+    issuer.time = now - timedelta(minutes=30)
     assert rotate(MemoryStore(old), issuer, POLICY, now=now).outcome == "healthy"
     issuer = MemoryIssuer(make_token())
-    issuer.responded_at = now - timedelta(minutes=30)
+    issuer.time = now - timedelta(minutes=30)
     assert rotate(MemoryStore(old), issuer, POLICY, now=now, force=now).outcome == "rotated"

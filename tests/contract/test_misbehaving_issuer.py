@@ -29,12 +29,15 @@ from pyotp import TOTP, random_base32
 
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
+from flowauth_rotator.agent.probe import Probe
 from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import MemoryStore
 from flowauth_rotator.core.errors import RotatorError
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
+from proofs.flowapi import PATH, FlowApi
 from proofs.flowauth import FlowAuth, Response, document, page, refusal, serve
+from proofs.timer import InstantTimer
 from tests.contract.test_wire import CONTRACT
 from tests.contract.wire import Caller, Issuer, ask, fits
 
@@ -58,6 +61,7 @@ class Stage:
     Attributes:
         url: where the issuer answers.
         now: what all the clocks say.
+        ahead: by how much the issuer's clock says more.
         flowauth: the issuer, as far as it behaves.
         misbehaviour: in what it does not.
         asked: every request so far, as "POST /signin".
@@ -69,9 +73,10 @@ class Stage:
 
     def __init__(self, signing_key) -> None:
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
+        self.ahead = timedelta(0)
         self.sign = lambda claims: jwt.encode(claims, signing_key, algorithm="RS256")
         self.flowauth = FlowAuth(
-            lambda: self.now.timestamp(),
+            lambda: (self.now + self.ahead).timestamp(),
             lambda claims: self.sign(claims),
             password=PASSWORD,
             roles=SCOPES,
@@ -133,18 +138,23 @@ class Stage:
             self._by_key[key] = replace(answer, headers=replayed)
         return answer
 
-    def rotate(self, kind="session", *, policy=POLICY, timeout=10, public_key=lambda: None):
+    def rotate(
+        self, kind="session", *, policy=POLICY, timeout=10, public_key=lambda: None, probe=None
+    ):
         """One run; its outcome, and the report or the error. What must always hold is asserted."""
-        pauses: list[float] = []
+        timer = InstantTimer()
         asked_before, writes_before = self.renewals, len(self.store.descriptions)
         login = ("flowbot", PASSWORD) if kind == "session" else ()
         end: object
-        with closing(
-            ISSUERS[kind](self.url, *login, timeout=timeout, sleep=pauses.append)
-        ) as issuer:
+        with closing(ISSUERS[kind](self.url, *login, timeout=timeout)) as issuer:
             try:
                 end = report = rotate(
-                    self.store, issuer, policy, now=self.now, name=NAME, public_key=public_key
+                    *(self.store, issuer, policy),
+                    now=self.now,
+                    name=NAME,
+                    public_key=public_key,
+                    probe=probe,
+                    timer=timer,
                 )
                 told = f"{report} {report!r} {report.to_json()}"
             except RotatorError as error:
@@ -154,7 +164,7 @@ class Stage:
             except Exception as error:  # noqa: BLE001 - its traceback would show all arguments
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 pytest.fail(f"{type(error).__name__} at {place}", pytrace=False)
-        assert all(0 < pause <= 30 for pause in pauses)
+        assert all(0 < pause <= 30 for pause in timer.pauses)
         assert report.renewal_requests == self.renewals - asked_before
         assert all(self.store.descriptions)
         assert len(self.store.descriptions) - writes_before <= 1
@@ -962,6 +972,167 @@ def test_misbehaviour(stage, case, kind, public_key):
     expected = Token(stage.minted[-1].token) if swapped else stage.predecessor
     assert stage.store.token == expected
     assert not any("elsewhere" in request for request in stage.asked)
+
+
+DOWN, THROTTLED = page(503), Response(429, {"Retry-After": "1"}, b"{}")
+OTHER_KEY, EXPIRED, ACCEPTED = document({}, 422), document({}, 401), document({})
+NO_SCOPE, UNKNOWN = document({}, 403), page(404)
+ENDLESS = endless(lambda: itertools.chain([OK + b"\r\n"], itertools.repeat(b" " * 100_000)))
+ENCODED = Response(200, {"Content-Encoding": "gzip"}, BOMB)
+BOTH = "FlowAPI accepts it and the predecessor"
+REFUSED = "FlowAPI refuses it, and accepts the token in use"
+UNTRIED = "FlowAPI did not say whether it accepts it"
+
+
+@pytest.mark.parametrize(
+    ("successor", "predecessor", "outcome", "severity", "is_stored", "says"),
+    [
+        pytest.param(*row, id=name)
+        for name, *row in (
+            ("both accepted", ACCEPTED, ACCEPTED, "rotated", "ok", True, BOTH),
+            ("both without the scope", NO_SCOPE, NO_SCOPE, "rotated", "ok", True, BOTH),
+            ("an unknown path", UNKNOWN, UNKNOWN, "rotated", "ok", True, BOTH),
+            ("another key", OTHER_KEY, ACCEPTED, "rejected", "critical", False, REFUSED),
+            ("a 401", EXPIRED, NO_SCOPE, "rejected", "critical", False, REFUSED),
+            (
+                *("both refused", OTHER_KEY, OTHER_KEY, "rotated", "critical", True),
+                "FlowAPI refuses it, and the predecessor is refused, too",
+            ),
+            (
+                *("refused, then down", OTHER_KEY, DOWN, "unavailable", "warning", False),
+                "refuses it, and did not say whether it accepts the token in use",
+            ),
+            (
+                *("the predecessor refused", ACCEPTED, OTHER_KEY, "rotated", "warning", True),
+                "refuses the predecessor before its expiry",
+            ),
+            (
+                *("accepted, then down", ACCEPTED, DOWN, "rotated", "ok", True),
+                "FlowAPI accepts it, and did not say so of the predecessor",
+            ),
+            ("down", DOWN, DOWN, "rotated", "warning", True, f"{UNTRIED}: .* with 503"),
+            ("throttled", THROTTLED, THROTTLED, "rotated", "warning", True, UNTRIED),
+            ("silent", SILENCE, SILENCE, "rotated", "warning", True, UNTRIED),
+            ("cut", raw(), raw(), "rotated", "warning", True, UNTRIED),
+            ("endless", ENDLESS, ENDLESS, "rotated", "warning", True, f"{UNTRIED}: .* larger than"),
+            ("encoded", ENCODED, ENCODED, "rotated", "warning", True, UNTRIED),
+        )
+    ],
+)
+def test_flowapi_is_asked_before_and_after_the_swap(
+    stage, successor, predecessor, outcome, severity, is_stored, says
+):
+    """A successor that it refuses is not stored in place of a token that it accepts."""
+    asked = []
+
+    def answer(method, path, headers, body):
+        asked.append((method, path))
+        token = headers["Authorization"].removeprefix("Bearer ")
+        answer = predecessor if token == stage.predecessor.reveal() else successor
+        return replace(answer, headers=dict(answer.headers))
+
+    with serve(answer) as url, closing(Probe(f"{url}{PATH}", timeout=2)) as probe:
+        found, end = stage.rotate(probe=probe)
+    assert (found, str(end.severity)) == (outcome, severity), end.message
+    assert re.search(says, end.message)
+    assert bool(end.hint) == (severity != "ok")
+    assert set(asked) == {("GET", PATH)}
+    assert len(stage.minted) == 1
+    [minted] = [Token(row.token) for row in stage.minted]
+    assert stage.store.token == (minted if is_stored else stage.predecessor)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_probe_takes_no_token_elsewhere(stage, status):
+    """To no host but the one that the operator has named, whatever that answers."""
+    elsewhere = []
+
+    def listen(method, path, headers, _body):
+        elsewhere.append((method, path, dict(headers)))
+        return ACCEPTED
+
+    with serve(listen) as other:
+        moved = Response(status, {"Location": f"{other}/api/0/available_dates"})
+        with serve(lambda *_: moved) as url, closing(Probe(f"{url}{PATH}")) as probe:
+            outcome, end = stage.rotate(probe=probe)
+    assert (outcome, str(end.severity)) == ("rotated", "warning")
+    assert "redirects are not followed" in end.message
+    assert elsewhere == []
+
+
+def test_a_successor_waits_at_the_issuer_until_flowapi_has_its_key(stage):
+    """No check requests another one, and the first that finds it accepted stores it."""
+    has_new_key = []
+
+    def refuse(token):
+        is_old = token == stage.predecessor.reveal()
+        return None if is_old != bool(has_new_key) else 422
+
+    with serve(FlowApi(refuse).answer) as url, closing(Probe(f"{url}{PATH}")) as probe:
+        for _ in range(3):
+            assert stage.rotate(probe=probe)[0] == "rejected"
+            stage.now += timedelta(minutes=1)
+        has_new_key.append(True)
+        outcome, end = stage.rotate(probe=probe)
+    assert (outcome, str(end.severity)) == ("adopted", "warning")
+    assert "refuses the predecessor before its expiry" in end.message
+    assert stage.renewals == 1
+
+
+def test_a_token_that_has_expired_gives_way_whatever_flowapi_says(stage):
+    """There is no access to lose."""
+    stage.now += timedelta(minutes=16)
+    refuse_all = FlowApi(lambda _: 422)
+    with serve(refuse_all.answer) as url, closing(Probe(f"{url}{PATH}")) as probe:
+        outcome, end = stage.rotate(probe=probe)
+    assert (outcome, str(end.severity)) == ("rotated", "critical")
+    assert "FlowAPI refuses it, and the predecessor has expired." in end.message
+
+
+@pytest.mark.parametrize(
+    ("outcome", "misbehaviour"),
+    [
+        ("unavailable", always(LIST, instead(raw()))),
+        ("unavailable", always(RENEWAL, instead(raw()))),
+        ("misconfigured", once(RENEWAL, instead(CSRF_ERROR), times=2)),
+        ("refused", always(LIST, meanwhile(lambda flowauth: flowauth.rows.clear()))),
+    ],
+    ids=["no history", "no renewal", "no CSRF token", "no row"],
+)
+def test_a_failure_shows_the_clock_of_the_responses_before_it(stage, outcome, misbehaviour):
+    """The report has the clock skew, although the last request may have got no response."""
+    stage.ahead, stage.misbehaviour = timedelta(minutes=2), (misbehaviour,)
+    found, end = stage.rotate()
+    assert found == outcome
+    assert end.details.clock_skew == pytest.approx(120, abs=30)
+
+
+def test_the_end_of_a_task_leaves_the_clock_of_the_responses_before_it(stage):
+    """A timeout of the task while the history is on its way, after the sign-in."""
+
+    class Ended(SessionIssuer):
+        def _get_history(self, path):
+            raise KeyboardInterrupt
+
+    stage.ahead = timedelta(minutes=2)
+    with (
+        closing(Ended(stage.url, "flowbot", PASSWORD)) as issuer,
+        pytest.raises(KeyboardInterrupt) as ended,
+    ):
+        rotate(stage.store, issuer, POLICY, now=stage.now)
+    assert ended.value.details.clock_skew == pytest.approx(120, abs=30)
+
+
+def test_a_rotation_forgets_the_clock_of_the_one_before(stage):
+    """A response of an hour ago says nothing of the clocks now."""
+    stage.ahead = timedelta(minutes=2)
+    with closing(SessionIssuer(stage.url, "flowbot", PASSWORD)) as issuer:
+        assert rotate(stage.store, issuer, POLICY, now=stage.now).clock_skew
+        stage.misbehaviour = (always(re.compile(".*"), instead(raw())),)
+        store = MemoryStore(stage.predecessor)
+        with pytest.raises(RotatorError) as failed:
+            rotate(store, issuer, POLICY, now=stage.now, timer=InstantTimer())
+    assert failed.value.details.clock_skew is None
 
 
 def test_flowauth_renews_no_token_by_itself(stage):

@@ -3,13 +3,14 @@
 import time
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import jwt
 import pytest
 
+from flowauth_rotator.agent import rotation
 from flowauth_rotator.agent.bearer import BearerIssuer
 from flowauth_rotator.agent.flowauth import SessionIssuer
-from flowauth_rotator.agent.rotation import rotate
 from flowauth_rotator.agent.stores import FileStore, MemoryStore
 from flowauth_rotator.core.errors import (
     AmbiguousResponse,
@@ -22,6 +23,9 @@ from flowauth_rotator.core.errors import (
 )
 from flowauth_rotator.core.policy import RotationPolicy
 from flowauth_rotator.core.tokens import PublicKey, Token, read_unverified
+from proofs.timer import InstantTimer
+
+rotate = partial(rotation.rotate, timer=InstantTimer())
 
 NAME = "AIRFLOW"
 POLICY = RotationPolicy()
@@ -48,10 +52,9 @@ def session(renewal_server):
 
 
 def issuer_of(kind, server):
-    options = {"timeout": 10, "sleep": lambda _: None}
     if kind == "bearer":
-        return BearerIssuer(server.url, **options)
-    return SessionIssuer(server.url, server.username, server.password, **options)
+        return BearerIssuer(server.url, timeout=10)
+    return SessionIssuer(server.url, server.username, server.password, timeout=10)
 
 
 def now():
@@ -167,7 +170,7 @@ def test_another_users_row_is_refused_by_the_server(renewal_server, session, due
     renewal_server.add_user("ada")
     renewal_server.mint("HERS", username="ada")
     own, hers = (row for name in (NAME, "HERS") for row in renewal_server.rows(name))
-    [row] = session.rows(read_unverified(due))
+    [row] = session.rows(read_unverified(due)).rows
     assert row.id == own.id
     foreign = type(row)(hers.id, row.name, row.owner, row.audience, row.roles, row.token)
     with pytest.raises(Refused, match=r"You can only renew your own tokens\.") as refusal:
@@ -196,7 +199,7 @@ class LosesAnswers(SessionIssuer):
 def test_a_lost_answer_is_found_again(renewal_server, due):
     """The server minted, the answer never came: the look finds the row, nobody mints another."""
     server, store = renewal_server, MemoryStore(due)
-    issuer = LosesAnswers(server.url, server.username, server.password, sleep=lambda _: None)
+    issuer = LosesAnswers(server.url, server.username, server.password)
     with closing(issuer):
         report = rotate(store, issuer, POLICY, now=now())
     assert (report.outcome, len(server.rows(NAME))) == ("adopted", 2)

@@ -27,6 +27,7 @@ NAMES = {  # of the token that a runbook calls "etl main"; others are about T1
     "FlowAuthTokenNotDeployed": "T4",
     "FlowAuthTokenSignatureInvalid": "T5",
     "FlowAuthTokenMissing": "T6",
+    "FlowAuthTokenRehearsalFailing": "T7",
 }
 # They change what the others are about, in this order.
 LAST = (
@@ -45,6 +46,7 @@ VARYING = (  # in a sample, with the pattern of all that may stand there
     (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?"),
     (r"\d+ (d|h|min|s)\b( \d+ (h|min|s)\b)?", r"\d+ (?:d|h|min|s)\b(?: \d+ (?:h|min|s)\b)?"),
     (r"\w{3} \w{3} \d\d \d\d:\d\d:\d\d", r"\w{3} \w{3} +\d+ \d\d:\d\d:\d\d"),
+    (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d", r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d"),
     (r"-?\d[\d.]*", r"-?\d[\d.]*"),
 )
 
@@ -113,10 +115,13 @@ def deployment(tmp_path_factory, airflow_binaries, issuer):
         "T1": issuer.mint("T1", ["lost"], 1440, issued_at=now - 20 * HOUR),
         "T2": issuer.mint("T2", ["lost"], 1440, issued_at=now - 23 * HOUR),
         "T3": issuer.mint("T3", lifetime_minutes=60, issued_at=now - 2 * DAY),
-        "T4": issuer.mint("T4", lifetime_minutes=120, issued_at=now - 30 * MINUTE),
+        "T4": issuer.mint("T4", lifetime_minutes=720, issued_at=now - 60 * MINUTE),
         "T5": f"{text}.{signature[:9]}{'A' if signature[9] != 'A' else 'B'}{signature[10:]}",
     }
-    issuer.mint("T4", lifetime_minutes=1440, issued_at=now - 20 * MINUTE)
+    issuer.mint("T4", lifetime_minutes=1440, issued_at=now - 40 * MINUTE)
+    issuer.add_role("short", max_lifetime_minutes=1440)
+    tokens["T7"] = issuer.mint("T7", ["short"], 1440)
+    issuer.limit("short", minutes=60)
     issuer.revoke("lost")
     deployment.listed = [{"variable": f"{name}_TOKEN", "name": name} for name in [*tokens, "T6"]]
     variables = {f"{name}_TOKEN": token for name, token in tokens.items()}
@@ -133,7 +138,7 @@ def deployment(tmp_path_factory, airflow_binaries, issuer):
     deployment.close()
 
 
-def bring_about(page, deployment):
+def bring_about(page, deployment, issuer):
     """Bring about what a runbook is about, if the deployment does not have it yet."""
     home = deployment.home
     if page == "FlowAuthRotationMisconfigured":
@@ -142,6 +147,8 @@ def bring_about(page, deployment):
         home.airflow("dags", "test", DAG)
     if page == "FlowAuthRotationAgentStalled":
         home.airflow("dags", "pause", DAG, *([] if deployment.two else ["--yes"]))
+    if page == "FlowAuthRenewalServerNameWithoutSuccessor":
+        issuer.revoke("short")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +160,7 @@ def outputs():
 @pytest.mark.parametrize("page", PAGES)
 def test_its_commands_print_what_it_says(page, deployment, issuer, outputs, tmp_path):
     """In the words of the samples; only names, times and numbers differ."""
-    bring_about(page, deployment)
+    bring_about(page, deployment, issuer)
     if page in LAST:
         outputs.clear()
     (tmp_path / "password.txt").write_text(issuer.password)

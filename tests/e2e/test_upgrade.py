@@ -34,7 +34,8 @@ def test_an_upgraded_airflow_goes_on_rotating(homes, renewal_server):
     old, new = homes
     first, second = mint_due(renewal_server, "OLD"), mint_due(renewal_server, "NEW")
     old.migrate()
-    old.put(first, renewal_server.url, renewal_server.username, renewal_server.password)
+    old.put_connection(renewal_server.url, renewal_server.username, renewal_server.password)
+    old.put_token(first)
     assert old.run_dag()["outcome"] == "rotated"
     old.load("variables", {"FLOWAPI_TOKEN": second})
     new.migrate()

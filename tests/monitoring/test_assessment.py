@@ -286,6 +286,12 @@ class TestUnreadable:
         assessed = assess_one(TokenStatus("etl", **facts))
         assert (assessed.severity, assessed.state) == (UNKNOWN, "unknown")
 
+    def test_a_token_that_no_check_has_read_yet_says_so(self):
+        assessed = assess_one(TokenStatus("etl", variable="ETL_TOKEN"))
+        assert assessed.verdict.message == "Not checked yet"
+        assert "one of the next checks reads this one" in assessed.verdict.hint
+        assert assess_one(token(), now=NOON).severity is OK, "a reader has read it"
+
 
 class TestUnusedSuccessor:
     """Two facts: the token in use, and the newest that the issuer has."""
@@ -513,10 +519,10 @@ class TestNames:
     def test_the_details_say_that_the_name_is_a_substitute(self):
         details = assess_one(token(name="ETL", name_is_known=False)).details
         assert details[-1] == (
-            "The issuer's name of the token is not known yet; the key of its Variable stands in."
+            "The issuer's name of the token is not known yet; the key of its Variable is used."
         )
         in_file = assess_one(token(variable=None, name_is_known=False)).details
-        assert in_file[-1].endswith("the name of its file stands in.")
+        assert in_file[-1].endswith("the name of its file is used.")
 
     def test_the_details_give_the_former_name(self):
         details = assess_one(token(former_name="ETL", renamed_at=NOON)).details
@@ -529,6 +535,48 @@ class TestNames:
             "The next check, at 2026-11-25 12:05 UTC, tries to renew the token.",
             "Stored in Variable ETL.",
         ]
+
+    def test_the_details_name_the_store_of_a_token_kept_elsewhere(self):
+        elsewhere = token(settings={"store": "vault://vault_default/variables"})
+        place = "Stored in Variable ETL of vault://vault_default/variables."
+        assert place in assess_one(elsewhere).details
+
+
+class TestRehearsal:
+    """The last rehearsal of the next renewal."""
+
+    @pytest.mark.parametrize(("outcome", "verb"), [("refused", "will"), ("unavailable", "may")])
+    def test_one_that_failed_is_a_warning_with_the_date(self, outcome, verb):
+        """From which on it is an outage."""
+        failed = event(outcome, WARNING, "The password is wrong.", "Correct it.")
+        assessed = assess_one(token(last_rehearsal=failed, renewal_check_at=NOON + 10 * DAY))
+        assert (assessed.severity, assessed.state) == (WARNING, "healthy")
+        reason = f"the renewal due on 2026-12-05 12:00 UTC {verb} fail: {outcome}: The password"
+        assert f"; {reason} is wrong" in assessed.verdict.message
+        assert assessed.verdict.hint == "Correct it."
+        assert assessed.forecast.endswith("the check at 2026-12-05 12:00 UTC tries to renew it.")
+
+    def test_one_that_succeeded_is_in_the_details(self):
+        """With its time; the token is as healthy as before."""
+        assessed = assess_one(token(last_rehearsal=event("healthy", OK, "It will work.")))
+        assert assessed.severity is OK
+        assert assessed.details[1:] == [
+            "A rehearsal of the renewal succeeded at 2026-11-25 12:00 UTC.",
+            "Stored in Variable ETL.",
+        ]
+
+    @pytest.mark.parametrize("outcome", ["refused", "healthy"])
+    def test_one_of_another_token_says_nothing(self, outcome):
+        severity = OK if outcome == "healthy" else WARNING
+        old = event(outcome, severity, fingerprint="89abcdef")
+        assessed = assess_one(token(last_rehearsal=old))
+        assert assessed.severity is OK
+        assert not any("rehearsal" in sentence for sentence in assessed.details)
+
+    def test_one_before_the_renewal_is_due_is_not_the_state_afterwards(self):
+        """The failure of the renewal itself is."""
+        last = event(severity=WARNING, message="The password is wrong.")
+        assert assess_one(token(9 * DAY, last_rehearsal=last)).severity is OK
 
 
 NEXT = "The next check, at 2026-11-25 12:05 UTC"

@@ -94,7 +94,7 @@ def test_a_line_has_the_message_and_all_details():
     assert line.details == [
         "The next check renews the token.",
         "Stored in Variable ETL.",
-        "The issuer's name of the token is not known yet; the key of its Variable stands in.",
+        "The issuer's name of the token is not known yet; the key of its Variable is used.",
     ]
 
 

@@ -97,7 +97,7 @@ def test_the_long_output_has_the_details_of_each_token():
     assert soon == (
         "WARNING - 'soon': Expires in 5 d (2026-11-30 12:00 UTC). The next check renews the token. "
         "Stored in Variable ETL. The issuer's name of the token is not known yet; the key of its "
-        "Variable stands in."
+        "Variable is used."
     )
     assert calm.startswith("OK - 'calm': Expires in 9 d")
     assert thresholds.startswith("Thresholds: ")

@@ -127,6 +127,9 @@ FAULTS = {
     "a_hundred_rotations": Fault(rotating),
     "failures_before_it_is_due": Fault(lambda: with_first(**failed())),
     "a_document_that_was_deleted": Fault(lambda: with_first(rotation_counts={})),
+    "tokens_that_no_check_has_read_yet": Fault(
+        lambda: well(*(TokenStatus(name, VARIABLES[name], "rotation") for name in NAMES))
+    ),
     "a_name_that_became_known": Fault(renamed, repaired=renamed),
     "an_exporter_that_died": Fault(
         lambda: None, "FlowAuthRotationAgentAbsent", ("job", "an_exporter_that_died")

@@ -46,6 +46,7 @@ def build_run(**differences):
         "active": True,
         "requested_at": round(time.time()),
         "requested_by": "admin",
+        "is_rehearsal": False,
         "message": "Renewing.",
         "step": "queued",
         "url": "dags/rotation/runs/renew",
@@ -76,6 +77,8 @@ def build_token(name, left=12 * HOUR, severity="ok", lifetime=DAY, **differences
         "renewal_check_at": expires_at - lifetime // 3 + 60,
         "newest_issued_expires_at": None,
         "rotations": [],
+        "last_rehearsal": None,
+        "rehearsal_steps": [],
         "service": f"FlowAuth_Token_{name}",
         "alert": None,
         "runbook": None,
@@ -124,13 +127,14 @@ class Board:
     Attributes:
         tokens: what the API has; in its order when it answers.
         posted: the Variables whose renewal was requested, in order.
+        rehearsed: the Variables whose rehearsal was requested, in order.
         complaints: the errors of the page.
     """
 
     def __init__(self, context, *tokens, dags=None, **fields):
         self.tokens, self.fields = list(tokens), fields
         self.dags = [build_dag()] if dags is None else dags
-        self.posted, self.complaints = [], []
+        self.posted, self.rehearsed, self.complaints = [], [], []
         self._numbers = itertools.count(1)
         self.page = context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -177,6 +181,25 @@ class Board:
         token["rotations"] = [event | {"expires_at": token["expires_at"]} | result]
         self.reload()
 
+    def end_rehearsal(self, variable, message, *steps, outcome="healthy", **result):
+        """End the active rehearsal of a token."""
+        token, has_failed = self.find(variable), outcome != "healthy"
+        run = self.active_run(variable)
+        state = "failed" if has_failed else "success"
+        run |= {"active": False, "state": state, "step": None, "message": message}
+        event = build_event(
+            outcome,
+            "warning" if has_failed else "ok",
+            at=round(time.time()),
+            run_id=run["run_id"],
+            message=message,
+        )
+        token |= {"last_rehearsal": event | result, "rehearsal_steps": list(steps)}
+        if has_failed:
+            reason = f"the renewal due on 2026-11-29 13:00 UTC will fail: {outcome}: {message}"
+            token |= {"severity": "warning", "reasons": [reason], "hint": result.get("hint", "")}
+        self.reload()
+
     def names(self):
         """The names of the rows that are shown, from the first to the last."""
         return self.page.locator(".row:not([hidden]) h3").all_text_contents()
@@ -190,8 +213,13 @@ class Board:
         renewal = re.fullmatch(r"api/tokens/(.+)/renew", path)
         if renewal:
             token = self.find(renewal[1])
-            self.posted.append(token["variable"])
-            token["run"] = build_run(run_id=f"renew-0123456789ab-{next(self._numbers)}")
+            is_rehearsal = route.request.post_data_json.get("dry_run", False)
+            (self.rehearsed if is_rehearsal else self.posted).append(token["variable"])
+            token["run"] = build_run(
+                run_id=f"renew-0123456789ab-{next(self._numbers)}",
+                is_rehearsal=is_rehearsal,
+                message="Rehearsing the renewal." if is_rehearsal else "Renewing.",
+            )
             route.fulfill(status=202, json={"version": 3, "now": time.time(), "token": token})
         elif path == "api/tokens":
             route.fulfill(json=self._document())

@@ -128,6 +128,11 @@ def renew_button(where, name):
     return open_row(where, name).get_by_role("button", name=f"Renew {name}", exact=True)
 
 
+def rehearse(where, name):
+    """Press the button for a rehearsal."""
+    open_row(where, name).get_by_role("button", name=f"Rehearse {name}", exact=True).click()
+
+
 def pick(where, name, lifetime):
     """Choose the lifetime that is asked for."""
     picker = open_row(where, name).get_by_role("combobox", name=f"Lifetime {name}", exact=True)

@@ -33,8 +33,9 @@ class Quiet(BaseHTTPRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # of a browser that has left the page
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *_args):
         """Say nothing."""

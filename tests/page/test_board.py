@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from demo.parts import WAIT_LIMIT
 from tests.page.board import DAY, HOUR, Board, build_dag, build_event, build_run, build_token
-from tests.page.browsing import open_row, pick, renew, renew_button, row
+from tests.page.browsing import keep_picture, open_row, pick, rehearse, renew, renew_button, row
 
 MINUTE = 60
 SOON = 60_000  # ms: nothing but the browser has to respond
@@ -237,6 +237,72 @@ def test_a_refused_request_is_not_the_state_of_a_healthy_token(show):
     expect(one).to_have_attribute("data-severity", "ok")
     expect(one.locator(".failure")).to_be_hidden()
     expect(page.locator("#summary")).to_contain_text("1 token, which is OK.")
+
+
+FINDINGS = (
+    "Renewal due at 2026-11-29 12:00 UTC.",
+    "Variable ONE_TOKEN can be written.",
+    "The issuer accepts a renewal of ONE.",
+)
+
+
+def test_a_rehearsal_shows_its_steps_and_renews_nothing(show):
+    """With the result of each; the lifetime of the form has no part in it."""
+    board = show(build_token("ONE"), build_token("TWO"))
+    page = board.page
+    rehearse(page, "ONE")
+    one = row(page, "ONE")
+    expect(one.locator(".progress")).to_contain_text("Rehearsing the renewal.")
+    expect(one.locator(".steps li")).to_have_text(["Queued", "Check", "Rehearse", "Report"])
+    expect(renew_button(page, "ONE")).to_have_attribute("aria-disabled", "true")
+    message = "The renewal due at 2026-11-29 12:00 UTC will work."
+    board.end_rehearsal("ONE_TOKEN", message, *FINDINGS)
+    event = one.locator(".event")
+    expect(event).to_have_attribute("data-result", "success")
+    expect(event).to_contain_text(re.compile("The renewal due at .* UTC will work."))
+    expect(event.locator("[data-result=success]")).to_have_count(3)
+    expect(event.locator("li").last).to_have_text("Works: The issuer accepts a renewal of ONE.")
+    expect(page.locator("#announcement")).to_contain_text("ONE was rehearsed.")
+    expect(one.locator(".details")).to_contain_text("just now, succeeded")
+    expect(one).to_have_attribute("data-severity", "ok")
+    keep_picture(page, "rehearsal")
+    assert (board.rehearsed, board.posted) == (["ONE_TOKEN"], [])
+
+
+def test_a_rehearsal_that_fails_says_at_which_step(show):
+    """The token has a warning with the date; its renewal can be requested all the same."""
+    board = show(build_token("ONE"), build_token("TWO"))
+    page = board.page
+    rehearse(page, "ONE")
+    hint = "Correct `login` and `password`."
+    board.end_rehearsal(
+        "ONE_TOKEN",
+        "Sign-in of 'flowbot' failed: Incorrect username or password.",
+        *FINDINGS[:2],
+        outcome="refused",
+        hint=hint,
+    )
+    event = row(page, "ONE").locator(".event")
+    expect(event).to_contain_text("Your rehearsal has found a problem.")
+    expect(event.locator("li")).to_have_count(3)
+    expect(event.locator("[data-result=failure]")).to_have_text(
+        "Fails: Sign-in of 'flowbot' failed: Incorrect username or password."
+    )
+    words = "ONE was rehearsed, and its renewal would fail."
+    expect(page.locator("#announcement")).to_contain_text(words)
+    expect(row(page, "ONE")).to_contain_text(re.compile("The renewal due on .* will fail: refused"))
+    assert row(page, "ONE").inner_text().count(hint) == 1
+    expect(renew_button(page, "ONE")).not_to_have_attribute("aria-disabled", "true")
+    found = Axe().run(page).response["violations"]
+    assert [it for it in found if it["impact"] in ("serious", "critical")] == []
+    keep_picture(page, "rehearsal-failed")
+
+
+def test_a_rehearsal_that_left_no_result_says_so(show):
+    run = build_run(is_rehearsal=True, active=False, state="failed", message="No report.")
+    board = show(build_token("ONE", run=run), build_token("TWO"))
+    one = open_row(board.page, "ONE")
+    expect(one.locator(".event")).to_contain_text("The rehearsal of admin failed: No report.")
 
 
 def test_the_request_of_another_user_names_the_user(show):

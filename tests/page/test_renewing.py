@@ -12,7 +12,16 @@ from playwright.sync_api import expect
 from demo.parts import ROOT, free_port, wait_until
 from flowauth_rotator.core.tokens import Token, read_unverified
 from tests.e2e.search import parts_of
-from tests.page.browsing import Visitor, by_navigation, open_row, pick, renew, renew_button, row
+from tests.page.browsing import (
+    Visitor,
+    by_navigation,
+    open_row,
+    pick,
+    rehearse,
+    renew,
+    renew_button,
+    row,
+)
 from tests.page.site import TIME_ZONE
 
 DAG = "flowauth_token_rotation"
@@ -50,7 +59,7 @@ def tokens(site, issuer):
     """Tokens of two hours, and each thing that may be wrong with one; all have been looked at."""
     stored = {"FLOWAPI_TOKEN": issuer.mint("AIRFLOW", lifetime_minutes=120)} | {
         f"{name}_TOKEN": issuer.mint(name, lifetime_minutes=120)
-        for name in ("TWICE", "MEANWHILE", "DOWN", *set(OF_DAGS.values()))
+        for name in ("TWICE", "MEANWHILE", "REHEARSED", "DOWN", *set(OF_DAGS.values()))
     }
     for role in ("FRAGILE", "SHORT"):
         issuer.add_role(role.lower(), max_lifetime_minutes=120)
@@ -145,6 +154,22 @@ def test_many_clicks_are_one_renewal(site, issuer, visit):
     first, _ = issuer.rows("TWICE")
     assert issuer.requests.count(f"POST /tokens/tokens/{first.id}/renew") == 1
     assert site.tokens()["TWICE"]["run"]["requested_by"] in (None, "admin")
+
+
+def test_a_rehearsal_shows_each_step_and_issues_nothing(site, issuer, visit):
+    """All of a renewal but the request; the token stays as it is, and the log names who asked."""
+    old, rows = site.variable("REHEARSED_TOKEN"), len(issuer.rows("REHEARSED"))
+    page = visit("admin").open(site.page)
+    rehearse(page, "REHEARSED")
+    event = row(page, "REHEARSED").locator(".event")
+    expect(event).to_contain_text(re.compile("The renewal due at .* will work."))
+    steps = event.locator("li[data-result=success]")
+    expect(steps.filter(has_text="Variable REHEARSED_TOKEN can be written.")).to_be_visible()
+    expect(steps.filter(has_text="The issuer accepts a renewal of REHEARSED.")).to_be_visible()
+    expect(event.locator("[data-result=failure]")).to_have_count(0)
+    assert (site.variable("REHEARSED_TOKEN"), len(issuer.rows("REHEARSED"))) == (old, rows)
+    logged = site.ask("SELECT owner, extra FROM log WHERE event = 'flowauth_rotator.renew'")
+    assert [who for who, what in logged if "REHEARSED_TOKEN" in what] == ["admin"]
 
 
 def test_an_outdated_row_is_not_renewed_twice(site, issuer, visit):

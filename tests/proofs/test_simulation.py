@@ -32,7 +32,7 @@ def test_a_seed_replays(seed):
 
 def test_a_violation_is_told_as_a_story(monkeypatch):
     """A rotation that does not look before it writes: what happened, and which invariant fell."""
-    monkeypatch.setattr(rotation, "_read_current", lambda _store: None)
+    monkeypatch.setattr(rotation, "read_current", lambda _store: None)
     monkeypatch.setattr(
         rotation._Rotation,
         "_report_other_writer",

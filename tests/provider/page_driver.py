@@ -81,14 +81,14 @@ def put_dag(dag_id, tag="flowauth-rotator", stale=False, next_check_at=None, **c
         session.add(DagTag(name=tag, dag_id=dag_id))
 
 
-def put_runs(dag_id, states, requested_at):
+def put_runs(dag_id, states, requested_at, conf=None):
     """Store runs by id and state that a user requested."""
     with create_session() as session:
         for number, (run_id, state) in enumerate(states.items()):
             at = to_time(requested_at)
             columns = {"run_type": "manual", "run_id": run_id, "dag_id": dag_id, "state": state}
             date = {"execution_date": at + timedelta(microseconds=number)}  # of each run, its own
-            run = DagRun(**columns, **(date if AIRFLOW_2 else {"run_after": at}))
+            run = DagRun(conf=conf, **columns, **(date if AIRFLOW_2 else {"run_after": at}))
             run.queued_at = at
             if not AIRFLOW_2:
                 run.triggering_user_name = "admin"

@@ -10,9 +10,12 @@ import pytest
 from demo.parts import free_port
 from flowauth_rotator.core.durations import format_duration
 from flowauth_rotator.core.tokens import Token, read_unverified
+from proofs.flowapi import PATH, FlowApi
+from proofs.flowauth import serve
 from tests.provider.conftest import driven
 
 numbers = itertools.count()
+MASK_ALL = "set `hide_sensitive_var_conn_fields = True`"
 MASK_NOTHING = {"AIRFLOW__CORE__HIDE_SENSITIVE_VAR_CONN_FIELDS": "False"}
 TEMPLATE = "{{ 1 + 1 }} {{ var.value.HEALTHY }}"  # a token's name is other people's input
 
@@ -32,6 +35,14 @@ def connection(airflow, renewal_server):
 
 def mint_due(server, name):
     return server.mint(name, issued_at=int(time.time()) - 2700)
+
+
+def count_renewals(server):
+    """The number of requests for a token; the row 0 of a rehearsal does not exist."""
+    return sum(
+        request.startswith("POST") and request.endswith("/renew") and "/tokens/0/" not in request
+        for request in server.requests
+    )
 
 
 def stored(airflow, key):
@@ -97,6 +108,26 @@ def test_a_capped_swap_is_red(airflow, renewal_server, connection):
     assert stored(airflow, "ONE") != token
 
 
+def test_a_successor_that_flowapi_refuses_is_not_stored(airflow, renewal_server):
+    """It accepts the token in use: the task is critical at once, and nothing has changed."""
+    token = mint_due(renewal_server, "NIGHTLY")
+    airflow.put_variable(key="ONE", value=token, description=None)
+    flowapi = FlowApi(lambda presented: None if presented == token else 422)
+    with serve(flowapi.answer) as url:
+        airflow.put_connection(
+            conn_id="probing",
+            host=renewal_server.url,
+            login=renewal_server.username,
+            password=renewal_server.password,
+            extra=json.dumps({"probe_url": f"{url}{PATH}"}),
+        )
+        task = run_one(airflow, "probing")
+    assert (task["state"], task["tries"]) == ("failed", 1)
+    assert (task["report"]["outcome"], task["report"]["severity"]) == ("rejected", "critical")
+    assert "FlowAPI refuses it, and accepts the token in use" in task["report"]["message"]
+    assert stored(airflow, "ONE") == token
+
+
 def test_a_refusal_fails_the_task_at_once(airflow, renewal_server, connection):
     """A refusal is not retried, and the report contains the issuer's message."""
     token = mint_due(renewal_server, "NIGHTLY")
@@ -151,11 +182,12 @@ def several(airflow, renewal_server):
 
 
 def test_each_token_is_handled_whatever_the_state_of_the_others(airflow, renewal_server, several):
-    """Due tokens are rotated, failures are named, healthy tokens need no request."""
+    """Due tokens are rotated, failures are named, a new healthy token is rehearsed."""
     done = airflow.run(dag_id="several")
     tasks = done["tasks"]
     assert {label: task["state"] for label, task in tasks.items()} == {
         "survey": "success",
+        "rotate HEALTHY": "success",
         "rotate ETL": "success",
         "rotate MALFORMED": "failed",
         "rotate MISSING": "failed",
@@ -164,14 +196,13 @@ def test_each_token_is_handled_whatever_the_state_of_the_others(airflow, renewal
     }
     assert done["state"] == "failed"
     outcomes = [task["report"]["outcome"] for label, task in tasks.items() if "rotate" in label]
-    assert sorted(outcomes) == ["malformed", "missing", "rotated", "rotated"]
+    assert sorted(outcomes) == ["healthy", "malformed", "missing", "rotated", "rotated"]
     assert stored(airflow, "HEALTHY") == several["HEALTHY"]
     assert stored(airflow, "MALFORMED") == several["MALFORMED"]
     for key in ("DUE", "ALSO_DUE"):
         assert stored(airflow, key) != several[key]
     assert airflow.variable(key="DUE")["description"] == "for the nightly ETL"
-    renewals = [request for request in renewal_server.requests if request.endswith("/renew")]
-    assert len(renewals) == 2
+    assert count_renewals(renewal_server) == 2
 
 
 @pytest.fixture
@@ -248,20 +279,25 @@ def test_the_tokens_of_the_list_variable_are_rotated(managed, put, airflow, resu
     assert stored(airflow, "LIST_HEALTHY") == kept
 
 
-def test_without_a_list_there_is_one_token(airflow, put, results):
+def test_without_a_list_there_is_one_token(airflow, several, put, results):
     """It is in FLOWAPI_TOKEN, as ever."""
     put("FLOWAPI_TOKEN", age=0)
-    environment = {"AIRFLOW_CONN_FLOWAUTH_DEFAULT": '{"conn_type": "flowauth"}'}
-    done = airflow.run(dag_id="managed", environment=environment)
+    done = airflow.run(dag_id="managed")
     assert done["state"] == "success"
     assert results().keys() == {"FLOWAPI_TOKEN"}
 
 
 def test_a_healthy_run_costs_one_task(managed, put, renewal_server, results):
-    """However many tokens there are; the survey itself reports on them."""
-    for number in range(3):
-        put(f"WELL_{number}", age=0)
-    done = managed(*({"variable": f"WELL_{number}"} for number in range(3)))
+    """However many tokens there are; the survey itself reports on them.
+
+    The first check of a token is another: it rehearses.
+    """
+    entries = [{"variable": f"WELL_{number}"} for number in range(3)]
+    for entry in entries:
+        put(entry["variable"], age=0)
+    managed(*entries)
+    renewal_server.requests.clear()
+    done = managed(*entries)
     assert done["state"] == "success"
     assert states(done) == {"survey": "success", "rotate": "skipped", "report": "skipped"}
     assert {report["outcome"] for report in results().values()} == {"healthy"}
@@ -285,6 +321,8 @@ def test_an_invalid_entry_fails_a_run_in_which_nothing_is_due(
 ):
     """It is reported by the survey."""
     put("BESIDE", age=0)
+    managed({"variable": "BESIDE"})
+    renewal_server.requests.clear()
     done = managed({"variable": "BESIDE"}, {"variable": "BESIDE"})
     assert done["state"] == "failed"
     [error] = airflow.status()["dags"][0]["configuration_errors"]
@@ -326,7 +364,7 @@ def test_a_missing_connection_is_reported_before_the_token_is_due(
         "critical",
     )
     assert results()["ALONE"]["message"] == "Connection not_made does not exist."
-    assert sum(request.endswith("/renew") for request in renewal_server.requests) == 1
+    assert count_renewals(renewal_server) == 1
 
 
 def test_a_schedule_that_is_too_slow_for_a_token_is_a_warning(managed, put, results):
@@ -365,22 +403,21 @@ def test_a_variable_that_airflow_does_not_mask_is_a_warning(managed, put, airflo
 
 
 @pytest.mark.parametrize(
-    ("key", "settings", "advice"),
+    ("settings", "advice"),
     [
-        ("MASKED_TOKEN", {}, None),
-        ("OPEN", {}, "rename the Variable to a key that contains `token`"),
-        ("ODDLY_NAMED", {"AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "oddly"}, None),
-        ("MASKED_TOKEN", MASK_NOTHING, "set `hide_sensitive_var_conn_fields = True`"),
-        ("OPEN", MASK_NOTHING, "set `hide_sensitive_var_conn_fields = True`"),
+        ({}, {"MASKED_TOKEN": None, "OPEN": "rename the Variable to a key that contains `token`"}),
+        ({"AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "oddly"}, {"ODDLY_NAMED": None}),
+        (MASK_NOTHING, dict.fromkeys(("MASKED_TOKEN", "OPEN"), MASK_ALL)),
     ],
     ids=str,
 )
-def test_the_advice_on_masking_helps(put, airflow_home, key, settings, advice):
+def test_the_advice_on_masking_helps(put, airflow_home, settings, advice):
     """Airflow may mask no key at all: then another key does not help."""
-    put(key, age=0)
     with driven(airflow_home, **settings) as configured:
-        report = configured.probe("survey", key, schedule=60, scheduled=False)["answer"]
-    assert (advice in report["hint"]) if advice else report["hint"] == ""
+        for key, sentence in advice.items():
+            put(key, age=0)
+            report = configured.probe("survey", key, schedule=60, scheduled=False)["answer"]
+            assert (sentence in report["hint"]) if sentence else report["hint"] == ""
 
 
 def test_a_run_by_hand_rotates_the_tokens_that_it_names(managed, put, airflow):
@@ -458,4 +495,5 @@ def test_tokens_beyond_the_limit_of_a_run_follow_in_the_next(managed, put, airfl
     assert "2 due tokens exceed the limit of a run" in airflow_home.log.read_text()
     done = managed(*entries, settings=settings)
     assert {"rotate THREE", "rotate EXPIRED"} < states(done).keys()
+    assert len(states(done)) == 4, "no rehearsal exceeds the limit"
     assert results()["NEVER_PUT"]["outcome"] == "missing"

@@ -8,6 +8,8 @@ from pyotp import TOTP, random_base32
 
 from demo.parts import free_port
 from flowauth_rotator.provider.provider_info import CONNECTION_FIELDS
+from proofs.flowapi import PATH, FlowApi
+from proofs.flowauth import serve
 
 numbers = itertools.count()
 
@@ -191,8 +193,9 @@ def test_a_wrong_clock_is_reported(tested, renewal_server):
         ({"host": f"http://127.0.0.1:{free_port()}"}, "cannot be reached"),
         ({"extra": {"public_key": "no key"}}, "is not a valid PEM public key"),
         ({"extra": {"totp_secret": "not-base-32!"}}, "`totp_secret` is not a base32 text"),
+        ({"extra": {"probe_url": "flowapi"}}, "`probe_url` does not begin with http"),
     ],
-    ids=["password", "unreachable", "key", "secret"],
+    ids=["password", "unreachable", "key", "secret", "probe"],
 )
 def test_a_connection_that_fails_names_the_reason(tested, settings, sentence):
     """With the correction, and without the password."""
@@ -235,3 +238,11 @@ def test_public_keys_are_read_where_the_issuer_publishes_them(tested, renewal_se
     good, words = tested({"public_key": f"{renewal_server.url}/version"})
     assert (good, "JWK Set has no public signing key" in words) == (False, True)
     assert not tested({"public_key": f"{renewal_server.url}/keys"})[0]
+
+
+def test_flowapi_must_refuse_a_request_without_a_token(tested):
+    """Otherwise the address says nothing about tokens."""
+    with serve(FlowApi(lambda _: None).answer) as flowapi:
+        assert tested({"probe_url": f"{flowapi}{PATH}"})[0]
+        good, words = tested({"probe_url": flowapi})
+    assert (good, "does not refuse a request without a token" in words) == (False, True)

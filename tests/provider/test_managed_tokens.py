@@ -113,6 +113,14 @@ def test_an_invalid_list_is_a_single_error(text, words):
         ({"variable": "X", "lifetime_minutes": 0}, "X", "`lifetime_minutes` is 0"),
         ({"variable": "FIRST"}, "FIRST", "Variable FIRST is listed twice"),
         ({"variable": "X", "name": "ONE"}, "ONE", "Two tokens have the name 'ONE'"),
+        ({"variable": "X", "also_variables": ["FIRST"]}, "X", "Variable FIRST is listed twice"),
+        ({"variable": "X", "also_variables": ["X"]}, "X", "Variable X is listed twice"),
+        ({"variable": "X", "also_variables": "Y"}, "X", "not a list of keys"),
+        ({"variable": "X", "also_variables": [7]}, "X", "not a list of keys"),
+        ({"variable": "X", "also_variables": [""]}, "X", "not a list of keys"),
+        ({"variable": "X", "also_variables": ["V" * 251]}, "X", "longer than 250"),
+        ({"variable": "X", "store": 7}, "X", "`store` is not a string"),
+        ({"variable": "X", "store": "vault"}, "X", "neither the address of a secrets backend"),
     ],
     ids=str,
 )
@@ -127,6 +135,19 @@ def test_an_invalid_entry_is_named_and_stops_no_other(entry, label, words):
     )
     assert words in problem.error.message
     assert problem.error.hint
+
+
+def test_the_variables_of_an_invalid_entry_are_free_for_another():
+    """An entry that repeats its own Variable, or another's name, is not in use."""
+    entries = [
+        {"variable": "FIRST", "name": "ONE"},
+        {"variable": "X", "also_variables": ["Y", "X"]},
+        {"variable": "Z", "name": "ONE"},
+        *({"variable": key} for key in "XYZ"),
+    ]
+    tokens, problems = parse_tokens(json.dumps(entries))
+    assert [token.variable for token in tokens] == ["FIRST", "X", "Y", "Z"]
+    assert [problem.label for problem in problems] == ["X", "ONE"]
 
 
 def test_a_duplicate_key_in_an_entry_is_an_error():

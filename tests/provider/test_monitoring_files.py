@@ -32,12 +32,12 @@ def folders(tmp_path, monkeypatch):
     return tmp_path / "spool", tmp_path / "textfiles"
 
 
-def write(name="AIRFLOW"):
+def write(*others, name="AIRFLOW"):
     from flowauth_rotator.provider.monitoring_files import write_monitoring_files
 
     dag = RotationDagStatus(DAG, checked_at=NOON, deadline_at=NOON + timedelta(minutes=62))
     token = TokenStatus(name, last_check=Event(NOON, Outcome.HEALTHY))
-    write_monitoring_files(StatusDocument((dag,), (token,)), NOON)
+    write_monitoring_files(StatusDocument((dag,), (token, *others)), NOON)
 
 
 def list_files(folder):
@@ -53,6 +53,25 @@ def test_both_files_are_written_and_stale_drafts_removed(folders):
         os.utime(draft, (long_ago, long_ago))
     write()
     assert [list_files(folder) for folder in folders] == [[SPOOL_FILE], [TEXTFILE]]
+
+
+def test_a_token_that_no_check_has_read_yet_raises_no_alert(folders):
+    """It is managed, of unknown severity, neither readable nor not, and no service of Checkmk."""
+    write(TokenStatus("NEW", "NEW_TOKEN", DAG))
+    spool, textfiles = (
+        (folder / name).read_text()
+        for folder, name in zip(folders, (SPOOL_FILE, TEXTFILE), strict=True)
+    )
+    assert "FlowAuth_Token_AIRFLOW" in spool
+    assert "FlowAuth_Token_NEW" not in spool
+    samples = dict(line.rsplit(" ", 1) for line in textfiles.splitlines() if "NEW" in line)
+    names = {
+        key.partition("{")[0].removeprefix("flowauth_rotator_"): samples[key] for key in samples
+    }
+    assert names.pop("token_severity") == "3.0"
+    assert names.pop("token_expected") == names.pop("token_info") == "1.0"
+    assert names.pop("token_name_known") == "1.0"
+    assert {name.partition("_")[0] for name in names} <= {"rotations"}
 
 
 @pytest.mark.parametrize("prepare", [os.mkfifo, "link", "hard link"], ids=str)

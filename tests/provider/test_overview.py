@@ -106,6 +106,17 @@ def test_a_due_token_needs_attention_if_its_dag_will_not_renew_it():
     assert row["forecast"].startswith("The token is not being renewed.")
 
 
+def test_a_token_in_another_store_is_as_the_last_check_found_it():
+    """The web server reads Airflow's database alone, which does not have the token."""
+    token = encode_token(20 * HOUR)
+    settings = {"variable": KEY, "store": "vault://vault_default/variables"}
+    renew_at = NOON + 12 * HOUR
+    row = build_row(None, describe_token(token, settings=settings, renew_at=renew_at))
+    assert (row["state"], row["severity"]) == ("healthy", "ok")
+    assert row["expires_at"] == round((NOON + 20 * HOUR).timestamp())
+    assert row["renewal_check_at"] >= round(renew_at.timestamp())
+
+
 def test_a_failure_is_shown_until_another_token_is_in_use():
     """With the message, the hint and the task of the rotation."""
     token = encode_token(7 * HOUR)
@@ -364,6 +375,7 @@ class TestPageRun:
             "active": state in ("queued", "running"),
             "requested_at": round((NOON - HOUR).timestamp()),
             "requested_by": "admin",
+            "is_rehearsal": False,
             "step": None,
             "message": message,
             "url": "run renew-1",
@@ -392,6 +404,25 @@ class TestPageRun:
             "refused",
             "task rotate 3 of renew-1",
         )
+
+    @pytest.mark.parametrize(("state", "severity"), [("success", "ok"), ("failed", "warning")])
+    def test_a_rehearsal_is_its_own_result(self, state, severity):
+        """Not the check before it, and no failure of a renewal."""
+        token, run = encode_token(), replace(build_run(state), is_rehearsal=True)
+        checked = Event(NOON, "healthy", message="It is fine.", run_id="renew-1")
+        event = describe_rotation(token, severity=Severity(severity), run_id="renew-1")
+        known = describe_token(token, last_rehearsal=event, last_check=checked)
+        row = build_row(token, known, run=run)
+        assert (row["run"]["is_rehearsal"], row["run"]["message"]) == (True, "A message.")
+        assert row["last_rehearsal"]["url"] == "task rotate 3 of renew-1"
+        assert (row["severity"], row["error"]) == (severity, None)
+
+    def test_a_rehearsal_of_a_token_that_cannot_be_read_has_the_result_of_its_check(self):
+        token = encode_token()
+        run = replace(build_run("failed"), is_rehearsal=True)
+        missing = Event(NOON, "missing", Severity.CRITICAL, "It is empty.", run_id="renew-1")
+        row = build_row(token, describe_token(token, last_check=missing), run=run)
+        assert row["run"]["message"] == "It is empty."
 
     def test_a_token_that_was_stored_since_ends_its_failure(self):
         """The failure was about the token before it."""

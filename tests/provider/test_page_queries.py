@@ -249,6 +249,26 @@ def test_a_lifetime_that_cannot_be_granted_is_refused(database, minutes, message
     assert message in error["message"]
 
 
+def test_a_rehearsal_has_the_lifetime_of_the_token(database):
+    """Another lifetime would be the result of a renewal that nobody has asked for."""
+    [key] = put(database)
+    body = {"dry_run": True, "lifetime_minutes": 60}
+    error = database.renew(name=key, body=body, now=NOW, startable=[DAG])
+    assert (error["code"], "leave out `lifetime_minutes`" in error["message"]) == (400, True)
+    error = database.renew(name=key, body={"dry_run": 1}, now=NOW, startable=[DAG])
+    assert error == {"code": 400, "message": "`dry_run` is not true or false."}
+
+
+def test_a_run_says_whether_it_is_a_rehearsal(database):
+    """By the configuration that the page has started it with."""
+    first, second = put(database, tokens=2)
+    for at, key, conf in ((NOW, first, {"dry_run": True}), (NOW + 1, second, {"force": True})):
+        states = {f"{build_run_prefix(key)}1": "queued"}
+        database.put_runs(dag_id=DAG, states=states, requested_at=at, conf=conf)
+    runs = {row["variable"]: row["run"] for row in overview(database)["tokens"]}
+    assert {key: run["is_rehearsal"] for key, run in runs.items()} == {first: True, second: False}
+
+
 def test_a_user_sees_the_variables_that_they_may_read(database):
     """And the DAGs of these, and those whose runs they may start."""
     for dag_id in ("one", "two", "three"):

@@ -60,3 +60,18 @@ def test_an_invalid_min_remaining_is_refused(given):
 
     with pytest.raises(Misconfigured, match="`min_remaining` is"):
         FlowAPITokenSensor(task_id="wait", min_remaining=given)
+
+
+def test_an_error_of_a_store_is_waited_for(tmp_path, monkeypatch):
+    """Also one that its class does not handle, whose text may be a secret."""
+    from flowauth_rotator.provider import FlowAPITokenSensor
+
+    (tmp_path / "unsound.py").write_text(
+        "class Store:\n"
+        "    place = 'the shelf'\n"
+        "    def __init__(self, key): ...\n"
+        "    def read(self): raise KeyError('hunter2')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    sensor = FlowAPITokenSensor(task_id="wait", min_remaining=60, store="unsound.Store")
+    assert sensor.poke({}) is False

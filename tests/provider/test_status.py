@@ -15,11 +15,11 @@ def run(airflow, renewal_server):
     connection["password"] = renewal_server.password
     airflow.forget_status()
 
-    def run(*variables, settings=None, **params):
+    def run(*variables, settings=None, entry=None, **params):
         environment = {
             "AIRFLOW_CONN_FLOWAUTH_DEFAULT": json.dumps(connection),
             "AIRFLOW_VAR_FLOWAUTH_ROTATOR_TOKENS": json.dumps(
-                [{"variable": key} for key in variables]
+                [{"variable": key, **(entry or {})} for key in variables]
             ),
             **(settings or {}),
         }
@@ -66,26 +66,34 @@ def test_a_run_leaves_a_document_without_any_part_of_a_token(airflow, run, put):
 
 def test_a_run_with_nothing_due_maps_nothing(run, put):
     """Its one XCom is an empty list, however many tokens there are."""
-    for number in range(5):
-        put(f"KEPT_{number}_TOKEN", f"kept {number}")
-    done = run(*(f"KEPT_{number}_TOKEN" for number in range(5)))
+    keys = [f"KEPT_{number}_TOKEN" for number in range(5)]
+    for key in keys:
+        put(key, key.lower())
+    run(*keys)  # rehearses
+    done = run(*keys)
     assert done["xcoms"] == ["survey return_value"]
     assert done["tasks"]["survey"]["answer"] == []
 
 
-def test_the_issuers_name_is_learnt_by_a_rotation(airflow, airflow_home, renewal_server, run, put):
+@pytest.mark.parametrize("by", ["rotation", "rehearsal"])
+def test_the_issuers_name_is_learnt(airflow, airflow_home, renewal_server, run, put, by):
     """FlowAuth's tokens carry no name: until then the key of the Variable stands in."""
     renewal_server.omit_names()
-    put("FLOWAPI_TOKEN", "AIRFLOW")
-    run("FLOWAPI_TOKEN")
-    token = tokens_of(airflow)["FLOWAPI_TOKEN"]
-    assert (token["name"], token["name_is_known"]) == ("FLOWAPI_TOKEN", False)
-    assert run("FLOWAPI_TOKEN", force=True)["state"] == "success"
-    assert run("FLOWAPI_TOKEN")["state"] == "success"
-    token = tokens_of(airflow)["FLOWAPI_TOKEN"]
-    assert (token["name"], token["former_name"]) == ("AIRFLOW", "FLOWAPI_TOKEN")
+    variable = f"LEARNT_BY_{by.upper()}_TOKEN"
+    put(variable, "AIRFLOW")
+    if by == "rotation":
+        entry = {"rehearse_every": None}
+        run(variable, entry=entry)
+        token = tokens_of(airflow)[variable]
+        assert (token["name"], token["name_is_known"]) == (variable, False)
+        assert run(variable, entry=entry, force=True)["state"] == "success"
+    else:
+        run(variable)
+    assert run(variable)["state"] == "success"
+    token = tokens_of(airflow)[variable]
+    assert (token["name"], token["former_name"]) == ("AIRFLOW", variable)
     assert token["last_check"]["outcome"] == "healthy"
-    sentence = "is reported as 'AIRFLOW', and no longer as 'FLOWAPI_TOKEN'"
+    sentence = f"is reported as 'AIRFLOW', and no longer as '{variable}'"
     assert airflow_home.log.read_text().count(sentence) == 1
 
 

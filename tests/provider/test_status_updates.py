@@ -18,6 +18,7 @@ from flowauth_rotator.provider.status_updates import (
     describe_survey_failures,
     is_complete_check,
     record_failure,
+    record_rehearsals,
     record_rotations,
     record_survey,
 )
@@ -165,7 +166,7 @@ def test_a_failed_request_for_a_token_that_is_not_due_is_not_its_state(survey_of
     document = record_survey(document, forced, run(2))
     unchanged = vars(healthy.report) | {"severity": Severity.WARNING, "checked_at": run(2).now}
     report = Report(**unchanged | {"outcome": Outcome.REFUSED, "message": "No."})
-    [token] = record_rotations(document, {"KEY": (0, report)}, run(2)).tokens
+    [token] = record_rotations(document, {"KEY": (0, report)}, run(2), forced={"KEY"}).tokens
     assert (token.last_check.outcome, token.last_check.run_id) == ("healthy", "run 1")
     assert (token.rotations[0].outcome, token.rotations[0].message) == ("refused", "No.")
     assert token.rotation_counts == {"refused": 1}
@@ -173,6 +174,17 @@ def test_a_failed_request_for_a_token_that_is_not_due_is_not_its_state(survey_of
     swap = rotated(healthy, run(2))
     [token] = record_rotations(document, {"KEY": (0, swap)}, run(2)).tokens
     assert token.last_check.outcome == "rotated"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CONFLICT, Outcome.UNAVAILABLE], ids=str)
+def test_a_copy_that_is_not_updated_is_the_state_of_its_token(survey_of, outcome):
+    """Also of one that is not due: its check has a result, which is a warning."""
+    token = replace(survey_of(HEALTHY), lacks_copies=True)
+    document = record_survey(None, plan(token), run(1))
+    report = replace(token.report, outcome=outcome, severity=Severity.WARNING, hint="Remove it.")
+    [token] = record_rotations(document, {"KEY": (0, report)}, run(1)).tokens
+    assert (token.last_check.run_id, token.last_check.severity) == ("run 1", Severity.WARNING)
+    assert token.current_result.hint == "Remove it."
 
 
 def test_events_have_the_user_who_started_the_run(survey_of):
@@ -201,6 +213,32 @@ def test_a_token_that_cannot_be_read_is_recorded_at_once(survey_of):
     assert token.former_name is None
 
 
+@pytest.mark.parametrize(
+    ("later", "severity"), [(MINUTE, Severity.WARNING), (45 * MINUTE, Severity.CRITICAL)], ids=str
+)
+def test_a_store_that_does_not_respond_is_critical_when_the_token_is(survey_of, later, severity):
+    """In the survey, its rotation and a rehearsal: until then the known dates say there is time."""
+    known = record_survey(None, plan(survey_of()), run(0))
+    [before] = known.tokens
+    error = StoreUnavailable("Vault did not respond.")
+    report = error.report(name="KEY", place="Vault secret KEY", checked_at=NOON + later)
+    check = replace(run(1), now=NOON + later)
+    document = record_survey(known, plan(SurveyedToken(ManagedToken("KEY"), report)), check)
+    for done in (
+        document,
+        record_rotations(known, {"KEY": (0, report)}, check),
+        record_rotations(document, {"KEY": (0, report)}, check),
+    ):
+        [token] = done.tokens
+        assert (token.expires_at, token.renew_at) == (before.expires_at, before.renew_at)
+        events = [token.last_check, *token.rotations]
+        assert {event.severity for event in events if event.has_failed} == {severity}
+    [token] = record_rehearsals(known, {"KEY": (0, report)}, check).tokens
+    assert token.last_rehearsal.severity is severity
+    [token] = record_survey(None, plan(SurveyedToken(ManagedToken("KEY"), report)), check).tokens
+    assert token.last_check.severity is Severity.CRITICAL
+
+
 def test_a_run_for_some_tokens_keeps_the_entries_of_the_others(survey_of):
     """And it is not a check of all tokens."""
     both = plan(survey_of(), survey_of(variable="OTHER"))
@@ -221,6 +259,50 @@ def test_a_token_that_is_no_longer_managed_is_dropped(survey_of):
     after = record_survey(document, plan(invalid=[INVALID]), run(2))
     assert [token.variable for token in after.tokens] == ["KEY", "OTHER"]
     assert after.dags[0].configuration_errors == (str(INVALID.error),)
+
+
+def test_a_token_that_a_check_did_not_read_keeps_its_entry(survey_of):
+    """The check counts as one of all tokens; a token that is no longer managed is dropped."""
+    both = plan(survey_of(), survey_of(variable="OTHER"), survey_of(variable="GONE"))
+    before = record_survey(None, both, run(1))
+    changed = ManagedToken("OTHER", lifetime_minutes=60)
+    after = record_survey(before, plan(survey_of(), unread=[changed]), run(2))
+    assert [token.variable for token in after.tokens] == ["KEY", "OTHER"]
+    assert after.tokens[1] == before.tokens[1]
+    [dag] = after.dags
+    assert (dag.checked_at, dag.token_count) == (run(2).now, 2)
+    assert dag.deadline_at == run(2).now + 12 * MINUTE
+    assert is_complete_check(after, run(2))
+
+
+def test_the_public_keys_of_unread_tokens_are_kept(survey_of):
+    """The page verifies their tokens with these; a connection of no token is forgotten."""
+    keys = {"flowauth_default": "a", "other": "b", "gone": "c"}
+    before = record_survey(None, plan(survey_of(), public_keys=keys), run(1))
+    unread = [ManagedToken("OTHER", flowauth_conn_id="other")]
+    survey = plan(survey_of(), unread=unread, public_keys={"flowauth_default": "d"})
+    after = record_survey(before, survey, run(2))
+    assert after.dags[0].public_keys == {"flowauth_default": "d", "other": "b"}
+
+
+def test_a_token_that_was_never_read_has_an_entry_without_facts(survey_of):
+    """It is counted, and its first check renames nothing."""
+    unread = [ManagedToken("OTHER"), ManagedToken("THIRD", name="ETL", description="x")]
+    document = record_survey(None, plan(survey_of(), unread=unread), run(1))
+    document = StatusDocument.load(document.dump())
+    _, other, third = document.tokens
+    assert (other.name, other.name_is_known, other.dag_id) == ("OTHER", False, "dag")
+    assert (third.name, third.name_is_known) == ("ETL", True)
+    assert third.settings == {"variable": "THIRD", "name": "ETL"}
+    assert other.is_unread
+    assert third.is_unread
+    assert document.dags[0].token_count == 3
+    read = survey_of(variable="OTHER")
+    read = replace(read, report=replace(read.report, name="NIGHTLY", name_is_known=True))
+    after = record_survey(document, plan(read, unread=[ManagedToken(), unread[1]]), run(2))
+    [token] = [token for token in after.tokens if token.variable == "OTHER"]
+    assert (token.name, token.former_name, token.is_unread) == ("NIGHTLY", None, False)
+    assert describe_renamings(document, after) == []
 
 
 def test_a_failed_survey_is_recorded_until_one_succeeds(survey_of):

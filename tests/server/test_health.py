@@ -40,7 +40,7 @@ class TestMetrics:
             assert answer.headers["WWW-Authenticate"] == "Bearer"
 
     def test_every_result_is_there_from_the_beginning(self, scrape):
-        for result in ("renewed", "replayed", "refused", "failed"):
+        for result in ("renewed", "replayed", "rehearsed", "refused", "failed"):
             assert scrape()[self.RENEWALS, result] == 0
 
     def test_renewals_are_counted_by_result(self, flowbot, scrape):

@@ -93,20 +93,21 @@ def get_runbook(name: str) -> str:
 
 
 def renew_token(viewer: Viewer, name: str, body: object, now: datetime) -> dict[str, Any]:
-    """Start a renewal, and return the document of `POST api/tokens/{name}/renew`.
+    """Start a renewal or its rehearsal; return the document of `POST api/tokens/{name}/renew`.
 
-    If a renewal of the token is already active, return that one.
+    If a renewal or a rehearsal of the token is already active, return that one.
 
     Args:
         viewer: the user.
         name: the token's Variable or name.
-        body: optionally the requested lifetime and the expiry of the token to renew.
+        body: optionally the requested lifetime, the expiry of the token to renew, and whether only
+            to rehearse the renewal.
         now: an aware time.
 
     Raises:
         ApiError: 400, 403, 404, 409 or 503.
     """
-    minutes, expires_at = _parse_renewal(body)
+    minutes, expires_at, is_rehearsal = _parse_renewal(body)
     overview = _read_overview(viewer, now)
     token = _find_token(overview.assessment.tokens, name)
     row, last_run = overview.build_row(token), overview.status.find_run(token.token)
@@ -114,9 +115,12 @@ def renew_token(viewer: Viewer, name: str, body: object, now: datetime) -> dict[
     if dag_id not in overview.renewable_dags:
         raise ApiError(403, row["renewal"]["why_not"])
     if not (last_run and last_run.is_active):
-        _validate_renewal(row, minutes, expires_at)
+        _validate_request(row, expires_at)
+        params: dict[str, Any] = {"names": [variable], "dry_run": True}
+        if not is_rehearsal:
+            _validate_lifetime(row, minutes)
+            params = {"names": [variable], "force": True, "lifetime_minutes": minutes}
         run_id = build_next_run_id(variable, last_run)
-        params = {"names": [variable], "force": True, "lifetime_minutes": minutes}
         start_run(dag_id, run_id, params, user=viewer.name, now=now)
         overview = _read_overview(viewer, now)
         row = overview.build_row(_find_token(overview.assessment.tokens, variable))
@@ -227,32 +231,46 @@ def _find_token(tokens: Sequence[AssessedToken], name: str) -> AssessedToken:
     return matches[0]
 
 
-def _parse_renewal(body: object) -> tuple[int | None, int | None]:
-    """Return the requested lifetime in minutes and the expiry of the token to renew, if given."""
+def _parse_renewal(body: object) -> tuple[int | None, int | None, bool]:
+    """Return the requested lifetime in minutes and the expiry of the token to renew, if given.
+
+    The third value is whether only to rehearse the renewal.
+    """
     if body is None:
         body = {}
-    if not isinstance(body, dict) or set(body) - {"lifetime_minutes", "expires_at"}:
+    if not isinstance(body, dict) or set(body) - {"lifetime_minutes", "expires_at", "dry_run"}:
         raise ApiError(
-            400, "The body is not a JSON object of `lifetime_minutes` and `expires_at` alone."
+            400,
+            "The body is not a JSON object of `lifetime_minutes`, `expires_at` and `dry_run` "
+            "alone.",
         )
     minutes, expires_at = body.get("lifetime_minutes"), body.get("expires_at")
+    is_rehearsal = body.get("dry_run", False)
     if minutes is not None and not (type(minutes) is int and 1 <= minutes <= LONGEST_LIFETIME):
         raise ApiError(400, f"`lifetime_minutes` is not an integer from 1 to {LONGEST_LIFETIME}.")
     if expires_at is not None and type(expires_at) is not int:
         raise ApiError(400, "`expires_at` is not an integer of epoch seconds.")
-    return minutes, expires_at
+    if not isinstance(is_rehearsal, bool):
+        raise ApiError(400, "`dry_run` is not true or false.")
+    if is_rehearsal and minutes is not None:
+        raise ApiError(
+            400,
+            "A rehearsal is of the lifetime that the token is set to: leave out "
+            "`lifetime_minutes`.",
+        )
+    return minutes, expires_at, is_rehearsal
 
 
-def _validate_renewal(
-    row: dict[str, Any],
-    minutes: int | None,
-    expires_at: int | None,
-) -> None:
-    """Refuse a renewal that cannot succeed, or that is about a token not in use any more."""
+def _validate_request(row: dict[str, Any], expires_at: int | None) -> None:
+    """Refuse a request that cannot succeed, or that is about a token not in use any more."""
     if not row["renewal"]["possible"]:
         raise ApiError(409, row["renewal"]["why_not"])
     if expires_at not in (None, row["expires_at"]):
         raise ApiError(409, f"The token was renewed in the meantime. {row['message']}")
+
+
+def _validate_lifetime(row: dict[str, Any], minutes: int | None) -> None:
+    """Refuse a lifetime that cannot be granted, as far as the limits are known."""
     shortest, longest = row["renewal"]["shortest_minutes"], row["renewal"]["longest_minutes"]
     lifetime = minutes or row["renewal"]["usual_minutes"]
     if lifetime and shortest and lifetime < shortest:

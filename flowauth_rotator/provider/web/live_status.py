@@ -99,6 +99,9 @@ def add_tokens(
 ) -> LiveStatus:
     """Return the status with the live facts of the tokens.
 
+    A token in another store than Airflow's database, which the web server may not reach, is as the
+    last check has found it.
+
     Args:
         document: the documents with the live facts of the DAGs.
         stores: the Variable of each token, by its key.
@@ -109,10 +112,16 @@ def add_tokens(
     tokens = []
     for known in document.tokens:
         settings, dag = parse_settings(known), dags[known.dag_id or ""]
-        store = stores[known.variable or ""]
+        if settings.store:
+            tokens.append(_add_checks(known, dag))
+            continue
         try:
             inspection = inspect_token(
-                store, settings.policy, now=now, name=settings.name, decode=_decode
+                stores[known.variable or ""],
+                settings.policy,
+                now=now,
+                name=settings.name,
+                decode=_decode,
             )
         except RotatorError as error:
             tokens.append(_build_unreadable_token(known, settings, dag, error, now))
@@ -174,7 +183,7 @@ def _build_token(
     if signature is not Signature.VALID or fingerprint != known.fingerprint:
         key = dag.public_keys.get(settings.flowauth_conn_id)
         signature = verify_signature(inspection.token, key)
-    return replace(
+    token = replace(
         known,
         name=name,
         name_is_known=name_is_known,
@@ -187,11 +196,19 @@ def _build_token(
         renew_at=decision.renew_at,
         critical_at=decision.critical_at,
         expires_at=claims.expires_at,
-        next_check_at=dag.next_check_at,
-        renewal_check_at=find_first_check(
-            _parse_schedule(dag.schedule), decision.renew_at, dag.next_check_at
-        ),
     )
+    return _add_checks(token, dag)
+
+
+def _add_checks(token: TokenStatus, dag: RotationDagStatus) -> TokenStatus:
+    """Return the token with the time of its next check, and of the one that renews it."""
+    token = replace(token, next_check_at=dag.next_check_at)
+    if token.renew_at is None:
+        return token
+    renewal_check_at = find_first_check(
+        _parse_schedule(dag.schedule), token.renew_at, dag.next_check_at
+    )
+    return replace(token, renewal_check_at=renewal_check_at)
 
 
 def _parse_schedule(schedule: str | float | None) -> Schedule:

@@ -102,6 +102,11 @@ class Overview:
                 {**values, "url": self._build_event_url(token, event)}
                 for values, event in zip(rendered["rotations"], token.rotations, strict=True)
             ],
+            "last_rehearsal": rendered["last_rehearsal"]
+            and {
+                **rendered["last_rehearsal"],
+                "url": self._build_event_url(token, token.last_rehearsal),
+            },
             "scopes": [{"name": role, "scopes": sorted(scopes[role])} for role in sorted(scopes)],
             "renewal": self._build_renewal(assessed),
             "run": self._build_run(token),
@@ -165,6 +170,7 @@ class Overview:
             "step": run.step,
             "requested_at": to_json(run.requested_at),
             "requested_by": run.requested_by,
+            "is_rehearsal": run.is_rehearsal,
             "message": run.describe(run.find_result(token, self._dags[dag_id].dag)),
             "url": self.pages.run(dag_id, run.run_id),
         }
@@ -177,8 +183,9 @@ class Overview:
             token.failed_rotation,
         )
         is_last = last is None or (run is not None and last.at < run.requested_at)
+        is_renewal = run is not None and not run.is_rehearsal
         is_replaced = run and token.issued_at and token.issued_at > run.requested_at
-        if run and run.has_failed and is_last and not is_replaced:
+        if run and is_renewal and run.has_failed and is_last and not is_replaced:
             dag_id = token.dag_id or ""
             result = run.find_result(token, self._dags[dag_id].dag)
             return {

@@ -1,4 +1,7 @@
-"""The DAG runs that users start from the page: their ids, their progress and their results."""
+"""The DAG runs that users start from the page: their ids, their progress and their results.
+
+Rehearsals are runs like renewals, so that a token has one active run of either kind.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ NO_RESULT = "The run ended without a report; see its log."
 
 @dataclass(frozen=True)
 class PageRun:
-    """A DAG run that a user started from the page to renew a token.
+    """A DAG run that a user started from the page to renew a token, or to rehearse that.
 
     Attributes:
         run_id: its id.
@@ -26,6 +29,7 @@ class PageRun:
         requested_at: when the user requested it.
         requested_by: the user, if Airflow records it.
         step: the task that an active run is at, or `queued`; None otherwise.
+        is_rehearsal: whether it rehearses the renewal.
     """
 
     run_id: str
@@ -33,6 +37,7 @@ class PageRun:
     requested_at: datetime
     requested_by: str | None = None
     step: str | None = None
+    is_rehearsal: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -46,7 +51,12 @@ class PageRun:
 
     def find_result(self, token: TokenStatus, dag: RotationDagStatus) -> Event | None:
         """Return the result of the run for a token; None if the document does not have it."""
-        events = [token.last_check, *token.rotations, dag.failure]
+        check = token.last_check
+        if self.is_rehearsal:  # the check of the token comes first, and succeeds
+            is_end = check is None or check.has_failed
+            events = [token.last_rehearsal, check if is_end else None, dag.failure]
+        else:
+            events = [check, *token.rotations, dag.failure]
         return next((event for event in events if event and event.run_id == self.run_id), None)
 
     def describe(self, result: Event | None) -> str:
@@ -54,7 +64,7 @@ class PageRun:
         if self.state == "queued":
             return "Waiting for the scheduler."
         if self.is_active:
-            return "Renewing."
+            return "Rehearsing the renewal." if self.is_rehearsal else "Renewing."
         if result and result.message:
             return result.message
         return NO_RESULT if self.has_failed else ""

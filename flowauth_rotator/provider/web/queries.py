@@ -72,6 +72,7 @@ def read_page_runs(session: Session, dag_ids: Collection[str]) -> PageRuns:
             state=str(run.state),
             requested_at=get_request_time(run),
             requested_by=get_requester(run),
+            is_rehearsal=bool(run.conf and run.conf.get("dry_run")),
         )
         for run in session.scalars(select(DagRun).where(DagRun.id.in_(last)))
         if is_run_id(run.run_id)

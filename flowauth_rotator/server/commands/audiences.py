@@ -71,7 +71,7 @@ def delete_audience(services: Services, name: str) -> None:
 
     \b
     Example:
-      flowauth-rotator server delete-audience TEST_SEVER
+      flowauth-rotator server delete-audience OLD_SERVER
     """  # noqa: D301
     services.accounts.delete_audience(name)
     click.echo(f"Deleted audience {name!r}.")
@@ -189,7 +189,7 @@ def delete_role(services: Services, name: str, audience: str | None) -> None:
 
 
 @click.command(cls=options.Command)
-@click.option("--audience", type=options.NAME, help="Audience to list; default: all.")
+@click.option("--audience", type=options.NAME, help="Audience to list.  [default: all]")
 @options.as_json
 @options.with_services
 def roles(services: Services, audience: str | None, as_json: bool) -> None:

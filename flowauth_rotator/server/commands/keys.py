@@ -37,7 +37,7 @@ def public_key(services: Services) -> None:
 @click.option(
     "--algorithm",
     type=options.algorithm,
-    help="Algorithm of the new key; default: that of the old key.",
+    help="Algorithm of the new key.  [default: that of the old key]",
 )
 @options.as_json
 @options.with_unverified_services

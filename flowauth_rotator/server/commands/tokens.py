@@ -37,13 +37,13 @@ from flowauth_rotator.server.issuing import IssuedToken
     "--lifetime-minutes",
     type=options.parse_minutes,
     metavar="MINUTES",
-    help="Lifetime in minutes, or like 12h or 7d; default: the longest permitted.",
+    help="Lifetime in minutes, or like 12h or 7d.  [default: the maximum]",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="New file for the token, which only you can read; default: standard output.",
+    help="New file for the token, which only you can read.  [default: standard output]",
 )
 @options.with_services
 def mint(
@@ -86,9 +86,9 @@ def mint(
 @click.command(cls=options.Command)
 @click.option("--all", "show_all", is_flag=True, help="List expired and revoked tokens too.")
 @click.option(
-    "--user", "username", type=options.NAME, help="User whose tokens to list; default: all."
+    "--user", "username", type=options.NAME, help="User whose tokens to list.  [default: all]"
 )
-@click.option("--name", help="Name of the tokens to list; default: all.")
+@click.option("--name", help="Name of the tokens to list.  [default: all]")
 @options.as_json
 @options.with_services
 def tokens(
@@ -128,7 +128,7 @@ def tokens(
 @click.option("--family", is_flag=True, help="Revoke all tokens with the same first ancestor.")
 @click.option("--name", help="Name of the tokens to revoke, with --user.")
 @click.option("--user", "username", type=options.NAME, help="Owner of the name.")
-@click.option("--audience", type=options.NAME, help="Audience of the name; default: all.")
+@click.option("--audience", type=options.NAME, help="Audience of the name.  [default: all]")
 @options.as_json
 @options.with_services
 def revoke_token(

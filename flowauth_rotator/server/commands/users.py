@@ -64,7 +64,7 @@ def delete_user(services: Services, username: str) -> None:
 
     \b
     Example:
-      flowauth-rotator server delete-user flowbto
+      flowauth-rotator server delete-user trainee
     """  # noqa: D301
     services.accounts.delete_user(username)
     click.echo(f"Deleted user {username!r}.")

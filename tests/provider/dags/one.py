@@ -29,6 +29,9 @@ with DAG("one", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.u
         retry_delay=timedelta(0),
     )
 
+with DAG("careless", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)):
+    RotateTokenOperator(task_id="rotate", variable="ONE", also_variables="TWO")
+
 with DAG("hasty", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=timezone.utc)):
     RotateTokenOperator(
         task_id="rotate",

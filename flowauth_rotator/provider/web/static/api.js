@@ -7,11 +7,15 @@ const TIMEOUT = 20000; // ms for one response
 
 export const fetchOverview = () => callApi("api/tokens");
 
-export function requestRenewal(token, minutes) {
+export const requestRenewal = (token, minutes) => postRequest(token, { lifetime_minutes: minutes });
+
+export const requestRehearsal = (token) => postRequest(token, { dry_run: true });
+
+function postRequest(token, body) {
   return callApi(`api/tokens/${encodeURIComponent(token.variable)}/renew`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Requested-With": "flowauth-rotator" },
-    body: JSON.stringify({ lifetime_minutes: minutes, expires_at: token.expires_at }),
+    body: JSON.stringify({ ...body, expires_at: token.expires_at }),
   });
 }
 
@@ -19,7 +23,7 @@ export function requestRenewal(token, minutes) {
 export function describeFailure({ status, body }) {
   if (body.message) return body.message;
   if (status === 401) return "You have been signed out.";
-  if (status === 0) return "Airflow did not respond. If the renewal has started, it appears here.";
+  if (status === 0) return "Airflow did not respond. If the run has started, it appears here.";
   return `Airflow returned an error (HTTP ${status}).`;
 }
 

@@ -1,8 +1,10 @@
 import { Details } from "./details.js";
 import {
   cloneTemplate,
+  createElement,
   setAttribute,
   setLink,
+  setList,
   setOptionalText,
   setText,
   setVisible,
@@ -84,6 +86,7 @@ export class Body {
     const step = requested?.step ?? fallback;
     const text = row.isRequesting ? "Sending the request to Airflow." : run.message;
     setText(parts.progressText, text || "Renewing.");
+    setText(parts.mainStep, row.isRehearsing ? "Rehearse" : "Renew");
     setOptionalText(parts.requestedBy, requested?.requested_by);
     setLink(parts.run, requested?.url);
     const current = STEPS.indexOf(step);
@@ -101,12 +104,20 @@ export class Body {
     if (result) {
       setAttribute(parts.event, "data-result", result.ok ? "success" : "failure");
       setText(parts.eventText, result.text);
+      setList(parts.findings, result.findings ?? [], createFinding);
+      setVisible(parts.findings, result.findings?.length);
       setOptionalText(parts.eventHint, result.hint);
       setText(parts.eventTime, formatRelative(result.at, now));
       setLink(parts.eventLog, result.url);
     }
     setOptionalText(parts.requestError, row.isBusy ? null : row.requestError?.text);
   }
+}
+
+function createFinding({ ok, text }) {
+  const item = createElement("li", text, { "data-result": ok ? "success" : "failure" });
+  item.prepend(createElement("span", ok ? "Works: " : "Fails: ", { class: "visually-hidden" }));
+  return item;
 }
 
 /** `Failing for 3 h, 5 attempts`; null for a single attempt. */

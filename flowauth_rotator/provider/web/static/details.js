@@ -37,6 +37,7 @@ export class Details {
     setList(parts.scheduledDags, token.scheduled_dags, createDag);
     setVisible(parts.scheduledDags.closest("[data-fact]"), token.scheduled_dags.length);
     this.#updateRequest(now);
+    this.#updateRehearsal(now);
     this.#updateHistory();
     this.tick(now);
   }
@@ -64,6 +65,15 @@ export class Details {
     setText(parts.lastRequestAt, ended ? formatAbsolute(run.requested_at) : "");
     setOptionalText(parts.lastRequester, ended && run.requested_by ? run.requested_by : null);
     setLink(parts.lastRun, ended ? run.url : null);
+  }
+
+  #updateRehearsal(now) {
+    const { parts, row } = this;
+    const { last_rehearsal: last } = row.token;
+    const result = last?.severity === "ok" ? "succeeded" : "failed";
+    setOptionalText(parts.rehearsal, last && `${formatRelative(last.at, now)}, ${result}`);
+    setText(parts.rehearsalAt, last ? formatAbsolute(last.at) : "");
+    setLink(parts.rehearsalLog, last?.url);
   }
 
   #updateHistory() {

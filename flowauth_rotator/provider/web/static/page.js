@@ -1,4 +1,4 @@
-import { describeFailure, fetchOverview, requestRenewal } from "./api.js";
+import { describeFailure, fetchOverview, requestRehearsal, requestRenewal } from "./api.js";
 import { Batch } from "./batch.js";
 import { byId, createElement, reorder, setOptionalText, setText, setVisible, Views } from "./dom.js";
 import { clearFilter, matches, sortTokens, startFilter, updateChoices } from "./filter.js";
@@ -21,7 +21,7 @@ const IDLE_INTERVAL = 30000;
 const FIRST_ROWS = 24; // before the first paint: more than fit on a screen
 const MOST_PROMINENT = 24; // rows that need attention and are shown with their problem
 
-const actions = { renew, announce, ended, select: () => batch.update() };
+const actions = { renew, rehearse, announce, ended, select: () => batch.update() };
 const rowViews = new Views(getKey, () => new Row(actions));
 const batch = new Batch({ rows: () => rowViews.all, renew });
 
@@ -73,14 +73,23 @@ function scheduleReload() {
   timer = setTimeout(load, isActive ? ACTIVE_INTERVAL : IDLE_INTERVAL);
 }
 
-async function renew(row, minutes) {
+function renew(row, minutes) {
+  return startRun(row, (token) => requestRenewal(token, minutes));
+}
+
+function rehearse(row) {
+  return startRun(row, requestRehearsal, true);
+}
+
+async function startRun(row, request, isRehearsal = false) {
   if (row.isBusy) return;
-  Object.assign(row, { isRequesting: true, requestError: null, expiryBefore: row.token.expires_at });
+  Object.assign(row, { isRequesting: true, isRehearsal, requestError: null });
+  row.expiryBefore = row.token.expires_at;
   row.refresh(now());
-  const response = await requestRenewal(row.token, minutes);
+  const response = await request(row.token);
   row.isRequesting = false;
   if (response.status === 202) {
-    loadNumber += 1; // an active request was sent before the renewal
+    loadNumber += 1; // an active request was sent before the run started
     byId("refresh").classList.remove("busy");
     setClock(response.body.now);
     noteOwnRun(response.body.token.run, row.expiryBefore);
@@ -192,11 +201,14 @@ function announce(token, message) {
   setText(byId("announcement"), `${token.name} ${message}`);
 }
 
-/** Say how a renewal that this page followed has ended; its row keeps the message. */
+/** Say how a run that this page followed has ended; its row keeps the message. */
 function ended(row, result) {
   const { token } = row;
-  const isRenewed = result?.ok ?? token.run?.state === "success"; // a run may have no report
-  announce(token, `${isRenewed ? "was renewed." : "was not renewed."} ${result?.text ?? ""}`);
+  const isOk = result?.ok ?? token.run.state === "success"; // a run may have no report
+  const verbs = token.run.is_rehearsal
+    ? ["was rehearsed.", "was rehearsed, and its renewal would fail."]
+    : ["was renewed.", "was not renewed."];
+  announce(token, `${verbs[isOk ? 0 : 1]} ${result?.text ?? ""}`);
   if (!row.isOpen && batch.step !== "run") row.expand();
   if (result?.ok && batch.step !== "run") showNote(`${token.name}: ${result.text}`, token.variable);
 }

@@ -10,12 +10,13 @@ import {
 import { computeBounds, describeBounds, listLifetimes, validateMinutes } from "./lifetimes.js";
 import { formatDuration } from "./time.js";
 
-/** The choice of a lifetime and the button that renews one token. */
+/** The choice of a lifetime, and the buttons that renew one token or rehearse that. */
 export class RenewalForm {
   constructor(row, parts) {
     Object.assign(this, { row, parts });
     this.#labelControls(row.number);
     parts.form.addEventListener("submit", (event) => this.#onSubmit(event));
+    parts.rehearse.addEventListener("click", () => this.#onRehearse());
     parts.lifetime.addEventListener("change", () => this.#onLifetimeChange());
     parts.minutes.addEventListener("input", () => this.#onMinutesInput());
   }
@@ -26,7 +27,9 @@ export class RenewalForm {
     const { isBusy } = row;
     this.bounds = computeBounds(row.token, now);
     this.#updateLifetimes();
-    setAttribute(parts.renew, "aria-disabled", isBusy || !possible ? "true" : null);
+    for (const button of [parts.renew, parts.rehearse]) {
+      setAttribute(button, "aria-disabled", isBusy || !possible ? "true" : null);
+    }
     if (!possible && !isBusy && parts.picker.contains(document.activeElement)) parts.renew.focus();
     setVisible(parts.picker, possible || isBusy);
     setVisible(parts.impossible, !possible && !isBusy);
@@ -49,6 +52,8 @@ export class RenewalForm {
     };
     reference(parts.renew, "aria-labelledby", "renew", name);
     reference(parts.renew, "aria-describedby", "whyNot");
+    reference(parts.rehearse, "aria-labelledby", "rehearse", name);
+    reference(parts.rehearse, "aria-describedby", "whyNot");
     reference(parts.lifetime, "aria-labelledby", "lifetimeLabel", name);
     reference(parts.minutes, "aria-labelledby", "minutesLabel", name);
     reference(parts.minutes, "aria-describedby", "minutesError", "minutesHint");
@@ -93,6 +98,10 @@ export class RenewalForm {
     setAttribute(minutes, "aria-invalid", error ? "true" : null);
     setOptionalText(minutesError, error);
     setVisible(minutesHint, !error);
+  }
+
+  #onRehearse() {
+    if (!this.parts.rehearse.hasAttribute("aria-disabled")) this.row.actions.rehearse(this.row);
   }
 
   #onSubmit(event) {

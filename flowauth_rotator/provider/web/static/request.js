@@ -1,4 +1,4 @@
-/** The result of the last renewal that an operator requested, as an event of its own. */
+/** The result of the last renewal or rehearsal that an operator requested, as its own event. */
 
 import { RENEWALS } from "./labels.js";
 import { load, save } from "./storage.js";
@@ -19,11 +19,12 @@ export function noteOwnRun(run, expiryBefore) {
 /**
  * Describe the result of the last request; null if there is none or it is of no interest any more.
  *
- * @returns {{ok: boolean, text: string, hint: string, url: string|null}|null}
+ * @returns {{ok: boolean, text: string, hint: string, url: string|null, findings?: object[]}|null}
  */
 export function describeRequest(row, now, { isNew = false } = {}) {
   const { error, rotations, run } = row.token;
   if (!run || run.active) return null;
+  if (run.is_rehearsal) return describeRehearsal(row.token, now, isNew);
   const index = rotations.findIndex((rotation) => rotation.run_id === run.run_id);
   const own = findOwnRun(run.run_id);
   if (index > 0 || (index < 0 && rotations[0]?.at > run.requested_at)) return null; // outdated
@@ -47,6 +48,29 @@ export function describeRequest(row, now, { isNew = false } = {}) {
   return text ? { ok: true, at, text, hint: "", url: rotation?.url ?? run.url } : null;
 }
 
+/** The result of a rehearsal with its steps, until another token is in use. */
+function describeRehearsal({ last_rehearsal: last, rehearsal_steps: steps, ...token }, now, isNew) {
+  const { run } = token;
+  const own = findOwnRun(run.run_id);
+  const event = last?.run_id === run.run_id ? last : null;
+  const at = event?.at ?? run.requested_at;
+  const ok = run.state === "success";
+  if (token.issued_at > at || (ok && !isNew && !own && now - at > RECENT)) return null;
+  const message = localizeTimes(run.message);
+  const findings = event ? steps.map((text) => ({ ok: true, text: localizeTimes(text) })) : [];
+  if (event && !ok) findings.push({ ok: false, text: message });
+  const subject = describeSubject(run, own, "rehearsal");
+  const failure = event ? "has found a problem." : `failed: ${message}`;
+  return {
+    ok,
+    at,
+    text: ok ? message : `${subject} ${failure}`,
+    hint: token.hint.includes(event?.hint ?? "") ? "" : localizeTimes(event.hint),
+    url: event?.url ?? run.url,
+    findings,
+  };
+}
+
 /** `Renewed: expires Sun 16:39, 18 h later than before.` */
 function describeSuccess({ expires_at: expires }, rotation, before, now) {
   if (expires === null || !RENEWALS.has(rotation?.outcome)) return null;
@@ -56,9 +80,9 @@ function describeSuccess({ expires_at: expires }, rotation, before, now) {
   return `${verb}: expires ${formatDay(expires, now)}${later}.`;
 }
 
-function describeSubject(run, own) {
-  if (own) return "Your request";
-  return run.requested_by ? `The request of ${run.requested_by}` : "The last request";
+function describeSubject(run, own, noun = "request") {
+  if (own) return `Your ${noun}`;
+  return run.requested_by ? `The ${noun} of ${run.requested_by}` : `The last ${noun}`;
 }
 
 function describeVerb(outcome) {

@@ -11,8 +11,9 @@ let rowCount = 0;
 /** The view of one token: a line, and a body that is created when it is opened. */
 export class Row {
   /**
-   * @param actions `renew(row, minutes)` requests a renewal, `announce(token, message)` announces a
-   *   message to screen readers, `select(row)` notes a change of the selection.
+   * @param actions `renew(row, minutes)` requests a renewal, `rehearse(row)` its rehearsal,
+   *   `announce(token, message)` announces a message to screen readers, `select(row)` notes a change
+   *   of the selection.
    */
   constructor(actions) {
     Object.assign(this, cloneTemplate("row"), { actions });
@@ -21,6 +22,7 @@ export class Row {
     this.isProminent = false; // shown with its problem, without being opened
     this.isExpanded = false;
     this.isRequesting = false;
+    this.isRehearsal = false; // what is being requested
     this.requestError = null; // of the last click: {text, at}
     this.expiryBefore = null; // of the token in use when a renewal was requested
     this.watchedRunId = null; // the run whose end will be announced
@@ -36,6 +38,11 @@ export class Row {
 
   get isBusy() {
     return this.isRequesting || this.isActive;
+  }
+
+  /** Whether what the row is busy with is a rehearsal. */
+  get isRehearsing() {
+    return this.isRequesting ? this.isRehearsal : Boolean(this.token.run?.is_rehearsal);
   }
 
   get isOpen() {
@@ -124,7 +131,7 @@ export class Row {
   /** The line of a closed row: why it needs attention, or when it will be renewed. */
   #summarize(now) {
     const { error, message, next_check_at: next, renew_at: due, renewal_check_at } = this.token;
-    if (this.isBusy) return "Renewing …";
+    if (this.isBusy) return this.isRehearsing ? "Rehearsing …" : "Renewing …";
     if (this.token.severity !== "ok") {
       return error ? `${formatOutcome(error.outcome)}: ${error.message}` : formatSentence(message);
     }
