@@ -175,7 +175,7 @@ COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-ver
   --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade
 # Airflow 2.10 gets what was the newest when it came, as its images do. The lowest versions are those of
 # what the package declares: the tools of the tests are the same as in $(LOCK), and the rest is the newest.
-lock: $(READY) ## resolve the dependencies anew
+lock: $(READY) ## resolve the dependencies again
 	@$(COMPILE) --all-extras --group dev --group airflow-3 --output-file $(LOCK)
 	@$(COMPILE) --extra aws --extra vault --group build --group airflow-2 --output-file $(LOCK_2)
 	@$(COMPILE) --exclude-newer 2025-03-01 --extra aws --extra vault --group build --group airflow-2-10 --output-file $(LOCK_2_10)

@@ -54,17 +54,17 @@ class Probe:
         """Whether FlowAPI accepts a token, whatever its scopes.
 
         Raises:
-            RotatorError: FlowAPI did not say.
+            RotatorError: FlowAPI gave no answer.
         """
         self._http.token = token.reveal()
         return not self._is_refused({"Authorization": f"Bearer {token.reveal()}"})
 
     def check_address(self) -> None:
-        """Check that a request without a token is refused: otherwise nothing is learnt of tokens.
+        """Check that a request without a token is refused, so that a token makes the difference.
 
         Raises:
             Misconfigured: it is not.
-            RotatorError: FlowAPI did not say.
+            RotatorError: FlowAPI gave no answer.
         """
         if not self._is_refused({}):
             raise Misconfigured(
@@ -106,15 +106,15 @@ class Trial:
     Attributes:
         probe: the address to try tokens at.
         calls: whose `retry` repeats a request without an answer.
-        is_accepted: whether FlowAPI accepts the successor; None if it did not say.
-        is_lost: whether the swap would have lost access.
-        problem: why FlowAPI did not say, as a sentence.
+        is_accepted: whether FlowAPI accepts the successor; None without an answer.
+        would_lose_access: whether FlowAPI accepts the token in use, and refuses the successor.
+        problem: why there is no answer, as a sentence.
     """
 
     probe: Probe
     calls: IssuerCalls
     is_accepted: bool | None = None
-    is_lost: bool = False
+    would_lose_access: bool = False
     problem: str = ""
 
     def admit(self, successor: Token, in_use: Token, *, has_expired: bool) -> None:
@@ -134,7 +134,7 @@ class Trial:
             return
         is_in_use_accepted = self._try(in_use)
         if is_in_use_accepted:
-            self.is_lost = True
+            self.would_lose_access = True
             clause = "FlowAPI refuses it, and accepts the token in use"
             raise Rejected(
                 f"The issuer's token was not stored: {clause}.",
@@ -144,19 +144,19 @@ class Trial:
             )
         if is_in_use_accepted is None:
             raise IssuerUnavailable(
-                "The issuer's token was not stored: FlowAPI refuses it, and did not say whether it "
-                f"accepts the token in use. {self.problem}",
+                "The issuer's token was not stored: FlowAPI refuses it. Whether FlowAPI accepts "
+                f"the token in use is not known: {self.problem}",
                 hint=f"The rotation is retried; if the error persists, check {SETTING}.",
             )
 
     def add_to(self, report: Report, predecessor: Token, *, has_expired: bool) -> Report:
-        """Return the report of a swap with what FlowAPI says of both tokens.
+        """Return the report of a swap with what FlowAPI answers for both tokens.
 
         The predecessor is tried again: tasks use it until its expiry.
         """
         severity, hint = Severity.OK, ""
         if self.is_accepted is None:
-            sentence = f"FlowAPI did not say whether it accepts it: {self.problem}"
+            sentence = f"Whether FlowAPI accepts it is not known: {self.problem}"
             severity = Severity.WARNING
             hint = f"Check {SETTING}: the successor was stored untried."
         elif not self.is_accepted:
@@ -170,7 +170,8 @@ class Trial:
             sentence = "FlowAPI accepts it and the predecessor."
             if is_overlap is None:
                 sentence = (
-                    f"FlowAPI accepts it, and did not say so of the predecessor: {self.problem}"
+                    "FlowAPI accepts it. Whether FlowAPI accepts the predecessor is not known: "
+                    f"{self.problem}"
                 )
             elif not is_overlap:
                 sentence = "FlowAPI accepts it, and refuses the predecessor before its expiry."
@@ -187,7 +188,7 @@ class Trial:
         )
 
     def _try(self, token: Token) -> bool | None:
-        """Whether FlowAPI accepts a token; None if it does not say, with `problem`."""
+        """Whether FlowAPI accepts a token; None without an answer, with `problem`."""
         try:
             return self.calls.retry(lambda: self.probe.accepts(token))
         except RotatorError as error:

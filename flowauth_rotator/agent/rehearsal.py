@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -77,37 +77,31 @@ def rehearse(
     raise failure  # outside the block, so that it chains nothing that holds a secret
 
 
+@dataclass
 class _Rehearsal:
-    def __init__(
-        self,
-        store: TokenStore,
-        copies: Sequence[TokenStore],
-        calls: IssuerCalls,
-        policy: RotationPolicy,
-        inspection: Inspection,
-        on_step: Callable[[str], None],
-    ) -> None:
-        self._store = store
-        self._copies = copies
-        self._calls = calls
-        self._policy = policy
-        self._inspection = inspection
-        self._on_step = on_step
-        self._steps: list[str] = []
-        self._outlook = Outlook()
-        self.clocks = Clocks(inspection, calls)
+    """One rehearsal."""
+
+    _store: TokenStore
+    _copies: Sequence[TokenStore]
+    _calls: IssuerCalls
+    _policy: RotationPolicy
+    _inspection: Inspection
+    _on_step: Callable[[str], None]
+    _steps: list[str] = field(default_factory=list)
+    _outlook: Outlook = field(default_factory=Outlook)
+
+    def __post_init__(self) -> None:
+        self.clocks = Clocks(self._inspection, self._calls)
 
     @property
     def report(self) -> Report:
         """The report of the inspection, with the steps and what the issuer has shown so far."""
-        report = replace(
-            self.clocks.annotate(self._inspection.report),
+        report = self.clocks.annotate(self._inspection.report).add_name(self._outlook.name)
+        return replace(
+            report,
             steps=tuple(self._steps),
             newest_issued_expires_at=self._outlook.newest_expiry,
         )
-        if self._outlook.name and not report.name_is_known:
-            return replace(report, name=self._outlook.name, name_is_known=True)
-        return report
 
     def run(self, public_key: Callable[[], PublicKey | None], probe: Probe | None) -> Report:
         inspection, policy = self._inspection, self._policy
@@ -132,7 +126,7 @@ class _Rehearsal:
         return replace(self.report, message=f"The renewal due at {format_time(at)} will work.")
 
     def _try(self, probe: Probe) -> None:
-        """Check that FlowAPI accepts the token in use: if not, it tells nothing of a successor."""
+        """Check that FlowAPI accepts the token in use: if not, it would refuse any successor."""
         probe.check_address()
         if not probe.accepts(self._inspection.token):
             violation = "FlowAPI refuses the token in use"

@@ -215,26 +215,20 @@ def _complete_copies(
     raise failure.with_details(report, Severity.WARNING)
 
 
+@dataclass
 class _Rotation:
     """One rotation of a token that is due."""
 
-    def __init__(
-        self,
-        store: TokenStore,
-        copies: Sequence[TokenStore],
-        calls: IssuerCalls,
-        policy: RotationPolicy,
-        inspection: Inspection,
-        trial: Trial | None,
-    ) -> None:
-        self._store = store
-        self._copies = copies
-        self._calls = calls
-        self._policy = policy
-        self._inspection = inspection
-        self._trial = trial
-        self._clocks = Clocks(inspection, calls)
-        self._renewal: Renewal | None = None
+    _store: TokenStore
+    _copies: Sequence[TokenStore]
+    _calls: IssuerCalls
+    _policy: RotationPolicy
+    _inspection: Inspection
+    _trial: Trial | None
+    _renewal: Renewal | None = None
+
+    def __post_init__(self) -> None:
+        self._clocks = Clocks(self._inspection, self._calls)
 
     @property
     def annotated_report(self) -> Report:
@@ -244,7 +238,7 @@ class _Rotation:
     @property
     def severity(self) -> Severity:
         """The severity of a failure now; critical at once if FlowAPI refuses the successor."""
-        if self._trial and self._trial.is_lost:
+        if self._trial and self._trial.would_lose_access:
             return Severity.CRITICAL
         return self._clocks.find_severity(self._policy)
 
@@ -395,9 +389,7 @@ class _Rotation:
         report = self._clocks.annotate(report)
         if self._renewal is None:
             return report
-        name = self._renewal.row_name
-        if name and not report.name_is_known:
-            report = replace(report, name=name, name_is_known=True)
+        report = report.add_name(self._renewal.row_name)
         return replace(report, newest_issued_expires_at=self._renewal.newest_expiry)
 
 

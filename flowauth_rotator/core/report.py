@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
@@ -107,6 +107,12 @@ class Report:
     fingerprint: str | None = None
     needs_new_token: bool = False
     steps: Sequence[str] = ()
+
+    def add_name(self, name: str | None) -> Report:
+        """Return the report with the issuer's name of the token, unless that is known already."""
+        if not name or self.name_is_known:
+            return self
+        return replace(self, name=name, name_is_known=True)
 
     @property
     def overlap(self) -> timedelta | None:

@@ -32,7 +32,7 @@ KINDS = (
         )
     }
     | {
-        *("rehearsal: well", "rehearsal: failed"),
+        *("rehearsal: succeeded", "rehearsal: failed"),
         *("FlowAPI: accepted", "FlowAPI: refused", "FlowAPI: no answer"),
         "FlowAPI: held back a successor",
     }

@@ -63,7 +63,7 @@ class Run:
         pauses: seconds between attempts.
         is_rehearsal: whether it only rehearses the renewal.
         trials: how many requests it sent to FlowAPI.
-        told: whether FlowAPI accepted each token, as the run was told last; None without an answer.
+        verdicts: whether FlowAPI accepted each token when last tried; None without an answer.
     """
 
     agent: Agent
@@ -82,7 +82,7 @@ class Run:
     pauses: list[float] = field(default_factory=list)
     is_rehearsal: bool = False
     trials: int = 0
-    told: dict[str, bool | None] = field(default_factory=dict)
+    verdicts: dict[str, bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

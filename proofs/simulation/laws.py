@@ -168,9 +168,8 @@ class Laws:
                 for one in self.tokens.values()
                 if one.parent and one.made_at > newest.made_at - seconds
             ]
-            late = sum(one.is_late for one in recent)
-            holds = len(recent) <= most + rivals + late
-            self._law(holds, f"I6: {len(recent)} mints within {seconds} s")
+            is_within = len(recent) <= most + rivals + sum(one.is_late for one in recent)
+            self._law(is_within, f"I6: {len(recent)} mints within {seconds} s")
 
     def _violations_of(self, before: Claims, successor: Known) -> tuple[Violation, ...]:
         return find_violations(before, successor.claims, self._policy, self.moment())
@@ -201,9 +200,9 @@ class Laws:
         self._law(description != "", "wrote a token without a description")
         self._law(not run.is_rehearsal, "I4: a rehearsal wrote to the store")
         if self._has_probe:
-            self._law(text in run.told, "I3: wrote a token without a probe at FlowAPI")
+            self._law(text in run.verdicts, "I3: wrote a token without a probe at FlowAPI")
             self._law(
-                run.told[text] is not False or self._has_nothing_to_lose(run),
+                run.verdicts[text] is not False or self._has_nothing_to_lose(run),
                 "I1: swapped for a token that FlowAPI refuses",
             )
         self.texts.append(description)
@@ -216,11 +215,11 @@ class Laws:
         self._law(lives or bool(self.date_offset), "I1: wrote an expired token")
 
     def _has_nothing_to_lose(self, run: Run) -> bool:
-        """Whether FlowAPI refuses the token in use, as the run was told, or it has expired."""
+        """Whether the token in use has expired, or FlowAPI has refused it in this run."""
         found = self.tokens.get(run.found or "")
         ahead = max(timedelta(0), run.skew, timedelta(seconds=self.date_offset))
         has_expired = found is None or found.claims.expires_at <= self.moment() + ahead
-        return has_expired or run.told.get(run.found or "") is False
+        return has_expired or run.verdicts.get(run.found or "") is False
 
     # What happens to a run.
 
@@ -250,7 +249,7 @@ class Laws:
         report = self._get_report(ended)
         self._world.count(f"outcome: {report.outcome}")
         if run.is_rehearsal:
-            self._world.count(f"rehearsal: {'failed' if report.failed else 'well'}")
+            self._world.count(f"rehearsal: {'failed' if report.failed else 'succeeded'}")
         elif report.message.startswith(HELD_BACK):
             self._world.count("FlowAPI: held back a successor")
         self._world.say(run.agent.name, f"ends: {report}")
@@ -301,7 +300,7 @@ class Laws:
             self._law(recently, "I8: reported a due token as healthy")
 
     def _check_rehearsal(self, run: Run, ended: Report | RotatorError | None) -> None:
-        """I7: nothing stands in the way of the renewal, so the rehearsal of it is well."""
+        """I7: nothing stands in the way of the renewal, so its rehearsal succeeds."""
         found = self.tokens.get(run.found or "")
         is_alive = found is not None and found.claims.expires_at > self.moment()
         if is_alive and not isinstance(ended, Report):

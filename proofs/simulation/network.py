@@ -222,7 +222,7 @@ class SimulatedWire(HttpClient):
 
 
 class ProbeWire(SimulatedWire):
-    """An agent's wire to FlowAPI, which keeps what the agent was told of each token."""
+    """An agent's wire to FlowAPI, which records for each token whether it was accepted."""
 
     where = f"https://flowapi.example{PATH}"
 
@@ -235,13 +235,13 @@ class ProbeWire(SimulatedWire):
         headers = others[1] or {}
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         self.run.trials += 1
-        self.run.told[token] = None
+        self.run.verdicts[token] = None
         verdict = "no answer"
         try:
             answer = super()._exchange(method, path, *others)
             if answer[0] in (200, 401, 403, 422):
-                self.run.told[token] = answer[0] in (200, 403)
-                verdict = "accepted" if self.run.told[token] else "refused"
+                self.run.verdicts[token] = answer[0] in (200, 403)
+                verdict = "accepted" if self.run.verdicts[token] else "refused"
         finally:
             self.process.world.count(f"FlowAPI: {verdict}")
         return answer

@@ -981,7 +981,7 @@ ENDLESS = endless(lambda: itertools.chain([OK + b"\r\n"], itertools.repeat(b" " 
 ENCODED = Response(200, {"Content-Encoding": "gzip"}, BOMB)
 BOTH = "FlowAPI accepts it and the predecessor"
 REFUSED = "FlowAPI refuses it, and accepts the token in use"
-UNTRIED = "FlowAPI did not say whether it accepts it"
+UNTRIED = "Whether FlowAPI accepts it is not known"
 
 
 @pytest.mark.parametrize(
@@ -1000,7 +1000,7 @@ UNTRIED = "FlowAPI did not say whether it accepts it"
             ),
             (
                 *("refused, then down", OTHER_KEY, DOWN, "unavailable", "warning", False),
-                "refuses it, and did not say whether it accepts the token in use",
+                "FlowAPI refuses it. Whether FlowAPI accepts the token in use is not known: ",
             ),
             (
                 *("the predecessor refused", ACCEPTED, OTHER_KEY, "rotated", "warning", True),
@@ -1008,7 +1008,7 @@ UNTRIED = "FlowAPI did not say whether it accepts it"
             ),
             (
                 *("accepted, then down", ACCEPTED, DOWN, "rotated", "ok", True),
-                "FlowAPI accepts it, and did not say so of the predecessor",
+                "FlowAPI accepts it. Whether FlowAPI accepts the predecessor is not known: ",
             ),
             ("down", DOWN, DOWN, "rotated", "warning", True, f"{UNTRIED}: .* with 503"),
             ("throttled", THROTTLED, THROTTLED, "rotated", "warning", True, UNTRIED),
